@@ -1,0 +1,96 @@
+/*
+ * The local protocol: libbproc (any process) <-> bpslave of the same machine.
+ * SOCK_SEQPACKET on BPROC_RUN_DIR "/node.sock"; one packet is one message; host
+ * byte order, since both ends are one machine and one build (LOCAL_VERSION is
+ * checked). The asker's identity is the kernel's SCM_CREDENTIALS of the very
+ * message, never SO_PEERCRED: a connection is inherited over fork (doc/local.md).
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define BPROC_RUN_DIR "/run/bproc" /* env BPROC_RUN_DIR, ignored for set-uid programs */
+#define LOCAL_SOCK "node.sock"
+#define LOCAL_VERSION 1
+#define LOCAL_MSG_MAX (160 * 1024) /* bytes; the largest packet either end takes */
+#define LOCAL_TEXT_MAX 160	   /* bytes of an error text, NUL included */
+#define LOCAL_NODES_MAX 1024
+#define LOCAL_PROCS_PAGE 8192 /* entries of one LOCAL_PROCS answer */
+
+enum local_type {
+	LOCAL_NODES = 1,   /* {} -> local_nodes */
+	LOCAL_PROCS = 2,   /* local_procs_ask -> local_procs */
+	LOCAL_PIDNODE = 3, /* local_pid -> local_pidnode */
+	LOCAL_SETNODE = 4, /* local_setnode -> {} */
+	LOCAL_MOVE = 5,	   /* local_move + channel fd -> {}, when the move has ended */
+	LOCAL_VERSION_ASK = 6, /* {} -> char[] version text of the daemon */
+};
+
+/* err: 0, or a positive errno or BE_ value; then the payload is char text[LOCAL_TEXT_MAX]. */
+struct local_hdr {
+	uint16_t version;
+	uint16_t type;
+	uint32_t id; /* chosen by the asker, echoed in the answer */
+	int32_t err;
+	uint32_t len; /* of the payload that follows */
+};
+
+struct local_node {
+	int32_t node;
+	uint32_t mode; /* 0111 bits */
+	uint32_t uid, gid;
+	uint32_t addr_be; /* IPv4, network order; 0: never connected */
+	uint16_t port;
+	uint16_t zero;
+	char status[16];
+	char reason[104]; /* why it was refused or went down last, or "" */
+};
+struct local_nodes {
+	int32_t self; /* node number of the machine that answers; -1 front end */
+	uint32_t count;
+	struct local_node node[];
+};
+
+struct local_procs_ask {
+	int32_t node; /* or BPROC_NODE_ANY */
+	uint32_t first; /* pids greater than this only: for lists over a page */
+};
+struct local_proc {
+	int32_t pid, node;
+};
+struct local_procs {
+	uint32_t count;
+	struct local_proc proc[];
+};
+struct local_pid {
+	int32_t pid;
+};
+struct local_pidnode {
+	int32_t node; /* BPROC_NODE_NONE: no such process in the cluster's table */
+};
+
+enum local_setnode_what { SETNODE_STATUS = 1, SETNODE_MODE, SETNODE_UID, SETNODE_GID };
+struct local_setnode {
+	int32_t node;
+	uint32_t what;
+	uint32_t value;
+	char status[16];
+};
+
+enum move_kind {
+	MOVE_RFORK = 1, /* a child of the asker leaves; answered to the asker */
+	MOVE_MOVE = 2,	/* the asker leaves; only a failure is told, on the channel */
+	MOVE_REXEC = 3, /* arguments leave, the node's program runs */
+	MOVE_EXECMOVE = 4, /* the asker is about to exec; it leaves at the entry point */
+};
+/*
+ * Sent with one fd: the far end of a SOCK_SEQPACKET socketpair, the channel
+ * (vmadump/blob/channel.h). What leaves says CHAN_HERE on its own end. For
+ * MOVE_REXEC the argument block goes over the channel after CHAN_GO.
+ */
+struct local_move {
+	uint32_t kind;
+	int32_t node;
+	uint32_t flags; /* BPROC_DUMP_* */
+	uint32_t zero;
+};

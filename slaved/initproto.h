@@ -1,0 +1,125 @@
+/*
+ * bpslave <-> bpinit of the same machine: SOCK_SEQPACKET on BPROC_RUN_DIR
+ * "/init.sock", one bpslave at a time (a new one displaces the old). bpinit
+ * owns everything that must outlive bpslave; bpslave owns the network. Host
+ * byte order: both are one build, INIT_VERSION is checked in INIT_HELLO.
+ *
+ * Events carry a sequence number and are kept by bpinit until INIT_ACK: a
+ * bpslave that was killed loses none of them (doc/local.md).
+ */
+#pragma once
+
+#include "vmadump/blob/channel.h"
+
+#define INIT_SOCK "init.sock"
+#define INIT_VERSION 1
+#define INIT_CHAIN_MAX 32 /* ancestors and leaders of one arrival */
+
+enum init_type {
+	/* bpslave -> bpinit */
+	INIT_HELLO = 1,	  /* version; answered by EV_STATE..., EV_STATE_END */
+	INIT_ACK = 2,	  /* seq: events up to here are safe elsewhere */
+	INIT_DEPART = 3,  /* depart + channel fd: a process asked to leave */
+	INIT_GRANT = 4,	  /* depart (token, epoch) + data fd: it may */
+	INIT_DECIDE = 5,  /* decide (+ stream fds by mask if GHOST): for the source */
+	INIT_ARRIVE = 6,  /* arrive: chain is to be made; answered EV_READY or EV_FAILED */
+	INIT_DATA = 7,	  /* data + data fd + stream fds: the image has come */
+	INIT_VOID = 8,	  /* move_id: never run it; answered EV_VOIDED or EV_RAN */
+	INIT_SIGNAL = 9,  /* signal: deliver to the real process here */
+	INIT_MIRROR = 10, /* mirror: stop, cont or exit of what a ghost here stands for */
+	INIT_LEASE = 11,  /* lease: pids born here come from this slot */
+	INIT_FENCE = 12,  /* kill every real process here (cut off for too long) */
+	INIT_WATCH = 13,  /* pid: EV_EXIT when this real process, not ours, ends */
+	INIT_FORGET = 14, /* pid: its ghost here is not needed any more: ghost exits */
+
+	/* bpinit -> bpslave */
+	EV_STATE = 64,	   /* state: one process or move it holds */
+	EV_STATE_END = 65,
+	EV_HERE = 66,	   /* move_id, pid: the process has said CHAN_HERE, for DEPART */
+	EV_SENT = 67,	   /* move_id: the source has voted */
+	EV_FAILED = 68,	   /* move_id, err, text; flags: EVF_SOURCE or EVF_TARGET */
+	EV_READY = 69,	   /* move_id: the chain is there, data may come */
+	EV_RAN = 70,	   /* move_id, pid: committed */
+	EV_VOIDED = 71,	   /* move_id: it never ran and never will */
+	EV_GHOST = 72,	   /* move_id, pid: the source is a ghost now */
+	EV_SIGNAL = 73,	   /* signal: a ghost here was sent this; to be forwarded */
+	EV_CHILD = 74,	   /* child: exit, stop or continue of a real process here */
+	EV_MIRRORED = 75,  /* pid: an exit was mirrored, the ghost is gone */
+	EV_LOST = 76,	   /* pid: a ghost died that should not have */
+};
+#define EVF_SOURCE 1u
+#define EVF_TARGET 2u
+
+struct init_chain {
+	int32_t pid, ppid, pgid, sid;
+	uint32_t uid, gid;
+	char comm[16];
+};
+struct init_msg {
+	uint32_t type;
+	uint32_t version;
+	uint64_t seq; /* of an event; of the last event in INIT_ACK */
+	uint64_t move_id;
+	int32_t pid;
+	int32_t err;
+	uint32_t flags;
+	uint32_t stream_mask;
+	union {
+		char text[CHAN_TEXT_MAX];
+		struct {
+			uint32_t kind; /* enum move_kind */
+			uint32_t dump_flags;
+			uint32_t epoch;
+			uint32_t away; /* this machine is not the process's home */
+			int32_t asker_pid;
+			uint32_t req_id; /* bpslave's own handle, echoed in EV_HERE */
+			unsigned char token[32];
+		} depart;
+		struct {
+			uint32_t ghost; /* 1: be a ghost; 0: abort with err, text */
+			uint32_t zero;
+			char text[CHAN_TEXT_MAX];
+		} decide;
+		struct {
+			uint32_t epoch;
+			uint32_t kind;
+			int32_t ppid, pgid, sid; /* of the process to come */
+			uint32_t home_here; /* 1: it comes home, into its ghost */
+			uint32_t nchain;    /* top of the session first, parent last;
+					     * leaders that are no ancestors before
+					     * the first member of their group */
+			uint32_t zero;
+			struct chan_cred cred;
+			struct init_chain chain[INIT_CHAIN_MAX];
+		} arrive;
+		struct {
+			int32_t pid;
+			uint32_t epoch;
+			unsigned char token[32];
+		} data;
+		struct {
+			int32_t pid;	    /* whom */
+			int32_t sender_pid; /* 0: the kernel or unknown */
+			uint32_t sender_uid;
+			int32_t code; /* si_code as the ghost's kernel made it */
+			int32_t sig;
+			int32_t zero;
+			uint64_t value; /* si_value of SI_QUEUE and friends */
+		} signal;
+		struct {
+			int32_t pid;
+			int32_t code;	/* CLD_EXITED, CLD_KILLED, CLD_DUMPED, CLD_STOPPED,
+					 * CLD_CONTINUED */
+			int32_t status; /* exit code, or signal */
+		} mirror;
+		struct chan_child child;
+		struct {
+			int32_t lo, hi; /* [lo, hi) */
+		} lease;
+		struct {
+			int32_t pid, ppid, pgid, sid;
+			uint32_t is_ghost, is_move, kind, phase;
+			uint32_t home_here, epoch, uid, gid;
+		} state;
+	} u;
+};

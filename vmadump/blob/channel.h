@@ -1,0 +1,108 @@
+/*
+ * The channel: one SOCK_SEQPACKET socketpair per process that leaves, arrives
+ * or stands in. One end is the process's (blob or library), the other bpinit's,
+ * which alone reads it, on every machine (the front end's keeper is a bpinit).
+ * Fixed-size packets in host order; doc/local.md has who sends what when.
+ *
+ * The loss of a channel is never an order. A parked process thaws on CHAN_ABORT
+ * with its move's id, and on nothing else.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define CHAN_TEXT_MAX 160
+#define CHAN_STREAMS 3 /* stdin, stdout, stderr */
+#define CHAN_NO_MOVE 0ull
+
+enum chan_type {
+	/* process -> bpinit */
+	CHAN_HERE = 1,	   /* it has its pid and is parked, or about to exec (EXECMOVE) */
+	CHAN_SENT = 2,	   /* end mark written: it has voted */
+	CHAN_FAILED = 3,   /* err, text; source: before the vote. target: before RUN */
+	CHAN_PREPARED = 4, /* all of the image is in place, not running */
+	CHAN_GHOST = 5,	   /* it is a ghost now */
+	CHAN_CHILD = 6,	   /* child: what waitid() told a ghost of one of its children */
+	CHAN_SIG = 7,	   /* siginfo: a signal that no tracer stood in front of */
+	CHAN_CLONED = 8,   /* answer to CHAN_CLONE: pid, err */
+
+	/* bpinit -> process */
+	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8 */
+	CHAN_ABORT = 33,    /* err, text: thaw, go on where you were */
+	CHAN_BE_GHOST = 34, /* + stream fds; stream_mask says which of 0..2, in order */
+	CHAN_RUN = 35,	    /* the commit: return into the image */
+	CHAN_CLONE = 36,    /* + channel fd of the child; clone: what to make */
+	CHAN_ARRIVE = 37,   /* + data fd, + stream fds (mask): restore from it */
+	CHAN_EXIT = 38,	    /* status (wait status word): die so */
+	CHAN_KILL = 39,	    /* kill.pid, kill.sig: send it as yourself */
+	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */
+};
+
+#define CHAN_GO_AWAY 1u /* not at home: a unix socket on fd 0..2 is a stream */
+
+/* What a clone is to become. Ids are the cluster's; -1 leaves an id alone. */
+enum chan_clone_kind { CLONE_GHOST = 1, CLONE_ARRIVAL = 2 };
+#define CHAN_NGROUPS 32
+struct chan_cred {
+	uint32_t uid[4], gid[4]; /* real, effective, saved, fs */
+	uint32_t ngroups;	 /* <= CHAN_NGROUPS */
+	uint32_t group[CHAN_NGROUPS];
+	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
+	uint32_t securebits;
+	uint32_t no_new_privs;
+	int32_t nice;
+	uint32_t zero;
+	uint64_t rlim[16][2]; /* cur, max; RLIM_NLIMITS is 16 */
+};
+struct chan_clone {
+	uint32_t kind;
+	int32_t pid, pgid, sid; /* sid == pid: setsid; else pgid == pid or to be joined */
+	char comm[16];
+	struct chan_cred cred;
+};
+struct chan_child {
+	int32_t pid, code, status; /* CLD_*, exit code or signal */
+	int32_t zero;
+	uint64_t utime_us, stime_us, maxrss_kb;
+};
+
+struct chan_msg {
+	uint32_t type;
+	int32_t err;
+	uint64_t move_id;
+	uint32_t flags;
+	uint32_t stream_mask;
+	union {
+		char text[CHAN_TEXT_MAX];
+		struct chan_child child;
+		struct chan_clone clone;
+		struct {
+			int32_t pid, sig;
+			uint64_t value;
+			int32_t code, zero;
+		} kill;
+		int32_t status;
+		int32_t pid;
+		uint64_t bytes;
+		unsigned char siginfo[128];
+	} u;
+};
+
+/*
+ * First bytes on every data connection, written by bpinit of the source before
+ * the process gets the fd, so that the pid in it is the kernel's word. Little
+ * endian, 64 bytes. The token admits the connection: 32 random bytes that the
+ * master gave to both ends over their TLS links for this one move.
+ */
+#define DATA_MAGIC 0x44525042u /* "BPRD" */
+struct data_hdr {
+	uint32_t magic;
+	uint32_t version;
+	uint64_t move_id;
+	uint32_t epoch;
+	int32_t pid;
+	uint32_t kind; /* enum move_kind */
+	uint32_t zero;
+	unsigned char token[32];
+};
+#define DATA_VERSION 1
