@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# The table of ./dev bench: each row beside its peer, measured in turn (A B A B …) in the same
+# run, medians with [min..max]. Runs on the front end of a lab, once with image encryption off
+# and once with it on:
+#
+#   bench.sh off|on [RUNS]
+#
+# CRIU=/path/to/criu (4.2 or newer) adds the peer of the small rforks; without it those rows
+# say so. ssh needs Debian's openssh-server and openssh-client.
+set -u
+mode=${1:?off or on}
+runs=${2:-20}
+bin=${BENCH_BIN:-$(dirname "$(command -v bpsh)")}
+work=$(mktemp -d /dev/shm/bproc-bench.XXXXXX)
+pids=()
+cleanup() {
+	for p in "${pids[@]}"; do kill "$p" 2>/dev/null; done
+	rm -rf "$work"
+}
+trap cleanup EXIT
+
+# numbers on stdin, one a line -> "median [min..max]"
+spread() {
+	sort -g | awk '{v[NR]=$1} END {if (!NR) {print "no figure"; exit}
+		printf "%.4g [%.4g..%.4g]", NR%2 ? v[(NR+1)/2] : (v[NR/2]+v[NR/2+1])/2, v[1], v[NR]}'
+}
+median() { spread <"$1" | cut -d' ' -f1; }
+row() { printf '%-46s %-30s %-38s %s\n' "$1" "$2" "$3" "$4"; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN {if (a > 0 && b > 0) printf "%.2f", a / b; else print "-"}'; }
+us_of() { # microseconds that a command takes, as a whole
+	local t0=$EPOCHREALTIME t1
+	"$@" >/dev/null 2>>"$work/errors" || echo "failed: $*" >>"$work/errors"
+	t1=$EPOCHREALTIME
+	echo $(( ${t1/./} - ${t0/./} ))
+}
+
+criu_sample() { # "calls_us" of dump + restore of the same small static process
+	local dir=$work/criu pid t0 t1 t2
+	rm -rf "$dir"; mkdir "$dir"
+	setsid "$bin/bench_rfork" wait </dev/null >/dev/null 2>&1 &
+	pid=$!
+	sleep 0.02
+	t0=$EPOCHREALTIME
+	"$CRIU" dump -t "$pid" -D "$dir" -o dump.log >/dev/null 2>&1 || return 1
+	t1=$EPOCHREALTIME
+	wait "$pid" 2>/dev/null
+	"$CRIU" restore -D "$dir" -d -o restore.log >/dev/null 2>&1 || return 1
+	t2=$EPOCHREALTIME
+	kill -9 "$pid" 2>/dev/null
+	echo $(( ${t2/./} - ${t0/./} ))
+}
+
+small() {
+	local a=$work/small b=$work/criu.us i ok=1 what
+	"$bin/bench_rfork" lat 0 20 0 >/dev/null 2>&1 # warm
+	: >"$a"; : >"$b"
+	if [ -n "${CRIU:-}" ]; then criu_sample >/dev/null || ok=0; else ok=0; fi
+	for ((i = 0; i < runs; i++)); do
+		"$bin/bench_rfork" lat 0 11 0 2>&1 >/dev/null | awk 'NR > 1 {print $1}' |
+			sort -g | sed -n 5p >>"$a"
+		[ $ok = 1 ] && criu_sample >>"$b"
+	done
+	what="criu: not measured (set CRIU to criu 4.2)"
+	[ $ok = 1 ] && what="criu dump+restore $(spread <"$b")"
+	row "rfork, 1 MB static, encryption $mode (us)" "$(spread <"$a")" "$what" \
+		"$(ratio "$(median "$b" 2>/dev/null)" "$(median "$a")") times faster"
+	"$bin/bench_rfork" first 0 "$runs" 2>&1 >/dev/null | awk '{print $1}' >"$a"
+	row "the first rfork of a parent (us)" "$(spread <"$a")" "-" ""
+}
+
+rate() {
+	local a=$work/rate b=$work/fork i
+	for ((i = 0; i < 5; i++)); do
+		"$bin/bench_rfork" rate 4 4 100 2>>"$a" >/dev/null
+		"$bin/bench_rfork" fork 4 500 2>>"$b" >/dev/null
+	done
+	row "4 parents rforking (forks/s)" "$(spread <"$a")" "fork+exit+wait $(spread <"$b")" \
+		"$(ratio "$(median "$a")" "$(median "$b")") of fork"
+}
+
+bulk() {
+	local a=$work/bulk b=$work/stream tls='' addr i
+	[ "$mode" = on ] && tls=tls
+	addr=$(bpstat -a 0 | awk '{print $NF; exit}')
+	# shellcheck disable=SC2086
+	bplab exec 0 "$bin/bench_stream" recv 9911 1024 $tls & pids+=($!)
+	sleep 0.3
+	# shellcheck disable=SC2086
+	"$bin/bench_stream" send "$addr" 9911 1024 $tls >/dev/null # the host backs the memory
+	for ((i = 0; i < runs; i++)); do
+		"$bin/bench_rfork" lat 0 1 1024 2>&1 >/dev/null | awk '{print 1.073741824e6 / $1}' >>"$a"
+		# shellcheck disable=SC2086
+		"$bin/bench_stream" send "$addr" 9911 1024 $tls | awk '{print 1.073741824 / $1}' >>"$b"
+	done
+	kill "${pids[-1]}"
+	row "rfork with 1 GiB dirty, encryption $mode (GB/s)" "$(spread <"$a")" \
+		"TCP stream ${tls:+in TLS 1.3 }$(spread <"$b")" \
+		"$(ratio "$(median "$a")" "$(median "$b")") of it"
+}
+
+start_sshd() {
+	local d=$work/ssh n
+	mkdir -p "$d/home/.ssh" /run/sshd && chmod 700 "$d" "$d/home" "$d/home/.ssh"
+	ssh-keygen -q -t ed25519 -N '' -f "$d/host" && ssh-keygen -q -t ed25519 -N '' -f "$d/id"
+	cp "$d/id.pub" "$d/keys"; chmod 600 "$d/keys"
+	for n in 0 1 2 3; do
+		bplab exec "$n" sh -c "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -f /dev/null -p 2200 \
+			-h $d/host -o AuthorizedKeysFile=$d/keys -o StrictModes=no -o UsePAM=no \
+			-o PermitRootLogin=yes -o PidFile=none -o PrintMotd=no -o PrintLastLog=no \
+			-o LogLevel=ERROR" & pids+=($!)
+	done
+	sleep 1
+	ssh_opts=(-F none -p 2200 -i "$d/id" -o StrictHostKeyChecking=no -o LogLevel=ERROR
+		-o UserKnownHostsFile=/dev/null -o BatchMode=yes -o ControlPath="$d/c-%h")
+}
+
+commands() {
+	local a=$work/bpsh b=$work/warm c=$work/cold a4=$work/bpsh4 b4=$work/warm4 f=$work/fork1 i n
+	local addr=()
+	mapfile -t addr < <(bpstat -a 0-3 | awk '{print $NF}')
+	command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || { echo "ssh: not installed"; return; }
+	start_sshd
+	for n in 0 1 2 3; do
+		ssh "${ssh_opts[@]}" -o ControlMaster=yes -fN "${addr[n]}" || echo "no ssh to n$n"
+	done
+	ssh4() { for n in 0 1 2 3; do ssh "${ssh_opts[@]}" "${addr[n]}" true & w[n]=$!; done
+		wait "${w[@]}"; }
+	us_of bpsh 0 true >/dev/null
+	for ((i = 0; i < runs; i++)); do
+		us_of bpsh 0 true >>"$a"
+		us_of ssh "${ssh_opts[@]}" "${addr[0]}" true >>"$b"
+		us_of bpsh 0-3 true >>"$a4"
+		us_of ssh4 >>"$b4"
+		us_of ssh "${ssh_opts[@]}" -o ControlPath=none "${addr[0]}" true >>"$c"
+		us_of /bin/true >>"$f"
+	done
+	row "bpsh NODE true (us)" "$(spread <"$a")" "warm ssh $(spread <"$b")" \
+		"$(ratio "$(median "$a")" "$(median "$b")") of warm"
+	row "" "" "cold ssh $(spread <"$c")" "$(ratio "$(median "$c")" "$(median "$a")") times faster"
+	row "" "" "local fork+exec $(spread <"$f")" ""
+	row "bpsh 4 NODES true (us)" "$(spread <"$a4")" "4 warm ssh $(spread <"$b4")" \
+		"$(ratio "$(median "$a4")" "$(median "$b4")") of warm"
+	for n in 0 1 2 3; do ssh "${ssh_opts[@]}" -O exit "${addr[n]}" 2>/dev/null; done
+}
+
+others() {
+	local a=$work/sig h=$work/here m=$work/moved i
+	"$bin/bench_signal" 0 "$runs" 2>"$a"
+	row "kill -TERM to the remote handler (us)" "$(spread <"$a")" "-" ""
+	for ((i = 0; i < 7; i++)); do
+		"$bin/bench_loop" here >>"$h"
+		"$bin/bench_loop" 0 >>"$m"
+	done
+	row "CPU of a compute loop, moved (s)" "$(cut -d' ' -f1 "$m" | spread)" \
+		"at home $(cut -d' ' -f1 "$h" | spread)" \
+		"$(ratio "$(median <(cut -d' ' -f1 "$m"))" "$(median <(cut -d' ' -f1 "$h"))") of it"
+	row "CPU of a writing loop, moved (s)" "$(cut -d' ' -f2 "$m" | spread)" \
+		"at home $(cut -d' ' -f2 "$h" | spread)" \
+		"$(ratio "$(median <(cut -d' ' -f2 "$m"))" "$(median <(cut -d' ' -f2 "$h"))") of it"
+}
+
+[ "$mode" = off ] && row "work" "ours: median [min..max]" "peer" ""
+small
+bulk
+if [ "$mode" = on ]; then
+	rate
+	commands
+	others
+fi
+[ -s "$work/errors" ] && { echo "errors:"; sort "$work/errors" | uniq -c | head; exit 1; }
+exit 0
