@@ -102,9 +102,12 @@ int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
 
-	if (!strcmp(what, "wait"))
+	if (!strcmp(what, "wait")) {
+		/* A peer may choke on descriptors that came from another mount namespace. */
+		close_range(3, ~0u, 0);
 		for (;;)
 			pause();
+	}
 	/* Close-on-exec: the reading end stays behind when a child leaves. */
 	if (pipe2(out, O_CLOEXEC) < 0 || dup2(out[1], 1) < 0)
 		die("pipe");
