@@ -4,6 +4,11 @@
  * which alone reads it, on every machine (the front end's keeper is a bpinit).
  * Fixed-size packets in host order; doc/local.md has who sends what when.
  *
+ * The argument block of a MOVE_REXEC: dir\0 cmd\0 argc\0 argv[0]\0 .. envp[0]\0 ..,
+ * argc a decimal number, the environment up to the end of the block; dir is where
+ * the program starts. It is the whole data stream behind the data_hdr, after a
+ * little-endian uint64 with its length.
+ *
  * The loss of a channel is never an order. A parked process thaws on CHAN_ABORT
  * with its move's id, and on nothing else.
  */
@@ -17,7 +22,8 @@
 
 enum chan_type {
 	/* process -> bpinit */
-	CHAN_HERE = 1,	   /* it has its pid and is parked, or about to exec (EXECMOVE) */
+	CHAN_HERE = 1,	   /* it has its pid and is parked (flags 0); or about to exec */
+			   /* (flags 1, EXECMOVE; u.status: fd number of its channel) */
 	CHAN_SENT = 2,	   /* end mark written: it has voted */
 	CHAN_FAILED = 3,   /* err, text; source: before the vote. target: before RUN */
 	CHAN_PREPARED = 4, /* all of the image is in place, not running */
