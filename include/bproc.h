@@ -1,0 +1,55 @@
+/*
+ * bproc.h - libbproc as this project makes it: everything of BProc 4 that
+ * sys/bproc.h declares, and what is ours alone. Programs that are to compile with
+ * an old BProc as well include <sys/bproc.h>.
+ *
+ * C99 and C++. Link with -lbproc, or `pkg-config --cflags --libs bproc`.
+ */
+#ifndef BPROC_H
+#define BPROC_H
+
+#include <sys/bproc.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+/**
+ * bproc_errtext() - the whole text of this thread's last failed libbproc call.
+ *
+ * bproc_strerror() knows only the number; this names the thing:
+ * "fd 7 is /dev/st0, a device of this node".
+ *
+ * Return: a string of at most 159 characters, "" if no call has failed yet. It
+ *         belongs to the library and stays until the thread's next failure.
+ *         errno is left as it is.
+ * Errors: none.
+ * Blocks: no. Threads: each thread has a text of its own; a child of fork or
+ * bproc_rfork starts with its parent's.
+ * Since: 0.1. Source: this project, bproc_strerror(3).
+ */
+const char *bproc_errtext(void);
+
+/**
+ * bproc_nodereason() - why a node was refused last, or why it went down.
+ * @node: a node number, BPROC_NODE_MASTER or BPROC_NODE_SELF.
+ * @reason: where the text goes, cut and NUL-terminated if @len is short. Owned by
+ *          the caller. May be NULL if @len is 0.
+ * @len: size of @reason in bytes.
+ *
+ * Return: length of the whole text, without NUL, 0 if there is nothing to say;
+ *         -1 with errno set.
+ * Errors: those of the local link (sys/bproc.h), and
+ *         BE_INVALIDNODE (no such node), EINVAL (@len is negative).
+ * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Since: 0.1. Source: this project, bproc_nodelist(3).
+ */
+int bproc_nodereason(int node, char *reason, int len);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,101 @@
+/*
+ * Which processes run where. Questions go to this machine's bpslave, which asks
+ * the master if it does not know. In every process that uses the library;
+ * bproc_proclist(3).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bproc.h"
+#include "libbproc/api.h"
+#include "libbproc/client.h"
+
+/* One page of a list is appended to *list. Number of entries in it, or -errno. */
+static int add_page(const struct local_procs_ask *ask, struct bproc_proc_info_t **list, int *n)
+{
+	struct bproc_proc_info_t *grown;
+	const struct local_procs *page;
+	struct client_answer ans;
+	int count, e = client_ask(LOCAL_PROCS, ask, sizeof(*ask), &ans, api_err());
+
+	if (e < 0)
+		return e;
+	page = (const struct local_procs *)ans.data;
+	if (ans.len < sizeof(*page) || page->count > LOCAL_PROCS_PAGE ||
+	    ans.len != sizeof(*page) + page->count * sizeof(page->proc[0])) {
+		client_answer_free(&ans);
+		return bproc_err_set(api_err(), EPROTO, "process list of wrong length from bpslave");
+	}
+	count = (int)page->count;
+	if (count > 0) {
+		grown = realloc(*list, (size_t)(*n + count) * sizeof(**list));
+		if (!grown) {
+			client_answer_free(&ans);
+			return bproc_err_set(api_err(), ENOMEM, "no memory for the process list");
+		}
+		*list = grown;
+		for (int i = 0; i < count; i++)
+			grown[(*n)++] = (struct bproc_proc_info_t){.pid = page->proc[i].pid,
+								   .node = page->proc[i].node};
+	}
+	client_answer_free(&ans);
+	return count;
+}
+
+static int by_pid(const void *a, const void *b)
+{
+	const struct bproc_proc_info_t *x = a, *y = b;
+
+	return (x->pid > y->pid) - (x->pid < y->pid);
+}
+
+int bproc_proclist(int node, struct bproc_proc_info_t **list)
+{
+	struct local_procs_ask ask = {.node = node};
+	struct bproc_proc_info_t *l = NULL;
+	int e, n = 0;
+
+	if (!list)
+		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_proclist: no list"));
+	if (node == BPROC_NODE_SELF) {
+		e = api_currnode(&ask.node);
+		if (e < 0)
+			return api_ret(e);
+	}
+	do {
+		if (n > 0)
+			ask.first = (uint32_t)l[n - 1].pid;
+		e = add_page(&ask, &l, &n);
+		if (e < 0) {
+			free(l);
+			return api_ret(e);
+		}
+		/* Pages follow each other by pid: the last one is the highest so far. */
+		qsort(l ? l + n - e : l, (size_t)e, sizeof(*l), by_pid);
+	} while (e == LOCAL_PROCS_PAGE);
+	*list = l;
+	return n;
+}
+
+int bproc_pidnode(int pid)
+{
+	struct local_pid ask = {.pid = pid};
+	struct local_pidnode is;
+	struct client_answer ans;
+	int e = client_ask(LOCAL_PIDNODE, &ask, sizeof(ask), &ans, api_err());
+
+	if (e < 0)
+		return api_ret(e);
+	if (ans.len != sizeof(is)) {
+		client_answer_free(&ans);
+		return api_ret(bproc_err_set(api_err(), EPROTO,
+					     "answer of wrong length from bpslave"));
+	}
+	memcpy(&is, ans.data, sizeof(is));
+	client_answer_free(&ans);
+	if (is.node == BPROC_NODE_NONE)
+		return api_ret(bproc_err_set(api_err(), BE_INVALIDPROC,
+					     "pid %d: no such process in the cluster", pid));
+	return is.node;
+}

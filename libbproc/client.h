@@ -1,0 +1,61 @@
+/*
+ * The library's end of the local protocol (local.h): questions to this machine's
+ * bpslave over a small pool of close-on-exec connections. A connection belongs to
+ * one call at a time, so no lock is held while a call waits.
+ *
+ * A pooled connection does not outlive fork (the child's copy is closed), nor a
+ * dump (client_close_all), nor a move (client_forget: the descriptors stayed
+ * behind). A descriptor that the program closed behind our back is noticed by its
+ * inode and never written to.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "libbproc/err.h"
+#include "libbproc/local.h"
+
+#define CLIENT_TIMEOUT_S 30 /* of a query; a move is waited for as long as it takes */
+
+struct client {
+	int fd;		/* owned by the pool, or by this call if slot is -1 */
+	int slot;
+	uint32_t id;	/* of the question that is under way */
+	int cached;	/* the connection is of an earlier call: it may have gone stale */
+};
+
+/* An answer's payload: in buf as long as it fits, else on the heap. */
+struct client_answer {
+	size_t len;
+	char *data;		/* points behind the header */
+	char *heap;		/* owned; NULL if it fits in buf */
+	char buf[2048] __attribute__((aligned(8)));
+};
+void client_answer_free(struct client_answer *ans);
+
+/*
+ * Sends a question, with a descriptor unless fd is -1. 0, or -errno with err
+ * filled and nothing to end. A question that was sent once is never sent again.
+ */
+int client_begin(struct client *c, enum local_type type, const void *ask, size_t len, int fd,
+		 struct bproc_err *err);
+/*
+ * Waits for the answer of what was begun; ans may be NULL. 0, or the negative of
+ * the daemon's error with its text in err. -ECONNRESET: it ended without one.
+ */
+int client_finish(struct client *c, struct client_answer *ans, int timed, struct bproc_err *err);
+/* The connection is not needed: no answer will come, or nobody wants it. */
+void client_drop(struct client *c);
+
+/* A query: both of them, repeated once if bpslave was restarted meanwhile. */
+int client_ask(enum local_type type, const void *ask, size_t len, struct client_answer *ans,
+	       struct bproc_err *err);
+
+void client_close_all(void);
+void client_forget(void);
+
+/* The calling thread's last error; api_ret sets it and errno and returns -1. */
+struct bproc_err *api_err(void);
+int api_ret(int negative_errno);
