@@ -1,0 +1,94 @@
+/*
+ * Where a verb is chosen. Runs inside the process that the blob is mapped into,
+ * on the blob's own stack, with every signal blocked from here on.
+ */
+#include "blob.h"
+#include "sys.h"
+#include "lib.h"
+
+_Static_assert(BLOB_CODE_MAX == 0x10000 && BLOB_STRUCT_MAX + BLOB_STACK == 0xd000,
+	       "entry.S has these numbers too");
+
+long blob_main(struct blob *b);
+
+#ifdef BLOB_DUMP_C
+static long dump_here(struct blob *b)
+{
+	struct blob_dump opt = { .fd = b->fd, .flags = b->dump_flags };
+	long r = blob_dump(b, &opt);
+
+	blob_thaw(b);
+	return r < 0 ? r : (long)opt.bytes;
+}
+
+#endif
+
+#ifdef BLOB_RESTORE_C
+static long restore_here(struct blob *b)
+{
+	struct blob_restore opt = {
+		.fd = b->fd,
+		.stream_fd = { -1, -1, -1 },
+		.set_creds = 1,
+	};
+	long r = blob_restore(b, &opt);
+
+	if (r == 0)
+		blob_resume(b);
+	if (opt.destroyed) {
+		/* What would have returned an error is gone; this is all that can be said. */
+		sys_write(2, b->err.text, str_len(b->err.text));
+		sys_write(2, "\n", 1);
+		sys_exit_group(127);
+	}
+	return r;
+}
+
+#endif
+
+long blob_main(struct blob *b)
+{
+	uint64_t all = ~0ul;
+	long r;
+
+	sys_sigprocmask(SIG_SETMASK, &all, &b->sigmask);
+	if (!b->arena.base) {
+		b->arena.base = b->self + BLOB_SCRATCH;
+		b->arena.size = BLOB_DATA - BLOB_SCRATCH;
+	}
+	switch (b->verb) {
+#ifdef BLOB_LEAVE_C
+	case BLOB_LEAVE:
+		r = blob_leave(b);
+		blob_thaw(b);
+		break;
+#endif
+#ifdef BLOB_DUMP_C
+	case BLOB_DUMP:
+		r = dump_here(b);
+		break;
+	case BLOB_ENV:
+		r = blob_env_fill(b);
+		break;
+#endif
+#ifdef BLOB_RESTORE_C
+	case BLOB_RESTORE:
+		r = restore_here(b);
+		break;
+#endif
+#ifdef BLOB_GHOST_C
+	case BLOB_GHOST:
+		blob_ghost(b);
+#endif
+	default:
+		r = blob_err_set(&b->err, EINVAL, "blob: no verb %u", b->verb);
+		break;
+	}
+	b->result = r;
+#ifdef BLOB_RESTORE_C
+	if (b->regs_given)
+		blob_resume(b);
+#endif
+	sys_sigprocmask(SIG_SETMASK, &b->sigmask, NULL);
+	return r;
+}

@@ -1,0 +1,246 @@
+/*
+ * The calling process and the blob: maps it, calls it, unmaps it. Library code,
+ * runs in user programs; never instrumented, since it goes with them in images.
+ *
+ * What env holds is cached over calls, and forgotten when a copy comes out of a
+ * call on what may be another machine.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "vmadump.h"
+#include "vmadump/blob/blob.h"
+
+#define RSEQ_SIG_X86 0x53053053u /* glibc registers with it on x86 */
+#define BLOB_TRIES 8		 /* addresses 1 GiB apart */
+#define BLOB_APART (1ul << 30)
+#define ENTERED 1		 /* what the blob of a restored copy puts into rax */
+
+_Static_assert(offsetof(struct blob, base) == 0x08, "enter.S");
+_Static_assert(offsetof(struct blob, regs) == 0x50, "enter.S");
+_Static_assert(offsetof(struct blob_regs, ss) == 0xa0, "enter.S");
+_Static_assert(sizeof(((struct vmad_err *)0)->text) == CHAN_TEXT_MAX, "texts are copied whole");
+
+extern const char vmad_blob_start[], vmad_blob_stop[];
+long vmad_enter(struct blob *b, void **ret_base);
+
+/* glibc 2.35 and later; absent elsewhere. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+static struct blob_env env_cache;
+
+const void *vmad_blob_bytes(size_t *ret_len)
+{
+	*ret_len = (size_t)(vmad_blob_stop - vmad_blob_start);
+	return vmad_blob_start;
+}
+
+/* Is what lies at addr a blob that a process was injected with, and left there? */
+static int is_left_over(void *addr)
+{
+	uint64_t head[2];
+	struct iovec to = { head, sizeof head };
+	struct iovec from = { (char *)addr + BLOB_CODE_MAX, sizeof head };
+
+	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)sizeof head &&
+	       head[0] == BLOB_MAGIC && head[1] == (uint64_t)addr;
+}
+
+static void *map_somewhere(void)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+	const int prot = PROT_READ | PROT_WRITE;
+
+	for (unsigned i = 0; i < BLOB_TRIES; i++) {
+		char *at = (char *)(BLOB_ADDR + i * BLOB_APART);
+		void *p = mmap(at, BLOB_SIZE, prot, flags, -1, 0);
+
+		if (p == MAP_FAILED && errno == EEXIST && is_left_over(at)) {
+			munmap(at, BLOB_SIZE);
+			p = mmap(at, BLOB_SIZE, prot, flags, -1, 0);
+		}
+		if (p != MAP_FAILED || errno != EEXIST)
+			return p;
+	}
+	return mmap(NULL, BLOB_SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+struct blob *vmad_blob_map(void)
+{
+	char *base = map_somewhere();
+	struct blob *b;
+
+	if (base == MAP_FAILED)
+		return NULL;
+	memcpy(base, vmad_blob_start, (size_t)(vmad_blob_stop - vmad_blob_start));
+	if (mprotect(base, BLOB_CODE_MAX, PROT_READ | PROT_EXEC) < 0) {
+		int e = errno;
+
+		munmap(base, BLOB_SIZE);
+		errno = e;
+		return NULL;
+	}
+	b = (struct blob *)(base + BLOB_CODE_MAX);
+	b->magic = BLOB_MAGIC;
+	b->base = (uint64_t)base;
+	b->self = (uint64_t)b;
+	b->chan = -1;
+	b->fd = -1;
+	memset(b->hide_fd, 0xff, sizeof b->hide_fd);
+	if (&__rseq_size && __rseq_size) {
+		b->rseq_addr = (uint64_t)__builtin_thread_pointer() + (uint64_t)__rseq_offset;
+		b->rseq_len = __rseq_size;
+		b->rseq_sig = RSEQ_SIG_X86;
+	}
+	b->env = env_cache;
+	return b;
+}
+
+void vmad_blob_unmap(struct blob *b)
+{
+	int e = errno;
+
+	munmap((void *)b->base, BLOB_SIZE);
+	errno = e;
+}
+
+long vmad_blob_call(struct blob *b)
+{
+	uint32_t verb = b->verb;
+	void *base;
+	long r = vmad_enter(b, &base);
+
+	/* The copy's blob may lie elsewhere than ours did. */
+	if ((verb == BLOB_DUMP || verb == BLOB_LEAVE) && r == ENTERED) {
+		env_cache = (struct blob_env){ 0 };
+		munmap(base, BLOB_SIZE);
+		return ENTERED;
+	}
+	return r;
+}
+
+int vmad_env(struct blob_env *ret_env)
+{
+	struct blob *b = vmad_blob_map();
+	long r;
+
+	if (!b)
+		return -1;
+	b->verb = BLOB_ENV;
+	r = vmad_blob_call(b);
+	if (r == 0)
+		*ret_env = b->env;
+	vmad_blob_unmap(b);
+	if (r == 0)
+		return 0;
+	errno = (int)-r;
+	return -1;
+}
+
+void vmad_prepare(void)
+{
+	struct blob_env env;
+
+	if (!env_cache.cpu_known && vmad_env(&env) == 0)
+		env_cache = env;
+}
+
+static int fail(struct vmad_err *err, int code, const char *what)
+{
+	if (err) {
+		err->code = code;
+		snprintf(err->text, sizeof err->text, "%s: %s", what, strerror(code));
+	}
+	errno = code;
+	return -1;
+}
+
+static void take_err(struct vmad_err *err, const struct blob *b, long r)
+{
+	if (!err)
+		return;
+	err->code = (int)-r;
+	memcpy(err->text, b->err.text, sizeof err->text);
+}
+
+/* Runs b and unmaps it. ENTERED in a copy. */
+static long call_once(struct blob *b, struct vmad_err *err)
+{
+	long r = vmad_blob_call(b);
+
+	if (r == ENTERED)
+		return r;
+	if (r < 0)
+		take_err(err, b, r);
+	vmad_blob_unmap(b);
+	return r;
+}
+
+long vmad_dump(int fd, unsigned flags, struct vmad_err *err)
+{
+	struct blob *b;
+	long r;
+
+	if (flags & ~(unsigned)(VMAD_DUMP_LIBS | VMAD_DUMP_EXEC | VMAD_DUMP_OTHER))
+		return fail(err, EINVAL, "vmadump: flags");
+	vmad_prepare();
+	b = vmad_blob_map();
+	if (!b)
+		return fail(err, errno, "vmadump: cannot map the blob");
+	b->verb = BLOB_DUMP;
+	b->fd = fd;
+	b->dump_flags = flags;
+	b->hide_fd[0] = fd;
+	r = call_once(b, err);
+	if (r == ENTERED)
+		return 0;
+	if (r < 0) {
+		errno = (int)-r;
+		return -1;
+	}
+	return r;
+}
+
+int vmad_undump(int fd, struct vmad_err *err)
+{
+	struct blob *b = vmad_blob_map();
+	long r;
+
+	if (!b)
+		return fail(err, errno, "vmadump: cannot map the blob");
+	b->verb = BLOB_RESTORE;
+	b->fd = fd;
+	r = call_once(b, err);
+	errno = (int)-r;
+	return -1;
+}
+
+long vmad_leave(int chan_fd, int move_kind, const void *exec_args, size_t exec_len,
+		unsigned dump_flags, struct vmad_err *err)
+{
+	struct blob *b;
+
+	vmad_prepare();
+	b = vmad_blob_map();
+	if (!b) {
+		int e = errno;
+
+		fail(err, e, "vmadump: cannot map the blob");
+		return -e;
+	}
+	b->verb = BLOB_LEAVE;
+	b->chan = chan_fd;
+	b->exec_kind = (uint32_t)move_kind;
+	b->exec_args = (uint64_t)exec_args;
+	b->exec_len = exec_len;
+	b->dump_flags = dump_flags;
+	b->hide_fd[0] = chan_fd;
+	return call_once(b, err);
+}
