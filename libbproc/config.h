@@ -13,7 +13,7 @@
 #define CONFIG_FILE "/etc/bproc/config"
 #define CONFIG_PATH_MAX 256
 #define CONFIG_NODES_MAX 1024	/* LOCAL_NODES_MAX: one answer holds all of them */
-#define CONFIG_NODE_NUM_MAX 61	/* highest node number; doc/wire.md, leases */
+#define CONFIG_NODE_NUM_MAX 1999 /* highest node number: pid slots get too small then */
 #define CONFIG_PORT 2223
 #define CONFIG_DATA_PORT 2224
 

@@ -32,6 +32,9 @@ void bproc_err_prefix(struct bproc_err *err, const char *fmt, ...)
 	va_start(ap, fmt);
 	n = vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(err->text))
-		snprintf(err->text + n, sizeof(err->text) - n, ": %s", old);
+	if (n < 0 || (size_t)n + 2 >= sizeof(err->text))
+		return;
+	memcpy(err->text + n, ": ", 2);
+	memcpy(err->text + n + 2, old, sizeof(old) - (size_t)n - 2);
+	err->text[sizeof(err->text) - 1] = '\0';
 }
