@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# lint.sh WHAT TREE: one check of the house's style over all files of the tree.
+set -u
+what=$1
+cd "$2" || exit 1
+mapfile -t sources < <(find . \( -name .git -o -name 'build*' \) -prune -o \
+	-name '*.[ch]' -type f -print | sort)
+mapfile -t scripts < <(find . \( -name .git -o -name 'build*' \) -prune -o -type f -print0 |
+	xargs -r0 grep -lIm1 -E '^#!.*\b(ba)?sh\b' | sort)
+
+case $what in
+lines) # no line over 100 columns, tabs of 8; a line with a string may be greppable
+	awk 'FNR == 1 {n = 0}
+	{
+		line = $0; col = 0
+		for (i = 1; i <= length(line); i++)
+			col = substr(line, i, 1) == "\t" ? col + 8 - col % 8 : col + 1
+		if (col > 100 && line !~ /"/) {printf "%s:%d: %d columns\n", FILENAME, FNR, col; bad = 1}
+		if (line ~ /[ \t]$/) {printf "%s:%d: white space at the end\n", FILENAME, FNR; bad = 1}
+	}
+	END {exit bad}' "${sources[@]}" ;;
+functions) # none over 100 lines, unless the line above it says why
+	awk '/^[a-z].*\(/ && !/;$/ {start = FNR; name = $0; excuse = prev ~ /long:/}
+	/^{/ {if (start) body = FNR}
+	/^}/ {
+		if (start && body && FNR - body > 100 && !excuse) {
+			printf "%s:%d: %d lines: %s\n", FILENAME, start, FNR - body, name; bad = 1
+		}
+		start = body = 0
+	}
+	{prev = $0}
+	END {exit bad}' "${sources[@]}" ;;
+words) # calls that overrun, and gaps that do not say what they break
+	! grep -nE '\b(sprintf|strcat|gets|vsprintf|alloca|tmpnam|mktemp)\(|FIXME|\bXXX\b|TODO([^(]|$)' \
+		"${sources[@]}" ;;
+comments) # each .c says what it owns
+	bad=0
+	for f in "${sources[@]}"; do
+		case $f in *.c) ;; *) continue ;; esac
+		case $(head -c 2 "$f") in
+		'/*' | '//') ;;
+		*) echo "$f: does not open with a comment"; bad=1 ;;
+		esac
+	done
+	exit $bad ;;
+shell)
+	command -v shellcheck >/dev/null || { echo "skipped: no shellcheck here"; exit 77; }
+	shellcheck -S warning "${scripts[@]}" ;;
+*) echo "unknown check $what"; exit 2 ;;
+esac
