@@ -3,7 +3,7 @@
 # link bproc_checked, the same sources with the sanitizers.
 set(api_sources
 	err.c sysio.c client.c
-	api_misc.c api_node.c api_nodeset.c api_proc.c)
+	api_misc.c api_node.c api_nodeset.c api_proc.c api_move.c api_exec.c)
 set(api_version_script ${CMAKE_CURRENT_SOURCE_DIR}/libbproc.map)
 
 add_library(bproc_objects OBJECT ${api_sources})
@@ -20,12 +20,12 @@ set(api_headers ${PROJECT_SOURCE_DIR}/include/bproc.h
 add_custom_command(
 	OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/bproc_one.o
 	COMMAND ${CMAKE_LINKER} -r -o ${CMAKE_CURRENT_BINARY_DIR}/bproc_one.o
-		$<TARGET_OBJECTS:bproc_objects>
+		$<TARGET_OBJECTS:bproc_objects> $<TARGET_OBJECTS:vmadump_objs>
 	COMMAND ${CMAKE_OBJCOPY} --localize-hidden ${CMAKE_CURRENT_BINARY_DIR}/bproc_one.o
-	DEPENDS bproc_objects $<TARGET_OBJECTS:bproc_objects>
+	DEPENDS bproc_objects $<TARGET_OBJECTS:bproc_objects> $<TARGET_OBJECTS:vmadump_objs>
 	COMMAND_EXPAND_LISTS VERBATIM)
 
-add_library(bproc SHARED $<TARGET_OBJECTS:bproc_objects>)
+add_library(bproc SHARED $<TARGET_OBJECTS:bproc_objects> $<TARGET_OBJECTS:vmadump_objs>)
 add_library(bproc_static STATIC ${CMAKE_CURRENT_BINARY_DIR}/bproc_one.o)
 set_target_properties(bproc PROPERTIES
 	VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
@@ -41,7 +41,7 @@ foreach(lib bproc bproc_static)
 endforeach()
 
 if(BPROC_SANITIZE)
-	add_library(bproc_checked STATIC ${api_sources})
+	add_library(bproc_checked STATIC ${api_sources} $<TARGET_OBJECTS:vmadump_objs>)
 	target_link_libraries(bproc_checked PUBLIC bproc_flags bproc_sanitize)
 	target_compile_definitions(bproc_checked PRIVATE BPROC_VERSION="${PROJECT_VERSION}")
 else()

@@ -3,5 +3,35 @@
  */
 #pragma once
 
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/types.h>
+
+#include "libbproc/client.h"
+
+#define API_ARGS_MAX (1 << 20) /* bytes of the argument block of rexec */
+
+static inline void api_freep(char **p)
+{
+	free(*p);
+}
+#define cleanup_free __attribute__((cleanup(api_freep)))
+
 /* Number of the caller's node; 0 or -errno with the thread's text set. */
 int api_currnode(int *ret_node);
+
+/*
+ * Asks for leave to move: makes the channel and begins the question on c. The
+ * process's end of the channel is never 0, 1 or 2. 0 or -errno.
+ */
+int api_start_move(enum move_kind kind, int node, int flags, struct client *c, int *ret_chan);
+/* The caller cannot go after all: says so on the channel and ends both. */
+void api_give_up(struct client *c, int chan, int err);
+/*
+ * The caller leaves through the blob; hide_fd (or -1) does not go along, nor does
+ * chan. 0 on the node; -errno where it was. Every signal must be blocked.
+ */
+int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void *args, size_t len);
+
+/* A child that was not to be: ended and reaped, so that the caller never sees it. */
+void api_reap(pid_t child);

@@ -1,12 +1,15 @@
 /*
- * Version, error texts, and how a failure inside becomes errno and a text outside.
- * In every process that uses the library; bproc_version(3), bproc_strerror(3).
+ * Version, error texts, images, and how a failure inside becomes errno and a text
+ * outside. In every process that uses the library; bproc_version(3),
+ * bproc_strerror(3), bproc_dump(3).
  */
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "bproc.h"
 #include "libbproc/client.h"
+#include "vmadump.h"
 
 static __thread struct bproc_err last_err;
 
@@ -68,4 +71,28 @@ int bproc_version(struct bproc_version_t *vers)
 	memcpy(vers->version_string, ans.data, n);
 	client_answer_free(&ans);
 	return 0;
+}
+
+int bproc_dump(int fd, int flags)
+{
+	struct vmad_err err;
+	long n;
+
+	/* Our connections are of this process and this machine. */
+	client_close_all();
+	n = vmad_dump(fd, (unsigned)flags, &err);
+	if (n == 0)
+		client_forget();
+	if (n < 0)
+		return api_ret(bproc_err_set(api_err(), err.code, "%s", err.text));
+	return n > INT_MAX ? INT_MAX : (int)n;
+}
+
+int bproc_undump(int fd)
+{
+	struct vmad_err err;
+
+	client_close_all();
+	vmad_undump(fd, &err);
+	return api_ret(bproc_err_set(api_err(), err.code, "%s", err.text));
 }

@@ -18,7 +18,7 @@
  * After any failure bproc_errtext() has a text that names the thing.
  *
  * Threads: every call may be made from any thread at any time, except that a
- * process with more than one thread cannot itself leave (EBUSY). No call takes a
+ * process with more than one thread cannot itself leave (ENOTSUP). No call takes a
  * lock while it waits. Interrupted waits are resumed: no call returns EINTR.
  * The library holds close-on-exec descriptors of its own; a child of fork() does
  * not share them.
@@ -375,7 +375,7 @@ int bproc_nodespec(struct bproc_node_set_t *ns, const char *str);
  *   BE_SLAVEDIED    the node was lost before the process ran there
  *   EACCES          the node's permissions do not admit the caller
  *   EINVAL          flags outside BPROC_DUMP_ALL; a NULL where none may be
- *   EBUSY           the process cannot leave: it has several threads, or an open
+ *   ENOTSUP         the process cannot leave: it has several threads, or an open
  *                   file, mapping or state that no image can carry
  *   EAGAIN          no process number or no room for a process there
  *   ENOMEM, EIO, EPIPE, ETIMEDOUT  the image could not be made, sent or put in place
@@ -535,9 +535,10 @@ int bproc_vexecmove(int nnodes, int *nodes, int *pids, const char *cmd, char *co
  *
  * Return: bytes written (> 0), INT_MAX if there are more; 0 in the process that
  *         bproc_undump() makes of the image; -1 with errno set.
- * Errors: EBADF (@fd is not open for writing); EINVAL (@flags); EBUSY (the process
- *         has something that no image can carry; bproc_errtext() names it);
- *         ENOMEM (no memory); those of write(2): ENOSPC, EPIPE, EIO and so on.
+ * Errors: EBADF (@fd is not open for writing); EINVAL (@flags); ENOTSUP (the
+ *         process has something that no image can carry; bproc_errtext() names it);
+ *         ENOMEM (no memory); EIO (there is no /proc); those of write(2): ENOSPC,
+ *         EPIPE and so on.
  * Blocks: as write(2). Threads: the process must have one thread.
  * Since: 0.1. Source: bproc_dump(3) of BProc 4; doc/image.md.
  */
@@ -548,11 +549,15 @@ int bproc_dump(int fd, int flags);
  * @fd: where from.
  *
  * Return: does not return on success; -1 with errno set.
- * Errors: EBADF (@fd is not open for reading); ENOEXEC (not an image, or of
- *         another architecture or a newer version); EBADMSG (it is damaged or cut
- *         short); ENOMEM; those of read(2) and of opening its files again. An image
- *         that is found to be bad after this process's memory is gone ends the
- *         process with SIGKILL.
+ * Errors: EBADF (@fd is not open for reading); EBADMSG (not an image, or it is
+ *         damaged or cut short); ENOEXEC (of another architecture or version, or of
+ *         a CPU or kernel that this one is not); ESTALE (a file that it maps has
+ *         changed); ENOTSUP (the caller has more than one thread); EPERM (its
+ *         credentials); EBUSY (it needs addresses that are taken); ENOMEM; those
+ *         of read(2) and of opening its files again: ENOENT, EACCES and so on. If
+ *         an image that comes by a pipe or socket is found to be cut short when
+ *         this process's memory is gone already, the process says so on
+ *         descriptor 2 and exits with 127.
  * Blocks: as read(2). Threads: the process must have one thread.
  * Since: 0.1. Source: bproc_undump(3) of BProc 4; doc/image.md.
  */

@@ -1,0 +1,61 @@
+/*
+ * What the files of bpsh share: bpsh.c (options, starting, waiting), bpsh_io.c
+ * (input to and output of several nodes), bpsh_file.c (files on a node).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+struct options {
+	bool no_stdin;	 /* -n */
+	bool no_io;	 /* -N */
+	bool lines;	 /* -L, and all below */
+	bool prefix;	 /* -p */
+	bool sequential; /* -s */
+	bool divider;	 /* -d */
+	bool time;	 /* -t */
+	size_t buffer;	 /* -b, bytes */
+	const char *file[3]; /* -I -O -E, on the node; or NULL */
+	const char *path;    /* of the program */
+	char **argv;	     /* its arguments */
+};
+
+/* One output of one node's process: 1 stdout, 2 stderr. */
+struct output {
+	int fd;		/* our end of its pipe; -1: none, or ended */
+	int to;		/* 1 or 2 */
+	char *line;	/* owned: an unfinished line, if lines are kept together */
+	size_t len;
+};
+
+struct job {
+	int node;
+	pid_t pid;
+	bool reaped;
+	int status;		/* wait status word */
+	pid_t helper[3];	/* that carry a file of the node; 0: none */
+	int in;			/* our end of its stdin; -1: none, or ended */
+	uint64_t in_pos;	/* bytes of our stdin that it has got */
+	struct output out[2];
+	FILE *spool;		/* owned: what it wrote before its turn, -s */
+};
+
+/* Children of a job that ended since the last call are taken note of. */
+void reap(bool wait);
+
+/*
+ * Shows what the jobs write and feeds them our stdin until all of them have
+ * ended. 0, or -1 with a message printed.
+ */
+int io_run(const struct options *o, struct job *jobs, int n);
+
+/*
+ * Puts a process on job's node that carries between a pipe and the file there;
+ * returns our end of the pipe, to become descriptor `which` of the job's process.
+ * -1 with errno set.
+ */
+int file_open(const struct options *o, struct job *j, int which);

@@ -1,0 +1,162 @@
+/*
+ * execmove, and the v calls, which do one thing on many nodes. In every process
+ * that uses the library; bproc_execmove(3), doc/move.md.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bproc.h"
+#include "libbproc/api.h"
+#include "libbproc/client.h"
+#include "libbproc/sysio.h"
+#include "vmadump/blob/channel.h"
+
+/* bpinit's leave to exec. 0 or -errno with the thread's text set. */
+static int wait_for_go(int chan)
+{
+	struct sysio_pkt pkt;
+	struct chan_msg m;
+	int e = pkt_recv(chan, &m, sizeof(m), 0, &pkt);
+
+	if (e < 0)
+		return bproc_err_set(api_err(), -e, "channel: %s", strerror(-e));
+	pkt_close(&pkt);
+	/* Nothing has been sent yet, so the loss of the channel can only mean no. */
+	if (pkt.len == 0)
+		return bproc_err_set(api_err(), ECONNRESET, "bpinit ended during the call");
+	if (pkt.len == sizeof(m) && m.type == CHAN_GO)
+		return 0;
+	if (pkt.len == sizeof(m) && m.type == CHAN_ABORT && m.err > 0) {
+		m.u.text[sizeof(m.u.text) - 1] = '\0';
+		return bproc_err_set(api_err(), m.err, "%s", m.u.text);
+	}
+	return bproc_err_set(api_err(), EPROTO, "message %u on the channel before the move",
+			     m.type);
+}
+
+int bproc_execmove(int node, const char *cmd, char *const argv[], char *const envp[])
+{
+	struct chan_msg here = {.type = CHAN_HERE, .flags = 1};
+	struct client c;
+	int chan, e;
+
+	if (!cmd)
+		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_execmove: no command"));
+	e = api_start_move(MOVE_EXECMOVE, node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER,
+			    &c, &chan);
+	if (e < 0)
+		return api_ret(e);
+	here.u.status = chan;
+	e = pkt_send(chan, &here, sizeof(here), NULL, 0);
+	e = e < 0 ? bproc_err_set(api_err(), -e, "channel: %s", strerror(-e)) : wait_for_go(chan);
+	if (e == 0) {
+		/* The program that is loaded has the channel; it leaves before it runs. */
+		fcntl(chan, F_SETFD, 0);
+		execve(cmd, argv, envp);
+		e = bproc_err_set(api_err(), errno, "%s: %s", cmd, strerror(errno));
+	}
+	api_give_up(&c, chan, -e);
+	return api_ret(e);
+}
+
+/* -- the v calls: one after the other */
+
+static int check_list(int nnodes, const int *nodes, const int *pids)
+{
+	if (nnodes > 0 && nodes && pids)
+		return 0;
+	return api_ret(bproc_err_set(api_err(), EINVAL, "list of %d nodes", nnodes));
+}
+
+int _bproc_vrfork(int nnodes, int *nodes, int *pids, int flags)
+{
+	int pid;
+
+	if (check_list(nnodes, nodes, pids) < 0)
+		return -1;
+	for (int i = 0; i < nnodes; i++) {
+		pid = _bproc_rfork(nodes[i], flags);
+		if (pid == 0)
+			return i;
+		pids[i] = pid > 0 ? pid : -errno;
+	}
+	return nnodes;
+}
+
+int bproc_vrfork(int nnodes, int *nodes, int *pids)
+{
+	return _bproc_vrfork(nnodes, nodes, pids, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER);
+}
+
+/* envp with this child's rank in place of the X of BPROC_RANK=XXXXXXX. */
+static char **with_rank(char *const envp[], int rank, char text[32])
+{
+	static const char mark[] = "BPROC_RANK=XXXXXXX";
+	size_t n = 0;
+	char **copy;
+
+	while (envp && envp[n])
+		n++;
+	copy = calloc(n + 1, sizeof(*copy));
+	if (!copy)
+		return NULL;
+	snprintf(text, 32, "BPROC_RANK=%07d", rank);
+	for (size_t i = 0; i < n; i++)
+		copy[i] = strcmp(envp[i], mark) == 0 ? text : envp[i];
+	return copy;
+}
+
+/* The child of vexecmove: tells its parent if it could not go. */
+static _Noreturn void exec_child(int node, int tell, int rank, const char *cmd,
+				 char *const argv[], char *const envp[])
+{
+	char text[32];
+	char **env = with_rank(envp, rank, text);
+	int code = ENOMEM;
+
+	if (env) {
+		bproc_execmove(node, cmd, argv, env);
+		code = errno;
+	}
+	write_full(tell, &code, sizeof(code));
+	_exit(0);
+}
+
+static int exec_one(int node, int rank, const char *cmd, char *const argv[], char *const envp[])
+{
+	cleanup_fd int told = -1, tell = -1;
+	int fd[2], code;
+	pid_t child;
+
+	if (pipe2(fd, O_CLOEXEC) < 0)
+		return -errno;
+	told = fd[0];
+	tell = fd[1];
+	child = fork();
+	if (child < 0)
+		return -errno;
+	if (child == 0)
+		exec_child(node, tell, rank, cmd, argv, envp);
+	tell = close_fd(tell);
+	/* The exec closes the pipe: end of file is success. */
+	if (read_full(told, &code, sizeof(code)) < 0)
+		return child;
+	api_reap(child);
+	return code > 0 ? -code : -EIO;
+}
+
+int bproc_vexecmove(int nnodes, int *nodes, int *pids, const char *cmd, char *const argv[],
+		    char *const envp[])
+{
+	if (check_list(nnodes, nodes, pids) < 0)
+		return -1;
+	if (!cmd)
+		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_vexecmove: no command"));
+	for (int i = 0; i < nnodes; i++)
+		pids[i] = exec_one(nodes[i], i, cmd, argv, envp);
+	return nnodes;
+}

@@ -1,0 +1,320 @@
+/*
+ * The asker's side of a move (doc/move.md, steps 1 and 9): rfork, move and rexec.
+ * The process itself leaves through the blob (vmadump/blob/leave.c); what is here
+ * asks for leave, and tells the caller what became of it. execmove is in
+ * api_exec.c. In every process that uses the library.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bproc.h"
+#include "libbproc/api.h"
+#include "libbproc/client.h"
+#include "libbproc/sysio.h"
+#include "vmadump.h"
+#include "vmadump/blob/blob.h"
+
+#define UNDECIDED_POLL_MIN_MS 10
+#define UNDECIDED_POLL_MAX_MS 500
+
+/* Numbers 0 to 2 are somebody's stdin, stdout, stderr, even if closed now. */
+static int above_stdio(int fd)
+{
+	int up;
+
+	if (fd < 0 || fd > 2)
+		return fd;
+	up = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	close_fd(fd);
+	return up;
+}
+
+int api_start_move(enum move_kind kind, int node, int flags, struct client *c, int *ret_chan)
+{
+	struct local_move ask = {.kind = kind, .node = node, .flags = (uint32_t)flags};
+	cleanup_fd int mine = -1, theirs = -1;
+	int ch[2], e;
+
+	if (flags & ~BPROC_DUMP_ALL)
+		return bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ch) < 0)
+		return bproc_err_set(api_err(), errno, "channel: %s", strerror(errno));
+	theirs = ch[1];
+	mine = above_stdio(ch[0]);
+	if (mine < 0)
+		return bproc_err_set(api_err(), errno, "channel: %s", strerror(errno));
+	e = client_begin(c, LOCAL_MOVE, &ask, sizeof(ask), theirs, api_err());
+	if (e < 0)
+		return e;
+	*ret_chan = take_fd(mine);
+	return 0;
+}
+
+int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void *args, size_t len)
+{
+	struct blob *b;
+	long r;
+
+	vmad_prepare();
+	b = vmad_blob_map();
+	if (!b)
+		return bproc_err_set(api_err(), errno, "no room for the blob: %s", strerror(errno));
+	b->verb = BLOB_LEAVE;
+	b->chan = chan;
+	b->exec_kind = kind;
+	b->exec_args = (uint64_t)(uintptr_t)args;
+	b->exec_len = len;
+	b->dump_flags = (uint32_t)flags;
+	b->hide_fd[0] = chan;
+	b->hide_fd[1] = hide_fd;
+	r = vmad_blob_call(b);
+	if (r > 0)
+		return 0; /* the copy: its blob is unmapped, its channel was left behind */
+	if (r == 0)
+		r = -EPROTO;
+	b->err.text[sizeof(b->err.text) - 1] = '\0';
+	bproc_err_set(api_err(), (int)-r, "%s", b->err.text);
+	vmad_blob_unmap(b);
+	return (int)r;
+}
+
+void api_give_up(struct client *c, int chan, int err)
+{
+	struct chan_msg m = {.type = CHAN_FAILED, .err = err};
+
+	memcpy(m.u.text, api_err()->text, sizeof(m.u.text));
+	pkt_send(chan, &m, sizeof(m), NULL, 0);
+	close_fd(chan);
+	client_drop(c);
+}
+
+/* -- move and rexec: the caller itself leaves */
+
+static int leave_here(enum move_kind kind, int node, int flags, const void *args, size_t len)
+{
+	struct client c;
+	sigset_t all, old;
+	int chan, e;
+
+	/* An idle connection must not be in the image; the one in use is hidden. */
+	client_close_all();
+	e = api_start_move(kind, node, flags, &c, &chan);
+	if (e < 0)
+		return e;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	e = api_leave(kind, flags, chan, c.fd, args, len);
+	if (e == 0) {
+		/* Here is the node: neither descriptor has come along. */
+		client_forget();
+	} else {
+		/* Why was told on the channel; no answer comes on the connection. */
+		client_drop(&c);
+		close_fd(chan);
+	}
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return e;
+}
+
+int _bproc_move(int node, int flags)
+{
+	int self, e = api_currnode(&self);
+
+	/* As in BProc 4: without BProc, here is the front end. */
+	if (node == BPROC_NODE_MASTER && e == -ENOSYS)
+		return 0;
+	if (e < 0)
+		return api_ret(e);
+	if (node == self || node == BPROC_NODE_SELF)
+		return 0;
+	e = leave_here(MOVE_MOVE, node, flags, NULL, 0);
+	return e < 0 ? api_ret(e) : 0;
+}
+
+int bproc_move(int node)
+{
+	return _bproc_move(node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER);
+}
+
+/* dir\0 cmd\0 argc\0 argv..\0 envp..\0 (channel.h), on the heap. 0 or -errno. */
+static int argument_block(const char *cmd, char *const argv[], char *const envp[],
+			  char **ret_block, size_t *ret_len)
+{
+	cleanup_free char *dir = getcwd(NULL, 0), *block = NULL;
+	size_t len, size;
+	char count[12], *p;
+	int argc = 0;
+
+	if (!dir)
+		return bproc_err_set(api_err(), errno, "current directory: %s", strerror(errno));
+	while (argv[argc])
+		argc++;
+	snprintf(count, sizeof(count), "%d", argc);
+	size = strlen(dir) + strlen(cmd) + strlen(count) + 3;
+	for (char *const *s = argv; *s; s++)
+		size += strlen(*s) + 1;
+	for (char *const *s = envp; *s; s++)
+		size += strlen(*s) + 1;
+	if (size > API_ARGS_MAX)
+		return bproc_err_set(api_err(), E2BIG, "%zu bytes of arguments, more than %d", size,
+				     API_ARGS_MAX);
+	p = block = malloc(size);
+	if (!block)
+		return bproc_err_set(api_err(), ENOMEM, "no memory for the arguments");
+	p = stpcpy(p, dir) + 1;
+	p = stpcpy(p, cmd) + 1;
+	p = stpcpy(p, count) + 1;
+	for (char *const *s = argv; *s; s++)
+		p = stpcpy(p, *s) + 1;
+	for (char *const *s = envp; *s; s++)
+		p = stpcpy(p, *s) + 1;
+	len = (size_t)(p - block);
+	*ret_block = block;
+	block = NULL;
+	*ret_len = len;
+	return 0;
+}
+
+int bproc_rexec(int node, const char *cmd, char *const argv[], char *const envp[])
+{
+	static char *const none[] = {NULL};
+	size_t len = 0;
+	char *block = NULL;
+	int e;
+
+	if (!cmd || !argv)
+		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_rexec: no command"));
+	e = argument_block(cmd, argv, envp ? envp : none, &block, &len);
+	if (e == 0)
+		e = leave_here(MOVE_REXEC, node, 0, block, len);
+	free(block);
+	return api_ret(e);
+}
+
+/* -- rfork: a child leaves */
+
+/* What a child that could not leave tells its parent on a pipe before it ends. */
+struct failure {
+	int code;
+	char text[BPROC_ERR_TEXT];
+};
+
+static int rfork_child(int flags, int chan, int tell, const sigset_t *mask)
+{
+	struct failure f = {0};
+	int e = api_leave(MOVE_RFORK, flags, chan, tell, NULL, 0);
+
+	if (e == 0) {
+		client_forget();
+		pthread_sigmask(SIG_SETMASK, mask, NULL);
+		return 0;
+	}
+	/* No child exists, so nothing of it may run: no handler, no atexit. */
+	f.code = -e;
+	memcpy(f.text, api_err()->text, sizeof(f.text));
+	write_full(tell, &f, sizeof(f));
+	_exit(0);
+}
+
+static int read_failure(int told)
+{
+	struct failure f;
+
+	if (read_full(told, &f, sizeof(f)) < 0 || f.code <= 0)
+		return 0;
+	f.text[sizeof(f.text) - 1] = '\0';
+	return bproc_err_set(api_err(), f.code, "%s", f.text);
+}
+
+/*
+ * bpslave has ended before it said what became of the move, which goes on without
+ * it: bpinit and the master decide. The child says it if it could not leave;
+ * otherwise the table says it, as soon as somebody can be asked again.
+ * 0: it has left (or died on the way, as wait() will tell); -errno: it has not.
+ */
+static int outcome(pid_t child, int node, int told)
+{
+	struct pollfd p = {.fd = told, .events = POLLIN};
+	siginfo_t si;
+	int e;
+
+	for (int ms = UNDECIDED_POLL_MIN_MS;; ms = ms * 2 < UNDECIDED_POLL_MAX_MS ? ms * 2 : ms) {
+		if (poll(&p, 1, ms) > 0) {
+			e = read_failure(told);
+			if (e < 0)
+				return e;
+			p.fd = -1; /* end of file: the pipe has no more to say */
+		}
+		si.si_pid = 0;
+		if (waitid(P_PID, (id_t)child, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid)
+			return 0;
+		if (bproc_pidnode(child) == node)
+			return 0;
+	}
+}
+
+void api_reap(pid_t child)
+{
+	kill(child, SIGKILL);
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+int _bproc_rfork(int node, int flags)
+{
+	cleanup_fd int told = -1, tell = -1;
+	sigset_t all, chld, old;
+	struct client c;
+	int chan, pipe_fd[2], e;
+	pid_t child;
+
+	if (pipe2(pipe_fd, O_CLOEXEC) < 0)
+		return api_ret(bproc_err_set(api_err(), errno, "pipe: %s", strerror(errno)));
+	told = pipe_fd[0];
+	tell = above_stdio(pipe_fd[1]);
+	e = api_start_move(MOVE_RFORK, node, flags, &c, &chan);
+	if (e < 0)
+		return api_ret(e);
+
+	vmad_prepare(); /* once here instead of in every child */
+	/* No handler may run in a child that may turn out not to exist. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	child = fork();
+	if (child == 0) {
+		told = close_fd(told);
+		return rfork_child(flags, chan, take_fd(tell), &old);
+	}
+	if (child < 0) {
+		e = bproc_err_set(api_err(), errno, "fork: %s", strerror(errno));
+		api_give_up(&c, chan, -e);
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
+		return api_ret(e);
+	}
+	close_fd(chan);
+	tell = close_fd(tell);
+	/* The parent serves its signals; SIGCHLD waits, since the child may be unmade. */
+	chld = old;
+	sigaddset(&chld, SIGCHLD);
+	pthread_sigmask(SIG_SETMASK, &chld, NULL);
+	e = client_finish(&c, NULL, 0, api_err());
+	if (e == -ECONNRESET)
+		e = outcome(child, node, told);
+	if (e < 0)
+		api_reap(child);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return e < 0 ? api_ret(e) : child;
+}
+
+int bproc_rfork(int node)
+{
+	return _bproc_rfork(node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER);
+}
