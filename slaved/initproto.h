@@ -64,6 +64,10 @@ struct init_msg {
 	int32_t err;
 	uint32_t flags;
 	uint32_t stream_mask;
+	uint32_t req_id; /* bpslave's handle of a departure, random start, never 0: in INIT_DEPART,
+			  * echoed in every event of it; names it in INIT_GRANT, and in
+			  * INIT_DECIDE as long as there is no move_id (refused before the grant) */
+	uint32_t zero;
 	union {
 		char text[CHAN_TEXT_MAX];
 		struct {
@@ -72,7 +76,7 @@ struct init_msg {
 			uint32_t epoch;
 			uint32_t away; /* this machine is not the process's home */
 			int32_t asker_pid;
-			uint32_t req_id; /* bpslave's own handle, echoed in EV_HERE */
+			uint32_t zero;
 			unsigned char token[32];
 		} depart;
 		struct {
