@@ -97,7 +97,8 @@ static int mount_run(void)
 	}
 	if (dir)
 		closedir(dir);
-	if (mkdir("/run/bproc", 0755) < 0 || mkdir(LAB_DIR, 0755) < 0 || mkdir(LAB_LOG, 0755) < 0) {
+	if (mkdir("/run/bproc", 0755) < 0 || mkdir(LAB_DIR, 0755) < 0 || mkdir(LAB_LOG, 0755) < 0 ||
+	    mkdir(LAB_STATE, 0755) < 0) {
 		lab_warn("/run: %s", strerror(errno));
 		return -errno;
 	}
@@ -159,9 +160,9 @@ static int write_config(const struct lab_opts *o)
 	snprintf(range, sizeof(range), "0 %s %s", lab_ip(LAB_ADDR(0)),
 		 lab_ip(LAB_ADDR(o->nodes - 1)));
 	config_line(f, o, "interface", "eth0");
-	config_line(f, o, "master", lab_ip(LAB_MASTER_ADDR));
 	config_line(f, o, "iprange", range);
 	config_line(f, o, "keyfile", LAB_KEY);
+	config_line(f, o, "statedir", LAB_STATE);
 	config_line(f, o, "pingtimeout", "10");
 	for (int i = 0; i < o->nconfig; i++) {
 		const char *eq = strchr(o->config[i], '=');
