@@ -18,7 +18,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "libbproc/config.h"
 #include "libbproc/sysio.h"
 
 #define LAB_DIR "/run/bplab" /* a tmpfs of the lab, seen by all places */
@@ -30,7 +29,7 @@
 
 #define LAB_STATE LAB_DIR "/state"
 
-#define LAB_NODES_MAX (CONFIG_NODE_NUM_MAX + 1)
+#define LAB_NODES_MAX 250
 #define LAB_MASTER (-1)
 #define LAB_ADDR(n) (0x0a4d0101u + (unsigned)(n)) /* 10.77.1.1 + n */
 #define LAB_MASTER_ADDR 0x0a4d0001u		  /* 10.77.0.1 */

@@ -45,6 +45,6 @@ comments) # each .c says what it owns
 	exit $bad ;;
 shell)
 	command -v shellcheck >/dev/null || { echo "skipped: no shellcheck here"; exit 77; }
-	shellcheck -S warning "${scripts[@]}" ;;
+	shellcheck -S warning -e SC2154 "${scripts[@]}" ;;
 *) echo "unknown check $what"; exit 2 ;;
 esac

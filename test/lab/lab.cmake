@@ -1,0 +1,68 @@
+# Tests on a real cluster, made by bplab for each of them. What runs on the front
+# end is a shell script of this folder, or a program of it (lab_NAME).
+set(lab_dir ${CMAKE_CURRENT_LIST_DIR})
+set(lab_programs ${PROJECT_BINARY_DIR}/test/lab)
+
+add_test(NAME daemon.bplab COMMAND ${lab_dir}/bplab.sh ${PROJECT_BINARY_DIR})
+set_tests_properties(daemon.bplab PROPERTIES LABELS daemon TIMEOUT 120 SKIP_RETURN_CODE 77
+	RESOURCE_LOCK lab)
+
+if(NOT TARGET bplab OR NOT TARGET bpslave OR NOT TARGET bpmaster OR NOT TARGET bpsh)
+	message(STATUS "no tests on a lab: a program of the cluster is not built")
+	return()
+endif()
+
+# Moved programs: plain, never instrumented, each dynamic and static.
+foreach(source rfork roam exec signals errors odd many)
+	foreach(kind dynamic static)
+		set(name lab_${source}_${kind})
+		add_executable(${name} ${lab_dir}/${source}.c)
+		set_target_properties(${name} PROPERTIES
+			RUNTIME_OUTPUT_DIRECTORY ${lab_programs}
+			OUTPUT_NAME ${source}_${kind})
+		target_link_libraries(${name} PRIVATE bproc_flags m)
+		target_compile_options(${name} PRIVATE -O1 -g)
+		if(kind STREQUAL static)
+			target_link_libraries(${name} PRIVATE bproc_static -static)
+		else()
+			target_link_libraries(${name} PRIVATE bproc)
+		endif()
+	endforeach()
+endforeach()
+
+# lab_test(LABEL.NAME NODES SECONDS [OPTS bplab options] COMMAND what to run there)
+function(lab_test name nodes seconds)
+	cmake_parse_arguments(PARSE_ARGV 3 arg "USER" "" "OPTS;COMMAND;LABELS")
+	string(REGEX REPLACE "\\..*" "" label ${name})
+	set(user root)
+	if(arg_USER)
+		set(user user)
+	endif()
+	add_test(NAME ${name} COMMAND ${lab_dir}/run.sh ${PROJECT_BINARY_DIR} ${user} ${nodes}
+		${arg_OPTS} -- ${arg_COMMAND})
+	# One at a time: a lab uses every processor there is.
+	set_tests_properties(${name} PROPERTIES LABELS "${label};${arg_LABELS}"
+		TIMEOUT ${seconds} SKIP_RETURN_CODE 77 PROCESSORS 2 RESOURCE_LOCK lab)
+endfunction()
+
+set(quick OPTS -o pingtimeout=3)
+lab_test(daemon.states 3 120 ${quick} COMMAND ${lab_dir}/states.sh)
+lab_test(daemon.restart 2 120 ${quick} COMMAND ${lab_dir}/restart.sh)
+lab_test(daemon.refused 2 120 ${quick} COMMAND ${lab_dir}/refused.sh)
+
+foreach(kind dynamic static)
+	lab_test(move.rfork_${kind} 3 60 COMMAND ${lab_programs}/rfork_${kind})
+	lab_test(move.roam_${kind} 2 60 COMMAND ${lab_programs}/roam_${kind})
+	lab_test(move.exec_${kind} 2 60 COMMAND ${lab_programs}/exec_${kind})
+	lab_test(move.signals_${kind} 2 120 COMMAND ${lab_programs}/signals_${kind})
+	lab_test(move.errors_${kind} 3 60 COMMAND ${lab_programs}/errors_${kind})
+	lab_test(move.odd_${kind} 2 60 COMMAND ${lab_programs}/odd_${kind})
+endforeach()
+lab_test(move.plain_data 2 60 OPTS -o imageencryption=no COMMAND ${lab_programs}/roam_static)
+lab_test(move.many 4 120 COMMAND ${lab_programs}/many_static)
+lab_test(move.stdio 2 180 COMMAND ${lab_dir}/stdio.sh)
+lab_test(move.bpsh 3 120 COMMAND ${lab_dir}/bpsh.sh)
+lab_test(move.terminal 2 60 OPTS -t COMMAND ${lab_dir}/terminal.sh)
+lab_test(move.crash 3 180 ${quick} COMMAND ${lab_dir}/crash.sh)
+lab_test(move.examples 4 120 COMMAND ${lab_dir}/examples.sh)
+lab_test(move.user 2 120 USER COMMAND ${lab_dir}/user.sh)

@@ -1,0 +1,57 @@
+# shellcheck shell=sh
+# For the scripts of this folder, on the front end of a lab: . lib.sh
+#
+#   ok TEXT COMMAND...          COMMAND succeeds
+#   status TEXT N COMMAND...    COMMAND's exit status is N
+#   is TEXT GOT WANTED          two strings are the same
+#   has TEXT STRING PATTERN     a string matches a case pattern
+#   within SECONDS TEXT COMMAND...   COMMAND succeeds within the time
+#   finish                      exit status of the script
+failures=0
+checks=0
+t=${LAB_TMP:-/tmp}
+
+good() { checks=$((checks + 1)); echo "ok - $*"; }
+bad() { checks=$((checks + 1)); failures=$((failures + 1)); echo "NOT OK - $*"; }
+
+ok() {
+	text=$1; shift
+	if "$@"; then good "$text"; else bad "$text: status $? of: $*"; fi
+}
+status() {
+	text=$1 want=$2; shift 2
+	"$@"
+	got=$?
+	if [ "$got" -eq "$want" ]; then good "$text"; else bad "$text: status $got, not $want, of: $*"; fi
+}
+is() {
+	if [ "$2" = "$3" ]; then good "$1"; else bad "$1: got '$2', not '$3'"; fi
+}
+has() {
+	# shellcheck disable=SC2254
+	case $2 in
+	$3) good "$1" ;;
+	*) bad "$1: '$2' does not match '$3'" ;;
+	esac
+}
+within() {
+	limit=$(($1 * 10)) text=$2; shift 2
+	n=0
+	while ! "$@" >/dev/null 2>&1; do
+		n=$((n + 1))
+		if [ $n -gt $limit ]; then
+			bad "$text: not within $((limit / 10)) s: $*"
+			return
+		fi
+		sleep 0.1
+	done
+	good "$text"
+}
+node_is() { [ "$(bpstat -s "$1")" = "$2" ]; }
+alive() { kill -0 "$1" 2>/dev/null; }
+dead() { ! alive "$1"; }
+finish() {
+	echo "$checks checks, $failures failures"
+	[ "$failures" -eq 0 ]
+	exit
+}

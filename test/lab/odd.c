@@ -1,0 +1,209 @@
+/*
+ * Proves: what an image cannot carry is refused by name, with ENOTSUP, and the
+ * process goes on; once the thing is gone it can move. And big or strange but
+ * carriable processes do move. Lab of 2 nodes.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+
+#include "check.h"
+
+static void refused(int fd, const char *what)
+{
+	char word[32];
+	pid_t pid;
+
+	MUST(fd > 2, "%s", what);
+	snprintf(word, sizeof(word), "fd %d", fd);
+	CHECK(bproc_move(0) == -1 && errno == ENOTSUP, "move with %s", what);
+	CHECK(strstr(bproc_errtext(), word), "%s: '%s' does not name %s", what, bproc_errtext(),
+	      word);
+	CHECK(bproc_currnode() == -1, "where");
+	pid = bproc_rfork(0);
+	CHECK(pid == -1 && errno == ENOTSUP, "rfork with %s", what);
+	if (pid == 0)
+		_exit(0);
+	CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "a child was left");
+	close(fd);
+}
+
+static void descriptors(void)
+{
+	int p[2], s[2];
+
+	MUST(pipe(p) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0, "pipe");
+	close(s[0]);
+	refused(s[1], "a socket");
+	close(p[1]);
+	refused(p[0], "a pipe");
+	refused(epoll_create1(0), "epoll");
+	refused(eventfd(0, 0), "eventfd");
+	refused(timerfd_create(CLOCK_MONOTONIC, 0), "timerfd");
+	refused(inotify_init(), "inotify");
+	CHECK(bproc_move(0) == 0 && bproc_move(-1) == 0, "with none of them");
+}
+
+static void *sleeper(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+static void threads(void)
+{
+	pthread_t t;
+
+	MUST(pthread_create(&t, NULL, sleeper, NULL) == 0, "thread");
+	CHECK(bproc_move(0) == -1 && errno == ENOTSUP, "move with a thread");
+	CHECK(strstr(bproc_errtext(), "thread"), "'%s' says nothing of threads", bproc_errtext());
+	CHECK(bproc_currnode() == -1, "where");
+	pthread_cancel(t);
+	pthread_join(t, NULL);
+	CHECK(bproc_move(0) == 0, "without it");
+	CHECK(bproc_move(-1) == 0, "home");
+}
+
+static unsigned long sum(const unsigned long *v, size_t n)
+{
+	unsigned long s = 0;
+
+	for (size_t i = 0; i < n; i++)
+		s = s * 31 + v[i];
+	return s;
+}
+
+static void big(void)
+{
+	size_t n = (200u << 20) / sizeof(unsigned long);
+	unsigned long *v = mmap(NULL, n * sizeof(*v), PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+		      before;
+
+	MUST(v != MAP_FAILED, "mmap");
+	for (size_t i = 0; i < n; i++)
+		v[i] = i * 2654435761u;
+	before = sum(v, n);
+	CHECK(bproc_move(0) == 0 && sum(v, n) == before, "200 MiB to node 0");
+	CHECK(bproc_move(1) == 0 && sum(v, n) == before, "200 MiB to node 1");
+	CHECK(bproc_move(-1) == 0 && sum(v, n) == before, "200 MiB home");
+	munmap(v, n * sizeof(*v));
+}
+
+/* Huge and nearly all of it never touched: must cost nothing. */
+static void sparse(void)
+{
+	size_t size = 1ul << 36;
+	char *v = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	double t0;
+
+	MUST(v != MAP_FAILED, "mmap");
+	v[size / 2] = 'm';
+	v[size - 1] = 'z';
+	t0 = now_s();
+	CHECK(bproc_move(1) == 0 && v[size / 2] == 'm' && v[size - 1] == 'z' && v[5] == 0, "there");
+	CHECK(bproc_move(-1) == 0 && v[size / 2] == 'm' && v[size - 1] == 'z', "back");
+	CHECK(now_s() - t0 < 10, "%.1f s", now_s() - t0);
+	munmap(v, size);
+}
+
+static void mappings(void)
+{
+	enum { N = 2000 };
+	char *v[N];
+
+	for (int i = 0; i < N; i++) {
+		v[i] = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		v[i][0] = (char)i;
+		mprotect(v[i] + 4096, 4096, i % 2 ? PROT_NONE : PROT_READ);
+	}
+	CHECK(bproc_move(0) == 0, "%d mappings", N);
+	for (int i = 0; i < N; i++)
+		CHECK(v[i][0] == (char)i, "mapping %d", i);
+	CHECK(bproc_move(-1) == 0, "home");
+	for (int i = 0; i < N; i++)
+		munmap(v[i], 8192);
+}
+
+static int deep(int n)
+{
+	char frame[4096];
+
+	memset(frame, n & 127, sizeof(frame));
+	if (n == 0)
+		return bproc_move(1);
+	if (deep(n - 1) != 0)
+		return -1;
+	return frame[0] == (n & 127) && frame[4095] == (n & 127) ? 0 : -1;
+}
+
+static void files(void)
+{
+	enum { N = 100 };
+	char path[64], buf[16], want[16];
+	int fd[N], app;
+	struct {
+		int flags;
+		off_t at;
+	} f[N];
+
+	snprintf(path, sizeof(path), "/tmp/bproc-odd.%d", (int)getpid());
+	for (int i = 0; i < N; i++) {
+		fd[i] = open(path, O_RDWR | O_CREAT | (i % 3 ? 0 : O_APPEND) |
+					   (i % 2 ? O_CLOEXEC : 0), 0600);
+		f[i].flags = fcntl(fd[i], F_GETFL);
+		f[i].at = lseek(fd[i], i * 10, SEEK_SET);
+	}
+	MUST(fd[N - 1] >= 0, "open");
+	app = dup(fd[3]);
+	CHECK(bproc_move(0) == 0, "%d files", N);
+	for (int i = 0; i < N; i++) {
+		CHECK(fcntl(fd[i], F_GETFL) == f[i].flags, "flags of %d", i);
+		CHECK(!!(fcntl(fd[i], F_GETFD) & FD_CLOEXEC) == i % 2, "close-on-exec of %d", i);
+		CHECK(lseek(fd[i], 0, SEEK_CUR) == f[i].at, "offset of %d", i);
+	}
+	/* dup'ed: one description, one offset */
+	lseek(fd[3], 77, SEEK_SET);
+	CHECK(lseek(app, 0, SEEK_CUR) == 77, "two descriptors of one file came apart");
+	snprintf(want, sizeof(want), "written");
+	CHECK(pwrite(fd[1], want, 8, 0) == 8, "write");
+	CHECK(bproc_move(-1) == 0, "home");
+	CHECK(pread(fd[2], buf, 8, 0) == 8 && !strcmp(buf, want), "what was written there");
+	for (int i = 0; i < N; i++)
+		close(fd[i]);
+	close(app);
+	unlink(path);
+}
+
+/* Deleted: there is no path to open it by. */
+static void deleted(void)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/tmp/bproc-del.%d", (int)getpid());
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	unlink(path);
+	refused(fd, "a deleted file");
+}
+
+int main(void)
+{
+	descriptors();
+	deleted();
+	threads();
+	files();
+	mappings();
+	CHECK(deep(1000) == 0, "a deep stack");
+	CHECK(bproc_move(-1) == 0, "home");
+	sparse();
+	big();
+	return finish("odd");
+}
