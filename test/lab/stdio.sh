@@ -25,7 +25,7 @@ good 'output just before the end, ten times'
 is 'no input' "$(bpsh -n 0 cat | wc -c)" 0
 is 'empty input' "$(bpsh 0 cat </dev/null | wc -c)" 0
 is 'input that ends late' "$( (printf a; sleep 0.3; printf b) | bpsh 0 cat)" ab
-is 'input that nobody reads' "$(bpsh 0 echo 'done' <"$t/in")" done
+is 'input that nobody reads' "$(bpsh 0 echo 'done' <"$t/in")" 'done'
 ok 'a process that closes its input' sh -c "bpsh 0 sh -c 'exec <&-; sleep 0.2' <$t/in"
 
 # A reader that leaves
