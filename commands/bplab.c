@@ -95,8 +95,8 @@ static int number(const char *arg, double min, double max, double *ret)
 static int parse(struct lab_opts *o, int argc, char **argv)
 {
 	static const struct option opts[] = {
-		{"nodes", 1, NULL, 'n'}, {"config", 1, NULL, 'o'}, {"wait", 1, NULL, 'w'},
-		{"logs", 1, NULL, 'l'},	 {"tty", 0, NULL, 't'},	   {"bare", 0, NULL, 'b'},
+		{"nodes", 1, NULL, 'n'}, {"config", 1, NULL, 'o'},  {"wait", 1, NULL, 'w'},
+		{"logs", 1, NULL, 'l'},	 {"tty", 0, NULL, 't'},	    {"bare", 0, NULL, 'b'},
 		{"help", 0, NULL, 'h'},	 {"version", 0, NULL, 'V'}, {NULL, 0, NULL, 0},
 	};
 	double v;

@@ -109,7 +109,7 @@ struct lab_msg {
 };
 
 /* bplab_util.c */
-const char *lab_name(int node); /* "n3" or "master"; in a buffer of four that rotate */
+const char *lab_name(int node);	   /* "n3" or "master"; in a buffer of four that rotate */
 const char *lab_ip(uint32_t addr); /* likewise */
 int lab_send(int sock, struct lab_msg *m, const int *fds, int nfd);
 int lab_recv(int sock, struct lab_msg *m, struct sysio_pkt *pkt);

@@ -18,7 +18,7 @@ struct client {
 	bool asked;
 	uint32_t type;
 	int node;
-	int role; /* of a daemon, or ROLE_EXEC and up */
+	int role;  /* of a daemon, or ROLE_EXEC and up */
 	char *env; /* owned: packed strings for the daemon to start */
 	uint32_t nenv;
 };
@@ -59,7 +59,7 @@ static void refuse(struct client *c, const char *what)
 {
 	char buf[256];
 
-	snprintf(buf, sizeof(buf), "%s: %s", lab_name(c->node), what);
+	snprintf(buf, sizeof(buf), "%s: %.200s", lab_name(c->node), what);
 	answer(c, 1, buf);
 }
 

@@ -28,8 +28,8 @@ struct lab lab;
 
 static int place_clone(struct lab_place *p)
 {
-	unsigned long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS |
-			      CLONE_NEWIPC | SIGCHLD;
+	unsigned long flags =
+		CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | SIGCHLD;
 	int sp[2], null;
 	pid_t pid;
 

@@ -69,8 +69,9 @@ void net_unplug(int node)
 int net_cut(int node, bool cut)
 {
 	char port[32];
-	const char *const argv[] = {"bridge", "link", "set", "dev", port, "state",
-				    cut ? "disabled" : "forwarding", NULL};
+	const char *const argv[] = {
+		"bridge", "link", "set", "dev", port, "state", cut ? "disabled" : "forwarding",
+		NULL};
 
 	snprintf(port, sizeof(port), PORT, lab_name(node));
 	return lab_run(argv, NULL);

@@ -188,8 +188,8 @@ static void drain(struct outer *s)
 /* The lab's pid 1, in all its new namespaces. */
 static pid_t clone_lab(struct lab_opts *o, int *ret_sock)
 {
-	unsigned long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS |
-			      CLONE_NEWIPC | SIGCHLD;
+	unsigned long flags =
+		CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | SIGCHLD;
 	int sp[2], e;
 	pid_t pid;
 

@@ -24,8 +24,7 @@ bool user_is_privileged(void)
 
 	if (geteuid() != 0 || syscall(SYS_capget, &h, d) < 0)
 		return false;
-	return (d[0].effective & (1u << CAP_SYS_ADMIN)) &&
-	       (d[0].effective & (1u << CAP_NET_ADMIN));
+	return (d[0].effective & (1u << CAP_SYS_ADMIN)) && (d[0].effective & (1u << CAP_NET_ADMIN));
 }
 
 static int write_proc(pid_t pid, const char *name, const char *text)
@@ -172,8 +171,7 @@ void user_explain(int err, const char *what)
 			 "root");
 		found = true;
 	}
-	if (setting("kernel/apparmor_restrict_unprivileged_userns") == 1 &&
-	    !user_is_privileged()) {
+	if (setting("kernel/apparmor_restrict_unprivileged_userns") == 1 && !user_is_privileged()) {
 		lab_warn("sysctl kernel.apparmor_restrict_unprivileged_userns is 1: it must be 0, "
 			 "or run as root");
 		found = true;

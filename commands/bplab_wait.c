@@ -90,9 +90,9 @@ static void say_missing(const struct local_nodes *t, const struct want *w, int w
 		if (!n)
 			lab_warn("%s is not in the node table", lab_name(w->node[i]));
 		else if (strncmp(n->status, w->state, sizeof(n->status)))
-			lab_warn("%s is '%.16s', not '%s', after %.1f s%s%.100s",
-				 lab_name(n->node), n->status, w->state, wait_ms / 1000.0,
-				 n->reason[0] ? ": " : "", n->reason);
+			lab_warn("%s is '%.16s', not '%s', after %.1f s%s%.100s", lab_name(n->node),
+				 n->status, w->state, wait_ms / 1000.0, n->reason[0] ? ": " : "",
+				 n->reason);
 	}
 }
 

@@ -82,8 +82,8 @@ static uint64_t count_primes(uint64_t lo, uint64_t hi)
 	if (lo < 3)
 		lo = 3;
 	for (lo |= 1; lo < hi; lo += 2 * SEGMENT)
-		count += count_segment(lo, lo + 2 * SEGMENT < hi ? lo + 2 * SEGMENT : hi,
-				       composite);
+		count +=
+			count_segment(lo, lo + 2 * SEGMENT < hi ? lo + 2 * SEGMENT : hi, composite);
 	return count;
 }
 
@@ -110,7 +110,7 @@ static int work(int worker, uint64_t lo, uint64_t hi, const char *path)
 /* The count for powers of ten from 10 on, or 0 if not known here. */
 static uint64_t known(uint64_t limit)
 {
-	static const uint64_t pi[] = {4,       25,	168,	 1229,	    9592,	78498,
+	static const uint64_t pi[] = {4,      25,      168,	 1229,	    9592,      78498,
 				      664579, 5761455, 50847534, 455052511, 4118054813};
 	uint64_t p = 10;
 
@@ -171,9 +171,10 @@ int main(int argc, char **argv)
 
 	workers = up_nodes(node, 1024);
 	if (workers < 1 || per_node < 1 || limit < 2) {
-		fprintf(stderr, "primes: %s\n", workers < 0 ? bproc_strerror(errno)
-						: workers ? "usage: primes [LIMIT [WORKERS_A_NODE]]"
-							  : "no node is up");
+		fprintf(stderr, "primes: %s\n",
+			workers < 0 ? bproc_strerror(errno)
+			: workers   ? "usage: primes [LIMIT [WORKERS_A_NODE]]"
+				    : "no node is up");
 		return 1;
 	}
 	find_small((uint32_t)sqrt((double)limit) + 1);

@@ -43,6 +43,9 @@ comments) # each .c says what it owns
 		esac
 	done
 	exit $bad ;;
+format) # .clang-format, which Debian 12's clang-format 14 understands
+	command -v clang-format >/dev/null || { echo "skipped: no clang-format here"; exit 77; }
+	clang-format --dry-run --Werror "${sources[@]}" ;;
 shell)
 	command -v shellcheck >/dev/null || { echo "skipped: no shellcheck here"; exit 77; }
 	shellcheck -S warning -e SC2154 "${scripts[@]}" ;;

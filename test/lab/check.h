@@ -16,25 +16,25 @@
 
 static int failures;
 
-#define CHECK(cond, ...)                                                                          \
-	do {                                                                                      \
-		if (!(cond)) {                                                                    \
-			int e_ = errno;                                                           \
-			failures++;                                                               \
-			fprintf(stderr, "%s:%d: NOT OK on node %d: %s: ", __FILE__, __LINE__,     \
-				bproc_currnode(), #cond);                                         \
-			fprintf(stderr, __VA_ARGS__);                                             \
-			fprintf(stderr, " (errno %d %s; %s)\n", e_, bproc_strerror(e_),           \
-				bproc_errtext());                                                 \
-		}                                                                                 \
+#define CHECK(cond, ...)                                                                           \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			int e_ = errno;                                                            \
+			failures++;                                                                \
+			fprintf(stderr, "%s:%d: NOT OK on node %d: %s: ", __FILE__, __LINE__,      \
+				bproc_currnode(), #cond);                                          \
+			fprintf(stderr, __VA_ARGS__);                                              \
+			fprintf(stderr, " (errno %d %s; %s)\n", e_, bproc_strerror(e_),            \
+				bproc_errtext());                                                  \
+		}                                                                                  \
 	} while (0)
 
 /* A step that the rest hangs on. */
-#define MUST(cond, ...)                                                                           \
-	do {                                                                                      \
-		CHECK(cond, __VA_ARGS__);                                                         \
-		if (failures)                                                                     \
-			exit(1);                                                                  \
+#define MUST(cond, ...)                                                                            \
+	do {                                                                                       \
+		CHECK(cond, __VA_ARGS__);                                                          \
+		if (failures)                                                                      \
+			exit(1);                                                                   \
 	} while (0)
 
 static inline int wait_status(pid_t pid)

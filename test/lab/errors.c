@@ -111,7 +111,8 @@ static void permission(void)
 	pid_t pid;
 
 	CHECK(bproc_chmod(1, 0700) == -1 && errno == EINVAL, "other bits");
-	CHECK(bproc_chmod(1, 0100) == 0 && bproc_chown(1, 0) == 0 && bproc_chgrp(1, 0) == 0, "chmod");
+	CHECK(bproc_chmod(1, 0100) == 0 && bproc_chown(1, 0) == 0 && bproc_chgrp(1, 0) == 0,
+	      "chmod");
 	CHECK(bproc_chmod(0, 0111) == 0, "chmod");
 	fflush(NULL);
 	pid = fork();

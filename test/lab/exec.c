@@ -45,7 +45,8 @@ static void both(int how, const char *name)
 {
 	char out[4096];
 	char *host[] = {S("hostname"), NULL};
-	char *echo[] = {S("sh"), S("-c"), S("echo \"$0|$1|$ROVER|$PWD\"; exit 23"), S("a b"), S(""), NULL};
+	char *echo[] = {S("sh"),  S("-c"), S("echo \"$0|$1|$ROVER|$PWD\"; exit 23"),
+			S("a b"), S(""),   NULL};
 	char *gone[] = {S("nothing"), NULL};
 	char want[256], cwd[200];
 	int r;

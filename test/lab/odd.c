@@ -156,8 +156,9 @@ static void files(void)
 
 	snprintf(path, sizeof(path), "/tmp/bproc-odd.%d", (int)getpid());
 	for (int i = 0; i < N; i++) {
-		fd[i] = open(path, O_RDWR | O_CREAT | (i % 3 ? 0 : O_APPEND) |
-					   (i % 2 ? O_CLOEXEC : 0), 0600);
+		fd[i] = open(path,
+			     O_RDWR | O_CREAT | (i % 3 ? 0 : O_APPEND) | (i % 2 ? O_CLOEXEC : 0),
+			     0600);
 		f[i].flags = fcntl(fd[i], F_GETFL);
 		f[i].at = lseek(fd[i], i * 10, SEEK_SET);
 	}

@@ -187,8 +187,7 @@ static void check_timer(double started)
 	while (!got_alarm && now_s() - started < 10)
 		nap_ms(10);
 	CHECK(got_alarm == 1, "%d alarms", got_alarm);
-	CHECK(now_s() - started > 0.9 && now_s() - started < 5, "after %.3f s",
-	      now_s() - started);
+	CHECK(now_s() - started > 0.9 && now_s() - started < 5, "after %.3f s", now_s() - started);
 }
 
 int main(void)

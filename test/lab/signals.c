@@ -99,8 +99,8 @@ static void queued_in_order(void)
 
 		CHECK(q->sig == SIGRTMIN + 1 && q->code == SI_QUEUE && q->value == 1000 + i &&
 			      q->pid == getpid(),
-		      "number %d: signal %d code %d value %d from %d", i, q->sig, q->code,
-		      q->value, q->pid);
+		      "number %d: signal %d code %d value %d from %d", i, q->sig, q->code, q->value,
+		      q->pid);
 	}
 	CHECK(s[QUEUED + 1].sig == SIGTERM, "last: %d", s[QUEUED + 1].sig);
 }
