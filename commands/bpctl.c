@@ -105,10 +105,18 @@ static void apply(int what, char *arg)
 		int n = nodes.node[i].node;
 
 		switch (what) {
-		case 's': e = bproc_nodesetstatus(n, arg); break;
-		case 'm': e = bproc_chmod(n, value); break;
-		case 'u': e = bproc_chown(n, value); break;
-		case 'g': e = bproc_chgrp(n, value); break;
+		case 's':
+			e = bproc_nodesetstatus(n, arg);
+			break;
+		case 'm':
+			e = bproc_chmod(n, value);
+			break;
+		case 'u':
+			e = bproc_chown(n, value);
+			break;
+		case 'g':
+			e = bproc_chgrp(n, value);
+			break;
 		}
 		if (e < 0) {
 			const char *why = bproc_errtext();
@@ -122,19 +130,26 @@ static void apply(int what, char *arg)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"help", 0, NULL, 'h'},	  {"version", 0, NULL, 'v'}, {"master", 0, NULL, 'M'},
-		{"slave", 1, NULL, 'S'},  {"state", 1, NULL, 's'},   {"mode", 1, NULL, 'm'},
-		{"user", 1, NULL, 'u'},	  {"group", 1, NULL, 'g'},   {0}};
+		{"help", 0, NULL, 'h'},	 {"version", 0, NULL, 'v'}, {"master", 0, NULL, 'M'},
+		{"slave", 1, NULL, 'S'}, {"state", 1, NULL, 's'},   {"mode", 1, NULL, 'm'},
+		{"user", 1, NULL, 'u'},	 {"group", 1, NULL, 'g'},   {0}};
 	bool done = false;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "hvVMS:s:m:u:g:f", longs, NULL)) != -1) {
 		switch (c) {
-		case 'h': usage(stdout);
+		case 'h':
+			usage(stdout);
 		case 'v':
-		case 'V': puts("bpctl " BPROC_VERSION); return 0;
-		case 'M': choose("master"); break;
-		case 'S': choose(optarg); break;
+		case 'V':
+			puts("bpctl " BPROC_VERSION);
+			return 0;
+		case 'M':
+			choose("master");
+			break;
+		case 'S':
+			choose(optarg);
+			break;
 		case 's':
 		case 'm':
 		case 'u':
@@ -142,8 +157,10 @@ int main(int argc, char **argv)
 			apply(c, optarg);
 			done = true;
 			break;
-		case 'f': break; /* BProc 4 took it and did nothing */
-		default: usage(stderr);
+		case 'f':
+			break; /* BProc 4 took it and did nothing */
+		default:
+			usage(stderr);
 		}
 	}
 	if (optind < argc || !done)

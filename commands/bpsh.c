@@ -31,7 +31,7 @@ static int njobs;
 static struct failure {
 	int err;
 	char text[160];
-} *failed;
+} * failed;
 
 static _Noreturn void usage(FILE *to)
 {
@@ -73,12 +73,15 @@ static void parse_buffer(struct options *o, const char *s)
 /* Options may stand before and after the nodes, as rsh had it. */
 static const char *parse_options(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = {
-		{"help", no_argument, NULL, 'h'},	{"version", no_argument, NULL, 'v'},
-		{"allup", no_argument, NULL, 'a'},	{"allnotdown", no_argument, NULL, 'A'},
-		{"stdin", required_argument, NULL, 'I'}, {"stdout", required_argument, NULL, 'O'},
-		{"stderr", required_argument, NULL, 'E'}, {"time", no_argument, NULL, 't'},
-		{0}};
+	static const struct option longs[] = {{"help", no_argument, NULL, 'h'},
+					      {"version", no_argument, NULL, 'v'},
+					      {"allup", no_argument, NULL, 'a'},
+					      {"allnotdown", no_argument, NULL, 'A'},
+					      {"stdin", required_argument, NULL, 'I'},
+					      {"stdout", required_argument, NULL, 'O'},
+					      {"stderr", required_argument, NULL, 'E'},
+					      {"time", no_argument, NULL, 't'},
+					      {0}};
 	const char *nodes = NULL, *named;
 	int c;
 
@@ -86,23 +89,55 @@ static const char *parse_options(int argc, char **argv, struct options *o)
 		named = NULL;
 		c = getopt_long(argc, argv, "+hvaAnNLpsdb:I:O:E:tl:1", longs, NULL);
 		switch (c) {
-		case 'h': usage(stdout);
-		case 'v': puts("bpsh " BPROC_VERSION); exit(0);
-		case 'a': named = "allup"; break;
-		case 'A': named = "allnotdown"; break;
-		case '1': named = "-1"; break;
-		case 'n': o->no_stdin = true; break;
-		case 'N': o->no_io = true; break;
-		case 'L': o->lines = true; break;
-		case 'p': o->prefix = o->lines = true; break;
-		case 's': o->sequential = true; break;
-		case 'd': o->divider = o->sequential = true; break;
-		case 'b': parse_buffer(o, optarg); break;
-		case 'I': o->file[0] = optarg; break;
-		case 'O': o->file[1] = optarg; break;
-		case 'E': o->file[2] = optarg; break;
-		case 't': o->time = true; break;
-		case 'l': break; /* rsh's remote user: the user is the same everywhere */
+		case 'h':
+			usage(stdout);
+		case 'v':
+			puts("bpsh " BPROC_VERSION);
+			exit(0);
+		case 'a':
+			named = "allup";
+			break;
+		case 'A':
+			named = "allnotdown";
+			break;
+		case '1':
+			named = "-1";
+			break;
+		case 'n':
+			o->no_stdin = true;
+			break;
+		case 'N':
+			o->no_io = true;
+			break;
+		case 'L':
+			o->lines = true;
+			break;
+		case 'p':
+			o->prefix = o->lines = true;
+			break;
+		case 's':
+			o->sequential = true;
+			break;
+		case 'd':
+			o->divider = o->sequential = true;
+			break;
+		case 'b':
+			parse_buffer(o, optarg);
+			break;
+		case 'I':
+			o->file[0] = optarg;
+			break;
+		case 'O':
+			o->file[1] = optarg;
+			break;
+		case 'E':
+			o->file[2] = optarg;
+			break;
+		case 't':
+			o->time = true;
+			break;
+		case 'l':
+			break; /* rsh's remote user: the user is the same everywhere */
 		case -1:
 			if (nodes) {
 				o->argv = argv + optind;
@@ -112,7 +147,8 @@ static const char *parse_options(int argc, char **argv, struct options *o)
 				usage(stderr);
 			named = argv[optind++];
 			break;
-		default: usage(stderr);
+		default:
+			usage(stderr);
 		}
 		if (named && nodes)
 			die(255, "nodes are named twice");
@@ -439,7 +475,7 @@ int main(int argc, char **argv)
 	status = run(&o, &ns);
 	clock_gettime(CLOCK_MONOTONIC, &t1);
 	if (o.time)
-		fprintf(stderr, "%.6f\n", (double)(t1.tv_sec - t0.tv_sec) +
-						  (double)(t1.tv_nsec - t0.tv_nsec) / 1e9);
+		fprintf(stderr, "%.6f\n",
+			(double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9);
 	return status;
 }

@@ -11,14 +11,14 @@
 #include <sys/types.h>
 
 struct options {
-	bool no_stdin;	 /* -n */
-	bool no_io;	 /* -N */
-	bool lines;	 /* -L, and all below */
-	bool prefix;	 /* -p */
-	bool sequential; /* -s */
-	bool divider;	 /* -d */
-	bool time;	 /* -t */
-	size_t buffer;	 /* -b, bytes */
+	bool no_stdin;	     /* -n */
+	bool no_io;	     /* -N */
+	bool lines;	     /* -L, and all below */
+	bool prefix;	     /* -p */
+	bool sequential;     /* -s */
+	bool divider;	     /* -d */
+	bool time;	     /* -t */
+	size_t buffer;	     /* -b, bytes */
 	const char *file[3]; /* -I -O -E, on the node; or NULL */
 	const char *path;    /* of the program */
 	char **argv;	     /* its arguments */
@@ -26,9 +26,9 @@ struct options {
 
 /* One output of one node's process: 1 stdout, 2 stderr. */
 struct output {
-	int fd;		/* our end of its pipe; -1: none, or ended */
-	int to;		/* 1 or 2 */
-	char *line;	/* owned: an unfinished line, if lines are kept together */
+	int fd;	    /* our end of its pipe; -1: none, or ended */
+	int to;	    /* 1 or 2 */
+	char *line; /* owned: an unfinished line, if lines are kept together */
 	size_t len;
 };
 
@@ -36,12 +36,12 @@ struct job {
 	int node;
 	pid_t pid;
 	bool reaped;
-	int status;		/* wait status word */
-	pid_t helper[3];	/* that carry a file of the node; 0: none */
-	int in;			/* our end of its stdin; -1: none, or ended */
-	uint64_t in_pos;	/* bytes of our stdin that it has got */
+	int status;	 /* wait status word */
+	pid_t helper[3]; /* that carry a file of the node; 0: none */
+	int in;		 /* our end of its stdin; -1: none, or ended */
+	uint64_t in_pos; /* bytes of our stdin that it has got */
 	struct output out[2];
-	FILE *spool;		/* owned: what it wrote before its turn, -s */
+	FILE *spool; /* owned: what it wrote before its turn, -s */
 };
 
 /* Children of a job that ended since the last call are taken note of. */

@@ -25,12 +25,12 @@ struct io {
 	const struct options *o;
 	struct job *jobs;
 	int n;
-	int turn;		/* -s: whose output is shown */
-	char *ring;		/* owned */
-	uint64_t got;		/* bytes of stdin read so far */
+	int turn;     /* -s: whose output is shown */
+	char *ring;   /* owned */
+	uint64_t got; /* bytes of stdin read so far */
 	bool in_open;
-	char *buf;		/* owned, o->buffer bytes: for one read of output */
-	struct pollfd *p;	/* owned: n * POLL_PER_JOB, stdin, signals */
+	char *buf;	  /* owned, o->buffer bytes: for one read of output */
+	struct pollfd *p; /* owned: n * POLL_PER_JOB, stdin, signals */
 };
 
 static int write_all(int fd, const char *s, size_t len)
@@ -61,8 +61,8 @@ static int show(struct io *io, const struct job *j, int to, const char *s, size_
 {
 	char prefix[16];
 
-	if (io->o->prefix && write_all(to, prefix, (size_t)snprintf(prefix, sizeof(prefix),
-								    "%3d: ", j->node)) < 0)
+	if (io->o->prefix &&
+	    write_all(to, prefix, (size_t)snprintf(prefix, sizeof(prefix), "%3d: ", j->node)) < 0)
 		return -1;
 	return write_all(to, s, len);
 }

@@ -51,37 +51,75 @@ static _Noreturn void usage(FILE *to)
 
 static void parse_options(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = {
-		{"help", 0, NULL, 'h'},	  {"version", 0, NULL, 'v'}, {"compact", 0, NULL, 'c'},
-		{"long", 0, NULL, 'l'},	  {"address", 0, NULL, 'a'}, {"status", 0, NULL, 's'},
-		{"number", 0, NULL, 'n'}, {"total", 0, NULL, 't'},   {"update", 0, NULL, 'U'},
-		{"lock", 0, NULL, 'L'},	  {0}};
+	static const struct option longs[] = {{"help", 0, NULL, 'h'},
+					      {"version", 0, NULL, 'v'},
+					      {"compact", 0, NULL, 'c'},
+					      {"long", 0, NULL, 'l'},
+					      {"address", 0, NULL, 'a'},
+					      {"status", 0, NULL, 's'},
+					      {"number", 0, NULL, 'n'},
+					      {"total", 0, NULL, 't'},
+					      {"update", 0, NULL, 'U'},
+					      {"lock", 0, NULL, 'L'},
+					      {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "hvVclasntRNSOULA:pP", longs, NULL)) != -1) {
 		switch (c) {
-		case 'h': usage(stdout);
+		case 'h':
+			usage(stdout);
 		case 'v':
-		case 'V': puts("bpstat " BPROC_VERSION); exit(0);
-		case 'c': o->print = print_compact; break;
-		case 'l': o->print = print_long; break;
-		case 'a': o->print = print_addresses; break;
-		case 's': o->print = print_states; break;
-		case 'n': o->print = print_numbers; break;
-		case 't': o->print = print_total; break;
-		case 'R': o->reverse = true; break;
-		case 'N': o->order = BY_NUMBER; break;
-		case 'S': o->order = BY_STATUS; break;
-		case 'O': o->order = AS_GIVEN; break;
-		case 'U': o->update = true; break;
+		case 'V':
+			puts("bpstat " BPROC_VERSION);
+			exit(0);
+		case 'c':
+			o->print = print_compact;
+			break;
+		case 'l':
+			o->print = print_long;
+			break;
+		case 'a':
+			o->print = print_addresses;
+			break;
+		case 's':
+			o->print = print_states;
+			break;
+		case 'n':
+			o->print = print_numbers;
+			break;
+		case 't':
+			o->print = print_total;
+			break;
+		case 'R':
+			o->reverse = true;
+			break;
+		case 'N':
+			o->order = BY_NUMBER;
+			break;
+		case 'S':
+			o->order = BY_STATUS;
+			break;
+		case 'O':
+			o->order = AS_GIVEN;
+			break;
+		case 'U':
+			o->update = true;
+			break;
 		case 'L':
 			signal(SIGINT, SIG_IGN);
 			signal(SIGTSTP, SIG_IGN);
 			break;
-		case 'A': o->host = optarg; break;
-		case 'p': o->processes = true; break;
-		case 'P': o->ps = true; break;
-		default: usage(stderr);
+		case 'A':
+			o->host = optarg;
+			break;
+		case 'p':
+			o->processes = true;
+			break;
+		case 'P':
+			o->ps = true;
+			break;
+		default:
+			usage(stderr);
 		}
 	}
 	if (o->order == BY_FORM)

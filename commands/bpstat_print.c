@@ -212,7 +212,8 @@ static int pid_column(const char *heading)
 	char *copy = strdup(heading), *save = NULL, *w;
 	int column = 0;
 
-	for (w = copy ? strtok_r(copy, " \t\n", &save) : NULL; w; w = strtok_r(NULL, " \t\n", &save)) {
+	for (w = copy ? strtok_r(copy, " \t\n", &save) : NULL; w;
+	     w = strtok_r(NULL, " \t\n", &save)) {
 		if (strcmp(w, "PID") == 0)
 			break;
 		column++;

@@ -25,8 +25,8 @@ int api_currnode(int *ret_node);
  * process's end of the channel is never 0, 1 or 2. 0 or -errno.
  */
 int api_start_move(enum move_kind kind, int node, int flags, struct client *c, int *ret_chan);
-/* The caller cannot go after all: says so on the channel and ends both. */
-void api_give_up(struct client *c, int chan, int err);
+/* The caller cannot go after all: says so on the channel, with the thread's last error. */
+void api_tell_failure(int chan, uint64_t move_id);
 /*
  * The caller leaves through the blob; hide_fd (or -1) does not go along, nor does
  * chan. 0 on the node; -errno where it was. Every signal must be blocked.

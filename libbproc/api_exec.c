@@ -15,21 +15,23 @@
 #include "libbproc/sysio.h"
 #include "vmadump/blob/channel.h"
 
-/* bpinit's leave to exec. 0 or -errno with the thread's text set. */
-static int wait_for_go(int chan)
+/* bpinit's leave to exec, with the id of the move. 0 or -errno with the thread's text set. */
+static int wait_for_go(int chan, uint64_t *ret_move_id)
 {
 	struct sysio_pkt pkt;
 	struct chan_msg m;
 	int e = pkt_recv(chan, &m, sizeof(m), 0, &pkt);
 
+	/* Nothing has been sent yet, so the loss of the channel can only mean no. */
+	if (e == -ECONNRESET || (e == 0 && pkt.len == 0))
+		return bproc_err_set(api_err(), ECONNRESET, "bpinit has ended before the move");
 	if (e < 0)
 		return bproc_err_set(api_err(), -e, "channel: %s", strerror(-e));
 	pkt_close(&pkt);
-	/* Nothing has been sent yet, so the loss of the channel can only mean no. */
-	if (pkt.len == 0)
-		return bproc_err_set(api_err(), ECONNRESET, "bpinit ended during the call");
-	if (pkt.len == sizeof(m) && m.type == CHAN_GO)
+	if (pkt.len == sizeof(m) && m.type == CHAN_GO) {
+		*ret_move_id = m.move_id;
 		return 0;
+	}
 	if (pkt.len == sizeof(m) && m.type == CHAN_ABORT && m.err > 0) {
 		m.u.text[sizeof(m.u.text) - 1] = '\0';
 		return bproc_err_set(api_err(), m.err, "%s", m.u.text);
@@ -40,26 +42,29 @@ static int wait_for_go(int chan)
 
 int bproc_execmove(int node, const char *cmd, char *const argv[], char *const envp[])
 {
-	struct chan_msg here = {.type = CHAN_HERE, .flags = 1};
+	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC};
+	uint64_t move_id = CHAN_NO_MOVE;
 	struct client c;
 	int chan, e;
 
 	if (!cmd)
 		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_execmove: no command"));
-	e = api_start_move(MOVE_EXECMOVE, node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER,
-			    &c, &chan);
+	e = api_start_move(MOVE_EXECMOVE, node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER, &c, &chan);
 	if (e < 0)
 		return api_ret(e);
 	here.u.status = chan;
-	e = pkt_send(chan, &here, sizeof(here), NULL, 0);
-	e = e < 0 ? bproc_err_set(api_err(), -e, "channel: %s", strerror(-e)) : wait_for_go(chan);
+	/* If that fails, so does the wait, and knows why: an abort may have come already. */
+	pkt_send(chan, &here, sizeof(here), NULL, 0);
+	e = wait_for_go(chan, &move_id);
 	if (e == 0) {
 		/* The program that is loaded has the channel; it leaves before it runs. */
 		fcntl(chan, F_SETFD, 0);
 		execve(cmd, argv, envp);
 		e = bproc_err_set(api_err(), errno, "%s: %s", cmd, strerror(errno));
+		api_tell_failure(chan, move_id);
 	}
-	api_give_up(&c, chan, -e);
+	close_fd(chan);
+	client_drop(&c);
 	return api_ret(e);
 }
 
@@ -111,8 +116,8 @@ static char **with_rank(char *const envp[], int rank, char text[32])
 }
 
 /* The child of vexecmove: tells its parent if it could not go. */
-static _Noreturn void exec_child(int node, int tell, int rank, const char *cmd,
-				 char *const argv[], char *const envp[])
+static _Noreturn void exec_child(int node, int tell, int rank, const char *cmd, char *const argv[],
+				 char *const envp[])
 {
 	char text[32];
 	char **env = with_rank(envp, rank, text);

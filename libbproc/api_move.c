@@ -58,15 +58,27 @@ int api_start_move(enum move_kind kind, int node, int flags, struct client *c, i
 	return 0;
 }
 
+void api_tell_failure(int chan, uint64_t move_id)
+{
+	struct chan_msg m = {.type = CHAN_FAILED, .err = api_err()->code, .move_id = move_id};
+
+	memcpy(m.u.text, api_err()->text, sizeof(m.u.text));
+	pkt_send(chan, &m, sizeof(m), NULL, 0);
+}
+
 int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void *args, size_t len)
 {
 	struct blob *b;
 	long r;
+	int e;
 
 	vmad_prepare();
 	b = vmad_blob_map();
-	if (!b)
-		return bproc_err_set(api_err(), errno, "no room for the blob: %s", strerror(errno));
+	if (!b) {
+		e = bproc_err_set(api_err(), errno, "no room for the blob: %s", strerror(errno));
+		api_tell_failure(chan, CHAN_NO_MOVE);
+		return e;
+	}
 	b->verb = BLOB_LEAVE;
 	b->chan = chan;
 	b->exec_kind = kind;
@@ -84,16 +96,6 @@ int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void 
 	bproc_err_set(api_err(), (int)-r, "%s", b->err.text);
 	vmad_blob_unmap(b);
 	return (int)r;
-}
-
-void api_give_up(struct client *c, int chan, int err)
-{
-	struct chan_msg m = {.type = CHAN_FAILED, .err = err};
-
-	memcpy(m.u.text, api_err()->text, sizeof(m.u.text));
-	pkt_send(chan, &m, sizeof(m), NULL, 0);
-	close_fd(chan);
-	client_drop(c);
 }
 
 /* -- move and rexec: the caller itself leaves */
@@ -145,8 +147,8 @@ int bproc_move(int node)
 }
 
 /* dir\0 cmd\0 argc\0 argv..\0 envp..\0 (channel.h), on the heap. 0 or -errno. */
-static int argument_block(const char *cmd, char *const argv[], char *const envp[],
-			  char **ret_block, size_t *ret_len)
+static int argument_block(const char *cmd, char *const argv[], char *const envp[], char **ret_block,
+			  size_t *ret_len)
 {
 	cleanup_free char *dir = getcwd(NULL, 0), *block = NULL;
 	size_t len, size;
@@ -295,7 +297,9 @@ int _bproc_rfork(int node, int flags)
 	}
 	if (child < 0) {
 		e = bproc_err_set(api_err(), errno, "fork: %s", strerror(errno));
-		api_give_up(&c, chan, -e);
+		api_tell_failure(chan, CHAN_NO_MOVE);
+		close_fd(chan);
+		client_drop(&c);
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 		return api_ret(e);
 	}

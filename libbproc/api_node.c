@@ -208,8 +208,8 @@ int bproc_nodeaddr(int node, struct sockaddr *s, int *size)
 	if (e < 0)
 		return api_ret(e);
 	if (n.addr_be == 0)
-		return api_ret(bproc_err_set(api_err(), BE_NODEDOWN,
-					     "node %d has never connected", n.node));
+		return api_ret(bproc_err_set(api_err(), BE_NODEDOWN, "node %d has never connected",
+					     n.node));
 	a.sin_addr.s_addr = n.addr_be;
 	memcpy(s, &a, *size < (int)sizeof(a) ? (size_t)*size : sizeof(a));
 	*size = sizeof(a);
@@ -254,8 +254,8 @@ int bproc_access(int node, int mode)
 		bit = 0001;
 	if (n.mode & bit)
 		return 0;
-	return api_ret(bproc_err_set(api_err(), EACCES, "node %d: no permission (mode %#o)",
-				     n.node, n.mode));
+	return api_ret(bproc_err_set(api_err(), EACCES, "node %d: no permission (mode %#o)", n.node,
+				     n.mode));
 }
 
 static int set_node(int node, enum local_setnode_what what, uint32_t value, const char *status)

@@ -169,8 +169,8 @@ static bool matches(const struct item *it, const struct bproc_node_info_t *n)
 {
 	if (it->kind == RANGE)
 		return n->node >= it->lo && n->node <= it->hi;
-	return it->invert != (strlen(n->status) == it->len &&
-			      memcmp(n->status, it->state, it->len) == 0);
+	return it->invert !=
+	       (strlen(n->status) == it->len && memcmp(n->status, it->state, it->len) == 0);
 }
 
 static int add_item(struct bproc_node_set_t *out, const struct bproc_node_set_t *in,
@@ -202,8 +202,8 @@ int bproc_nodefilter(struct bproc_node_set_t *out, struct bproc_node_set_t *in, 
 		end = strchrnul(s, ',');
 		if (!parse_item(s, end, &it)) {
 			bproc_nodeset_free(&found);
-			return api_ret(bproc_err_set(api_err(), EINVAL,
-						     "\"%.*s\" names no nodes", (int)(end - s), s));
+			return api_ret(bproc_err_set(api_err(), EINVAL, "\"%.*s\" names no nodes",
+						     (int)(end - s), s));
 		}
 		if (add_item(&found, in, &it) < 0) {
 			bproc_nodeset_free(&found);

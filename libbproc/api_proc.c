@@ -25,7 +25,8 @@ static int add_page(const struct local_procs_ask *ask, struct bproc_proc_info_t 
 	if (ans.len < sizeof(*page) || page->count > LOCAL_PROCS_PAGE ||
 	    ans.len != sizeof(*page) + page->count * sizeof(page->proc[0])) {
 		client_answer_free(&ans);
-		return bproc_err_set(api_err(), EPROTO, "process list of wrong length from bpslave");
+		return bproc_err_set(api_err(), EPROTO,
+				     "process list of wrong length from bpslave");
 	}
 	count = (int)page->count;
 	if (count > 0) {
@@ -89,8 +90,8 @@ int bproc_pidnode(int pid)
 		return api_ret(e);
 	if (ans.len != sizeof(is)) {
 		client_answer_free(&ans);
-		return api_ret(bproc_err_set(api_err(), EPROTO,
-					     "answer of wrong length from bpslave"));
+		return api_ret(
+			bproc_err_set(api_err(), EPROTO, "answer of wrong length from bpslave"));
 	}
 	memcpy(&is, ans.data, sizeof(is));
 	client_answer_free(&ans);

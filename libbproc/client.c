@@ -20,6 +20,9 @@
 
 #define SLOTS 8 /* connections kept; a ninth call at the same time makes one of its own */
 
+#define REPEATS 3 /* of a query whose answer did not come */
+#define REPEAT_AFTER_US 500
+
 static struct slot {
 	int fd;
 	bool busy;
@@ -272,7 +275,8 @@ static int read_answer(struct client *c, struct client_answer *ans, struct local
 		if (ret_hdr->version != LOCAL_VERSION)
 			return bproc_err_set(err, EPROTO,
 					     "bpslave speaks version %u of the local protocol, "
-					     "this library %u", ret_hdr->version, LOCAL_VERSION);
+					     "this library %u",
+					     ret_hdr->version, LOCAL_VERSION);
 		if (ret_hdr->len != (size_t)n - sizeof(*ret_hdr))
 			return bproc_err_set(err, EPROTO, "answer of wrong length from bpslave");
 	} while (ret_hdr->id != c->id); /* of a question that nobody waits for any more */
@@ -319,8 +323,10 @@ int client_ask(enum local_type type, const void *ask, size_t len, struct client_
 		if (e < 0)
 			return e;
 		e = client_finish(&c, ans, 1, err);
-		if (e != -ECONNRESET || tries > 0)
+		if (e != -ECONNRESET || tries == REPEATS)
 			return e;
+		/* A daemon that ends may still let one in while it does. */
+		usleep(REPEAT_AFTER_US << tries);
 	}
 }
 

@@ -20,17 +20,17 @@
 #define CLIENT_TIMEOUT_S 30 /* of a query; a move is waited for as long as it takes */
 
 struct client {
-	int fd;		/* owned by the pool, or by this call if slot is -1 */
+	int fd; /* owned by the pool, or by this call if slot is -1 */
 	int slot;
-	uint32_t id;	/* of the question that is under way */
-	int cached;	/* the connection is of an earlier call: it may have gone stale */
+	uint32_t id; /* of the question that is under way */
+	int cached;  /* the connection is of an earlier call: it may have gone stale */
 };
 
 /* An answer's payload: in buf as long as it fits, else on the heap. */
 struct client_answer {
 	size_t len;
-	char *data;		/* points behind the header */
-	char *heap;		/* owned; NULL if it fits in buf */
+	char *data; /* points behind the header */
+	char *heap; /* owned; NULL if it fits in buf */
 	char buf[2048] __attribute__((aligned(8)));
 };
 void client_answer_free(struct client_answer *ans);

@@ -10,7 +10,7 @@
  * every call but the purely local ones asks the bpslave of its own machine:
  *   ENOSYS        BProc is not set up here: there is no /run/bproc/node.sock
  *   ECONNREFUSED  bpslave of this machine is not running
- *   ECONNRESET    it ended during the call (a query is repeated once before)
+ *   ECONNRESET    it ended during the call (a query is repeated before)
  *   ETIMEDOUT     it did not answer for 30 s (queries only)
  *   EACCES        the socket may not be used by this user
  *   EPROTO        library and daemon are of different versions
@@ -69,7 +69,9 @@ struct bproc_node_set_t {
 	int size, alloc;
 	struct bproc_node_info_t *node;
 };
+/* clang-format off */
 #define BPROC_EMPTY_NODESET {0, 0, 0}
+/* clang-format on */
 
 #ifdef __cplusplus
 extern "C" {
@@ -349,8 +351,7 @@ int bproc_nodeset_append(struct bproc_node_set_t *a, struct bproc_node_set_t *b)
  * Blocks: no, except for "master": as bproc_nodeinfo(). Threads: any.
  * Since: 0.1. Source: bproc_nodefilter(3) of BProc 4, bpstat(1).
  */
-int bproc_nodefilter(struct bproc_node_set_t *out, struct bproc_node_set_t *in,
-		     const char *str);
+int bproc_nodefilter(struct bproc_node_set_t *out, struct bproc_node_set_t *in, const char *str);
 
 /**
  * bproc_nodespec() - the configured nodes that a text names.

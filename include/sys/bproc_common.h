@@ -14,7 +14,9 @@
 /* -- version ---------------------------------------------------------------- */
 
 /* First bytes of struct bproc_version_t; three characters, no NUL. */
+/* clang-format off */
 #define BPROC_MAGIC {'B', 'P', 'r'}
+/* clang-format on */
 
 /* Values of bproc_version_t.arch. Only x86_64 is made today. */
 enum {
