@@ -145,7 +145,7 @@ int lab_run(const char *const argv[], const char *input)
 	return status == 0 ? 0 : -EIO;
 }
 
-static char *title;
+static char *title, **title_argv; /* owned, for life */
 static size_t title_room;
 
 /* The strings of argv lie one after the other: that is what ps shows. */
@@ -160,6 +160,7 @@ char **lab_title_room(int argc, char **argv)
 		if (!copy[i])
 			return argv;
 	}
+	title_argv = copy;
 	title = argv[0];
 	title_room = (size_t)(argv[argc - 1] + strlen(argv[argc - 1]) - title);
 	return copy;
