@@ -87,7 +87,7 @@ struct blob_arena {
 struct blob_frozen {
 	uint32_t held;		/* 1: there is something to put back */
 	uint32_t npending, ntimers;
-	uint32_t nthread;	/* the first so many of pending[] were the thread's own */
+	uint32_t zero;
 	uint64_t pending;	/* address in the arena: siginfo, 128 bytes each */
 	uint64_t timers;	/* address in the arena: struct image_timer each */
 	uint64_t itimer[3][4];	/* ITIMER_*: interval s us, value s us */

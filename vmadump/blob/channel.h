@@ -23,7 +23,8 @@
 enum chan_type {
 	/* process -> bpinit */
 	CHAN_HERE = 1,	   /* it has its pid and is parked (flags 0); or about to exec */
-			   /* (flags 1, EXECMOVE; u.status: fd number of its channel) */
+			   /* (flags CHAN_HERE_EXEC; u.status: fd number of its channel), then */
+			   /* at the new program's entry (flags CHAN_HERE_ENTRY) */
 	CHAN_SENT = 2,	   /* end mark written: it has voted */
 	CHAN_FAILED = 3,   /* err, text; source: before the vote. target: before RUN */
 	CHAN_PREPARED = 4, /* all of the image is in place, not running */
@@ -33,18 +34,28 @@ enum chan_type {
 	CHAN_CLONED = 8,   /* answer to CHAN_CLONE: pid, err */
 
 	/* bpinit -> process */
-	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8 */
+	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
+			    /* first CHAN_GO_EXEC without fd, then, at the entry, this */
 	CHAN_ABORT = 33,    /* err, text: thaw, go on where you were */
-	CHAN_BE_GHOST = 34, /* + stream fds; stream_mask says which of 0..2, in order */
+	CHAN_BE_GHOST = 34, /* + stream fds; stream_mask says which of 0..2, in order; */
+			    /* + an fd with the blob's bytes if CHAN_GHOST_CODE; flags CHAN_GHOST_* */
 	CHAN_RUN = 35,	    /* the commit: return into the image */
-	CHAN_CLONE = 36,    /* + channel fd of the child; clone: what to make */
-	CHAN_ARRIVE = 37,   /* + data fd, + stream fds (mask): restore from it */
+	CHAN_CLONE = 36,    /* + channel fd of the child; clone: what to make. The child reads */
+			    /* the same message without fd from its own channel: who it is */
+	CHAN_ARRIVE = 37,   /* + data fd, + stream fds (mask): restore from it; flags CHAN_ARRIVE_* */
 	CHAN_EXIT = 38,	    /* status (wait status word): die so */
-	CHAN_KILL = 39,	    /* kill.pid, kill.sig: send it as yourself */
+	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails (CHAN_FAILED) */
 	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */
 };
 
+#define CHAN_HERE_EXEC 1u
+#define CHAN_HERE_ENTRY 2u
 #define CHAN_GO_AWAY 1u /* not at home: a unix socket on fd 0..2 is a stream */
+#define CHAN_GO_EXEC 2u /* MOVE_EXECMOVE: execve now */
+#define CHAN_GHOST_REAP 1u /* not at home: what its children do is told and reaped */
+#define CHAN_GHOST_CODE 2u
+#define CHAN_ARRIVE_HOME 1u /* descriptors 0..2 of this ghost are the originals */
+#define CHAN_ARRIVE_EXEC 2u /* MOVE_REXEC: an argument block comes, not an image */
 
 /* What a clone is to become. Ids are the cluster's; -1 leaves an id alone. */
 enum chan_clone_kind { CLONE_GHOST = 1, CLONE_ARRIVAL = 2 };

@@ -272,6 +272,8 @@ const char *errno_name(long code)
 	}
 }
 
+#define ARENA_MAX (1ul << 32)
+
 /*
  * The arena starts in the blob and goes on in the addresses behind it, so that
  * one pointer serves and a small process needs no mmap at all.
@@ -293,34 +295,42 @@ static int arena_extend(struct blob *b, uint64_t bytes)
 	return 0;
 }
 
-void *arena_alloc(struct blob *b, uint64_t bytes)
+void *arena_raw(struct blob *b, uint64_t bytes)
 {
 	struct blob_arena *a = &b->arena;
 	uint64_t at = ROUND_UP(a->used, 64);
-	void *p;
 
-	if (bytes > (1ul << 32)) {
+	if (bytes > ARENA_MAX) {
 		blob_err_set(&b->err, ENOMEM, "vmadump: too much to hold: %lu bytes", bytes);
 		return NULL;
 	}
 	if (at + bytes > a->size && arena_extend(b, at + bytes - a->size) < 0)
 		return NULL;
 	a->used = at + bytes;
-	p = (void *)(a->base + at);
-	memset(p, 0, bytes);
-	return p;
+	return (void *)(a->base + at);
 }
 
-int arena_grow(struct blob *b, void *last, uint64_t have, uint64_t want)
+void *arena_alloc(struct blob *b, uint64_t bytes)
+{
+	void *p = arena_raw(b, bytes);
+
+	return p ? memset(p, 0, bytes) : NULL;
+}
+
+int arena_grow(struct blob *b, void *last, uint64_t bytes)
 {
 	struct blob_arena *a = &b->arena;
 	uint64_t at = (uint64_t)last - a->base;
 
-	if (at + want > a->size && arena_extend(b, at + want - a->size) < 0)
+	if (at + bytes > a->size && arena_extend(b, at + bytes - a->size) < 0)
 		return -1;
-	memset((char *)last + have, 0, want - have);
-	a->used = at + want;
+	a->used = at + bytes;
 	return 0;
+}
+
+void arena_shrink(struct blob *b, void *last, uint64_t bytes)
+{
+	b->arena.used = (uint64_t)last - b->arena.base + bytes;
 }
 
 void arena_release(struct blob *b, uint64_t mark)

@@ -45,10 +45,13 @@ const char *errno_name(long code);
 
 /*
  * Zeroed memory from the arena, aligned to 64; NULL when there is no more (err
- * filled). arena_grow() makes the last allocation, of have bytes, larger in place.
+ * filled). arena_grow() makes the last allocation larger in place, not zeroed.
  */
 void *arena_alloc(struct blob *b, uint64_t bytes);
-int arena_grow(struct blob *b, void *last, uint64_t have, uint64_t want);
+void *arena_raw(struct blob *b, uint64_t bytes); /* not zeroed: untouched memory costs nothing */
+int arena_grow(struct blob *b, void *last, uint64_t bytes);
+/* Gives back the end of the last allocation. */
+void arena_shrink(struct blob *b, void *last, uint64_t bytes);
 #define arena_mark(b) ((b)->arena.used)
 /* Everything allocated since the mark is free again; its contents may be anything. */
 void arena_release(struct blob *b, uint64_t mark);

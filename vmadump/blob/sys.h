@@ -40,6 +40,9 @@
 #ifndef CLONE_CLEAR_SIGHAND
 #define CLONE_CLEAR_SIGHAND 0x100000000ull
 #endif
+#ifndef ENOTSUP
+#define ENOTSUP EOPNOTSUPP
+#endif
 #define SYS_SIGSET 8 /* bytes of the kernel's signal set */
 #define SYS_NSIG 64
 #define SYS_IOV_MAX 1024
@@ -215,6 +218,8 @@ SYS(sys_mremap, (void *at, size_t n, size_t m, int flags, void *to),
 SYS(sys_madvise, (void *at, size_t n, int advice), sys3(__NR_madvise, (long)at, (long)n, advice))
 SYS(sys_mincore, (void *at, size_t n, uint8_t *vec), sys3(__NR_mincore, (long)at, (long)n, (long)vec))
 SYS(sys_mlock2, (void *at, size_t n, int flags), sys3(__NR_mlock2, (long)at, (long)n, flags))
+SYS(sys_process_vm_readv, (int pid, const struct iovec *to, const struct iovec *from),
+    sys6(__NR_process_vm_readv, pid, (long)to, 1, (long)from, 1, 0))
 SYS(sys_brk, (void *at), sys1(__NR_brk, at))
 
 /* this process */

@@ -1,0 +1,14 @@
+/* CPU state and what a machine offers: env, xsave, the return into an image. */
+#pragma once
+
+#include "blob.h"
+
+/* The CPU's part of env, unless it is there already. */
+void cpu_fill(struct blob_env *e);
+/* Writes the whole xsave area of this thread to b->xsave and trims it to what is
+ * in use; b->xsave_size, and the bits in use. Needs b->env. */
+uint64_t cpu_xsave(struct blob *b);
+/* -ENOEXEC with b->err filled if need (IMAGE_NOTE_NEED) asks for what this CPU has not. */
+long cpu_check(struct blob *b, const uint8_t *need);
+/* Identity of the vdso mapped at addr: its symbols, names and values. */
+uint64_t vdso_sum(uint64_t addr);

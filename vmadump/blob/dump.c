@@ -1,0 +1,140 @@
+/*
+ * This process -> an image on a descriptor; doc/image.md. Runs in the blob,
+ * inside the process, with every signal blocked. Reads from top to bottom:
+ * nothing is changed in the process before step 5, and that is put back by
+ * blob_thaw(); nothing is written before step 8.
+ */
+#include "cpu.h"
+#include "dump.h"
+#include "lib.h"
+#include "refuse.h"
+#include "sys.h"
+
+#define CS_64 0x33
+
+/* 1. Registers, and what must not be there. */
+static long take_registers(struct dump *d)
+{
+	struct blob *b = d->b;
+	uint64_t shstk = 0;
+	void *rseq = (void *)b->rseq_addr;
+	long r;
+
+	if (b->env.xsave_size + 64 > BLOB_XSAVE_MAX)
+		return blob_err_set(&b->err, ENOTSUP, "the CPU's register area is too large: %u bytes",
+				    b->env.xsave_size);
+	d->xstate_bv = cpu_xsave(b);
+	if (d->xstate_bv >> 18 & 1)
+		d->abilities |= NEED_AMX;
+	if (b->regs.cs != CS_64)
+		return refuse(b, REFUSE_32BIT);
+	if (!b->regs_given) {
+		sys_arch_prctl(ARCH_GET_FS, (unsigned long)&b->regs.fs_base);
+		sys_arch_prctl(ARCH_GET_GS, (unsigned long)&b->regs.gs_base);
+	}
+	/* ARCH_SHSTK_STATUS; an error is a kernel without it */
+	if (sys_arch_prctl(0x5005, (unsigned long)&shstk) == 0 && shstk)
+		return refuse(b, REFUSE_SHSTK);
+
+	/*
+	 * The kernel does not tell where rseq is registered, but registering it again
+	 * says EBUSY for the right place and EINVAL for a wrong one. libc may know
+	 * the part in use only, the length registered is 32 or more.
+	 */
+	if (rseq && sys_rseq(rseq, b->rseq_len, 0, b->rseq_sig) != -EBUSY) {
+		uint32_t len = b->rseq_len;
+
+		b->rseq_len = len < 32 ? 32 : (uint32_t)ROUND_UP(len, 32);
+		r = sys_rseq(rseq, b->rseq_len, 0, b->rseq_sig);
+		if (r == 0)
+			sys_rseq(rseq, b->rseq_len, 1, b->rseq_sig);
+		if (r == 0 || r == -ENOSYS)
+			rseq = NULL;
+		else if (r != -EBUSY)
+			return refuse(b, REFUSE_RSEQ);
+	} else if (!rseq) {
+		uint8_t probe[64] __attribute__((aligned(32))) = { 0 };
+
+		r = sys_rseq(probe, 32, 0, 0x53053053);
+		if (r == 0)
+			sys_rseq(probe, 32, 1, 0x53053053);
+		else if (r != -ENOSYS)
+			return refuse(b, REFUSE_RSEQ);
+	}
+	b->rseq_addr = (uint64_t)rseq;
+	if (rseq)
+		d->abilities |= NEED_RSEQ;
+	return 0;
+}
+
+static long read_names(struct dump *d)
+{
+	struct blob *b = d->b;
+	char *path = arena_raw(b, IMAGE_PATH_MAX);
+	long n;
+
+	if (!path)
+		return -ENOMEM;
+	n = sys_readlink("/proc/self/exe", path, IMAGE_PATH_MAX - 1);
+	n = MAX(n, 0);
+	path[n] = 0;
+	d->exe = path;
+	arena_shrink(b, path, (uint64_t)n + 1);
+	path = arena_raw(b, IMAGE_PATH_MAX);
+	if (!path)
+		return -ENOMEM;
+	n = sys_getcwd(path, IMAGE_PATH_MAX);
+	if (n > 0)
+		arena_shrink(b, path, (uint64_t)n);
+	else
+		return blob_err_set(&b->err, (int)-n, "its working directory has no name: %s",
+				    errno_name(n));
+	if (path[0] != '/') /* "(unreachable)/…" */
+		return blob_err_set(&b->err, ENOENT, "its working directory is out of reach: %s",
+				    path);
+	d->cwd = path;
+	return 0;
+}
+
+static long run_steps(struct dump *d)
+{
+	long r;
+
+	cpu_fill(&d->b->env);
+	if ((r = take_registers(d)) < 0)	/* 1 */
+		return r;
+	if ((r = dump_read_proc(d)) < 0)	/* 2. what /proc says */
+		return r;
+	if ((r = read_names(d)) < 0)
+		return r;
+	if ((r = dump_vmas(d)) < 0)		/* 3. mappings */
+		return r;
+	if ((r = dump_fds(d)) < 0)		/* 4. descriptors */
+		return r;
+	if (!d->opt->for_fork && (r = dump_hold(d)) < 0) /* 5. signals and timers, out */
+		return r;
+	if ((r = dump_runs(d)) < 0)		/* 6. which pages */
+		return r;
+	if ((r = dump_head(d)) < 0)		/* 7. all that goes before the pages */
+		return r;
+	return dump_write(d);			/* 8 */
+}
+
+long blob_dump(struct blob *b, struct blob_dump *opt)
+{
+	struct dump *d;
+	long r;
+
+	arena_reset(b);
+	d = arena_alloc(b, sizeof *d);
+	if (!d)
+		return -ENOMEM;
+	d->b = b;
+	d->opt = opt;
+	d->pid = (int32_t)sys_getpid();
+	d->tid = (int32_t)sys_gettid();
+	r = run_steps(d);
+	if (r < 0)
+		blob_thaw(b);
+	return r;
+}

@@ -1,0 +1,116 @@
+/*
+ * One dump: what its steps hand to each other. All of it lies in the arena.
+ */
+#pragma once
+
+#include "blob.h"
+#include "image.h"
+
+/* A file that a mapping refers to. */
+struct dump_file {
+	struct dump_file *next;
+	const char *path;
+	uint64_t ino;
+	uint32_t dev_major, dev_minor;
+	uint32_t index;	 /* in TAG_FILES; VMA_NO_FILE until a mapping needs it */
+	uint32_t id_kind; /* enum file_id */
+	uint32_t id_len;
+	uint8_t id[FILE_ID_MAX];
+	uint64_t head;	 /* where its first page is mapped, or 0 */
+	uint32_t flags;	 /* FILE_WRITE, FILE_EXE */
+	uint32_t is_lib; /* mapped with execute permission somewhere */
+	uint64_t size, mtime_s, mtime_ns;
+};
+
+struct dump_vma {
+	struct dump_vma *next;
+	uint64_t start, end, off;
+	struct dump_file *file; /* of what maps shows, even where contents are copied */
+	const char *name;	/* maps' name if it is no file */
+	uint64_t ino;
+	uint32_t prot, kind, flags;
+	uint32_t shared;
+	uint32_t copy; /* 1: all pages go, not only the private ones */
+	uint64_t first_run, nruns;
+};
+
+struct dump_run {
+	uint64_t start, len;
+};
+
+/* /proc/self/status, as far as it is needed. */
+struct dump_status {
+	uint32_t threads, umask, ngroups;
+	uint32_t uid[4], gid[4];
+	uint64_t sig_pending, sig_shared, sig_ignored, sig_caught;
+	uint64_t cap[5]; /* inheritable, permitted, effective, bounding, ambient */
+	uint32_t no_new_privs;
+};
+
+/* /proc/self/stat. */
+struct dump_stat {
+	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
+	uint64_t arg_start, arg_end, env_start, env_end;
+	int32_t ppid, pgid, sid, nice;
+	char comm[16];
+};
+
+struct dump_fd {
+	struct dump_fd *next;
+	int32_t fd;
+	uint32_t cloexec, kind, oflags, stream;
+	int32_t dup_of; /* fd whose open description this one shares, or -1 */
+	uint64_t offset;
+	uint64_t dev, ino;
+	const char *path;
+};
+
+struct dump {
+	struct blob *b;
+	struct blob_dump *opt;
+	int32_t pid, tid;
+	struct dump_status status;
+	struct dump_stat stat;
+	struct dump_vma *vmas, *last_vma;
+	struct dump_file *files, *last_file;
+	struct dump_fd *fds, *last_fd;
+	uint32_t nvmas, nfiles, nfds;
+	const char *exe, *cwd;
+	struct dump_run *runs;
+	uint64_t nruns, page_bytes;
+	uint64_t xstate_bv;
+	uint32_t abilities;
+	uint64_t auxv[2 * IMAGE_AUXV_MAX];
+	uint32_t auxv_len;
+	uint8_t *head; /* the image up to its first page */
+	uint64_t head_len;
+	uint8_t end[IMAGE_END_NOTE];
+};
+
+/* dump_proc.c: status, stat, auxv. */
+long dump_read_proc(struct dump *d);
+/* dump_vma.c: every mapping, its kind, its file. */
+long dump_vmas(struct dump *d);
+/* dump_mem.c: which pages go. The runs end up as the arena's last allocation. */
+long dump_runs(struct dump *d);
+/* dump_fd.c: every descriptor. */
+long dump_fds(struct dump *d);
+/* dump_hold.c: takes pending signals and timers out of the kernel; see blob_thaw(). */
+long dump_hold(struct dump *d);
+/* dump_state.c: the STATE note's records, appended at p; returns the end. */
+uint64_t dump_state_max(const struct dump *d);
+uint8_t *dump_state(struct dump *d, uint8_t *p);
+/* dump_elf.c: the head, and all of it to the descriptor. */
+long dump_head(struct dump *d);
+long dump_write(struct dump *d);
+
+/* The timers of this process as /proc/self/timers and the kernel have them. */
+struct image_timer {
+	int32_t id;
+	uint32_t clock, notify, signo;
+	uint64_t value; /* sigev_value */
+	int32_t tid;	/* SIGEV_THREAD_ID, else 0 */
+	uint32_t overrun;
+	uint64_t interval_s, interval_ns, left_s, left_ns;
+	uint64_t reserved;
+};

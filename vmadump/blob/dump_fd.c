@@ -1,0 +1,263 @@
+/*
+ * The descriptors of this process: what can be opened again by path, what is a
+ * stream, what shares an open description with another, and what must be refused.
+ * Runs in the blob.
+ */
+#include "dump.h"
+#include "lib.h"
+#include "proc.h"
+#include "refuse.h"
+#include "sys.h"
+
+#define DENTS_BUF 4096u
+#define KCMP_SAME_FILE 0
+#define TYPE_MASK 0170000u
+#define TYPE_FIFO 0010000u
+#define TYPE_CHR 0020000u
+#define TYPE_DIR 0040000u
+#define TYPE_REG 0100000u
+#define TYPE_SOCK 0140000u
+#define REOPEN_FLAGS                                                                               \
+	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_DIRECT | O_LARGEFILE | O_DIRECTORY |      \
+	 O_NOFOLLOW | O_NOATIME | O_SYNC | O_PATH)
+
+static uint32_t dev_major(uint64_t dev)
+{
+	return (uint32_t)(dev >> 8 & 0xfff);
+}
+
+static uint32_t dev_minor(uint64_t dev)
+{
+	return (uint32_t)((dev & 0xff) | (dev >> 12 & 0xfff00));
+}
+
+static int is_tty(uint64_t rdev)
+{
+	uint32_t major = dev_major(rdev);
+
+	return major == 4 || major == 5 || (major >= 136 && major <= 143);
+}
+
+/* null, zero, full, random, urandom and tty are the same on every machine. */
+static int is_common_device(uint64_t rdev)
+{
+	uint32_t minor = dev_minor(rdev);
+
+	if (dev_major(rdev) == 1)
+		return minor == 3 || minor == 5 || (minor >= 7 && minor <= 9);
+	return dev_major(rdev) == 5 && minor == 0;
+}
+
+static int is_null(const struct stat *st)
+{
+	return (st->st_mode & TYPE_MASK) == TYPE_CHR && dev_major(st->st_rdev) == 1 &&
+	       dev_minor(st->st_rdev) == 3;
+}
+
+static int is_ours(const struct dump *d, int fd)
+{
+	const struct blob *b = d->b;
+
+	if (fd == d->opt->fd || fd == b->chan)
+		return 1;
+	for (uint32_t i = 0; i < COUNT(b->hide_fd); i++)
+		if (fd == b->hide_fd[i])
+			return 1;
+	return 0;
+}
+
+/* Is it, on 0..2, something that its home (or whoever undumps) provides? */
+static int is_stream(struct dump *d, const struct dump_fd *f, const struct stat *st)
+{
+	uint32_t type = st->st_mode & TYPE_MASK;
+	int domain = 0, len = sizeof domain;
+
+	if (f->fd > 2 || is_null(st))
+		return 0;
+	if (d->opt->streams)
+		return 1;
+	if (d->opt->away)
+		return type == TYPE_SOCK &&
+		       sys_getsockopt(f->fd, SYS_SOL_SOCKET, SYS_SO_DOMAIN, &domain, &len) == 0 &&
+		       domain == SYS_AF_UNIX;
+	return type == TYPE_FIFO || type == TYPE_SOCK || (type == TYPE_CHR && is_tty(st->st_rdev));
+}
+
+static int same_description(struct dump *d, int a, int b)
+{
+	return sys_kcmp(d->pid, d->pid, KCMP_SAME_FILE, a, b) == 0;
+}
+
+static long refuse_file(struct dump *d, const struct dump_fd *f, const struct stat *st)
+{
+	struct blob *b = d->b;
+
+	switch (st->st_mode & TYPE_MASK) {
+	case TYPE_SOCK:
+		return refuse(b, REFUSE_FD_SOCKET, f->fd);
+	case TYPE_FIFO:
+		if (f->path[0] == '/')
+			return refuse(b, REFUSE_FD_FIFO, f->fd, f->path);
+		return refuse(b, REFUSE_FD_PIPE, f->fd);
+	case TYPE_CHR:
+		if (is_tty(st->st_rdev))
+			return refuse(b, REFUSE_FD_TTY, f->fd, f->path);
+		return refuse(b, REFUSE_FD_DEVICE, f->fd, f->path);
+	case TYPE_REG:
+	case TYPE_DIR:
+		if (str_starts(f->path, "/memfd:"))
+			return refuse(b, REFUSE_FD_MEMFD, f->fd, f->path);
+		if (f->path[0] != '/')
+			return refuse(b, REFUSE_FD_NS, f->fd, f->path);
+		if (st->st_nlink == 0)
+			return refuse(b, REFUSE_FD_DELETED, f->fd, f->path);
+		return refuse(b, REFUSE_FD_MOVED, f->fd, f->path);
+	default:
+		if (f->path[0] == '/')
+			return refuse(b, REFUSE_FD_DEVICE, f->fd, f->path);
+		return refuse(b, REFUSE_FD_ANON, f->fd, f->path);
+	}
+}
+
+/* A lock is the process's and cannot be taken along. A child of fork has none of its own. */
+static long check_lock(struct dump *d, const struct dump_fd *f)
+{
+	char path[40], buf[1024];
+	long n;
+
+	if (d->opt->for_fork)
+		return 0;
+	str_format(path, sizeof path, "/proc/self/fdinfo/%d", f->fd);
+	n = proc_read(path, buf, sizeof buf);
+	for (const char *s = buf; n > 0 && *s; s++)
+		if (str_starts(s, "\nlock:"))
+			return refuse(d->b, REFUSE_FD_LOCK, f->fd, f->path);
+	return 0;
+}
+
+/* A file that is to be opened by its path: is it the one that the path leads to? */
+static long check_path(struct dump *d, struct dump_fd *f, const struct stat *st)
+{
+	struct stat by_path;
+
+	if (st->st_nlink == 0 || sys_stat(f->path, &by_path) < 0 ||
+	    by_path.st_dev != st->st_dev || by_path.st_ino != st->st_ino)
+		return refuse_file(d, f, st);
+	return 0;
+}
+
+static long classify(struct dump *d, struct dump_fd *f, const struct stat *st)
+{
+	uint32_t type = st->st_mode & TYPE_MASK;
+	long off;
+
+	if (type == TYPE_CHR && is_common_device(st->st_rdev)) {
+		f->kind = FD_DEV;
+		return 0;
+	}
+	if ((type != TYPE_REG && type != TYPE_DIR) || f->path[0] != '/' ||
+	    str_starts(f->path, "/memfd:"))
+		return refuse_file(d, f, st);
+	f->kind = type == TYPE_DIR ? FD_DIR : FD_FILE;
+	if (!(f->oflags & O_PATH)) {
+		off = sys_lseek(f->fd, 0, 1 /* SEEK_CUR */);
+		f->offset = off > 0 ? (uint64_t)off : 0;
+		if (type == TYPE_REG && (off = check_lock(d, f)) < 0)
+			return off;
+	}
+	return check_path(d, f, st);
+}
+
+/* Does an earlier descriptor have the same open description? */
+static void find_twin(struct dump *d, struct dump_fd *f)
+{
+	for (struct dump_fd *o = d->fds; o; o = o->next) {
+		if (o->dev != f->dev || o->ino != f->ino || o->kind == FD_DUP)
+			continue;
+		/* One description on 0 and on 1 or 2 (a terminal) is a stream each way. */
+		if (o->kind == FD_STREAM && o->fd == 0 && f->fd <= 2)
+			continue;
+		if (!same_description(d, o->fd, f->fd))
+			continue;
+		f->kind = FD_DUP;
+		f->dup_of = o->fd;
+		if (o->kind != FD_STREAM)
+			return;
+	}
+}
+
+static long add_fd(struct dump *d, int fd)
+{
+	struct blob *b = d->b;
+	struct dump_fd *f;
+	struct stat st;
+	char link[32], *path;
+	long n, stream;
+
+	f = arena_alloc(b, sizeof *f);
+	if (!f || sys_fstat(fd, &st) < 0)
+		return f ? 0 : -ENOMEM; /* gone: it was the directory being read */
+	if (++d->nfds > IMAGE_FDS_MAX)
+		return refuse(b, REFUSE_LIMIT, (unsigned long)IMAGE_FDS_MAX, "open files");
+	f->fd = fd;
+	f->dup_of = -1;
+	f->dev = st.st_dev;
+	f->ino = st.st_ino;
+	f->cloexec = (uint32_t)sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
+	f->oflags = (uint32_t)sys_fcntl(fd, F_GETFL, 0) & REOPEN_FLAGS;
+	f->path = "";
+	stream = is_stream(d, f, &st);
+	find_twin(d, f);
+	if (stream && f->kind != FD_DUP) {
+		f->kind = FD_STREAM;
+		f->stream = (uint32_t)fd;
+		f->dup_of = -1;
+	}
+	if (!f->kind) {
+		str_format(link, sizeof link, "/proc/self/fd/%d", fd);
+		path = arena_raw(b, IMAGE_PATH_MAX);
+		if (!path)
+			return -ENOMEM;
+		n = sys_readlink(link, path, IMAGE_PATH_MAX - 1);
+		if (n < 0)
+			return blob_err_set(&b->err, EIO, "%s: %s", link, errno_name(n));
+		path[n] = 0;
+		arena_shrink(b, path, (uint64_t)n + 1);
+		f->path = path;
+		n = classify(d, f, &st);
+		if (n < 0)
+			return n;
+	}
+	if (d->last_fd)
+		d->last_fd->next = f;
+	else
+		d->fds = f;
+	d->last_fd = f;
+	return 0;
+}
+
+long dump_fds(struct dump *d)
+{
+	struct blob *b = d->b;
+	uint8_t *buf = arena_alloc(b, DENTS_BUF);
+	long dir, n, r = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	dir = sys_open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (dir < 0)
+		return blob_err_set(&b->err, EIO, "/proc/self/fd: %s", errno_name(dir));
+	while (r == 0 && (n = sys_getdents((int)dir, buf, DENTS_BUF)) > 0) {
+		for (long at = 0; r == 0 && at < n;) {
+			struct sys_dirent *e = (void *)(buf + at);
+			const char *s = e->name;
+			int fd = (int)str_dec(&s);
+
+			at += e->reclen;
+			if (s != e->name && fd != dir && !is_ours(d, fd))
+				r = add_fd(d, fd);
+		}
+	}
+	sys_close((int)dir);
+	return r;
+}

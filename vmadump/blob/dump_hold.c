@@ -1,0 +1,169 @@
+/*
+ * Pending signals and timers: out of the kernel for as long as a dump is under
+ * way, and back by blob_thaw() if the process goes on here. Were they left in
+ * place, the ghost that this process may become would get each of them again.
+ * Runs in the blob, with every signal blocked.
+ */
+#include "dump.h"
+#include "lib.h"
+#include "proc.h"
+#include "refuse.h"
+#include "sys.h"
+
+#define SIGINFO_LEN 128u
+#define FIRST_PENDING 32u /* room at first */
+
+/* One line of an entry of /proc/self/timers. Returns 1 when it was the entry's last. */
+static int timer_line(struct image_timer *t, const char *line)
+{
+	const char *s = line;
+
+	if (str_starts(s, "ID: ")) {
+		s += 4;
+		*t = (struct image_timer){ .id = (int32_t)str_dec(&s) };
+	} else if (str_starts(s, "signal: ")) {
+		s += 8;
+		t->signo = (uint32_t)str_dec(&s);
+		s++;
+		t->value = str_hex(&s);
+	} else if (str_starts(s, "notify: ")) {
+		s += 8;
+		t->notify = str_starts(s, "none") ? SIGEV_NONE :
+			    str_starts(s, "thread") ? SIGEV_THREAD : SIGEV_SIGNAL;
+		while (*s && *s++ != '/')
+			;
+		if (str_starts(s, "tid.")) {
+			s += 4;
+			t->notify |= SIGEV_THREAD_ID;
+			t->tid = (int32_t)str_dec(&s);
+		}
+	} else if (str_starts(s, "ClockID: ")) {
+		int minus;
+
+		s += 9;
+		minus = *s == '-';
+		s += minus;
+		t->clock = (uint32_t)str_dec(&s);
+		if (minus)
+			t->clock = -t->clock;
+		return 1;
+	}
+	return 0;
+}
+
+static long hold_timers(struct dump *d)
+{
+	struct blob *b = d->b;
+	struct blob_frozen *z = &b->frozen;
+	struct image_timer t = { 0 }, *all = NULL;
+	const struct sys_itimerspec off = { 0 };
+	struct sys_itimerspec was;
+	struct text text;
+	uint64_t mark = arena_mark(b);
+	char *line;
+	long r = text_open(b, &text, "/proc/self/timers");
+
+	if (r < 0) { /* a kernel without checkpoint support has none to show */
+		arena_release(b, mark);
+		return r == -ENOMEM ? r : 0;
+	}
+	r = 0;
+	while (r == 0 && (line = text_line(&text))) {
+		if (!timer_line(&t, line))
+			continue;
+		if ((int32_t)t.clock < 0)
+			r = refuse(b, REFUSE_TIMER, t.id, "its clock is another task's CPU time");
+		else if (z->ntimers == IMAGE_TIMERS_MAX)
+			r = refuse(b, REFUSE_LIMIT, (unsigned long)IMAGE_TIMERS_MAX, "timers");
+		else if (!all)
+			r = (all = arena_raw(b, 8 * sizeof t)) ? 0 : -ENOMEM;
+		else if (z->ntimers % 8 == 0)
+			r = arena_grow(b, all, (z->ntimers + 8ul) * sizeof t) < 0 ? -ENOMEM : 0;
+		if (r < 0 || sys_timer_settime(t.id, 0, &off, &was) < 0)
+			continue;
+		t.interval_s = (uint64_t)was.interval_s;
+		t.interval_ns = (uint64_t)was.interval_ns;
+		t.left_s = (uint64_t)was.value_s;
+		t.left_ns = (uint64_t)was.value_ns;
+		t.overrun = (uint32_t)MAX(sys_timer_getoverrun(t.id), 0);
+		z->timers = (uint64_t)all;
+		all[z->ntimers++] = t;
+	}
+	text_close(&text);
+	return r;
+}
+
+static long hold_signals(struct dump *d)
+{
+	struct blob *b = d->b;
+	struct blob_frozen *z = &b->frozen;
+	const uint64_t all = ~0ul;
+	const struct timespec now = { 0 };
+	uint64_t pending = 0, room = FIRST_PENDING;
+	uint8_t *info;
+
+	if (sys_sigpending(&pending) < 0 || !pending)
+		return 0;
+	info = arena_raw(b, room * SIGINFO_LEN);
+	if (!info)
+		return -ENOMEM;
+	z->pending = (uint64_t)info;
+	for (;;) {
+		uint8_t *at = info + z->npending * SIGINFO_LEN;
+
+		/* The kernel leaves out what a signal's kind does not have. */
+		memset(at, 0, SIGINFO_LEN);
+		if (sys_sigtimedwait(&all, at, &now) <= 0)
+			return 0;
+		if (++z->npending == BLOB_PENDING_MAX)
+			return refuse(b, REFUSE_PENDING, (unsigned long)BLOB_PENDING_MAX - 1);
+		if (z->npending == room) {
+			room *= 2;
+			if (arena_grow(b, info, room * SIGINFO_LEN) < 0)
+				return -ENOMEM;
+		}
+	}
+}
+
+long dump_hold(struct dump *d)
+{
+	struct blob_frozen *z = &d->b->frozen;
+	long r;
+
+	z->held = 1;
+	/* Timers first: what they have fired already is a pending signal. */
+	for (int i = 0; i < 3; i++) {
+		const struct sys_itimerval off = { 0 };
+
+		sys_setitimer(i, &off, (struct sys_itimerval *)z->itimer[i]);
+	}
+	r = hold_timers(d);
+	return r < 0 ? r : hold_signals(d);
+}
+
+void blob_thaw(struct blob *b)
+{
+	struct blob_frozen *z = &b->frozen;
+	const struct image_timer *t = (void *)z->timers;
+	const uint8_t *info = (void *)z->pending;
+	int pid = (int)sys_getpid();
+
+	for (uint32_t i = 0; z->held && i < z->npending; i++, info += SIGINFO_LEN)
+		sys_sigqueueinfo(pid, (int)get32(info), info);
+	for (uint32_t i = 0; z->held && i < z->ntimers; i++, t++) {
+		struct sys_itimerspec v = {
+			(long)t->interval_s, (long)t->interval_ns,
+			(long)t->left_s, (long)t->left_ns,
+		};
+
+		sys_timer_settime(t->id, 0, &v, NULL);
+	}
+	for (int i = 0; z->held && i < 3; i++) {
+		struct sys_itimerval *v = (void *)z->itimer[i];
+
+		if (v->value_s || v->value_us)
+			sys_setitimer(i, v, NULL);
+	}
+	*z = (struct blob_frozen){ 0 };
+	arena_reset(b);
+}

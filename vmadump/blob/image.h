@@ -1,0 +1,188 @@
+/*
+ * The image as doc/image.md lays it out: constants, limits, and the functions
+ * that put numbers into it and get them out. Shared by dump and restore.
+ */
+#pragma once
+
+#include <elf.h>
+#include <stdint.h>
+
+/*
+ * Version rule: a reader takes exactly its own version. It changes when the
+ * layout of the stream, of NEED, or of a record that is already there changes.
+ * A new record needs no new version: its flag says whether an older reader may
+ * skip it.
+ */
+#define IMAGE_VERSION 1
+
+#define IMAGE_PAGE 4096u
+#define IMAGE_NAME "VMADUMP" /* of our notes; 8 bytes with its NUL */
+/*
+ * Types of our notes. Not 1, 2, 3: a reader that does not know the name would
+ * take those for NT_PRSTATUS and friends.
+ */
+#define IMAGE_NOTE_NEED 0x564d0001u
+#define IMAGE_NOTE_STATE 0x564d0002u
+#define IMAGE_NOTE_SUM 0x564d0003u
+#define IMAGE_NOTE_END 0x564d0004u
+#define IMAGE_END_MAGIC 0x444e45504d414456ull /* "VDAMPEND" in the file */
+
+#define IMAGE_PREFIX 120u /* ELF header and program header 0: what is read first */
+#define IMAGE_NEED_LEN 368u
+#define IMAGE_SUM_NOTE 32u /* a whole SUM note: header 12, name 8, sum 8, pad 4 */
+#define IMAGE_END_NOTE 36u /* a whole END note: header 12, name 8, 2 numbers */
+
+/* Limits. What is over one is refused by the dump and by the restore alike. */
+#define IMAGE_HEAD_MAX (256ul << 20) /* bytes before the first page */
+#define IMAGE_RUNS_MAX (1u << 20)
+#define IMAGE_VMAS_MAX 65536u	  /* vm.max_map_count is 65530 */
+#define IMAGE_FILES_MAX 65536u
+#define IMAGE_FDS_MAX 65536u
+#define IMAGE_GROUPS_MAX 65536u /* NGROUPS_MAX */
+#define IMAGE_TIMERS_MAX 4096u
+#define IMAGE_AUXV_MAX 64u /* pairs */
+#define IMAGE_PATH_MAX 4096u
+#define IMAGE_ADDR_MAX 0x7ffffffff000ull /* four-level page tables, x86-64 */
+
+/* STATE is a row of records: u16 tag, u16 flags, u32 length, bytes, pad to 8. */
+#define IMAGE_REC_HEAD 8u
+#define IMAGE_REC_REFUSE 1u /* a reader that does not know the tag refuses the image */
+enum image_tag {
+	TAG_REGS = 1,
+	TAG_SIGNALS = 2,
+	TAG_PENDING = 3,
+	TAG_ITIMERS = 4,
+	TAG_TIMERS = 5,
+	TAG_MM = 6,
+	TAG_IDENT = 7,
+	TAG_PROC = 8,
+	TAG_CWD = 9,
+	TAG_RLIMITS = 10,
+	TAG_STRINGS = 11,
+	TAG_FILES = 12,
+	TAG_VMAS = 13,
+	TAG_FDS = 14,
+};
+
+/* Bytes of one entry of the records that are arrays, and of the fixed ones. */
+#define REC_REGS_LEN (27 * 8 + 8 + 8 + 24)
+#define REC_SIGNAL_LEN 40u
+#define REC_PENDING_LEN 136u
+#define REC_ITIMERS_LEN (3 * 32u)
+#define REC_TIMER_LEN 72u
+#define REC_MM_LEN (12 * 8u)
+#define REC_IDENT_FIXED 96u
+#define REC_PROC_LEN 120u
+#define REC_RLIMITS_LEN (16 * 16u)
+#define REC_FILE_LEN 56u
+#define REC_VMA_LEN 56u
+#define REC_FD_LEN 40u
+
+enum image_special { SPECIAL_VVAR = 1, SPECIAL_VVAR_VCLOCK = 2, SPECIAL_VDSO = 3 };
+
+/* Bits of NEED's abilities: what the restoring kernel must be able to do. */
+#define NEED_RSEQ 1u
+#define NEED_TIMER_IDS 2u
+#define NEED_SEAL 4u
+#define NEED_AMX 8u
+
+enum vma_kind { VMA_ANON = 1, VMA_ANON_SHARED = 2, VMA_FILE = 3, VMA_FILE_SHARED = 4 };
+#define VMA_GROWSDOWN 0x1u
+#define VMA_NORESERVE 0x2u
+#define VMA_DROPPABLE 0x4u
+#define VMA_JOINED 0x8u /* ANON_SHARED: the same object as the VMA before, and next to it */
+#define VMA_LOCKED 0x10u
+#define VMA_LOCK_ON_FAULT 0x20u
+#define VMA_SEALED 0x40u
+#define VMA_DONTFORK 0x100u
+#define VMA_WIPEONFORK 0x200u
+#define VMA_HUGEPAGE 0x400u
+#define VMA_NOHUGEPAGE 0x800u
+#define VMA_MERGEABLE 0x1000u
+#define VMA_DONTDUMP 0x2000u
+#define VMA_SEQUENTIAL 0x4000u
+#define VMA_RANDOM 0x8000u
+#define VMA_ALL_FLAGS 0xff7fu
+#define VMA_NO_FILE 0xffffffffu
+
+enum file_id { FILE_BUILD_ID = 1, FILE_SIZE_MTIME = 2, FILE_ANY = 3 };
+#define FILE_ID_MAX 32u /* bytes of a build-id that are kept */
+#define FILE_WRITE 1u	/* is mapped shared and writable: open it for writing */
+#define FILE_EXE 2u	/* is the program */
+
+enum fd_kind { FD_FILE = 1, FD_DIR = 2, FD_DEV = 3, FD_STREAM = 4, FD_DUP = 5 };
+#define FD_CLOEXEC_FLAG 1u
+
+static inline void put16(uint8_t *p, uint16_t v)
+{
+	__builtin_memcpy(p, &v, 2);
+}
+static inline void put32(uint8_t *p, uint32_t v)
+{
+	__builtin_memcpy(p, &v, 4);
+}
+static inline void put64(uint8_t *p, uint64_t v)
+{
+	__builtin_memcpy(p, &v, 8);
+}
+static inline uint16_t get16(const uint8_t *p)
+{
+	uint16_t v;
+
+	__builtin_memcpy(&v, p, 2);
+	return v;
+}
+static inline uint32_t get32(const uint8_t *p)
+{
+	uint32_t v;
+
+	__builtin_memcpy(&v, p, 4);
+	return v;
+}
+static inline uint64_t get64(const uint8_t *p)
+{
+	uint64_t v;
+
+	__builtin_memcpy(&v, p, 8);
+	return v;
+}
+
+/*
+ * The sum that guards the head: 64-bit words, least significant byte first, the
+ * last one filled with zeros. It finds damage, not malice.
+ */
+static inline uint64_t image_sum(uint64_t sum, const uint8_t *p, uint64_t n)
+{
+	for (; n >= 8; p += 8, n -= 8)
+		sum = ((sum ^ get64(p)) * 0x9e3779b97f4a7c15ull) ^ (sum >> 29);
+	if (n) {
+		uint64_t last = 0;
+
+		for (uint64_t i = 0; i < n; i++)
+			last |= (uint64_t)p[i] << (8 * i);
+		sum = ((sum ^ last) * 0x9e3779b97f4a7c15ull) ^ (sum >> 29);
+	}
+	return sum;
+}
+
+/* Positions within NEED. */
+enum need_at {
+	NEED_VERSION = 0,
+	NEED_ARCH = 4,
+	NEED_PAGE = 8,
+	NEED_ABILITIES = 12,
+	NEED_XCR0 = 16,
+	NEED_XSTATE_BV = 24,
+	NEED_XSAVE_LEN = 32,
+	NEED_NSPECIAL = 36,
+	NEED_CPUID = 40,
+	NEED_VDSO_SUM = 64,
+	NEED_BLOB_AT = 72,
+	NEED_SPECIALS = 80, /* 4 of 24: start, len, kind, zero */
+	NEED_XCOMP = 176,   /* 20 of 8: offset, length */
+	NEED_BLOB_LEN = 336,
+	NEED_PAGE_BYTES = 344,
+	NEED_TOTAL = 352,
+	NEED_NRUNS = 360,
+	NEED_RESERVED = 364,
+};
