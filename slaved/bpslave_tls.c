@@ -1,0 +1,220 @@
+/*
+ * bpslave: its bpdata workers. A worker is a process that speaks TLS on one data
+ * connection at a time; it is started ahead of need, kept while idle (at most
+ * IDLE_MAX) and used again. Nothing here blocks: a worker answers by events.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "libbproc/log.h"
+#include "slaved/bpdata.h"
+#include "slaved/bpslave.h"
+
+#define IDLE_MAX 4
+#define WORKERS_MAX 256 /* data connections of one node at a time */
+
+struct worker {
+	LIST_ENTRY(worker) list;
+	pid_t pid;
+	int ctl;		/* owned */
+	struct event *ev;	/* owned */
+	int plain;		/* owned until done: our end */
+	bool busy;
+	void (*done)(int fd, void *arg); /* NULL: nobody waits */
+	void *arg;
+};
+
+static LIST_HEAD(, worker) workers = LIST_HEAD_INITIALIZER(workers);
+static int nworkers, nidle;
+
+static void worker_free(struct worker *w)
+{
+	LIST_REMOVE(w, list);
+	nworkers--;
+	nidle -= !w->busy;
+	free_event(&w->ev);
+	close_fd(w->ctl);
+	close_fd(w->plain);
+	/* It may be deep in a blocking copy. Our own child, so the pid is still its own. */
+	kill(w->pid, SIGKILL);
+	while (waitpid(w->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	free(w);
+}
+
+static void worker_done(struct worker *w, int err, const char *text)
+{
+	void (*done)(int, void *) = w->done;
+	int fd = take_fd(w->plain);
+
+	w->done = NULL;
+	if (err) {
+		fd = close_fd(fd);
+		log_warn("data connection: TLS failed: %s", text);
+	}
+	if (done)
+		done(err ? -err : fd, w->arg);
+	else
+		close_fd(fd);
+}
+
+static void on_ctl(evutil_socket_t sock, short what, void *arg)
+{
+	struct worker *w = arg;
+	struct bpdata_msg m;
+	struct sysio_pkt pkt;
+	int r = pkt_recv(sock, &m, sizeof(m), MSG_DONTWAIT, &pkt);
+
+	(void)what;
+	if (r == -EAGAIN)
+		return;
+	if (r < 0 || pkt.len != sizeof(m)) {
+		if (w->done)
+			worker_done(w, ECONNABORTED, "the worker has ended");
+		worker_free(w);
+		return;
+	}
+	m.u.text[sizeof(m.u.text) - 1] = '\0';
+	if (m.type == BPDATA_UP && w->done) {
+		worker_done(w, m.err, m.u.text);
+	} else if (m.type == BPDATA_IDLE && w->busy) {
+		w->busy = false;
+		if (++nidle > IDLE_MAX)
+			worker_free(w);
+	}
+}
+
+/* bpdata lies beside our own binary, or in libexecdir. */
+static const char *bpdata_path(void)
+{
+	static char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("/bpdata"));
+	char *slash;
+
+	if (n > 0) {
+		path[n] = '\0';
+		slash = strrchr(path, '/');
+		strcpy(slash ? slash : path, "/bpdata");
+		if (access(path, X_OK) == 0)
+			return path;
+	}
+	return BPROC_LIBEXECDIR "/bpdata";
+}
+
+static pid_t spawn_bpdata(int ctl)
+{
+	char name[] = "bpdata", *argv[] = {name, NULL};
+	posix_spawn_file_actions_t fa;
+	posix_spawnattr_t at;
+	sigset_t none;
+	pid_t pid;
+	int r, safe;
+
+	/* dup2 onto itself would keep close-on-exec: stand clear of the target number. */
+	safe = fcntl(ctl, F_DUPFD_CLOEXEC, BPDATA_FD + 1);
+	if (safe < 0)
+		return -errno;
+	sigemptyset(&none);
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_adddup2(&fa, safe, BPDATA_FD);
+	posix_spawnattr_init(&at);
+	posix_spawnattr_setsigmask(&at, &none);
+	posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSIGMASK);
+	r = posix_spawn(&pid, bpdata_path(), &fa, &at, argv, environ);
+	posix_spawnattr_destroy(&at);
+	posix_spawn_file_actions_destroy(&fa);
+	close_fd(safe);
+	return r ? -r : pid;
+}
+
+static struct worker *worker_new(void)
+{
+	struct bpdata_msg key = {.type = BPDATA_KEY};
+	struct worker *w;
+	int sv[2];
+
+	if (nworkers >= WORKERS_MAX) {
+		errno = EAGAIN;
+		return NULL;
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
+		return NULL;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		goto fail;
+	*w = (struct worker){.ctl = sv[0], .plain = -1};
+	w->ev = watch_fd(sv[0], EV_READ | EV_PERSIST, on_ctl, w);
+	memcpy(key.u.psk, slave.key.psk, sizeof(key.u.psk));
+	w->pid = w->ev && !pkt_send(sv[0], &key, sizeof(key), NULL, 0) ? spawn_bpdata(sv[1]) : -EIO;
+	explicit_bzero(&key, sizeof(key));
+	if (w->pid <= 0) {
+		log_error("cannot start %s: %s", bpdata_path(), strerror(-w->pid));
+		goto fail;
+	}
+	close_fd(sv[1]);
+	LIST_INSERT_HEAD(&workers, w, list);
+	nworkers++;
+	nidle++;
+	return w;
+fail:
+	if (w)
+		free_event(&w->ev);
+	free(w);
+	close_fd(sv[0]);
+	close_fd(sv[1]);
+	errno = EIO;
+	return NULL;
+}
+
+static struct worker *worker_idle(void)
+{
+	struct worker *w;
+
+	LIST_FOREACH(w, &workers, list)
+		if (!w->busy)
+			return w;
+	return worker_new();
+}
+
+struct worker *worker_start(int tcp, bool server, void (*done)(int fd, void *arg), void *arg)
+{
+	struct bpdata_msg m = {.type = BPDATA_RUN, .server = server};
+	struct worker *w = worker_idle();
+	int sv[2] = {-1, -1}, r = -EIO;
+
+	/* The worker blocks: the socket's flags are shared with it. */
+	if (w && fcntl(tcp, F_SETFL, 0) == 0 &&
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) == 0)
+		r = pkt_send(w->ctl, &m, sizeof(m), (int[]){tcp, sv[1]}, 2);
+	close_fd(tcp);
+	close_fd(sv[1]);
+	if (r < 0) {
+		close_fd(sv[0]);
+		return NULL;
+	}
+	w->plain = sv[0];
+	w->busy = true;
+	nidle--;
+	w->done = done;
+	w->arg = arg;
+	return w;
+}
+
+void worker_end(struct worker *w)
+{
+	w->done = NULL;
+	worker_free(w);
+}
+
+void worker_stop_all(void)
+{
+	while (!LIST_EMPTY(&workers))
+		worker_free(LIST_FIRST(&workers));
+}
