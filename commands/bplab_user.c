@@ -176,13 +176,21 @@ void user_explain(int err, const char *what)
 			 "or run as root");
 		found = true;
 	}
+	if (found)
+		return;
 	if (err == EPERM && what && !strcmp(what, "/proc"))
 		lab_warn("parts of /proc are masked here, as in a container: a lab of an ordinary "
 			 "user needs the whole of it");
-	else if (!found && under_seccomp())
+	else if (err == ENOSPC)
+		lab_warn("a limit of an enclosing user namespace (sysctl user.max_*_namespaces "
+			 "there), or more than 32 namespaces in each other");
+	else if (under_seccomp())
 		lab_warn("a seccomp filter is on this process, as in a container: it must allow "
 			 "clone, unshare and mount");
-	else if (!found && (err == ENOSYS || err == EINVAL))
+	else if (err == ENOSYS || err == EINVAL)
 		lab_warn("this kernel lacks namespaces (CONFIG_USER_NS, CONFIG_PID_NS, "
 			 "CONFIG_NET_NS)");
+	else if (err == EPERM && !what)
+		lab_warn("this user or group has no number in the user namespace it is in, or the "
+			 "process is in a chroot");
 }
