@@ -1,0 +1,14 @@
+# bpslave: one per machine. bpdata: its workers for TLS on data connections.
+add_library(bpslave_parts OBJECT stream.c bpslave_proc.c bpslave_hdr.c)
+target_link_libraries(bpslave_parts PUBLIC bproc_net bproc_flags bproc_sanitize)
+
+add_executable(bpslave bpslave.c bpslave_master.c bpslave_init.c bpslave_local.c bpslave_move.c
+	bpslave_target.c bpslave_data.c bpslave_tls.c bpslave_peer.c bpslave_stdio.c
+	bpslave_stdio_home.c bpslave_event.c)
+target_link_libraries(bpslave PRIVATE bpslave_parts)
+
+add_executable(bpdata bpdata.c)
+target_link_libraries(bpdata PRIVATE bproc_net bproc_flags bproc_sanitize)
+
+install(TARGETS bpslave DESTINATION ${CMAKE_INSTALL_SBINDIR})
+install(TARGETS bpdata DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/bproc)

@@ -1,0 +1,230 @@
+/*
+ * bpslave: one process, one libevent loop, one struct slave. Each part of it has
+ * a file; what a part offers to the others is below, under the file's name.
+ */
+#pragma once
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "libbproc/link.h"
+#include "libbproc/local.h"
+#include "libbproc/sysio.h"
+#include "slaved/initproto.h"
+
+#define NODE_MASTER (-1)
+#define NODE_SELF (-2)
+#define NODE_NONE (-3)
+#define HOME_NODE NODE_MASTER /* of every process, in this version */
+#define BE_NODEDOWN 301
+#define BE_SLAVEDIED 303
+
+#define PING_DEFAULT_MS 30000 /* until a Welcome has said it */
+
+struct slave_opts {
+	bool front_end;
+	bool to_stderr;
+	const char *master; /* address or name */
+	const char *config; /* front end only */
+	const char *key_file;
+	const char *bpinit; /* path, or NULL: beside our own binary, else libexecdir */
+	uint16_t port, data_port;
+	struct in_addr local_addr; /* 0: any */
+};
+
+struct node_row {
+	int32_t node;
+	uint32_t mode, uid, gid;
+	uint32_t addr; /* host order; 0: never connected */
+	uint16_t data_port;
+	char status[16], reason[104];
+};
+
+struct slave {
+	struct event_base *base;
+	struct slave_opts opt;
+	struct cluster_key key;
+	SSL_CTX *ctx;
+
+	/* bpslave_master.c */
+	int32_t node; /* NODE_NONE until the first Welcome, unless front end */
+	uint32_t epoch, ping_timeout_ms;
+	bool encrypt;
+	struct node_row *table; /* owned */
+	size_t ntable;
+	int32_t lease_lo, lease_hi;
+};
+
+extern struct slave slave;
+
+/* Events on descriptors: one line instead of four. NULL on failure, with errno. */
+struct event *watch_fd(int fd, short what, event_callback_fn fn, void *arg);
+struct event *new_timer(event_callback_fn fn, void *arg);
+void start_timer(struct event *ev, uint32_t ms);
+void free_event(struct event **ev);
+uint64_t now_ms(void);
+
+/* -- bpslave_master.c: the link to the master; table replica; what the master says. */
+int master_start(struct bproc_err *err);
+void master_stop(void);
+/* Queues a message to the master; false if there is no link (it is then lost). */
+bool master_send(const void *msg);
+bool master_is_up(void);
+/* bpinit was lost and another one made: the master has to hear it in a new Hello. */
+void master_reconnect(void);
+uint32_t master_addr(void); /* of the master, host order */
+const struct node_row *table_find(int32_t node);
+/* What a Proc message must hold for one of our pids. */
+#define PROC_OF(name, number)                                                                      \
+	Bproc__Proc name = BPROC__PROC__INIT;                                                      \
+	name.home = HOME_NODE, name.epoch = slave.epoch, name.pid = (number), name.gen = gen_of(number)
+/* Generation numbers, as far as the master has told them. */
+uint32_t gen_of(int32_t pid);
+void gen_note(const Bproc__Proc *proc);
+void gen_forget(int32_t pid);
+
+/* -- bpslave_init.c: the link to bpinit */
+int init_start(struct bproc_err *err);
+void init_stop(void);
+/* The id that names this bpinit in Hello: made before it is started, kept in a file beside it. */
+const char *init_id(void);
+/* Welcome is here: bpinit may be started, with these clocks' offsets if they are not 0. */
+void init_want(int64_t mono_off_ns, int64_t boot_off_ns);
+bool init_is_up(void);
+/* Copies; the fds are not closed. Kept and sent in order if the socket is full. */
+void init_send(const struct init_msg *m, const int *fds, int nfd);
+/* Every event up to what was acknowledged in this way, in order, is let go by bpinit. */
+void init_done(uint64_t seq);
+/* Asks bpinit for all it holds and has not been told to forget: after a Welcome. */
+void init_resync(void);
+void init_fence(void);
+bool init_has_processes(void);
+
+/* -- bpslave_local.c: node.sock */
+struct client;
+int local_start(struct bproc_err *err);
+void local_stop(void);
+void local_answer(uint32_t client, uint32_t id, uint16_t type, const void *payload, size_t len);
+void local_error(uint32_t client, uint32_t id, uint16_t type, int err, const char *text);
+void local_on_answer(const Bproc__Answer *a);
+void local_on_procs(const Bproc__ProcsTell *t);
+void local_link_lost(void);
+
+/* -- bpslave_proc.c: who asks, from /proc and the kernel */
+struct proc_ids {
+	int32_t host_pid, host_ppid; /* as bpslave sees them */
+	int32_t pid, pgid, sid;	     /* in the innermost namespace: the cluster's */
+	int32_t ns_depth;	     /* 1: the namespace of /proc itself */
+	uint32_t uid[4], gid[4];
+	uint32_t ngroups, group[CHAN_NGROUPS]; /* ngroups may be larger: not all are here */
+	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
+	uint32_t no_new_privs;
+	char comm[16];
+};
+struct proc_chain {
+	int n;
+	struct init_chain member[INIT_CHAIN_MAX];
+};
+/* The text of /proc/PID/status; 0 or -EBADMSG if a field of struct proc_ids is not in it. */
+int proc_parse_status(const char *text, struct proc_ids *ret_ids);
+int proc_read_ids(int32_t host_pid, struct proc_ids *ret_ids);
+/* Credentials, limits and nice of a process, by what is in ids and three system calls. */
+int proc_read_cred(const struct proc_ids *ids, struct chan_cred *ret_cred);
+/*
+ * Parent, ancestors up to the session leader, and the leaders of their groups, top first, for
+ * a process that leaves (or, with child, for one that it forks). -E2BIG: too deep.
+ */
+int proc_read_chain(const struct proc_ids *ids, bool child, struct proc_chain *ret_chain);
+bool proc_is_cluster(const struct proc_ids *ids);
+
+/* -- bpslave_move.c: moves, as source and as target */
+void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan);
+void move_client_gone(uint32_t client);
+void move_on_start(const Bproc__MoveStart *m);
+void move_on_grant(const Bproc__MoveGrant *m);
+void move_on_deny(const Bproc__MoveDeny *m);
+void move_on_void(const Bproc__MoveVoid *m);
+void move_on_commit(const Bproc__MoveCommit *m);
+void move_on_abort(const Bproc__MoveAbort *m);
+/* One of EV_HERE, SENT, FAILED, READY, RAN, VOIDED, GHOST, or EV_STATE of a move. */
+void move_on_init(const struct init_msg *m);
+void move_link_lost(void);
+void move_init_lost(void);
+/* A data connection has said whose it is; 0: the move has taken it, or -errno: close it. */
+int move_on_data(const struct data_hdr *hdr, int fd);
+/* The streams of a process that comes home are all in its ghost's hands. */
+void move_streams_flushed(int32_t pid);
+
+/* -- bpslave_data.c: data port, connections kept warm */
+int data_start(struct bproc_err *err);
+void data_stop(void);
+/* The node table or the encryption has changed: what is kept warm follows. */
+void data_refresh(void);
+/*
+ * A connection to the node, blocking, with nothing sent on it: taken(fd or -errno, arg), at
+ * once if one is warm. The fd belongs to taken. Cancel by the ticket, which is never 0.
+ */
+uint32_t data_take(int32_t node, void (*taken)(int fd, void *arg), void *arg);
+void data_cancel(uint32_t ticket);
+/* 0, or -EBADMSG: not 64 bytes of a header of this version. */
+int data_parse_hdr(const unsigned char *buf, size_t len, struct data_hdr *ret_hdr);
+
+/* -- bpslave_tls.c: the bpdata workers */
+struct worker;
+/*
+ * TLS on a connected socket, by a worker: done(0 and the plain end, or -errno, arg). tcp belongs
+ * to it at once. worker_end before done: nothing is called, all is closed.
+ */
+struct worker *worker_start(int tcp, bool server, void (*done)(int fd, void *arg), void *arg);
+void worker_end(struct worker *w);
+void worker_stop_all(void);
+
+/* -- bpslave_peer.c: links between bpslaves, for streams */
+struct peer;
+void peer_start(void);
+void peer_stop(void);
+void peer_accept(int fd); /* from the data port; the fd belongs to it */
+/* The table has changed: a node keeps a link to home. */
+void peer_refresh(void);
+struct peer *peer_home(void); /* NULL while it is not up */
+int32_t peer_node(const struct peer *p);
+/* False: do not send more until stdio_peer_drained. */
+bool peer_send(struct peer *p, const void *msg);
+bool peer_is_full(const struct peer *p);
+
+/* -- bpslave_stdio.c, bpslave_stdio_home.c: forwarded stdin, stdout, stderr */
+/* Three socketpairs: theirs go to a process or ghost (and are closed by the caller). */
+struct stdio_fds {
+	int ours[CHAN_STREAMS], theirs[CHAN_STREAMS];
+};
+int stdio_fds_make(struct stdio_fds *ret);
+void stdio_fds_close(struct stdio_fds *f);
+/* An arrival runs here: its streams are opened to home. Takes f->ours. */
+void stdio_arrived(int32_t pid, struct stdio_fds *f);
+/* A process of ours has left home: the ghost's ends are in f->ours. */
+void stdio_left_home(int32_t pid, struct stdio_fds *f);
+/* A process is parked here and will run elsewhere: what it wrote goes out, and the end. */
+void stdio_departing(int32_t pid, int32_t host_pid);
+/* It stays after all. */
+void stdio_stays(int32_t pid);
+/* It left for good: nothing of it is kept when the last byte has gone. */
+void stdio_departed(int32_t pid);
+/* The real process has ended: then(arg) once all it wrote has been sent to home. */
+void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg);
+/* Home: then(arg) once all of the process's output is in the hands of its ghost. */
+void stdio_flush_home(int32_t pid, void (*then)(void *arg), void *arg);
+/* Home: the process has come home or is dead; its streams are closed. */
+void stdio_forget_home(int32_t pid);
+void stdio_peer_up(struct peer *p);
+void stdio_peer_down(struct peer *p);
+void stdio_peer_drained(struct peer *p);
+void stdio_on_msg(struct peer *p, const Bproc__Envelope *env);
+
+/* -- bpslave_event.c: signals, exits, mirrors between bpinit and the master */
+void event_on_init(const struct init_msg *m);
+void event_on_signal(const Bproc__Signal *m);
+void event_on_ack(const Bproc__EventAck *m);
+void event_on_mirror(const Bproc__Mirror *m);
+void event_on_watch(const Bproc__Watch *m);

@@ -1,0 +1,541 @@
+/*
+ * The link to bpinit: found or started, greeted, its events acknowledged in
+ * order. Runs in bpslave; doc/local.md. bpinit keeps an event until INIT_ACK, so
+ * a bpslave that is killed loses none; acknowledgements are gathered, since each
+ * would wake bpinit up.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bpslave.h"
+#include "libbproc/log.h"
+
+#ifndef BPROC_LIBEXECDIR
+#define BPROC_LIBEXECDIR "/usr/local/libexec/bproc"
+#endif
+
+#define ACK_MS 100
+#define ACK_BATCH 64
+#define CONNECT_MS 20	 /* between tries while bpinit starts */
+#define CONNECT_TRIES 250
+#define QUEUE_MAX 4096	 /* messages that wait for a bpinit that does not read */
+
+struct queued {
+	STAILQ_ENTRY(queued) next;
+	struct init_msg msg;
+	int fd[SYSIO_FDS_MAX], nfd; /* owned */
+};
+struct outstanding {
+	TAILQ_ENTRY(outstanding) next;
+	uint64_t seq;
+	bool done;
+};
+
+static struct {
+	int fd; /* owned; -1 */
+	struct event *readable, *writable, *ack, *retry; /* owned */
+	STAILQ_HEAD(, queued) queue;
+	size_t nqueue;
+	TAILQ_HEAD(event_list, outstanding) events;
+	uint64_t acked, to_ack;
+	uint32_t unacked;
+	char id[64];
+	bool wanted;  /* a Welcome has come: it may be started */
+	bool started; /* we have started one and wait for its socket */
+	bool state_wanted, state_running;
+	int tries;
+	uint32_t held; /* real processes in the last state */
+	int64_t mono_off, boot_off;
+} in = {.fd = -1};
+
+bool init_is_up(void)
+{
+	return in.fd >= 0;
+}
+
+/* Rather too often: a fence for nothing costs nothing. */
+bool init_has_processes(void)
+{
+	return in.held > 0;
+}
+
+/* -- which bpinit this is */
+
+static void id_path(char path[256])
+{
+	snprintf(path, 256, "%s/init.id", run_dir());
+}
+
+static void make_id(void)
+{
+	unsigned char raw[16];
+
+	if (getrandom(raw, sizeof(raw), 0) < 0)
+		memset(raw, 0, sizeof(raw));
+	for (size_t i = 0; i < sizeof(raw); i++)
+		snprintf(in.id + 2 * i, 3, "%02x", raw[i]);
+}
+
+static void read_id(void)
+{
+	char path[256];
+	cleanup_fd int fd = -1;
+	ssize_t n;
+
+	id_path(path);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, in.id, sizeof(in.id) - 1);
+	in.id[n > 0 ? n : 0] = '\0';
+	if (n != 32)
+		make_id();
+}
+
+static void write_id(void)
+{
+	char path[256];
+	cleanup_fd int fd = -1;
+
+	id_path(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write_full(fd, in.id, 32) < 0)
+		log_warn("%s: %s", path, strerror(errno));
+}
+
+const char *init_id(void)
+{
+	return in.id;
+}
+
+/* -- sending */
+
+static void lost(const char *why);
+
+static void drop_queue(void)
+{
+	struct queued *q;
+
+	while ((q = STAILQ_FIRST(&in.queue))) {
+		STAILQ_REMOVE_HEAD(&in.queue, next);
+		for (int i = 0; i < q->nfd; i++)
+			close_fd(q->fd[i]);
+		free(q);
+	}
+	in.nqueue = 0;
+}
+
+static void enqueue(const struct init_msg *m, const int *fds, int nfd)
+{
+	struct queued *q = in.nqueue < QUEUE_MAX ? calloc(1, sizeof(*q)) : NULL;
+
+	if (!q) {
+		log_error("bpinit does not read: message %u is lost", m->type);
+		return;
+	}
+	q->msg = *m;
+	for (; q->nfd < nfd; q->nfd++)
+		q->fd[q->nfd] = fcntl(fds[q->nfd], F_DUPFD_CLOEXEC, 3);
+	STAILQ_INSERT_TAIL(&in.queue, q, next);
+	in.nqueue++;
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct queued *q;
+	int e;
+
+	(void)what;
+	(void)arg;
+	while ((q = STAILQ_FIRST(&in.queue))) {
+		e = pkt_send(fd, &q->msg, sizeof(q->msg), q->fd, q->nfd);
+		if (e == -EAGAIN)
+			return;
+		STAILQ_REMOVE_HEAD(&in.queue, next);
+		in.nqueue--;
+		for (int i = 0; i < q->nfd; i++)
+			close_fd(q->fd[i]);
+		free(q);
+	}
+	event_del(in.writable);
+}
+
+void init_send(const struct init_msg *msg, const int *fds, int nfd)
+{
+	int e = -EAGAIN;
+
+	if (in.fd >= 0 && STAILQ_EMPTY(&in.queue))
+		e = pkt_send(in.fd, msg, sizeof(*msg), fds, nfd);
+	if (e == 0)
+		return;
+	if (e != -EAGAIN) {
+		log_warn("bpinit: message %u: %s", msg->type, strerror(-e));
+		return; /* its end is noticed by the reader */
+	}
+	enqueue(msg, fds, nfd);
+	if (in.writable)
+		event_add(in.writable, NULL);
+}
+
+/* -- acknowledging */
+
+static void send_ack(evutil_socket_t fd, short what, void *arg)
+{
+	struct init_msg m = {.type = INIT_ACK, .seq = in.to_ack};
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	event_del(in.ack);
+	if (in.fd < 0 || in.to_ack == in.acked)
+		return;
+	in.acked = in.to_ack;
+	in.unacked = 0;
+	init_send(&m, NULL, 0);
+}
+
+static void note(uint64_t seq)
+{
+	struct outstanding *o = calloc(1, sizeof(*o));
+
+	if (!o)
+		return;
+	o->seq = seq;
+	TAILQ_INSERT_TAIL(&in.events, o, next);
+}
+
+void init_done(uint64_t seq)
+{
+	struct outstanding *o;
+
+	if (seq == 0)
+		return;
+	/* Nearly always the newest: what waits is older. */
+	TAILQ_FOREACH_REVERSE(o, &in.events, event_list, next) {
+		if (o->seq == seq) {
+			o->done = true;
+			break;
+		}
+	}
+	while ((o = TAILQ_FIRST(&in.events)) && o->done) {
+		in.to_ack = o->seq;
+		in.unacked++;
+		TAILQ_REMOVE(&in.events, o, next);
+		free(o);
+	}
+	if (in.to_ack == in.acked)
+		return;
+	if (in.unacked >= ACK_BATCH)
+		send_ack(-1, 0, NULL);
+	else if (!event_pending(in.ack, EV_TIMEOUT, NULL))
+		start_timer(in.ack, ACK_MS);
+}
+
+static void forget_events(void)
+{
+	struct outstanding *o;
+
+	while ((o = TAILQ_FIRST(&in.events))) {
+		TAILQ_REMOVE(&in.events, o, next);
+		free(o);
+	}
+}
+
+/* -- receiving */
+
+static void tell_state(const struct init_msg *m)
+{
+	Bproc__ProcState s = BPROC__PROC_STATE__INIT;
+	PROC_OF(proc, m->u.state.pid);
+
+	if (!m->u.state.is_ghost)
+		in.held++;
+	s.proc = &proc;
+	s.ghost = m->u.state.is_ghost;
+	s.ppid = m->u.state.ppid;
+	s.pgid = m->u.state.pgid;
+	s.sid = m->u.state.sid;
+	s.uid = m->u.state.uid;
+	master_send(&s.base);
+}
+
+static void handle(const struct init_msg *m)
+{
+	switch (m->type) {
+	case EV_STATE:
+		if (m->u.state.is_move)
+			return move_on_init(m);
+		return tell_state(m);
+	case EV_STATE_END:
+		in.state_running = false;
+		if (master_is_up()) {
+			Bproc__StateEnd end = BPROC__STATE_END__INIT;
+
+			master_send(&end.base);
+		}
+		return;
+	case EV_HERE:
+	case EV_SENT:
+	case EV_FAILED:
+	case EV_READY:
+	case EV_RAN:
+	case EV_VOIDED:
+	case EV_GHOST:
+		if (m->type == EV_RAN)
+			in.held++;
+		return move_on_init(m);
+	default:
+		return event_on_init(m);
+	}
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	static struct init_msg m;
+	struct sysio_pkt pkt;
+	int e;
+
+	(void)what;
+	(void)arg;
+	/* More than one at a time only when they come fast: the last, empty read costs a call. */
+	e = pkt_recv(fd, &m, sizeof(m), MSG_DONTWAIT, &pkt);
+	if (e == -EAGAIN)
+		return;
+	if (e < 0)
+		return lost(strerror(-e));
+	pkt_close(&pkt);
+	if (pkt.len == 0)
+		return lost("it has ended");
+	if (pkt.len != sizeof(m)) {
+		log_error("bpinit: a message of %zu bytes, not %zu: another version", pkt.len,
+			  sizeof(m));
+		return lost("another version");
+	}
+	if (m.seq != 0)
+		note(m.seq);
+	handle(&m);
+}
+
+/* -- finding and starting it */
+
+static void say_hello(void)
+{
+	struct init_msg m = {.type = INIT_HELLO, .version = INIT_VERSION};
+
+	in.state_wanted = false;
+	in.state_running = true;
+	in.held = 0;
+	forget_events();
+	in.acked = in.to_ack = 0;
+	init_send(&m, NULL, 0);
+}
+
+static void say_lease(void)
+{
+	struct init_msg m = {.type = INIT_LEASE};
+
+	if (slave.lease_hi <= slave.lease_lo)
+		return;
+	m.u.lease.lo = slave.lease_lo;
+	m.u.lease.hi = slave.lease_hi;
+	init_send(&m, NULL, 0);
+}
+
+static bool found(void)
+{
+	char path[256];
+	int fd, on = 1;
+
+	snprintf(path, sizeof(path), "%s/" INIT_SOCK, run_dir());
+	fd = unix_connect(path);
+	if (fd < 0)
+		return false;
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){1 << 20}, sizeof(on));
+	evutil_make_socket_nonblocking(fd);
+	in.fd = fd;
+	in.readable = watch_fd(fd, EV_READ, on_readable, NULL);
+	in.writable = event_new(slave.base, fd, EV_WRITE | EV_PERSIST, on_writable, NULL);
+	in.tries = 0;
+	in.started = false;
+	if (!STAILQ_EMPTY(&in.queue))
+		event_add(in.writable, NULL);
+	return true;
+}
+
+/* Beside our own binary (build tree), else where it is installed. */
+static void beside(const char *name, char path[PATH_MAX])
+{
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 64);
+	char *slash;
+
+	path[n > 0 ? n : 0] = '\0';
+	slash = strrchr(path, '/');
+	if (slash) {
+		strcpy(slash + 1, name);
+		if (access(path, X_OK) == 0)
+			return;
+	}
+	snprintf(path, PATH_MAX, BPROC_LIBEXECDIR "/%s", name);
+}
+
+/* In the child: a session of its own and nothing of ours, so that it outlives us. */
+static _Noreturn void become_bpinit(const char *path)
+{
+	char offsets[64], *argv[8], role_node[] = "--node", role_keeper[] = "--keeper";
+	char timens[] = "--timens", name[] = "bpinit";
+	int n = 0;
+
+	setsid();
+	if (fork() != 0)
+		_exit(0);
+	signal(SIGPIPE, SIG_DFL);
+	argv[n++] = name;
+	argv[n++] = slave.opt.front_end ? role_keeper : role_node;
+	if (in.mono_off || in.boot_off) {
+		snprintf(offsets, sizeof(offsets), "%lld:%lld", (long long)in.mono_off,
+			 (long long)in.boot_off);
+		argv[n++] = timens;
+		argv[n++] = offsets;
+	}
+	argv[n] = NULL;
+	close_range(3, ~0u, 0);
+	execv(path, argv);
+	dprintf(2, "<3>bpslave: %s: %s\n", path, strerror(errno));
+	_exit(127);
+}
+
+static void start_bpinit(void)
+{
+	char path[PATH_MAX];
+	pid_t pid;
+
+	if (slave.opt.bpinit)
+		snprintf(path, sizeof(path), "%s", slave.opt.bpinit);
+	else
+		beside("bpinit", path);
+	write_id();
+	pid = fork();
+	if (pid == 0)
+		become_bpinit(path);
+	if (pid < 0)
+		log_error("bpinit: fork: %s", strerror(errno));
+	else
+		waitpid(pid, NULL, 0); /* its child goes on: this one ends at once */
+	in.started = true;
+	in.tries = 0;
+	log_info("started %s", path);
+}
+
+static void seek(void)
+{
+	if (in.fd >= 0)
+		return;
+	if (found()) {
+		say_hello();
+		say_lease();
+		return;
+	}
+	if (!in.wanted)
+		return;
+	if (!in.started) {
+		start_bpinit();
+	} else if (++in.tries == CONNECT_TRIES) {
+		log_error("bpinit does not answer on %s/" INIT_SOCK "; trying on", run_dir());
+		in.tries = 0;
+		in.started = false;
+	}
+	start_timer(in.retry, CONNECT_MS);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	seek();
+}
+
+/*
+ * Its processes have ended with it, or it was told to end. A new one is another
+ * one for the master too, which has to hear that before anything else.
+ */
+static void lost(const char *why)
+{
+	log_error("bpinit: %s", why);
+	free_event(&in.readable);
+	free_event(&in.writable);
+	in.fd = close_fd(in.fd);
+	drop_queue();
+	forget_events();
+	in.held = 0;
+	move_init_lost();
+	if (found()) {
+		say_hello();
+		say_lease();
+		return;
+	}
+	make_id();
+	in.started = false;
+	master_reconnect();
+	start_timer(in.retry, CONNECT_MS);
+}
+
+void init_want(int64_t mono_off_ns, int64_t boot_off_ns)
+{
+	in.wanted = true;
+	in.mono_off = mono_off_ns;
+	in.boot_off = boot_off_ns;
+	seek();
+}
+
+void init_resync(void)
+{
+	/* seek() has asked already if it has just found it. */
+	if (in.fd >= 0 && !in.state_running) {
+		say_hello();
+		say_lease();
+	}
+}
+
+void init_fence(void)
+{
+	struct init_msg m = {.type = INIT_FENCE};
+
+	init_send(&m, NULL, 0);
+	in.held = 0;
+}
+
+int init_start(struct bproc_err *err)
+{
+	STAILQ_INIT(&in.queue);
+	TAILQ_INIT(&in.events);
+	in.ack = new_timer(send_ack, NULL);
+	in.retry = new_timer(on_retry, NULL);
+	if (!in.ack || !in.retry)
+		return bproc_err_set(err, ENOMEM, "no memory");
+	read_id();
+	seek();
+	if (in.fd < 0)
+		make_id();
+	return 0;
+}
+
+void init_stop(void)
+{
+	if (in.ack && in.fd >= 0)
+		send_ack(-1, 0, NULL);
+	free_event(&in.readable);
+	free_event(&in.writable);
+	free_event(&in.ack);
+	free_event(&in.retry);
+	in.fd = close_fd(in.fd);
+	drop_queue();
+	forget_events();
+}

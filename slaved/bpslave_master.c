@@ -1,0 +1,387 @@
+/*
+ * The link to bpmaster: greeting, back-off, both ends' pings, the fence, the
+ * replica of the node table, and who gets which message. Runs in bpslave;
+ * doc/wire.md. A message that this end may not get in this state ends the link.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bpslave.h"
+#include "libbproc/daemon.h"
+#include "libbproc/log.h"
+#include "libbproc/wire.h"
+
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 5000
+
+static struct {
+	struct link *link;  /* owned */
+	bool up;	    /* Welcome has come */
+	bool ready_told;
+	struct sockaddr_in addr;
+	uint32_t retry_ms;
+	uint64_t heard_ms;  /* last message of the master */
+	uint64_t alone_ms;  /* since when there is no master; 0: there is one */
+	bool fenced;
+	char last_reason[BPROC_ERR_TEXT]; /* logged once, not at each try */
+	struct event *retry, *watch; /* owned */
+} m;
+
+bool master_is_up(void)
+{
+	return m.up;
+}
+
+uint32_t master_addr(void)
+{
+	return ntohl(m.addr.sin_addr.s_addr);
+}
+
+bool master_send(const void *msg)
+{
+	if (!m.up)
+		return false;
+	return link_send(m.link, msg) >= 0;
+}
+
+const struct node_row *table_find(int32_t node)
+{
+	for (size_t i = 0; i < slave.ntable; i++)
+		if (slave.table[i].node == node)
+			return &slave.table[i];
+	return NULL;
+}
+
+/* -- up and down */
+
+static void lost(void)
+{
+	struct link *l = m.link;
+	uint32_t jitter = 0;
+
+	m.link = NULL;
+	link_free(l);
+	if (m.up) {
+		m.up = false;
+		m.alone_ms = now_ms();
+		local_link_lost();
+		move_link_lost();
+	}
+	/* Half of the pause is random, so that a rack does not come back in one instant. */
+	if (getrandom(&jitter, sizeof(jitter), GRND_NONBLOCK) < 0)
+		jitter = 0;
+	start_timer(m.retry, m.retry_ms / 2 + jitter % (m.retry_ms / 2 + 1));
+	m.retry_ms = m.retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : m.retry_ms * 2;
+}
+
+static void log_once(const char *reason)
+{
+	if (strcmp(m.last_reason, reason) == 0)
+		return;
+	snprintf(m.last_reason, sizeof(m.last_reason), "%s", reason);
+	log_warn("no link to the master: %s; trying on", reason);
+}
+
+static void boot_id(char ret[64])
+{
+	FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+	if (!f || !fgets(ret, 64, f))
+		strcpy(ret, "unknown");
+	ret[strcspn(ret, "\n")] = '\0';
+	if (f)
+		fclose(f);
+}
+
+static void say_hello(void)
+{
+	Bproc__Hello h = BPROC__HELLO__INIT;
+	char boot[64], version[] = BPROC_VERSION;
+	char id[64];
+	struct utsname u = {0};
+
+	boot_id(boot);
+	uname(&u);
+	snprintf(id, sizeof(id), "%s", init_id());
+	h.protocol = BPROC_PROTOCOL;
+	h.version = version;
+	h.want_node = slave.opt.front_end ? NODE_MASTER : NODE_NONE;
+	h.arch = u.machine;
+	h.boot_id = boot;
+	h.data_port = slave.opt.data_port;
+	h.kernel = u.release;
+	h.last_epoch = slave.epoch;
+	h.init_id = id;
+	link_send(m.link, &h.base);
+}
+
+static int64_t clock_ns(clockid_t id)
+{
+	struct timespec t;
+
+	clock_gettime(id, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void on_welcome(const Bproc__Welcome *w)
+{
+	int64_t mono = 0, boot = 0;
+	char id[64];
+
+	boot_id(id);
+	if (strcmp(id, w->boot_id) != 0) {
+		mono = w->clock_monotonic_ns - clock_ns(CLOCK_MONOTONIC);
+		boot = w->clock_boottime_ns - clock_ns(CLOCK_BOOTTIME);
+	}
+	if (slave.node != w->node || slave.epoch != w->epoch || m.last_reason[0])
+		log_notice("node %d of the master at %s, epoch %u", w->node, link_peer_name(m.link),
+			   w->epoch);
+	slave.node = w->node;
+	slave.epoch = w->epoch;
+	slave.encrypt = w->image_encryption;
+	if (w->ping_timeout_ms > 0)
+		slave.ping_timeout_ms = w->ping_timeout_ms;
+	slave.lease_lo = w->lease_lo;
+	slave.lease_hi = w->lease_hi;
+	m.up = true;
+	m.retry_ms = RETRY_MIN_MS;
+	m.alone_ms = 0;
+	m.fenced = false;
+	m.last_reason[0] = '\0';
+	start_timer(m.watch, slave.ping_timeout_ms / 4);
+	if (w->fence && slave.node != HOME_NODE)
+		init_fence();
+	init_want(mono, boot);
+	init_resync();
+	if (!m.ready_told)
+		daemon_notify("READY=1");
+	m.ready_told = true;
+	data_refresh();
+}
+
+static void on_table(const Bproc__NodeTable *t)
+{
+	struct node_row *rows = calloc(t->n_node + 1, sizeof(*rows));
+
+	if (!rows || t->n_node > LOCAL_NODES_MAX) {
+		free(rows);
+		return;
+	}
+	for (size_t i = 0; i < t->n_node; i++) {
+		const Bproc__Node *n = t->node[i];
+
+		rows[i] = (struct node_row){.node = n->node, .mode = n->mode, .uid = n->uid,
+					    .gid = n->gid, .addr = n->addr,
+					    .data_port = (uint16_t)n->data_port};
+		snprintf(rows[i].status, sizeof(rows[i].status), "%s", n->status);
+		snprintf(rows[i].reason, sizeof(rows[i].reason), "%s", n->reason);
+	}
+	free(slave.table);
+	slave.table = rows;
+	slave.ntable = t->n_node;
+	peer_refresh();
+	data_refresh();
+}
+
+static void on_refuse(const Bproc__Refuse *r)
+{
+	char text[BPROC_ERR_TEXT];
+
+	snprintf(text, sizeof(text), "refused: %s", r->reason);
+	log_once(text);
+	m.retry_ms = RETRY_MAX_MS;
+	lost();
+}
+
+/* -- messages */
+
+static void answer_ping(const Bproc__Ping *p)
+{
+	Bproc__Pong pong = BPROC__PONG__INIT;
+
+	pong.stamp = p->stamp;
+	link_send(m.link, &pong.base);
+}
+
+static void misplaced(const Bproc__Envelope *env)
+{
+	char text[BPROC_ERR_TEXT];
+
+	snprintf(text, sizeof(text), "the master sent %s, which it may not now", wire_name(env));
+	log_once(text);
+	lost();
+}
+
+static void dispatch(const Bproc__Envelope *env)
+{
+	switch (env->msg_case) {
+	case BPROC__ENVELOPE__MSG_NODE_TABLE:
+		return on_table(env->node_table);
+	case BPROC__ENVELOPE__MSG_ANSWER:
+		return local_on_answer(env->answer);
+	case BPROC__ENVELOPE__MSG_PROCS_TELL:
+		return local_on_procs(env->procs_tell);
+	case BPROC__ENVELOPE__MSG_MOVE_START:
+		return move_on_start(env->move_start);
+	case BPROC__ENVELOPE__MSG_MOVE_GRANT:
+		return move_on_grant(env->move_grant);
+	case BPROC__ENVELOPE__MSG_MOVE_DENY:
+		return move_on_deny(env->move_deny);
+	case BPROC__ENVELOPE__MSG_MOVE_VOID:
+		return move_on_void(env->move_void);
+	case BPROC__ENVELOPE__MSG_MOVE_COMMIT:
+		return move_on_commit(env->move_commit);
+	case BPROC__ENVELOPE__MSG_MOVE_ABORT:
+		return move_on_abort(env->move_abort);
+	case BPROC__ENVELOPE__MSG_SIGNAL:
+		return event_on_signal(env->signal);
+	case BPROC__ENVELOPE__MSG_EVENT_ACK:
+		return event_on_ack(env->event_ack);
+	case BPROC__ENVELOPE__MSG_MIRROR:
+		return event_on_mirror(env->mirror);
+	case BPROC__ENVELOPE__MSG_WATCH:
+		return event_on_watch(env->watch);
+	case BPROC__ENVELOPE__MSG_PING:
+		return answer_ping(env->ping);
+	case BPROC__ENVELOPE__MSG_PONG:
+		return;
+	default:
+		return misplaced(env);
+	}
+}
+
+static void on_msg(struct link *l, const Bproc__Envelope *env, void *arg)
+{
+	(void)l;
+	(void)arg;
+	m.heard_ms = now_ms();
+	if (m.up)
+		dispatch(env);
+	else if (env->msg_case == BPROC__ENVELOPE__MSG_WELCOME)
+		on_welcome(env->welcome);
+	else if (env->msg_case == BPROC__ENVELOPE__MSG_REFUSE)
+		on_refuse(env->refuse);
+	else if (env->msg_case == BPROC__ENVELOPE__MSG_NODE_TABLE)
+		on_table(env->node_table);
+	else
+		misplaced(env);
+}
+
+static void on_up(struct link *l, void *arg)
+{
+	(void)l;
+	(void)arg;
+	m.heard_ms = now_ms();
+	say_hello();
+}
+
+static void on_down(struct link *l, enum link_why why, const char *reason, void *arg)
+{
+	(void)l;
+	(void)why;
+	(void)arg;
+	log_once(reason);
+	lost();
+}
+
+static const struct link_ops ops = {.on_up = on_up, .on_msg = on_msg, .on_down = on_down};
+
+/* -- time */
+
+static void try_connect(evutil_socket_t fd, short what, void *arg)
+{
+	struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr = slave.opt.local_addr};
+	bool bound = from.sin_addr.s_addr != 0;
+	struct bproc_err err = {0};
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	m.link = link_connect(slave.base, slave.ctx, &m.addr, bound ? &from : NULL, &ops, NULL,
+			      &err);
+	if (!m.link) {
+		log_once(err.text);
+		lost();
+	}
+}
+
+static void on_watch(evutil_socket_t fd, short what, void *arg)
+{
+	uint64_t now = now_ms();
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	start_timer(m.watch, slave.ping_timeout_ms / 4);
+	if (m.up && now - m.heard_ms > slave.ping_timeout_ms) {
+		log_once("the master has not been heard for the ping timeout");
+		lost();
+	}
+	/* Before the master may say that what is here is dead, it is. Home has no such limit. */
+	if (m.alone_ms && !m.fenced && slave.node != HOME_NODE &&
+	    now - m.alone_ms > (uint64_t)slave.ping_timeout_ms * 8 / 10) {
+		m.fenced = true;
+		if (init_has_processes()) {
+			log_error("no master for %u ms: the processes here are killed",
+				  slave.ping_timeout_ms * 8 / 10);
+			init_fence();
+		}
+	}
+}
+
+void master_reconnect(void)
+{
+	if (!m.link)
+		return;
+	m.retry_ms = RETRY_MIN_MS;
+	lost();
+}
+
+static int resolve(struct bproc_err *err)
+{
+	struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *list;
+	int e = getaddrinfo(slave.opt.master, NULL, &hints, &list);
+
+	if (e != 0)
+		return bproc_err_set(err, EINVAL, "%s: %s", slave.opt.master, gai_strerror(e));
+	m.addr = *(struct sockaddr_in *)(void *)list->ai_addr;
+	m.addr.sin_port = htons(slave.opt.port);
+	freeaddrinfo(list);
+	return 0;
+}
+
+int master_start(struct bproc_err *err)
+{
+	int e = resolve(err);
+
+	if (e < 0)
+		return e;
+	m.retry_ms = RETRY_MIN_MS;
+	m.alone_ms = now_ms();
+	m.retry = new_timer(try_connect, NULL);
+	m.watch = new_timer(on_watch, NULL);
+	if (!m.retry || !m.watch)
+		return bproc_err_set(err, ENOMEM, "no memory");
+	start_timer(m.watch, slave.ping_timeout_ms / 4);
+	try_connect(-1, 0, NULL);
+	return 0;
+}
+
+void master_stop(void)
+{
+	/* What is queued goes out first; the loop has ended, so it is given here. */
+	if (m.link)
+		link_free(m.link);
+	m.link = NULL;
+	m.up = false;
+	free_event(&m.retry);
+	free_event(&m.watch);
+}

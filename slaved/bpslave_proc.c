@@ -1,0 +1,317 @@
+/*
+ * What the kernel says about a process that asks to leave, and about those whom
+ * its copy must find on the other node (DESIGN, invariant 3). Runs in bpslave,
+ * outside the node's pid namespace: the last number of an NS line is the one the
+ * cluster knows.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "bpslave.h"
+
+#define STATUS_MAX 16384 /* bytes; 65536 groups would not fit, and may not move */
+
+/* "a b c": up to max numbers of base; how many there are in all. */
+static uint32_t numbers(const char *p, int base, uint32_t *ret, uint32_t max)
+{
+	uint32_t n = 0;
+	char *end;
+
+	for (;; p = end) {
+		unsigned long v;
+
+		while (*p == ' ' || *p == '\t')
+			p++;
+		if (!isxdigit((unsigned char)*p))
+			return n;
+		v = strtoul(p, &end, base);
+		if (end == p)
+			return n;
+		if (n < max)
+			ret[n] = (uint32_t)v;
+		n++;
+	}
+}
+
+static int32_t last_number(const char *p, int32_t *ret_count)
+{
+	uint32_t v[32], n = numbers(p, 10, v, 32);
+
+	if (ret_count)
+		*ret_count = (int32_t)n;
+	return n > 0 && n <= 32 ? (int32_t)v[n - 1] : -1;
+}
+
+/* The kernel writes a tab, backslash or newline of the name as an escape. */
+static void parse_comm(const char *p, char comm[16])
+{
+	size_t n = 0;
+
+	for (; *p && *p != '\n' && n < 15; p++) {
+		if (*p == '\\' && p[1] == 'n') {
+			comm[n++] = '\n';
+			p++;
+		} else if (*p == '\\' && p[1] == '\\') {
+			comm[n++] = '\\';
+			p++;
+		} else {
+			comm[n++] = *p;
+		}
+	}
+	comm[n] = '\0';
+}
+
+enum field {
+	F_NAME, F_PID, F_PPID, F_UID, F_GID, F_GROUPS, F_NSPID, F_NSPGID, F_NSSID,
+	F_INH, F_PRM, F_EFF, F_BND, F_AMB, F_NNP, F_COUNT
+};
+static const struct {
+	const char *name;
+	uint8_t len;
+} fields[F_COUNT] = {
+#define FIELD(f, s) [f] = {s ":", sizeof(s)}
+	FIELD(F_NAME, "Name"), FIELD(F_PID, "Pid"), FIELD(F_PPID, "PPid"), FIELD(F_UID, "Uid"),
+	FIELD(F_GID, "Gid"), FIELD(F_GROUPS, "Groups"), FIELD(F_NSPID, "NSpid"),
+	FIELD(F_NSPGID, "NSpgid"), FIELD(F_NSSID, "NSsid"), FIELD(F_INH, "CapInh"),
+	FIELD(F_PRM, "CapPrm"), FIELD(F_EFF, "CapEff"), FIELD(F_BND, "CapBnd"),
+	FIELD(F_AMB, "CapAmb"), FIELD(F_NNP, "NoNewPrivs"),
+#undef FIELD
+};
+
+static void take_field(enum field f, const char *p, struct proc_ids *ids)
+{
+	switch (f) {
+	case F_NAME:
+		parse_comm(p + (*p == '\t'), ids->comm);
+		break;
+	case F_PID:
+		ids->host_pid = (int32_t)strtol(p, NULL, 10);
+		break;
+	case F_PPID:
+		ids->host_ppid = (int32_t)strtol(p, NULL, 10);
+		break;
+	case F_UID:
+		numbers(p, 10, ids->uid, 4);
+		break;
+	case F_GID:
+		numbers(p, 10, ids->gid, 4);
+		break;
+	case F_GROUPS:
+		ids->ngroups = numbers(p, 10, ids->group, CHAN_NGROUPS);
+		break;
+	case F_NSPID:
+		ids->pid = last_number(p, &ids->ns_depth);
+		break;
+	case F_NSPGID:
+		ids->pgid = last_number(p, NULL);
+		break;
+	case F_NSSID:
+		ids->sid = last_number(p, NULL);
+		break;
+	case F_INH:
+		ids->cap_inh = strtoull(p, NULL, 16);
+		break;
+	case F_PRM:
+		ids->cap_prm = strtoull(p, NULL, 16);
+		break;
+	case F_EFF:
+		ids->cap_eff = strtoull(p, NULL, 16);
+		break;
+	case F_BND:
+		ids->cap_bnd = strtoull(p, NULL, 16);
+		break;
+	case F_AMB:
+		ids->cap_amb = strtoull(p, NULL, 16);
+		break;
+	case F_NNP:
+		ids->no_new_privs = (uint32_t)strtoul(p, NULL, 10);
+		break;
+	case F_COUNT:
+		break;
+	}
+}
+
+int proc_parse_status(const char *text, struct proc_ids *ret_ids)
+{
+	struct proc_ids ids = {.pid = -1, .pgid = -1, .sid = -1};
+	uint32_t seen = 0;
+	int f = 0;
+
+	/* The fields come in the order of the table on every kernel: search from the last. */
+	for (const char *p = text; p && *p; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
+		for (int i = 0, at = f; i < F_COUNT; i++, at = (at + 1) % F_COUNT) {
+			if (strncmp(p, fields[at].name, fields[at].len) != 0)
+				continue;
+			take_field((enum field)at, p + fields[at].len, &ids);
+			seen |= 1u << at;
+			f = (at + 1) % F_COUNT;
+			break;
+		}
+	}
+	if (seen != (1u << F_COUNT) - 1 || ids.pid < 0 || ids.pgid < 0 || ids.sid < 0)
+		return -EBADMSG;
+	*ret_ids = ids;
+	return 0;
+}
+
+int proc_read_ids(int32_t host_pid, struct proc_ids *ret_ids)
+{
+	cleanup_fd int fd = -1;
+	char path[32], text[STATUS_MAX];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", host_pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	return proc_parse_status(text, ret_ids);
+}
+
+int proc_read_cred(const struct proc_ids *ids, struct chan_cred *ret_cred)
+{
+	struct chan_cred c = {
+		.ngroups = ids->ngroups, .cap_inh = ids->cap_inh, .cap_prm = ids->cap_prm,
+		.cap_eff = ids->cap_eff, .cap_bnd = ids->cap_bnd, .cap_amb = ids->cap_amb,
+		.no_new_privs = ids->no_new_privs,
+	};
+	struct rlimit lim;
+
+	if (ids->ngroups > CHAN_NGROUPS)
+		return -E2BIG;
+	memcpy(c.uid, ids->uid, sizeof(c.uid));
+	memcpy(c.gid, ids->gid, sizeof(c.gid));
+	memcpy(c.group, ids->group, sizeof(c.group));
+	errno = 0;
+	c.nice = getpriority(PRIO_PROCESS, (id_t)ids->host_pid);
+	if (errno != 0)
+		return -errno;
+	/* Sixteen calls of 0.2 us cost a tenth of formatting and parsing /proc/PID/limits. */
+	for (int r = 0; r < 16; r++) {
+		if (prlimit(ids->host_pid, r, NULL, &lim) < 0)
+			return -errno;
+		c.rlim[r][0] = lim.rlim_cur;
+		c.rlim[r][1] = lim.rlim_max;
+	}
+	*ret_cred = c;
+	return 0;
+}
+
+bool proc_is_cluster(const struct proc_ids *ids)
+{
+	return ids->ns_depth == (slave.node == HOME_NODE ? 1 : 2) && ids->pid > 1;
+}
+
+static bool in_chain(const struct proc_chain *c, int32_t pid)
+{
+	for (int i = 0; i < c->n; i++)
+		if (c->member[i].pid == pid)
+			return true;
+	return false;
+}
+
+static int put(struct proc_chain *c, const struct proc_ids *ids, int32_t ppid)
+{
+	struct init_chain *m = &c->member[c->n];
+
+	if (c->n == INIT_CHAIN_MAX)
+		return -E2BIG;
+	*m = (struct init_chain){.pid = ids->pid, .ppid = ppid, .pgid = ids->pgid,
+				 .sid = ids->sid, .uid = ids->uid[0], .gid = ids->gid[0]};
+	memcpy(m->comm, ids->comm, sizeof(m->comm));
+	c->n++;
+	return 0;
+}
+
+/* The cluster's number of a parent, or 0 if it has none: bpinit's or init's child. */
+static int32_t cluster_pid(int32_t host_pid, struct proc_ids *ret_ids)
+{
+	if (host_pid <= 1 || proc_read_ids(host_pid, ret_ids) < 0 || !proc_is_cluster(ret_ids))
+		return 0;
+	return ret_ids->pid;
+}
+
+/*
+ * host_pid of a process of the cluster's number pid. At home they are the same; on a node the
+ * kernel has no call for it, and leaders that are no ancestors are rare enough to be looked
+ * for among the children of the asker's ancestors.
+ */
+static int find_leader(const struct proc_ids *up, int32_t pid, struct proc_ids *ret_ids)
+{
+	char path[64], text[4096];
+	cleanup_fd int fd = -1;
+	ssize_t n;
+	char *end;
+
+	if (slave.node == HOME_NODE)
+		return proc_read_ids(pid, ret_ids);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", up->host_ppid, up->host_ppid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	for (char *p = text;; p = end) {
+		long child = strtol(p, &end, 10);
+
+		if (end == p)
+			return -ESRCH;
+		if (proc_read_ids((int32_t)child, ret_ids) == 0 && ret_ids->pid == pid)
+			return 0;
+	}
+}
+
+/* The leader of up's group or session, if it lives and is not an ancestor. */
+static int put_leader(struct proc_chain *c, const struct proc_ids *up, int32_t pid)
+{
+	struct proc_ids leader, parent;
+
+	if (pid <= 1 || in_chain(c, pid) || pid == up->pid)
+		return 0;
+	if (find_leader(up, pid, &leader) < 0 || !proc_is_cluster(&leader) ||
+	    leader.sid != up->sid)
+		return 0;
+	return put(c, &leader, cluster_pid(leader.host_ppid, &parent));
+}
+
+int proc_read_chain(const struct proc_ids *ids, bool child, struct proc_chain *ret_chain)
+{
+	struct proc_ids up[INIT_CHAIN_MAX], top;
+	int n = 0, e;
+
+	ret_chain->n = 0;
+	if (child)
+		up[n++] = *ids;
+	else if (cluster_pid(ids->host_ppid, &up[0]) > 0)
+		n++;
+	while (n > 0 && up[n - 1].pid != up[n - 1].sid) {
+		if (n == INIT_CHAIN_MAX)
+			return -E2BIG;
+		if (cluster_pid(up[n - 1].host_ppid, &up[n]) == 0)
+			break;
+		n++;
+	}
+	for (int i = n - 1; i >= 0; i--) {
+		int32_t ppid = i == n - 1 ? cluster_pid(up[i].host_ppid, &top) : up[i + 1].pid;
+
+		e = put_leader(ret_chain, &up[i], up[i].sid);
+		if (e == 0)
+			e = put_leader(ret_chain, &up[i], up[i].pgid);
+		if (e == 0 && !in_chain(ret_chain, up[i].pid))
+			e = put(ret_chain, &up[i], ppid);
+		if (e < 0)
+			return e;
+	}
+	if (!child) {
+		e = put_leader(ret_chain, ids, ids->sid);
+		return e < 0 ? e : put_leader(ret_chain, ids, ids->pgid);
+	}
+	return 0;
+}
