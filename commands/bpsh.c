@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -195,6 +196,16 @@ static void find_nodes(const char *spec, struct bproc_node_set_t *ns)
 	bproc_nodeset_free(&all);
 }
 
+static bool is_program(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || access(path, X_OK) < 0)
+		return false;
+	errno = EACCES;
+	return S_ISREG(st.st_mode);
+}
+
 /* The program is looked for here, not on the node: it is loaded here. */
 static const char *find_program(const char *name)
 {
@@ -203,7 +214,7 @@ static const char *find_program(const char *name)
 	int why = ENOENT;
 
 	if (strchr(name, '/')) {
-		if (access(name, X_OK) == 0)
+		if (is_program(name))
 			return name;
 		why = errno;
 		dirs = "";
@@ -215,7 +226,7 @@ static const char *find_program(const char *name)
 		if (snprintf(path, sizeof(path), "%.*s%s%s", (int)(end - dirs), dirs,
 			     end > dirs ? "/" : "./", name) >= (int)sizeof(path))
 			continue;
-		if (access(path, X_OK) == 0)
+		if (is_program(path))
 			return path;
 		if (errno == EACCES)
 			why = EACCES;

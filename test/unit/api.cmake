@@ -5,3 +5,10 @@ foreach(part node nodeset move)
 	add_test(NAME unit.api_${part} COMMAND test_api_${part})
 	set_tests_properties(unit.api_${part} PROPERTIES LABELS unit TIMEOUT 120)
 endforeach()
+
+add_executable(test_api_server unit/api_server.c unit/api_fake.c)
+target_link_libraries(test_api_server PRIVATE bproc_checked bproc_core)
+add_test(NAME unit.api_commands
+	COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/api_commands.sh
+		$<TARGET_FILE_DIR:bpsh> $<TARGET_FILE:test_api_server>)
+set_tests_properties(unit.api_commands PROPERTIES LABELS unit TIMEOUT 120)

@@ -21,6 +21,7 @@
 static char dir[64];
 static pid_t child = -1;
 static int seen_fd = -1;
+static int apart; /* no test will remove the directory */
 
 static void saw(int fd, int what)
 {
@@ -141,6 +142,15 @@ static void answer_well(int sock, const struct local_hdr *ask, const char *paylo
 	answer(sock, ask, 0, buf, len - (len < cut ? len : cut));
 }
 
+static void remove_dir(void)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, LOCAL_SOCK);
+	unlink(path);
+	rmdir(dir);
+}
+
 /* False: this connection is over. */
 static int serve_one(int sock, struct fake *f, int seen)
 {
@@ -153,8 +163,11 @@ static int serve_one(int sock, struct fake *f, int seen)
 		return 0;
 	saw(seen, ask->type);
 	hit = f->type == 0 || f->type == ask->type;
-	if (hit && f->how == FAKE_DIE)
+	if (hit && f->how == FAKE_DIE) {
+		if (apart)
+			remove_dir();
 		_exit(0);
+	}
 	if (hit && f->how == FAKE_DIE_ONCE) {
 		f->how = FAKE_ANSWER;
 		return 0;
@@ -180,15 +193,6 @@ static int serve_one(int sock, struct fake *f, int seen)
 		answer_move(sock, ask, pkt.fd[0], f, seen);
 	pkt_close(&pkt);
 	return 1;
-}
-
-static void remove_dir(void)
-{
-	char path[96];
-
-	snprintf(path, sizeof(path), "%s/%s", dir, LOCAL_SOCK);
-	unlink(path);
-	rmdir(dir);
 }
 
 /* Ends when whoever holds the other end of life has ended, however it did. */
@@ -266,6 +270,7 @@ void fake_start_apart(const struct fake *f)
 		if (fork() > 0)
 			_exit(0);
 		close(life[1]);
+		apart = 1;
 		null = open("/dev/null", O_WRONLY);
 		serve(lsock, *f, null, life[0]);
 	}
@@ -292,4 +297,13 @@ int fake_seen(unsigned char *buf, int len)
 	while (n < len && poll(&p, 1, 5000) > 0 && read(seen_fd, buf + n, 1) == 1)
 		n++;
 	return n;
+}
+
+int fake_wait(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -47,3 +47,5 @@ void fake_stop(void);
 /* What it has seen since, at most len; waits up to 5 s for so many. */
 int fake_seen(unsigned char *buf, int len);
 void fake_run_dir(void);
+/* Waits for a child; its exit status, or 128 and the signal that killed it. */
+int fake_wait(pid_t pid);
