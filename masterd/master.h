@@ -1,0 +1,141 @@
+/*
+ * What the files of bpmaster share: the one struct master, and the calls between
+ * them. Pure tables are in node.h, proc.h and move.h.
+ *
+ *   bpmaster.c  options, start, end          listen.c  the port
+ *   peer.c      slaves: Hello, dispatch      nodes.c   connect, ping, loss
+ *   nodeset.c   the table, its changes       nodeup.c  the script
+ *   moves.c     the judge: MoveAsk           moveact.c what follows a move's events
+ *   procs.c     signals, exits, questions    resync.c  after a restart of the master
+ */
+#pragma once
+
+#include <event2/event.h>
+#include <openssl/ssl.h>
+
+#include "libbproc/config.h"
+#include "libbproc/link.h"
+#include "libbproc/wire.h"
+#include "move.h"
+#include "node.h"
+#include "proc.h"
+
+#define PEERS_MAX (CONFIG_NODES_MAX + 256) /* links, those without a Hello included */
+#define BACKLOG_MAX (4u << 20)		   /* bytes kept for an unreachable node */
+#define HELLO_MS 10000			   /* from TLS to Hello */
+#define CHAIN_MAX 32			   /* INIT_CHAIN_MAX of slaved/initproto.h */
+
+struct master {
+	struct event_base *base;
+	SSL_CTX *tls;
+	struct config conf;
+	uint32_t epoch;
+	char boot_id[NODE_ID_MAX];
+	uint64_t start_ms;
+	struct node_table nodes;
+	struct proc_table procs;
+	struct move_table moves;
+	struct peer *peers; /* all links */
+	uint32_t npeers;
+	struct event *ping, *tell, *accept_again;
+	uint64_t told_ms;	   /* last NodeTable */
+	struct listener *listener; /* owned by listen.c */
+	bool home_synced;	   /* the front end's slave has told all it holds */
+	bool swept;		   /* what nobody had after a restart has been declared dead */
+};
+
+/* One link to a slave; node is NULL until its Hello was taken. */
+struct peer {
+	struct peer *next, **at;
+	struct master *m;
+	struct link *link; /* owned */
+	struct node *node;
+	uint64_t since_ms;
+};
+
+/* A packed message that waits for a node to come back. */
+struct frame {
+	struct frame *next;
+	size_t len;
+	unsigned char bytes[];
+};
+
+uint64_t now_ms(void);
+
+/* epoch.c: the next epoch, greater than all before it, on disk before it is used. */
+int epoch_next(const char *dir, uint32_t *ret_epoch, struct bproc_err *err);
+
+/* listen.c */
+int listen_start(struct master *m, struct bproc_err *err);
+void listen_stop(struct master *m);
+
+/* peer.c */
+void peer_accept(struct master *m, int fd);
+/* The peer broke a rule, or is not wanted any more: its link ends and it is freed. */
+void peer_drop(struct peer *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same with a Refuse as the last word. n: whose reason it becomes, or NULL. */
+void peer_refuse(struct peer *p, struct node *n, int err, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+void peer_free(struct peer *p);
+/* To a node: sent, kept for its return if it is a Signal or a Mirror, or dropped. */
+void node_send(struct master *m, struct node *n, const ProtobufCMessage *msg);
+/* Sets n->reason and logs it, unless it is what was said last. */
+void node_reason(struct node *n, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* nodes.c */
+void nodes_hello(struct peer *p, const Bproc__Hello *h);
+void nodes_link_lost(struct master *m, struct node *n, const char *reason);
+void nodes_event(struct master *m, struct node *n, enum node_event event);
+int nodes_start(struct master *m);
+void nodes_end(struct master *m);
+
+/* nodeset.c */
+void table_changed(struct master *m);
+void table_tell(struct master *m, struct node *n);
+int table_start(struct master *m);
+void table_set(struct peer *p, const Bproc__NodeSet *s);
+
+/* nodeup.c: 1: runs, and ends in nodes_event; 0: there is none; -errno. */
+int nodeup_start(struct master *m, struct node *n);
+void nodeup_stop(struct node *n);
+
+/* moves.c, moveact.c */
+void moves_ask(struct peer *p, const Bproc__MoveAsk *a);
+/* Steps the move and carries the action out. False: the peer may not say that now. */
+bool moves_event(struct master *m, struct move *mv, enum move_event event);
+void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int err,
+		       const char *text, int32_t pid);
+void moves_from_target(struct peer *p, uint64_t id, enum move_event event, int err,
+		       const char *text, int32_t pid);
+/* The node is back, or dead: to all moves it has a part in. */
+void moves_node(struct master *m, struct node *n, bool dead);
+
+/* procs.c */
+void procs_signal(struct peer *p, const Bproc__Signal *s);
+void procs_event(struct peer *p, const Bproc__ProcEvent *e);
+void procs_mirrored(struct peer *p, const Bproc__Mirrored *d);
+void procs_pid_ask(struct peer *p, const Bproc__PidAsk *a);
+void procs_list_ask(struct peer *p, const Bproc__ProcsAsk *a);
+/* Tells p->node to watch it, once. */
+void procs_watch(struct master *m, struct proc *p);
+/* The move of p has been decided: PS_ALIVE on p->node, and what waited is given out. */
+void procs_decided(struct master *m, struct proc *p);
+/* It has died so (PE_EXIT or PE_REAL_DOWN). May free p. */
+void procs_dead(struct master *m, struct proc *p, enum proc_event event, uint32_t code,
+		int32_t status);
+/* Forgets p if it is in the table for ghosts only and has none. May free p. */
+void procs_release(struct master *m, struct proc *p);
+/* SIGKILL to a process on n, in the kernel's name. */
+void procs_kill(struct master *m, struct proc *p, struct node *n);
+/* May free p. */
+void procs_ghost_gone(struct master *m, struct proc *p, struct node *n);
+void procs_node_dead(struct master *m, struct node *n);
+/* Repeats the mirrors of deaths that n has not confirmed. */
+void procs_node_back(struct master *m, struct node *n);
+void proc_wire(const struct master *m, const struct proc *p, Bproc__Proc *ret_proc);
+
+/* resync.c */
+void resync_proc(struct peer *p, const Bproc__ProcState *s);
+void resync_move(struct peer *p, const Bproc__MoveState *s);
+void resync_end(struct peer *p);
+void resync_sweep(struct master *m);

@@ -1,0 +1,91 @@
+/*
+ * Moves: the transaction of doc/move.md as the master sees it. A move is known
+ * from its grant until the source has become a ghost or has been told to go on.
+ * No I/O.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fsm.h"
+#include "libbproc/err.h"
+
+#define MOVES_MAX 8192 /* in flight */
+#define MOVE_TOKEN 32  /* bytes */
+
+enum move_state {
+	MV_GRANTED,   /* MoveStart and MoveGrant are out; the image may be on its way */
+	MV_SENT,      /* the source has voted: it thaws on MoveAbort only */
+	MV_VOIDING,   /* MoveVoid is out; the target says whether it was in time */
+	MV_ORPHAN,    /* the same, and the source's node is dead */
+	MV_COMMITTED, /* it runs on the target; MoveCommit is out */
+	MV_DONE,      /* to be freed */
+	MV_COUNT
+};
+enum move_event {
+	ME_PID,
+	ME_SENT,
+	ME_SRC_FAILED,
+	ME_DST_FAILED,
+	ME_VOIDED,
+	ME_RAN,
+	ME_GHOSTED,
+	ME_SRC_BACK, /* its link is new: what was sent last may be lost */
+	ME_DST_BACK,
+	ME_SRC_DOWN, /* declared dead: nothing runs there any more */
+	ME_DST_DOWN,
+	ME_COUNT
+};
+enum move_action {
+	MA_IGNORE,
+	MA_BAD,	     /* the peer may not say this now */
+	MA_NOTE,     /* the new state is all */
+	MA_PID,	     /* remember who it is */
+	MA_VOID,     /* MoveVoid -> target */
+	MA_ABORT,    /* MoveAbort -> source, with the error of the move */
+	MA_COMMIT,   /* table, MoveCommit -> source */
+	MA_RECOMMIT, /* MoveCommit -> source again; it may come twice */
+	MA_INHERIT,  /* table; there is no source any more */
+	MA_DEAD,     /* both copies are gone: the process is dead */
+	MA_END,
+};
+extern const struct fsm_row move_rows[];
+extern const size_t move_nrows;
+
+struct proc;
+struct move {
+	struct move *next; /* in its hash chain */
+	uint64_t id;
+	uint32_t epoch; /* of the grant */
+	uint32_t kind;	/* enum move_kind */
+	uint32_t req;	/* of the MoveAsk */
+	int32_t source, target;
+	int32_t pid; /* 0 while not known */
+	uint32_t uid;
+	enum move_state state;
+	struct bproc_err err; /* what the caller will get */
+	unsigned char token[MOVE_TOKEN];
+	struct proc *proc; /* NULL for rfork until it has run, and for a move of an older epoch */
+	bool source_died;  /* the parked original ended before the decision */
+};
+
+struct move_table {
+	uint32_t count;
+	uint32_t last; /* counter part of the last id */
+	uint32_t epoch;
+	struct move *chain[1024];
+};
+
+/* A new move in MV_GRANTED, id and token chosen; NULL: MOVES_MAX or no memory. */
+struct move *move_new(struct move_table *t);
+/* A move of which only the source knows any more, after a master's restart: MV_VOIDING. */
+struct move *move_revive(struct move_table *t, uint64_t id);
+struct move *move_get(const struct move_table *t, uint64_t id);
+void move_remove(struct move_table *t, struct move *m);
+void move_table_free(struct move_table *t);
+/* Calls fn for every move; fn may remove the one it is given. */
+void move_each(struct move_table *t, void (*fn)(struct move *m, void *arg), void *arg);
+enum move_action move_step(struct move *m, enum move_event event);
+const char *move_state_name(enum move_state s);

@@ -1,0 +1,273 @@
+/*
+ * What the events of a move do: steps 5 to 9 of doc/move.md and every way out of
+ * them. The table of states is in move.c. Runs in bpmaster.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "include/sys/bproc_common.h"
+#include "libbproc/local.h"
+#include "libbproc/log.h"
+#include "master.h"
+
+static void send_void(struct master *m, const struct move *mv)
+{
+	Bproc__MoveVoid v = BPROC__MOVE_VOID__INIT;
+	struct node *target = node_get(&m->nodes, mv->target);
+
+	v.move = mv->id;
+	if (target)
+		node_send(m, target, &v.base);
+}
+
+static void send_commit(struct master *m, const struct move *mv)
+{
+	Bproc__MoveCommit c = BPROC__MOVE_COMMIT__INIT;
+	Bproc__Proc proc = BPROC__PROC__INIT;
+
+	proc.home = NODE_HOME;
+	proc.epoch = m->epoch;
+	proc.pid = mv->pid;
+	proc.gen = mv->proc ? mv->proc->gen : 0;
+	c.move = mv->id;
+	c.proc = &proc;
+	c.node = mv->target;
+	node_send(m, node_get(&m->nodes, mv->source), &c.base);
+}
+
+static void send_abort(struct node *n, struct master *m, uint64_t id, int code, const char *text)
+{
+	Bproc__MoveAbort a = BPROC__MOVE_ABORT__INIT;
+
+	a.move = id;
+	a.err = (uint32_t)(code > 0 ? code : EIO);
+	a.text = (char *)(uintptr_t)text;
+	node_send(m, n, &a.base);
+}
+
+static void detach(struct move *mv)
+{
+	if (mv->proc && mv->proc->move == mv)
+		mv->proc->move = NULL;
+	mv->proc = NULL;
+}
+
+static void do_abort(struct master *m, struct move *mv)
+{
+	struct node *source = node_get(&m->nodes, mv->source);
+	struct proc *p = mv->proc;
+
+	log_info("move %llx of pid %d from node %d to node %d failed: %s",
+		 (unsigned long long)mv->id, mv->pid, mv->source, mv->target, mv->err.text);
+	send_abort(source, m, mv->id, mv->err.code, mv->err.text);
+	detach(mv);
+	if (!p)
+		return;
+	procs_decided(m, p);
+	if (mv->source_died)
+		procs_dead(m, p, PE_EXIT, p->exit_code, p->exit_status);
+	else
+		procs_release(m, p);
+}
+
+/* The table after the commit: real on the target. */
+static struct proc *enter_table(struct master *m, struct move *mv, bool source_lives)
+{
+	struct node *source = node_get(&m->nodes, mv->source);
+	struct node *target = node_get(&m->nodes, mv->target);
+	struct proc *p = mv->proc;
+
+	if (!p) {
+		/* A slave may have told of it before, after a restart of the master. */
+		p = proc_get(&m->procs, mv->pid, 0);
+		if (!p || mv->epoch == m->epoch || p->state == PS_DYING)
+			p = proc_new(&m->procs, mv->pid, mv->target);
+		if (!p)
+			return NULL;
+		p->uid = mv->uid;
+		if (p->move)
+			p->move->proc = NULL;
+		p->move = mv;
+		mv->proc = p;
+	}
+	p->node = mv->target;
+	p->native = mv->target == NODE_HOME;
+	p->watched = false;
+	ghost_del(p, node_index(&m->nodes, target));
+	if (source_lives)
+		ghost_add(p, node_index(&m->nodes, source));
+	return p;
+}
+
+static void do_commit(struct master *m, struct move *mv, bool source_lives)
+{
+	struct proc *p = enter_table(m, mv, source_lives);
+
+	if (!p) {
+		log_error("move %llx: no memory: pid %d is not in the table",
+			  (unsigned long long)mv->id, mv->pid);
+		return;
+	}
+	/* Before what waited: the source has to be a ghost to be mirrored to. */
+	if (source_lives)
+		send_commit(m, mv);
+	procs_decided(m, p);
+	if (mv->source_died)
+		procs_kill(m, p, node_get(&m->nodes, p->node));
+	if (p->native)
+		procs_watch(m, p);
+}
+
+static void do_dead(struct master *m, struct move *mv)
+{
+	struct proc *p = mv->proc;
+
+	detach(mv);
+	if (!p)
+		return;
+	procs_decided(m, p);
+	procs_dead(m, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
+}
+
+bool moves_event(struct master *m, struct move *mv, enum move_event event)
+{
+	enum move_state was = mv->state;
+	enum move_action a = move_step(mv, event);
+
+	if (was != mv->state)
+		log_debug("move %llx: %s -> %s", (unsigned long long)mv->id, move_state_name(was),
+			  move_state_name(mv->state));
+	switch (a) {
+	case MA_VOID:
+		send_void(m, mv);
+		break;
+	case MA_ABORT:
+		do_abort(m, mv);
+		break;
+	case MA_COMMIT:
+		do_commit(m, mv, true);
+		break;
+	case MA_RECOMMIT:
+		send_commit(m, mv);
+		break;
+	case MA_INHERIT:
+		do_commit(m, mv, false);
+		break;
+	case MA_DEAD:
+		do_dead(m, mv);
+		break;
+	case MA_BAD:
+		return false;
+	case MA_IGNORE:
+	case MA_NOTE:
+	case MA_PID:
+	case MA_END:
+		break;
+	}
+	if (mv->state == MV_DONE) {
+		detach(mv);
+		move_remove(&m->moves, mv);
+	}
+	return true;
+}
+
+static void note_error(struct move *mv, int code, const char *text)
+{
+	/* The first one is the cause; what follows are its consequences. */
+	if (mv->err.code == 0)
+		bproc_err_set(&mv->err, code > 0 ? code : EIO, "%s",
+			      text && *text ? text : "no reason given");
+}
+
+void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int err,
+		       const char *text, int32_t pid)
+{
+	struct master *m = p->m;
+	struct move *mv = move_get(&m->moves, id);
+
+	if (!mv) {
+		/*
+		 * Decided already, and the word on it may have been lost with a link. A commit
+		 * is kept until MoveGhosted, so it was an abort.
+		 */
+		if (event != ME_GHOSTED && id >> 32 == m->epoch)
+			send_abort(p->node, m, id, err > 0 ? err : ECONNABORTED,
+				   text && *text ? text : "the move was aborted");
+		return;
+	}
+	if (mv->source != p->node->num ||
+	    (event == ME_PID && (pid == 0 || (mv->pid && mv->pid != pid)))) {
+		peer_drop(p, "protocol error: not the source, or not the pid, of move %llx",
+			  (unsigned long long)id);
+		return;
+	}
+	if (event == ME_SRC_FAILED)
+		note_error(mv, err, text);
+	if (event == ME_PID)
+		mv->pid = pid;
+	if (!moves_event(m, mv, event))
+		peer_drop(p, "protocol error: the source of move %llx may not say that when it is %s",
+			  (unsigned long long)id, move_state_name(mv->state));
+}
+
+void moves_from_target(struct peer *p, uint64_t id, enum move_event event, int err,
+		       const char *text, int32_t pid)
+{
+	struct master *m = p->m;
+	struct move *mv = move_get(&m->moves, id);
+
+	if (!mv) {
+		if (event == ME_RAN)
+			log_warn("node %d: ran pid %d of move %llx, which is not known",
+				 p->node->num, pid, (unsigned long long)id);
+		return;
+	}
+	if (mv->target != p->node->num ||
+	    (event == ME_RAN && (pid == 0 || (mv->pid && mv->pid != pid)))) {
+		peer_drop(p, "protocol error: not the target, or not the pid, of move %llx",
+			  (unsigned long long)id);
+		return;
+	}
+	if (event == ME_DST_FAILED)
+		note_error(mv, err, text);
+	else if (event == ME_VOIDED)
+		note_error(mv, EIO, "the move was called off");
+	if (event == ME_RAN)
+		mv->pid = pid;
+	if (!moves_event(m, mv, event))
+		peer_drop(p, "protocol error: the target of move %llx may not say that when it is %s",
+			  (unsigned long long)id, move_state_name(mv->state));
+}
+
+struct node_news {
+	struct master *m;
+	struct node *n;
+	bool dead;
+};
+
+static void tell_move(struct move *mv, void *arg)
+{
+	struct node_news *w = arg;
+	bool source = mv->source == w->n->num;
+	char text[64];
+
+	if (!source && mv->target != w->n->num)
+		return;
+	snprintf(text, sizeof(text), w->dead ? "node %d died" : "the link to node %d was lost",
+		 w->n->num);
+	if (mv->state == MV_GRANTED || (mv->state == MV_SENT && (w->dead || !source)))
+		note_error(mv, BE_SLAVEDIED, text);
+	if (source)
+		moves_event(w->m, mv, w->dead ? ME_SRC_DOWN : ME_SRC_BACK);
+	else
+		moves_event(w->m, mv, w->dead ? ME_DST_DOWN : ME_DST_BACK);
+}
+
+void moves_node(struct master *m, struct node *n, bool dead)
+{
+	struct node_news w = {.m = m, .n = n, .dead = dead};
+
+	move_each(&m->moves, tell_move, &w);
+}

@@ -1,0 +1,209 @@
+/*
+ * The judge: what a MoveAsk must satisfy, and the grant. Steps 3 of doc/move.md;
+ * moveact.c has what follows. Runs in bpmaster.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "include/sys/bproc_common.h"
+#include "libbproc/local.h"
+#include "libbproc/log.h"
+#include "master.h"
+
+static void deny(struct peer *p, uint32_t req, const struct bproc_err *err)
+{
+	Bproc__MoveDeny d = BPROC__MOVE_DENY__INIT;
+
+	d.req = req;
+	d.err = (uint32_t)err->code;
+	d.text = (char *)(uintptr_t)err->text;
+	log_debug("node %d: move refused: %s", p->node->num, err->text);
+	link_send(p->link, &d.base);
+}
+
+static bool pid_ok(int32_t pid)
+{
+	return pid > 0 && pid < PROC_PID_MAX;
+}
+
+/* What no bpslave of ours sends: 0, or why not. */
+static const char *malformed(const Bproc__MoveAsk *a)
+{
+	struct chan_cred cred;
+
+	if (a->kind < MOVE_RFORK || a->kind > MOVE_EXECMOVE)
+		return "kind";
+	if (!pid_ok(a->asker_pid))
+		return "asker_pid";
+	if (!a->creds || wire_get_cred(a->creds->raw.data, a->creds->raw.len, &cred) < 0)
+		return "creds";
+	for (size_t i = 0; i < a->n_chain; i++)
+		if (!pid_ok(a->chain[i]->pid) || strlen(a->chain[i]->comm) > 15)
+			return "chain";
+	return NULL;
+}
+
+/* The rules about nodes and who may use them. 0 or -code. */
+static int judge_node(struct master *m, const struct node *source, const Bproc__MoveAsk *a,
+		      struct node **ret_target, struct bproc_err *err)
+{
+	struct node *target = node_get(&m->nodes, a->node);
+
+	if (!target)
+		return bproc_err_set(err, BE_INVALIDNODE, "there is no node %d", a->node);
+	if (target == source)
+		return bproc_err_set(err, BE_SAMENODE, "it runs on node %d already", a->node);
+	if (a->n_chain > CHAIN_MAX)
+		return bproc_err_set(err, E2BIG, "%zu ancestors and leaders, at most %d",
+				     a->n_chain, CHAIN_MAX);
+	*ret_target = target;
+	return node_access(target, a->uid, a->gid, a->groups, a->n_groups, err);
+}
+
+/*
+ * The entry of the process that leaves; of rfork there is none before its child
+ * has run. 0 or -code; on success the entry is PS_MOVING.
+ */
+static int judge_proc(struct master *m, const struct node *source, const Bproc__MoveAsk *a,
+		      struct proc **ret_proc, struct bproc_err *err)
+{
+	struct proc *p;
+
+	*ret_proc = NULL;
+	if (a->kind == MOVE_RFORK)
+		return 0;
+	p = proc_get(&m->procs, a->asker_pid, 0);
+	if (p && p->state == PS_DYING && p->node != source->num)
+		p = NULL; /* of an earlier process: some node has not confirmed its end */
+	if (p && p->node != source->num)
+		return bproc_err_set(err, BE_INVALIDPROC, "pid %d is on node %d, not on %d",
+				     p->pid, p->node, source->num);
+	if (!p) {
+		p = proc_new(&m->procs, a->asker_pid, source->num);
+		if (!p)
+			return bproc_err_set(err, ENOMEM, "the front end has no memory");
+		p->native = true;
+		p->uid = a->uid;
+	}
+	if (proc_step(p, PE_MOVE) != PA_BEGIN)
+		return bproc_err_set(err, EBUSY, "pid %d is %s", p->pid,
+				     p->state == PS_MOVING ? "moving already" : "dying");
+	*ret_proc = p;
+	return 0;
+}
+
+/* From here on the target has, or will have, ghosts of the chain: exits are mirrored to it. */
+static void note_chain(struct master *m, const struct node *source, const struct node *target,
+		       const Bproc__MoveAsk *a)
+{
+	const Bproc__Chain *c;
+	struct proc *p;
+	int32_t born;
+
+	for (size_t i = 0; i < a->n_chain; i++) {
+		c = a->chain[i];
+		p = proc_get(&m->procs, c->pid, 0);
+		if (!p || p->state == PS_DYING) {
+			/* What the cluster has not heard of is real where it was born. */
+			born = node_of_pid(&m->nodes, c->pid);
+			p = proc_new(&m->procs, c->pid,
+				     born == source->num ? source->num : NODE_HOME);
+			if (!p)
+				continue;
+			p->native = true;
+			p->uid = c->uid;
+		}
+		if (p->node == target->num)
+			continue;
+		ghost_add(p, node_index(&m->nodes, target));
+		procs_watch(m, p);
+	}
+}
+
+static void send_start(struct master *m, const struct move *mv, const Bproc__MoveAsk *a)
+{
+	Bproc__MoveStart s = BPROC__MOVE_START__INIT;
+
+	s.move = mv->id;
+	s.epoch = mv->epoch;
+	s.token = (ProtobufCBinaryData){.len = MOVE_TOKEN, .data = (uint8_t *)(uintptr_t)mv->token};
+	s.kind = mv->kind;
+	s.source = mv->source;
+	s.home = NODE_HOME;
+	s.ppid = a->ppid;
+	s.pgid = a->pgid;
+	s.sid = a->sid;
+	s.n_chain = a->n_chain;
+	s.chain = a->chain;
+	s.creds = a->creds;
+	s.pid = mv->pid;
+	node_send(m, node_get(&m->nodes, mv->target), &s.base);
+}
+
+static void send_grant(struct master *m, const struct move *mv)
+{
+	Bproc__MoveGrant g = BPROC__MOVE_GRANT__INIT;
+
+	g.req = mv->req;
+	g.move = mv->id;
+	g.epoch = mv->epoch;
+	g.token = (ProtobufCBinaryData){.len = MOVE_TOKEN, .data = (uint8_t *)(uintptr_t)mv->token};
+	g.node = mv->target;
+	node_send(m, node_get(&m->nodes, mv->source), &g.base);
+}
+
+static void grant(struct master *m, struct move *mv, const struct node *source,
+		  const struct node *target, const Bproc__MoveAsk *a)
+{
+	mv->kind = a->kind;
+	mv->req = a->req;
+	mv->source = source->num;
+	mv->target = target->num;
+	mv->uid = a->uid;
+	if (mv->kind != MOVE_RFORK)
+		mv->pid = a->asker_pid;
+	log_debug("move %llx: pid %d of node %d to node %d", (unsigned long long)mv->id,
+		  a->asker_pid, source->num, target->num);
+	/* The target first: it makes the chain while the source gets to its grant. */
+	send_start(m, mv, a);
+	send_grant(m, mv);
+	note_chain(m, source, target, a);
+}
+
+void moves_ask(struct peer *p, const Bproc__MoveAsk *a)
+{
+	struct master *m = p->m;
+	struct node *source = p->node, *target;
+	const char *bad = malformed(a);
+	struct bproc_err err = {.text = ""};
+	struct proc *proc = NULL;
+	struct move *mv;
+
+	if (bad) {
+		peer_drop(p, "protocol error: MoveAsk with a bad %s", bad);
+		return;
+	}
+	if (judge_node(m, source, a, &target, &err) < 0 ||
+	    judge_proc(m, source, a, &proc, &err) < 0) {
+		deny(p, a->req, &err);
+		return;
+	}
+	mv = move_new(&m->moves);
+	if (!mv) {
+		bproc_err_set(&err, EAGAIN, "%u moves are under way", m->moves.count);
+		deny(p, a->req, &err);
+		if (proc) {
+			procs_decided(m, proc);
+			procs_release(m, proc);
+		}
+		return;
+	}
+	if (proc) {
+		if (proc->move) /* its last one, whose source is still becoming a ghost */
+			proc->move->proc = NULL;
+		proc->move = mv;
+		mv->proc = proc;
+	}
+	grant(m, mv, source, target, a);
+}

@@ -1,0 +1,264 @@
+/*
+ * The life of a node: Hello, Welcome, pings, loss, return, death. The table of
+ * states is in node.c; here is what each step does. Runs in bpmaster.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "libbproc/log.h"
+#include "master.h"
+
+/*
+ * Pings per timeout. A slave fences itself 0.8 timeouts after it has lost the
+ * master, which it notices one timeout after the last Ping; the master declares
+ * it dead two timeouts after the last Pong. 1.8 + 1/8 < 2: never the other way.
+ */
+#define PINGS 8
+
+static int64_t clock_ns(clockid_t id)
+{
+	struct timespec t;
+
+	clock_gettime(id, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+uint64_t now_ms(void)
+{
+	return (uint64_t)clock_ns(CLOCK_MONOTONIC) / 1000000;
+}
+
+static void backlog_drop(struct node *n)
+{
+	struct frame *f;
+
+	while ((f = n->backlog)) {
+		n->backlog = f->next;
+		free(f);
+	}
+	n->backlog_end = &n->backlog;
+	n->backlog_bytes = 0;
+}
+
+static void backlog_send(struct master *m, struct node *n)
+{
+	const ProtobufCMessageDescriptor *d;
+	ProtobufCMessage *msg;
+
+	for (struct frame *f = n->backlog; f; f = f->next) {
+		d = f->bytes[0] ? &bproc__signal__descriptor : &bproc__mirror__descriptor;
+		msg = protobuf_c_message_unpack(d, NULL, f->len, f->bytes + 1);
+		if (!msg)
+			continue;
+		node_send(m, n, msg);
+		protobuf_c_message_free_unpacked(msg, NULL);
+	}
+	backlog_drop(n);
+}
+
+static void welcome(struct master *m, struct node *n)
+{
+	Bproc__Welcome w = BPROC__WELCOME__INIT;
+	int32_t lo, hi;
+
+	node_lease(&m->nodes, n->num, &lo, &hi);
+	w.node = n->num;
+	w.epoch = m->epoch;
+	w.ping_timeout_ms = m->conf.ping_timeout_ms;
+	w.image_encryption = m->conf.image_encryption;
+	w.clock_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
+	w.clock_boottime_ns = clock_ns(CLOCK_BOOTTIME);
+	w.boot_id = m->boot_id;
+	w.lease_lo = lo;
+	w.lease_hi = hi;
+	w.fence = n->fence;
+	node_send(m, n, &w.base);
+	n->fence = false;
+	table_tell(m, n);
+}
+
+static void declare_dead(struct master *m, struct node *n)
+{
+	backlog_drop(n);
+	nodeup_stop(n);
+	moves_node(m, n, true);
+	procs_node_dead(m, n);
+	n->fence = n->init_id[0] != '\0';
+	n->synced = false;
+}
+
+static void boot(struct master *m, struct node *n)
+{
+	int r = n->num == NODE_HOME ? 0 : nodeup_start(m, n);
+
+	if (r < 0)
+		nodes_event(m, n, NE_SCRIPT_FAIL);
+	else if (r == 0)
+		nodes_event(m, n, NE_SCRIPT_OK);
+}
+
+void nodes_event(struct master *m, struct node *n, enum node_event event)
+{
+	char was[NODE_STATUS_MAX + 1];
+	enum node_action a;
+
+	strcpy(was, n->status);
+	a = node_step(n, event);
+	if (strcmp(was, n->status) != 0)
+		log_info("node %d: %s -> %s", n->num, was, n->status);
+	table_changed(m);
+	switch (a) {
+	case NA_WAIT:
+		n->lost_ms = now_ms();
+		break;
+	case NA_DEAD:
+		/* The front end's own processes do not die with its slave: bpinit keeps them. */
+		if (n->num != NODE_HOME)
+			declare_dead(m, n);
+		break;
+	case NA_BOOT:
+		boot(m, n);
+		break;
+	case NA_REBOOT:
+		boot(m, n);
+		break;
+	case NA_IGNORE:
+	case NA_DISPLACE:
+	case NA_REFUSE:
+	case NA_UP:
+	case NA_ERROR:
+	case NA_REJOIN:
+	case NA_SET:
+		break;
+	}
+}
+
+void nodes_link_lost(struct master *m, struct node *n, const char *reason)
+{
+	node_reason(n, "link lost: %s", reason);
+	nodes_event(m, n, NE_LOST);
+}
+
+/* Is this the bpinit whose processes we know? One that names itself not is taken for the same. */
+static bool same_init(const struct node *n, const Bproc__Hello *h)
+{
+	if (n->boot_id[0] && h->boot_id[0] && strcmp(n->boot_id, h->boot_id) != 0)
+		return false;
+	return strncmp(n->init_id, h->init_id, NODE_ID_MAX - 1) == 0;
+}
+
+static void know(struct node *n, struct peer *p, const Bproc__Hello *h)
+{
+	snprintf(n->init_id, sizeof(n->init_id), "%s", h->init_id);
+	snprintf(n->boot_id, sizeof(n->boot_id), "%s", h->boot_id);
+	n->addr = ntohl(link_peer(p->link)->sin_addr.s_addr);
+	n->data_port = h->data_port;
+	n->reason[0] = '\0';
+	n->peer = p;
+	n->pong_ms = now_ms();
+}
+
+void nodes_hello(struct peer *p, const Bproc__Hello *h)
+{
+	bool same = same_init(p->node, h);
+	struct node *n = p->node;
+	struct master *m = p->m;
+	struct peer *old = n->peer;
+	bool known = n->init_id[0] != '\0' || n->state != NS_DOWN;
+
+	/*
+	 * The same slave again while its old link looks alive: the old one is dead
+	 * and its end has not come through yet. Another slave: it has to wait.
+	 */
+	if (n->state == NS_CONNECTED && (!same || !h->init_id[0])) {
+		p->node = NULL;
+		peer_refuse(p, n, EALREADY, "refused: a second slave; node %d is connected from %s",
+			    n->num, link_peer_name(old->link));
+		return;
+	}
+	if (old && old != p) {
+		old->node = NULL;
+		peer_free(old);
+	}
+	if (!same) {
+		n->fence = false; /* what was declared dead went with its bpinit */
+		if (known)
+			declare_dead(m, n);
+		n->fence = false;
+	}
+	log_info("node %d: connected from %s, bpslave %.24s, Linux %.64s", n->num,
+		 link_peer_name(p->link), h->version, h->kernel);
+	know(n, p, h);
+	nodes_event(m, n, same ? NE_HELLO : NE_HELLO_OTHER);
+	welcome(m, n); /* the first message: the event sends nothing by itself */
+	if (same && known) {
+		backlog_send(m, n);
+		moves_node(m, n, false);
+		procs_node_back(m, n);
+	}
+}
+
+static void ping_node(struct master *m, struct node *n, uint64_t now)
+{
+	Bproc__Ping ping = BPROC__PING__INIT;
+	uint32_t limit = m->conf.ping_timeout_ms;
+	struct peer *p = n->peer;
+
+	if (n->state == NS_UNREACHABLE && now - n->lost_ms >= limit) {
+		node_reason(n, "lost for %u s", limit / 1000);
+		nodes_event(m, n, NE_TIMEOUT);
+	} else if (n->state == NS_CONNECTED && now - n->pong_ms >= limit) {
+		peer_free(p);
+		node_reason(n, "link lost: no answer to pings for %u s", limit / 1000);
+		nodes_event(m, n, NE_LOST);
+	} else if (n->state == NS_CONNECTED) {
+		ping.stamp = (uint64_t)clock_ns(CLOCK_MONOTONIC);
+		node_send(m, n, &ping.base);
+	}
+}
+
+static void tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct master *m = arg;
+	uint64_t now = now_ms();
+	struct peer *p, *next;
+
+	(void)fd;
+	(void)what;
+	for (uint32_t i = 0; i < m->nodes.count; i++)
+		ping_node(m, &m->nodes.node[i], now);
+	for (p = m->peers; p; p = next) {
+		next = p->next;
+		if (!p->node && link_is_up(p->link) && now - p->since_ms >= HELLO_MS)
+			peer_drop(p, "%s: no Hello in time", link_peer_name(p->link));
+	}
+	if (!m->swept && now - m->start_ms >= 2 * (uint64_t)m->conf.ping_timeout_ms)
+		resync_sweep(m);
+}
+
+int nodes_start(struct master *m)
+{
+	uint32_t ms = m->conf.ping_timeout_ms / PINGS;
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+	m->ping = event_new(m->base, -1, EV_PERSIST, tick, m);
+	if (!m->ping || event_add(m->ping, &tv) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+void nodes_end(struct master *m)
+{
+	for (uint32_t i = 0; i < m->nodes.count; i++) {
+		backlog_drop(&m->nodes.node[i]);
+		nodeup_stop(&m->nodes.node[i]);
+	}
+	while (m->peers)
+		peer_free(m->peers);
+	if (m->ping)
+		event_free(m->ping);
+}

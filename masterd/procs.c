@@ -1,0 +1,334 @@
+/*
+ * Processes: signals from ghosts to the real one, exits and stops from the real
+ * one to its ghosts, and questions about them. The table of states is in proc.c.
+ * Runs in bpmaster; doc/wire.md, section 7.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "include/sys/bproc_common.h"
+#include "libbproc/local.h"
+#include "libbproc/log.h"
+#include "master.h"
+
+void proc_wire(const struct master *m, const struct proc *p, Bproc__Proc *ret_proc)
+{
+	bproc__proc__init(ret_proc);
+	ret_proc->home = NODE_HOME;
+	ret_proc->epoch = m->epoch;
+	ret_proc->pid = p->pid;
+	ret_proc->gen = p->gen;
+}
+
+/* The entry that a message speaks of; NULL also if it is of an older use of the pid. */
+static struct proc *find(struct master *m, const Bproc__Proc *w)
+{
+	return w ? proc_get(&m->procs, w->pid, w->gen) : NULL;
+}
+
+static void gone(struct master *m, struct proc *p)
+{
+	if (p->move)
+		p->move->proc = NULL;
+	proc_remove(&m->procs, p);
+}
+
+static void send_signal(struct master *m, struct proc *p, const struct queued *q, int32_t node)
+{
+	Bproc__Signal s = BPROC__SIGNAL__INIT;
+	struct node *n = node_get(&m->nodes, node);
+	Bproc__Proc proc;
+
+	if (!n)
+		return;
+	proc_wire(m, p, &proc);
+	s.proc = &proc;
+	s.sig = q->sig;
+	s.code = q->code;
+	s.sender_pid = q->sender_pid;
+	s.sender_uid = q->sender_uid;
+	s.value = q->value;
+	node_send(m, n, &s.base);
+}
+
+void procs_kill(struct master *m, struct proc *p, struct node *n)
+{
+	struct queued q = {.sig = SIGKILL, .code = SI_KERNEL};
+
+	send_signal(m, p, &q, n->num);
+}
+
+static void send_mirror(struct master *m, struct proc *p, struct node *n, uint32_t code,
+			int32_t status)
+{
+	Bproc__Mirror mi = BPROC__MIRROR__INIT;
+	Bproc__Proc proc;
+
+	proc_wire(m, p, &proc);
+	mi.proc = &proc;
+	mi.code = code;
+	mi.status = status;
+	node_send(m, n, &mi.base);
+}
+
+static void mirror(struct master *m, struct proc *p, uint32_t code, int32_t status)
+{
+	for (uint32_t i = 0; i < m->nodes.count; i++)
+		if (ghost_has(p, i))
+			send_mirror(m, p, &m->nodes.node[i], code, status);
+}
+
+static void enqueue(struct proc *p, const struct queued *q)
+{
+	if (proc_enqueue(p, q) < 0)
+		log_warn("pid %d: signal %d is lost, %u wait for its move", p->pid, q->sig,
+			 p->nqueued);
+}
+
+void procs_signal(struct peer *p, const Bproc__Signal *s)
+{
+	struct master *m = p->m;
+	struct proc *t = find(m, s->proc);
+	struct queued q = {
+		.sig = s->sig, .code = s->code, .sender_pid = s->sender_pid,
+		.sender_uid = s->sender_uid, .value = s->value,
+	};
+
+	if (s->sig < 1 || s->sig > 64) {
+		peer_drop(p, "protocol error: signal %d", s->sig);
+		return;
+	}
+	if (!t)
+		return;
+	switch (proc_step(t, PE_SIGNAL)) {
+	case PA_FORWARD:
+		send_signal(m, t, &q, t->node);
+		break;
+	case PA_QUEUE:
+		enqueue(t, &q);
+		break;
+	default:
+		break;
+	}
+}
+
+void procs_release(struct master *m, struct proc *p)
+{
+	/* A process that was moved stays in the table until it ends. */
+	if (p->state == PS_ALIVE && p->native && !p->move && !ghost_any(&m->procs, p))
+		gone(m, p);
+}
+
+void procs_ghost_gone(struct master *m, struct proc *p, struct node *n)
+{
+	ghost_del(p, node_index(&m->nodes, n));
+	if (ghost_any(&m->procs, p))
+		return;
+	switch (proc_step(p, PE_NO_GHOST)) {
+	case PA_REMOVE:
+		gone(m, p);
+		break;
+	case PA_RELEASE:
+		procs_release(m, p);
+		break;
+	default:
+		break;
+	}
+}
+
+void procs_dead(struct master *m, struct proc *p, enum proc_event event, uint32_t code,
+		int32_t status)
+{
+	switch (proc_step(p, event)) {
+	case PA_MIRROR_EXIT:
+		p->exit_code = code;
+		p->exit_status = status;
+		mirror(m, p, code, status);
+		if (!ghost_any(&m->procs, p) && proc_step(p, PE_NO_GHOST) == PA_REMOVE)
+			gone(m, p);
+		break;
+	case PA_QUEUE_EXIT:
+		p->exit_code = code;
+		p->exit_status = status;
+		p->move->source_died = true;
+		if (p->move->err.code == 0)
+			bproc_err_set(&p->move->err, ESRCH, "pid %d ended while it was parked",
+				      p->pid);
+		moves_event(m, p->move, ME_SRC_FAILED);
+		break;
+	default:
+		break;
+	}
+}
+
+static void stop_cont(struct master *m, struct proc *p, uint32_t code, int32_t status)
+{
+	struct queued q = {.mirror_code = code, .mirror_status = status};
+
+	switch (proc_step(p, PE_STOPCONT)) {
+	case PA_MIRROR:
+		mirror(m, p, code, status);
+		break;
+	case PA_QUEUE:
+		enqueue(p, &q);
+		break;
+	default:
+		break;
+	}
+}
+
+static bool is_exit(uint32_t code)
+{
+	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
+}
+
+static void child_event(struct master *m, struct node *n, struct proc *p,
+			const Bproc__ProcEvent *e)
+{
+	if (p->node == n->num) {
+		if (is_exit(e->code))
+			procs_dead(m, p, PE_EXIT, e->code, e->status);
+		else
+			stop_cont(m, p, e->code, e->status);
+	} else if (is_exit(e->code) && p->move && p->move->source == n->num) {
+		/* The parked original was killed after the commit and before it was a ghost. */
+		procs_kill(m, p, node_get(&m->nodes, p->node));
+	}
+}
+
+void procs_event(struct peer *p, const Bproc__ProcEvent *e)
+{
+	Bproc__EventAck ack = BPROC__EVENT_ACK__INIT;
+	struct proc *t = find(p->m, e->proc);
+
+	if (!is_exit(e->code) && e->code != CLD_STOPPED && e->code != CLD_CONTINUED) {
+		peer_drop(p, "protocol error: ProcEvent with code %u", e->code);
+		return;
+	}
+	/* The ack goes first: what follows may end this very peer. */
+	ack.seq = e->seq;
+	if (e->seq)
+		link_send(p->link, &ack.base);
+	if (t)
+		child_event(p->m, p->node, t, e);
+}
+
+void procs_mirrored(struct peer *p, const Bproc__Mirrored *d)
+{
+	struct proc *t = find(p->m, d->proc);
+
+	/* Of a generation that is not told it is the oldest one dying: they end in order. */
+	if (t && d->proc->gen == 0)
+		for (struct proc *o = t->next; o; o = o->next)
+			if (o->pid == t->pid && o->state == PS_DYING)
+				t = o;
+	if (t && t->state == PS_DYING && ghost_has(t, node_index(&p->m->nodes, p->node)))
+		procs_ghost_gone(p->m, t, p->node);
+}
+
+void procs_watch(struct master *m, struct proc *p)
+{
+	Bproc__Watch w = BPROC__WATCH__INIT;
+	Bproc__Proc proc;
+
+	if (!p->native || p->watched)
+		return;
+	proc_wire(m, p, &proc);
+	w.proc = &proc;
+	p->watched = true;
+	node_send(m, node_get(&m->nodes, p->node), &w.base);
+}
+
+void procs_decided(struct master *m, struct proc *p)
+{
+	struct queued *q;
+
+	if (proc_step(p, PE_DECIDED) != PA_FLUSH)
+		return;
+	while ((q = proc_dequeue(p))) {
+		if (q->sig)
+			send_signal(m, p, q, p->node);
+		else
+			mirror(m, p, q->mirror_code, q->mirror_status);
+		free(q);
+	}
+}
+
+/* -- a node is dead, or is back */
+
+struct node_news {
+	struct master *m;
+	struct node *n;
+};
+
+static void of_dead_node(struct proc *p, void *arg)
+{
+	struct node_news *w = arg;
+	struct node *n = w->n;
+	bool ghost = ghost_has(p, node_index(&w->m->nodes, n));
+
+	if (n->num == NODE_HOME) {
+		/* Its bpinit is gone and the ghosts with it: nobody can reach these any more. */
+		if (ghost && p->node != NODE_HOME && p->node != NODE_NONE)
+			procs_kill(w->m, p, node_get(&w->m->nodes, p->node));
+	} else if (p->node == n->num) {
+		procs_dead(w->m, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
+		return; /* no ghost where it was real, and p may be freed */
+	}
+	if (ghost)
+		procs_ghost_gone(w->m, p, n);
+}
+
+void procs_node_dead(struct master *m, struct node *n)
+{
+	struct node_news w = {.m = m, .n = n};
+
+	proc_each(&m->procs, of_dead_node, &w);
+}
+
+static void of_node_back(struct proc *p, void *arg)
+{
+	struct node_news *w = arg;
+
+	if (p->state == PS_DYING && ghost_has(p, node_index(&w->m->nodes, w->n)))
+		send_mirror(w->m, p, w->n, p->exit_code, p->exit_status);
+	if (p->native && p->watched && p->node == w->n->num) {
+		p->watched = false;
+		procs_watch(w->m, p);
+	}
+}
+
+void procs_node_back(struct master *m, struct node *n)
+{
+	struct node_news w = {.m = m, .n = n};
+
+	proc_each(&m->procs, of_node_back, &w);
+}
+
+/* -- questions */
+
+void procs_pid_ask(struct peer *p, const Bproc__PidAsk *a)
+{
+	Bproc__Answer ans = BPROC__ANSWER__INIT;
+	struct proc *t = proc_get(&p->m->procs, a->pid, 0);
+
+	ans.req = a->req;
+	ans.node = t && t->state != PS_DYING ? t->node : NODE_NONE;
+	link_send(p->link, &ans.base);
+}
+
+void procs_list_ask(struct peer *p, const Bproc__ProcsAsk *a)
+{
+	Bproc__ProcsTell t = BPROC__PROCS_TELL__INIT;
+	static int32_t pid[LOCAL_PROCS_PAGE], node[LOCAL_PROCS_PAGE];
+
+	t.req = a->req;
+	t.n_pid = proc_list(&p->m->procs, a->node, (int32_t)(a->first & INT32_MAX), pid, node,
+			    LOCAL_PROCS_PAGE);
+	t.n_node = t.n_pid;
+	t.pid = pid;
+	t.node = node;
+	link_send(p->link, &t.base);
+}

@@ -1,0 +1,166 @@
+/*
+ * What slaves hold, told after each Welcome: a master that was restarted makes
+ * its tables of it. What nobody has told of two ping timeouts after the start is
+ * dead. Runs in bpmaster; doc/wire.md, section 8.
+ */
+#include <errno.h>
+#include <signal.h>
+
+#include "include/sys/bproc_common.h"
+#include "libbproc/local.h"
+#include "libbproc/log.h"
+#include "master.h"
+
+static void found(struct master *m, struct proc *p, int32_t node, bool native)
+{
+	if (p->state != PS_LOST)
+		return;
+	p->node = node;
+	p->native = native;
+	/* PE_DECIDED of a lost one is PE_FOUND: what waited goes to where it is. */
+	procs_decided(m, p);
+	procs_watch(m, p);
+}
+
+/*
+ * Ghosts of it, none at home, and no node has it: it is real at home, where
+ * bpinit knows only what was moved. If it has ended meanwhile, Watch says so.
+ */
+static void maybe_at_home(struct proc *p, void *arg)
+{
+	struct master *m = arg;
+
+	if (p->state == PS_LOST && m->home_synced && !ghost_has(p, 0) &&
+	    node_of_pid(&m->nodes, p->pid) == NODE_HOME)
+		found(m, p, NODE_HOME, true);
+}
+
+static void ghost_told(struct peer *peer, const Bproc__ProcState *s)
+{
+	struct master *m = peer->m;
+	struct proc *p = proc_get(&m->procs, s->proc->pid, s->proc->gen);
+
+	if (!p) {
+		p = proc_new(&m->procs, s->proc->pid, NODE_NONE);
+		if (!p)
+			return;
+		p->state = PS_LOST;
+		p->uid = s->uid;
+	}
+	if (p->node == peer->node->num)
+		return; /* it is just becoming one */
+	ghost_add(p, node_index(&m->nodes, peer->node));
+	maybe_at_home(p, m);
+	if (p->state == PS_DYING || (p->state == PS_LOST && m->swept))
+		procs_dead(m, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
+}
+
+static void real_told(struct peer *peer, const Bproc__ProcState *s)
+{
+	int32_t num = peer->node->num;
+	struct master *m = peer->m;
+	struct proc *p = proc_get(&m->procs, s->proc->pid, s->proc->gen);
+
+	if (!p) {
+		p = proc_new(&m->procs, s->proc->pid, num);
+		if (!p)
+			return;
+		p->uid = s->uid;
+		p->native = num == NODE_HOME;
+		procs_watch(m, p);
+	} else if (p->state == PS_LOST) {
+		found(m, p, num, num == NODE_HOME);
+	} else if (p->state == PS_DYING && p->node != num) {
+		log_warn("pid %d on node %d has been declared dead: killed", p->pid, num);
+		procs_kill(m, p, peer->node);
+	} else if (p->node != num && !p->move) {
+		log_error("pid %d is real on node %d and on node %d", p->pid, p->node, num);
+	}
+}
+
+void resync_proc(struct peer *p, const Bproc__ProcState *s)
+{
+	if (!s->proc || s->proc->pid <= 0 || s->proc->pid >= PROC_PID_MAX)
+		peer_drop(p, "protocol error: ProcState without a pid");
+	else if (s->ghost)
+		ghost_told(p, s);
+	else
+		real_told(p, s);
+}
+
+static void revive(struct peer *peer, const Bproc__MoveState *s)
+{
+	struct node *target = node_get(&peer->m->nodes, s->target);
+	struct move *mv = move_revive(&peer->m->moves, s->move);
+	Bproc__MoveVoid v = BPROC__MOVE_VOID__INIT;
+	struct master *m = peer->m;
+	struct proc *p;
+
+	if (!mv)
+		return;
+	mv->kind = s->kind;
+	mv->source = peer->node->num;
+	mv->target = s->target;
+	mv->pid = s->proc ? s->proc->pid : 0;
+	bproc_err_set(&mv->err, EIO, "the front end's master was restarted during the move");
+	if (s->kind != MOVE_RFORK && mv->pid > 0 && mv->pid < PROC_PID_MAX) {
+		p = proc_get(&m->procs, mv->pid, 0);
+		if (!p)
+			p = proc_new(&m->procs, mv->pid, mv->source);
+		if (p && p->state == PS_LOST)
+			found(m, p, mv->source, false);
+		if (p && proc_step(p, PE_MOVE) == PA_BEGIN) {
+			p->native = !ghost_any(&m->procs, p);
+			p->move = mv;
+			mv->proc = p;
+		}
+	}
+	v.move = mv->id;
+	if (!target || (target->state == NS_DOWN && m->swept))
+		moves_event(m, mv, ME_DST_DOWN);
+	else
+		node_send(m, target, &v.base);
+}
+
+void resync_move(struct peer *p, const Bproc__MoveState *s)
+{
+	if (move_get(&p->m->moves, s->move))
+		return;
+	if (s->move >> 32 == p->m->epoch)
+		moves_from_source(p, s->move, ME_SRC_FAILED, 0, NULL, 0);
+	else
+		revive(p, s);
+}
+
+void resync_end(struct peer *p)
+{
+	struct master *m = p->m;
+
+	p->node->synced = true;
+	if (p->node->num != NODE_HOME || m->home_synced)
+		return;
+	m->home_synced = true;
+	proc_each(&m->procs, maybe_at_home, m);
+}
+
+static void sweep_proc(struct proc *p, void *arg)
+{
+	if (p->state == PS_LOST)
+		procs_dead(arg, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
+}
+
+static void sweep_move(struct move *mv, void *arg)
+{
+	struct master *m = arg;
+	struct node *target = node_get(&m->nodes, mv->target);
+
+	if (mv->epoch != m->epoch && (!target || target->state == NS_DOWN))
+		moves_event(m, mv, ME_DST_DOWN);
+}
+
+void resync_sweep(struct master *m)
+{
+	m->swept = true;
+	move_each(&m->moves, sweep_move, m);
+	proc_each(&m->procs, sweep_proc, m);
+}
