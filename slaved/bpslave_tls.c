@@ -23,9 +23,9 @@
 struct worker {
 	LIST_ENTRY(worker) list;
 	pid_t pid;
-	int ctl;		/* owned */
-	struct event *ev;	/* owned */
-	int plain;		/* owned until done: our end */
+	int ctl;	  /* owned */
+	struct event *ev; /* owned */
+	int plain;	  /* owned until done: our end */
 	bool busy;
 	void (*done)(int fd, void *arg); /* NULL: nobody waits */
 	void *arg;
@@ -178,8 +178,8 @@ static struct worker *worker_idle(void)
 	struct worker *w;
 
 	LIST_FOREACH(w, &workers, list)
-		if (!w->busy)
-			return w;
+	if (!w->busy)
+		return w;
 	return worker_new();
 }
 
