@@ -1,0 +1,228 @@
+/*
+ * One pid space: signals, exits and stops, and their mirrors, between bpinit and
+ * the master, in the order they come. Runs in bpslave. The one thing that is held
+ * back is an exit, here until all the process wrote has left, and at home until
+ * all of it is in its ghost's hands.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "bpslave.h"
+#include "libbproc/log.h"
+
+#define HASH 1024
+
+struct gen {
+	LIST_ENTRY(gen) next;
+	int32_t pid;
+	uint32_t gen;
+};
+static LIST_HEAD(, gen) gens[HASH];
+
+static struct gen *find_gen(int32_t pid)
+{
+	struct gen *g;
+
+	LIST_FOREACH(g, &gens[(uint32_t)pid % HASH], next)
+		if (g->pid == pid)
+			return g;
+	return NULL;
+}
+
+uint32_t gen_of(int32_t pid)
+{
+	struct gen *g = find_gen(pid);
+
+	return g ? g->gen : 0;
+}
+
+void gen_note(const Bproc__Proc *proc)
+{
+	struct gen *g = find_gen(proc->pid);
+
+	if (!g) {
+		g = calloc(1, sizeof(*g));
+		if (!g)
+			return;
+		g->pid = proc->pid;
+		LIST_INSERT_HEAD(&gens[(uint32_t)g->pid % HASH], g, next);
+	}
+	g->gen = proc->gen;
+}
+
+void gen_forget(int32_t pid)
+{
+	struct gen *g = find_gen(pid);
+
+	if (!g)
+		return;
+	LIST_REMOVE(g, next);
+	free(g);
+}
+
+static bool is_end(int code)
+{
+	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
+}
+
+/* -- from bpinit */
+
+struct child_event {
+	uint64_t seq;
+	struct chan_child child;
+};
+
+/* Acknowledged by EventAck. Without a link it stays with bpinit, which tells it again. */
+static void tell_child(const struct chan_child *c, uint64_t seq)
+{
+	Bproc__ProcEvent e = BPROC__PROC_EVENT__INIT;
+	PROC_OF(proc, c->pid);
+
+	e.proc = &proc;
+	e.code = (uint32_t)c->code;
+	e.status = c->status;
+	e.utime_us = c->utime_us;
+	e.stime_us = c->stime_us;
+	e.maxrss_kb = c->maxrss_kb;
+	e.seq = seq;
+	master_send(&e.base);
+	if (is_end(c->code))
+		gen_forget(c->pid);
+}
+
+static void exit_flushed(void *arg)
+{
+	struct child_event *ev = arg;
+
+	tell_child(&ev->child, ev->seq);
+	free(ev);
+}
+
+static void on_child(const struct init_msg *m)
+{
+	struct child_event *ev;
+
+	if (!is_end(m->u.child.code))
+		return tell_child(&m->u.child, m->seq);
+	ev = malloc(sizeof(*ev));
+	if (!ev)
+		return tell_child(&m->u.child, m->seq);
+	ev->seq = m->seq;
+	ev->child = m->u.child;
+	stdio_exited(ev->child.pid, exit_flushed, ev);
+}
+
+static void on_signal(const struct init_msg *m)
+{
+	Bproc__Signal s = BPROC__SIGNAL__INIT;
+	PROC_OF(proc, m->u.signal.pid);
+
+	s.proc = &proc;
+	s.sig = m->u.signal.sig;
+	s.code = m->u.signal.code;
+	s.sender_pid = m->u.signal.sender_pid;
+	s.sender_uid = m->u.signal.sender_uid;
+	s.value = m->u.signal.value;
+	/* What the link has taken is not told again: a signal is forwarded once. */
+	if (master_send(&s.base))
+		init_done(m->seq);
+}
+
+static void on_mirrored(int32_t pid, uint64_t seq)
+{
+	Bproc__Mirrored r = BPROC__MIRRORED__INIT;
+	PROC_OF(proc, pid);
+
+	stdio_forget_home(pid);
+	r.proc = &proc;
+	if (master_send(&r.base)) {
+		init_done(seq);
+		gen_forget(pid);
+	}
+}
+
+void event_on_init(const struct init_msg *m)
+{
+	switch (m->type) {
+	case EV_SIGNAL:
+		return on_signal(m);
+	case EV_CHILD:
+		return on_child(m);
+	case EV_LOST:
+		log_error("the ghost of %d has died; the process itself goes on", m->pid);
+		return on_mirrored(m->pid, m->seq);
+	case EV_MIRRORED:
+		return on_mirrored(m->pid, m->seq);
+	default:
+		log_warn("bpinit: message %u is not known", m->type);
+		init_done(m->seq);
+	}
+}
+
+/* -- from the master */
+
+void event_on_signal(const Bproc__Signal *s)
+{
+	struct init_msg m = {.type = INIT_SIGNAL};
+
+	if (!s->proc)
+		return;
+	m.pid = s->proc->pid;
+	m.u.signal.pid = s->proc->pid;
+	m.u.signal.sender_pid = s->sender_pid;
+	m.u.signal.sender_uid = s->sender_uid;
+	m.u.signal.code = s->code;
+	m.u.signal.sig = s->sig;
+	m.u.signal.value = s->value;
+	init_send(&m, NULL, 0);
+}
+
+void event_on_ack(const Bproc__EventAck *a)
+{
+	init_done(a->seq);
+}
+
+struct mirror_event {
+	struct init_msg msg;
+};
+
+static void mirror_flushed(void *arg)
+{
+	struct mirror_event *ev = arg;
+
+	init_send(&ev->msg, NULL, 0);
+	free(ev);
+}
+
+void event_on_mirror(const Bproc__Mirror *r)
+{
+	struct init_msg m = {.type = INIT_MIRROR};
+	struct mirror_event *ev;
+
+	if (!r->proc)
+		return;
+	gen_note(r->proc);
+	m.pid = r->proc->pid;
+	m.u.mirror.pid = r->proc->pid;
+	m.u.mirror.code = (int32_t)r->code;
+	m.u.mirror.status = r->status;
+	ev = is_end(m.u.mirror.code) ? malloc(sizeof(*ev)) : NULL;
+	if (!ev)
+		return init_send(&m, NULL, 0);
+	ev->msg = m;
+	stdio_flush_home(m.pid, mirror_flushed, ev);
+}
+
+void event_on_watch(const Bproc__Watch *w)
+{
+	struct init_msg m = {.type = INIT_WATCH};
+
+	if (!w->proc)
+		return;
+	gen_note(w->proc);
+	m.pid = w->proc->pid;
+	init_send(&m, NULL, 0);
+}
