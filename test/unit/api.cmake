@@ -12,3 +12,12 @@ add_test(NAME unit.api_commands
 	COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/api_commands.sh
 		$<TARGET_FILE_DIR:bpsh> $<TARGET_FILE:test_api_server>)
 set_tests_properties(unit.api_commands PROPERTIES LABELS unit TIMEOUT 120)
+
+add_test(NAME unit.api_build
+	COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/api_build.sh
+		${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR})
+add_test(NAME lint.api_names
+	COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/api_names.sh
+		$<TARGET_FILE:bproc> ${PROJECT_SOURCE_DIR})
+set_tests_properties(unit.api_build PROPERTIES LABELS unit TIMEOUT 120)
+set_tests_properties(lint.api_names PROPERTIES LABELS lint TIMEOUT 60)

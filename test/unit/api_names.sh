@@ -1,0 +1,58 @@
+#!/bin/bash
+# The names that the library exports, those in the headers, in the symbol map and in
+# the manual pages are the same; and each comment of the header says all it has to.
+# usage: api_names.sh LIBRARY SOURCEDIR
+set -u
+lib=$1
+cd "$2" || exit 1
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+bad=0
+
+nm -D --defined-only "$lib" | awk '$2 ~ /[TDBR]/ {sub(/@.*/, "", $3); print $3}' | sort >"$tmp/exported"
+cat include/bproc.h include/sys/bproc.h >"$tmp/h"
+cc -E -P -Iinclude include/bproc.h | tr '\n' ' ' | tr ';' '\n' |
+	grep -oE '\b_?bproc_[a-z]+[a-z_]*\(' | tr -d '(' | sort -u >"$tmp/header"
+sed -n 's/^\t\(_*bproc_[a-z_]*\);$/\1/p' libbproc/libbproc.map | sort >"$tmp/map"
+cat doc/man/*.3 | sed -n 's/^\.Nm \(_*bproc_[a-z_]*\).*/\1/p' | sort -u >"$tmp/man"
+cat doc/man/*.3 | sed -n 's/^\.Fn \(_*bproc_[a-z_]*\) .*/\1/p;s/^\.Fo \(_*bproc_[a-z_]*\)$/\1/p' |
+	sort -u >"$tmp/synopsis"
+
+for what in header map man synopsis; do
+	if ! diff "$tmp/exported" "$tmp/$what" >"$tmp/diff"; then
+		echo "FAILED: exported names (<) and those of the $what (>) differ:"
+		cat "$tmp/diff"
+		bad=1
+	fi
+done
+
+# Every function's comment has these words, and names each argument.
+awk '/^\/\*\*/ {text = ""; in_c = 1}
+	in_c {text = text $0 "\n"}
+	/\*\// {in_c = 0}
+	!in_c && /^[a-z].*[ *]_?bproc_[a-z_]+\(/ {proto = ""; in_p = 1}
+	in_p {proto = proto $0}
+	in_p && /;/ {
+		in_p = 0
+		match(proto, /_?bproc_[a-z_]+\(/)
+		name = substr(proto, RSTART, RLENGTH - 1)
+		if (text !~ name "\\(\\) - ") {print name ": no comment"; bad = 1}
+		n = split("Errors Blocks Threads Since:Source:", words, /[ :]/)
+		for (i = 1; i <= n; i++)
+			if (words[i] != "" && index(text, words[i]) == 0) {print name ": no " words[i]; bad = 1}
+		args = substr(proto, RSTART + RLENGTH)
+		sub(/\);.*/, "", args)
+		if (args !~ /^void$/) {
+			m = split(args, a, ",")
+			for (i = 1; i <= m; i++) {
+				gsub(/\[\]/, "", a[i]); sub(/.*[ *]/, "", a[i])
+				if (index(text, "@" a[i] ":") == 0 && index(text, "@" a[i] ",") == 0) {
+					print name ": argument " a[i]; bad = 1
+				}
+			}
+		}
+		text = ""
+	}
+	END {exit bad}' "$tmp/h" || bad=1
+[ $bad = 0 ] && echo "$(wc -l <"$tmp/exported") names"
+exit $bad
