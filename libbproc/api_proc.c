@@ -73,7 +73,8 @@ int bproc_proclist(int node, struct bproc_proc_info_t **list)
 			return api_ret(e);
 		}
 		/* Pages follow each other by pid: the last one is the highest so far. */
-		qsort(l ? l + n - e : l, (size_t)e, sizeof(*l), by_pid);
+		if (e > 0)
+			qsort(l + n - e, (size_t)e, sizeof(*l), by_pid);
 	} while (e == LOCAL_PROCS_PAGE);
 	*list = l;
 	return n;
