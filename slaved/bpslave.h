@@ -139,23 +139,26 @@ int proc_read_cred(const struct proc_ids *ids, struct chan_cred *ret_cred);
 int proc_read_chain(const struct proc_ids *ids, bool child, struct proc_chain *ret_chain);
 bool proc_is_cluster(const struct proc_ids *ids);
 
-/* -- bpslave_move.c: moves, as source and as target */
+/* -- bpslave_move.c: moves, steps of the source */
 void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan);
 void move_client_gone(uint32_t client);
-void move_on_start(const Bproc__MoveStart *m);
 void move_on_grant(const Bproc__MoveGrant *m);
 void move_on_deny(const Bproc__MoveDeny *m);
-void move_on_void(const Bproc__MoveVoid *m);
 void move_on_commit(const Bproc__MoveCommit *m);
 void move_on_abort(const Bproc__MoveAbort *m);
 /* One of EV_HERE, SENT, FAILED, READY, RAN, VOIDED, GHOST, or EV_STATE of a move. */
 void move_on_init(const struct init_msg *m);
 void move_link_lost(void);
 void move_init_lost(void);
+
+/* -- bpslave_target.c: the same, of the target */
+void target_on_start(const Bproc__MoveStart *m);
+void target_on_void(const Bproc__MoveVoid *m);
+bool target_on_init(const struct init_msg *m); /* false: it is not of a move to here */
+void target_init_lost(void);
 /* A data connection has said whose it is; 0: the move has taken it, or -errno: close it. */
 int move_on_data(const struct data_hdr *hdr, int fd);
-/* The streams of a process that comes home are all in its ghost's hands. */
-void move_streams_flushed(int32_t pid);
+void move_tell_failed(uint64_t move, int err, const char *text, bool target);
 
 /* -- bpslave_data.c: data port, connections kept warm */
 int data_start(struct bproc_err *err);
@@ -169,7 +172,10 @@ void data_refresh(void);
 uint32_t data_take(int32_t node, void (*taken)(int fd, void *arg), void *arg);
 void data_cancel(uint32_t ticket);
 /* 0, or -EBADMSG: not 64 bytes of a header of this version. */
+/* bpslave_hdr.c */
 int data_parse_hdr(const unsigned char *buf, size_t len, struct data_hdr *ret_hdr);
+/* 0 if it is what was promised (pid 0: any); -EACCES, -ENOENT, -ESTALE, -EPROTO. */
+int data_admits(const struct data_hdr *h, const struct data_hdr *want);
 
 /* -- bpslave_tls.c: the bpdata workers */
 struct worker;
@@ -213,8 +219,11 @@ void stdio_stays(int32_t pid);
 void stdio_departed(int32_t pid);
 /* The real process has ended: then(arg) once all it wrote has been sent to home. */
 void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg);
-/* Home: then(arg) once all of the process's output is in the hands of its ghost. */
-void stdio_flush_home(int32_t pid, void (*then)(void *arg), void *arg);
+/*
+ * Home: then(arg) once all of the process's output up to its end, or its departure, is in its
+ * ghost's sockets; final: and these are shut down. At once if it has no streams here.
+ */
+void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *arg);
 /* Home: the process has come home or is dead; its streams are closed. */
 void stdio_forget_home(int32_t pid);
 void stdio_peer_up(struct peer *p);

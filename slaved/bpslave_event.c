@@ -213,7 +213,7 @@ void event_on_mirror(const Bproc__Mirror *r)
 	if (!ev)
 		return init_send(&m, NULL, 0);
 	ev->msg = m;
-	stdio_flush_home(m.pid, mirror_flushed, ev);
+	stdio_flush_home(m.pid, true, mirror_flushed, ev);
 }
 
 void event_on_watch(const Bproc__Watch *w)

@@ -230,13 +230,13 @@ static void dispatch(const Bproc__Envelope *env)
 	case BPROC__ENVELOPE__MSG_PROCS_TELL:
 		return local_on_procs(env->procs_tell);
 	case BPROC__ENVELOPE__MSG_MOVE_START:
-		return move_on_start(env->move_start);
+		return target_on_start(env->move_start);
 	case BPROC__ENVELOPE__MSG_MOVE_GRANT:
 		return move_on_grant(env->move_grant);
 	case BPROC__ENVELOPE__MSG_MOVE_DENY:
 		return move_on_deny(env->move_deny);
 	case BPROC__ENVELOPE__MSG_MOVE_VOID:
-		return move_on_void(env->move_void);
+		return target_on_void(env->move_void);
 	case BPROC__ENVELOPE__MSG_MOVE_COMMIT:
 		return move_on_commit(env->move_commit);
 	case BPROC__ENVELOPE__MSG_MOVE_ABORT:

@@ -1,0 +1,469 @@
+/*
+ * Moves as their source sees them, in the numbered steps of doc/move.md; the
+ * target's steps are in bpslave_target.c. Runs in bpslave. Nothing here decides:
+ * the master judges, bpinit holds the process and is the record. A move that was
+ * granted waits for the master's word however long that takes.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "bpslave.h"
+#include "libbproc/log.h"
+#include "libbproc/wire.h"
+
+struct leaving {
+	LIST_ENTRY(leaving) next;
+	uint32_t req;
+	uint64_t move; /* 0 until it is granted */
+	uint32_t epoch, kind, flags;
+	int32_t node;	    /* as asked, then as granted */
+	uint32_t client, id; /* who waits for an answer: rfork; 0: nobody */
+	int32_t host_pid;   /* of the asker */
+	int32_t pid;	    /* of the one that leaves; 0 while not known */
+	unsigned char token[32];
+	uint32_t ticket; /* a data connection is waited for */
+	bool parked, committed;
+};
+static LIST_HEAD(, leaving) leavings = LIST_HEAD_INITIALIZER(leavings);
+static uint32_t last_req;
+
+static struct leaving *by_req(uint32_t req)
+{
+	struct leaving *v;
+
+	LIST_FOREACH(v, &leavings, next)
+		if (v->req == req)
+			return v;
+	return NULL;
+}
+
+static struct leaving *by_move(uint64_t move)
+{
+	struct leaving *v;
+
+	LIST_FOREACH(v, &leavings, next)
+		if (move != 0 && v->move == move)
+			return v;
+	return NULL;
+}
+
+static void forget(struct leaving *v)
+{
+	if (v->ticket)
+		data_cancel(v->ticket);
+	LIST_REMOVE(v, next);
+	free(v);
+}
+
+/* The process goes on here: by bpinit's word on the channel, and the asker by ours. */
+static void refuse(struct leaving *v, int err, const char *text)
+{
+	struct init_msg m = {.type = INIT_DECIDE, .move_id = v->move, .req_id = v->req,
+			     .pid = v->pid, .err = err};
+
+	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", text);
+	init_send(&m, NULL, 0);
+	if (v->client)
+		local_error(v->client, v->id, LOCAL_MOVE, err, text);
+	if (v->parked)
+		stdio_stays(v->pid);
+	forget(v);
+}
+
+/* -- step 1: a process asks */
+
+static uint32_t new_req(void)
+{
+	/* A random start: events of a departure that an earlier bpslave began match nothing. */
+	if (last_req == 0 && getrandom(&last_req, sizeof(last_req), 0) < 0)
+		last_req = 1;
+	do {
+		last_req++;
+	} while (last_req == 0 || by_req(last_req));
+	return last_req;
+}
+
+/* Step 2, to bpinit: it reads the channel from here on. */
+static void depart(const struct leaving *v, int32_t asker_pid, int chan)
+{
+	struct init_msg m = {.type = INIT_DEPART, .req_id = v->req};
+
+	m.u.depart.kind = v->kind;
+	m.u.depart.dump_flags = v->flags;
+	m.u.depart.away = slave.node != HOME_NODE;
+	m.u.depart.asker_pid = asker_pid;
+	init_send(&m, &chan, 1);
+}
+
+/* Step 2, to the master. */
+static void ask_master(const struct leaving *v, const struct proc_ids *ids,
+		       const struct chan_cred *cred, const struct proc_chain *chain)
+{
+	Bproc__MoveAsk m = BPROC__MOVE_ASK__INIT;
+	Bproc__Creds creds = BPROC__CREDS__INIT;
+	Bproc__Chain link[INIT_CHAIN_MAX], *links[INIT_CHAIN_MAX];
+	unsigned char raw[WIRE_CRED_SIZE];
+	bool fork = v->kind == MOVE_RFORK;
+
+	wire_put_cred(cred, raw);
+	creds.raw.data = raw;
+	creds.raw.len = sizeof(raw);
+	for (int i = 0; i < chain->n; i++) {
+		const struct init_chain *c = &chain->member[i];
+
+		bproc__chain__init(&link[i]);
+		link[i].pid = c->pid;
+		link[i].ppid = c->ppid;
+		link[i].pgid = c->pgid;
+		link[i].sid = c->sid;
+		link[i].uid = c->uid;
+		link[i].gid = c->gid;
+		link[i].comm = (char *)(uintptr_t)c->comm;
+		links[i] = &link[i];
+	}
+	m.req = v->req;
+	m.kind = v->kind;
+	m.node = v->node;
+	m.asker_pid = ids->pid;
+	m.ppid = fork ? ids->pid : chain->n > 0 ? chain->member[chain->n - 1].pid : 0;
+	m.pgid = ids->pgid;
+	m.sid = ids->sid;
+	m.n_chain = (size_t)chain->n;
+	m.chain = links;
+	m.creds = &creds;
+	m.uid = ids->uid[1];
+	m.gid = ids->gid[1];
+	m.n_groups = cred->ngroups;
+	m.groups = (uint32_t *)(uintptr_t)cred->group;
+	master_send(&m.base);
+}
+
+/* Who asks, and whom it needs with it. 0 or -errno with the reason in text. */
+static int read_asker(int32_t host_pid, bool fork, struct proc_ids *ids, struct chan_cred *cred,
+		      struct proc_chain *chain, char text[LOCAL_TEXT_MAX])
+{
+	int e = proc_read_ids(host_pid, ids);
+
+	if (e < 0) {
+		snprintf(text, LOCAL_TEXT_MAX, "pid %d: %s", host_pid, strerror(-e));
+		return e;
+	}
+	if (!proc_is_cluster(ids)) {
+		snprintf(text, LOCAL_TEXT_MAX, "pid %d is not a process of the cluster: it is %s",
+			 host_pid, ids->ns_depth > 1 ? "in another pid namespace" :
+						       "the node's own");
+		return -EPERM;
+	}
+	e = proc_read_cred(ids, cred);
+	if (e == 0)
+		e = proc_read_chain(ids, fork, chain);
+	if (e == -E2BIG)
+		snprintf(text, LOCAL_TEXT_MAX, "pid %d: over %d groups or %d ancestors", ids->pid,
+			 CHAN_NGROUPS, INIT_CHAIN_MAX);
+	else if (e < 0)
+		snprintf(text, LOCAL_TEXT_MAX, "pid %d: %s", ids->pid, strerror(-e));
+	return e;
+}
+
+void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan)
+{
+	struct leaving *v = calloc(1, sizeof(*v));
+	char text[LOCAL_TEXT_MAX] = "";
+	struct chan_msg abort = {.type = CHAN_ABORT, .err = ENOTCONN};
+	struct proc_ids ids = {0};
+	struct proc_chain chain;
+	struct chan_cred cred;
+	int e;
+
+	if (!v || !init_is_up()) {
+		/* Nobody else reads the channel, so the word on it is ours. */
+		snprintf(abort.u.text, sizeof(abort.u.text), "bpinit is not running here");
+		pkt_send(chan, &abort, sizeof(abort), NULL, 0);
+		if (ask->kind == MOVE_RFORK)
+			local_error(client, id, LOCAL_MOVE, ENOTCONN, abort.u.text);
+		close_fd(chan);
+		free(v);
+		return;
+	}
+	*v = (struct leaving){.req = new_req(), .kind = ask->kind, .flags = ask->flags,
+			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
+			      .host_pid = asker};
+	if (ask->kind == MOVE_RFORK) {
+		v->client = client;
+		v->id = id;
+	}
+	LIST_INSERT_HEAD(&leavings, v, next);
+	e = read_asker(asker, ask->kind == MOVE_RFORK, &ids, &cred, &chain, text);
+	if (e == 0 && ask->kind != MOVE_RFORK)
+		v->pid = ids.pid;
+	depart(v, ids.pid, chan);
+	close_fd(chan);
+	if (e == 0 && (ask->kind < MOVE_RFORK || ask->kind > MOVE_EXECMOVE || ask->zero != 0)) {
+		e = -EINVAL;
+		snprintf(text, sizeof(text), "no such kind of move: %u", ask->kind);
+	} else if (e == 0 && !master_is_up()) {
+		e = -ENOTCONN;
+		snprintf(text, sizeof(text), "no link to the master");
+	}
+	if (e < 0)
+		refuse(v, -e, text);
+	else
+		ask_master(v, &ids, &cred, &chain);
+}
+
+/* It has ended without waiting. The move goes on: what it asked for is its child's life. */
+void move_client_gone(uint32_t client)
+{
+	struct leaving *v;
+
+	LIST_FOREACH(v, &leavings, next)
+		if (v->client == client)
+			v->client = 0;
+}
+
+/* -- step 3: the master has judged */
+
+void move_on_deny(const Bproc__MoveDeny *d)
+{
+	struct leaving *v = by_req(d->req);
+
+	if (v)
+		refuse(v, d->err ? (int)d->err : EIO, d->text);
+}
+
+void move_tell_failed(uint64_t move, int err, const char *text, bool target)
+{
+	Bproc__MoveFailed m = BPROC__MOVE_FAILED__INIT;
+	char copy[CHAN_TEXT_MAX];
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	m.move = move;
+	m.err = (uint32_t)err;
+	m.text = copy;
+	m.target = target;
+	master_send(&m.base);
+}
+
+/* -- step 5: a connection for the image */
+
+static void have_connection(int fd, void *arg)
+{
+	struct leaving *v = arg;
+	struct init_msg m = {.type = INIT_GRANT, .move_id = v->move, .req_id = v->req,
+			     .pid = v->pid};
+	char text[CHAN_TEXT_MAX];
+
+	v->ticket = 0;
+	if (fd < 0) {
+		snprintf(text, sizeof(text), "node %d: no data connection: %s", v->node,
+			 strerror(-fd));
+		/* The process is still ours to abort, but only the master may say so. */
+		move_tell_failed(v->move, EHOSTUNREACH, text, false);
+		return;
+	}
+	m.u.depart.kind = v->kind;
+	m.u.depart.dump_flags = v->flags;
+	m.u.depart.epoch = v->epoch;
+	m.u.depart.away = slave.node != HOME_NODE;
+	memcpy(m.u.depart.token, v->token, sizeof(v->token));
+	init_send(&m, &fd, 1);
+	close_fd(fd);
+}
+
+void move_on_grant(const Bproc__MoveGrant *g)
+{
+	struct leaving *v = by_req(g->req);
+	uint32_t ticket;
+
+	if (!v || g->token.len != sizeof(v->token)) {
+		move_tell_failed(g->move, ECONNRESET, "the source does not know of this move",
+				 false);
+		return;
+	}
+	if (v->move)
+		return; /* told twice after a reconnect */
+	v->move = g->move;
+	v->epoch = g->epoch;
+	v->node = g->node;
+	memcpy(v->token, g->token.data, sizeof(v->token));
+	/* Warm: have_connection has run before this returns, and its ticket is spent. */
+	v->ticket = UINT32_MAX;
+	ticket = data_take(v->node, have_connection, v);
+	if (v->ticket)
+		v->ticket = ticket;
+}
+
+/* It is parked: its last byte of output is written. What it has not read goes with it. */
+static void parked(struct leaving *v)
+{
+	if (slave.node == HOME_NODE || v->kind == MOVE_RFORK || v->parked)
+		return;
+	v->parked = true;
+	stdio_departing(v->pid, v->host_pid);
+}
+
+static void on_here(struct leaving *v, const struct init_msg *m)
+{
+	Bproc__MovePid p = BPROC__MOVE_PID__INIT;
+
+	if (v->pid != m->pid)
+		gen_forget(m->pid);
+	v->pid = m->pid;
+	if (v->kind != MOVE_EXECMOVE)
+		parked(v);
+	{
+		PROC_OF(proc, m->pid);
+		p.move = v->move;
+		p.proc = &proc;
+		master_send(&p.base);
+	}
+}
+
+/* -- step 6: it has voted */
+
+static void on_sent(struct leaving *v)
+{
+	Bproc__MoveSent s = BPROC__MOVE_SENT__INIT;
+
+	parked(v);
+	s.move = v->move;
+	master_send(&s.base);
+}
+
+static void on_failed(struct leaving *v, const struct init_msg *m)
+{
+	char text[CHAN_TEXT_MAX];
+
+	memcpy(text, m->u.text, sizeof(text));
+	text[sizeof(text) - 1] = '\0';
+	/* Granted: the master aborts it at both ends, and the answer comes with MoveAbort. */
+	if (v->move)
+		move_tell_failed(v->move, m->err ? m->err : EIO, text, false);
+	else
+		refuse(v, m->err ? m->err : EIO, text);
+}
+
+/* -- step 9: committed, or aborted */
+
+void move_on_commit(const Bproc__MoveCommit *c)
+{
+	struct init_msg m = {.type = INIT_DECIDE, .move_id = c->move};
+	struct leaving *v = by_move(c->move);
+	struct stdio_fds fds;
+
+	if (!c->proc)
+		return;
+	gen_note(c->proc);
+	m.pid = c->proc->pid;
+	m.req_id = v ? v->req : 0;
+	m.u.decide.ghost = 1;
+	if (v && v->committed)
+		return init_send(&m, NULL, 0);
+	if (slave.node == HOME_NODE && stdio_fds_make(&fds) == 0) {
+		m.stream_mask = (1u << CHAN_STREAMS) - 1;
+		init_send(&m, fds.theirs, CHAN_STREAMS);
+		if (v && v->client)
+			local_answer(v->client, v->id, LOCAL_MOVE, "", 0);
+		stdio_left_home(m.pid, &fds);
+		stdio_fds_close(&fds);
+	} else {
+		init_send(&m, NULL, 0);
+		if (v && v->client)
+			local_answer(v->client, v->id, LOCAL_MOVE, "", 0);
+		if (v && v->parked)
+			stdio_departed(m.pid);
+	}
+	if (!v)
+		return;
+	v->client = 0;
+	v->committed = true;
+}
+
+void move_on_abort(const Bproc__MoveAbort *a)
+{
+	struct init_msg m = {.type = INIT_DECIDE, .move_id = a->move, .err = (int)a->err};
+	struct leaving *v = by_move(a->move);
+
+	if (v && !v->committed)
+		return refuse(v, a->err ? (int)a->err : EIO, a->text);
+	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", a->text);
+	init_send(&m, NULL, 0);
+}
+
+static void on_ghost(const struct init_msg *m)
+{
+	Bproc__MoveGhosted g = BPROC__MOVE_GHOSTED__INIT;
+	struct leaving *v = by_move(m->move_id);
+	PROC_OF(proc, m->pid);
+
+	g.move = m->move_id;
+	g.proc = &proc;
+	master_send(&g.base);
+	if (v)
+		forget(v);
+}
+
+/* -- what bpinit says; what a lost link means */
+
+static void tell_state(const struct init_msg *m)
+{
+	Bproc__MoveState s = BPROC__MOVE_STATE__INIT;
+	struct leaving *v = by_move(m->move_id);
+	PROC_OF(proc, m->u.state.pid);
+
+	s.move = m->move_id;
+	s.kind = m->u.state.kind;
+	s.target = v ? v->node : NODE_NONE;
+	s.sent = m->u.state.phase >= STATE_SENT;
+	s.proc = &proc;
+	master_send(&s.base);
+}
+
+void move_on_init(const struct init_msg *m)
+{
+	struct leaving *v = m->req_id ? by_req(m->req_id) : NULL;
+
+	if (!v)
+		v = by_move(m->move_id);
+	if (m->type == EV_STATE)
+		return tell_state(m);
+	if (m->type == EV_GHOST)
+		on_ghost(m);
+	else if (v && m->type == EV_HERE)
+		on_here(v, m);
+	else if (v && m->type == EV_SENT)
+		on_sent(v);
+	else if (m->type == EV_FAILED && m->flags & EVF_SOURCE && v)
+		on_failed(v, m);
+	else if (!target_on_init(m))
+		log_debug("bpinit: event %u of a move that is over", m->type);
+	/* Without a link the same will be told by MoveState after the next Welcome. */
+	init_done(m->seq);
+}
+
+void move_link_lost(void)
+{
+	struct leaving *v, *more;
+
+	/* Whether the master has heard of these cannot be known: it will be told it is off. */
+	for (v = LIST_FIRST(&leavings); v; v = more) {
+		more = LIST_NEXT(v, next);
+		if (v->move == 0)
+			refuse(v, ENOTCONN, "the link to the master was lost");
+	}
+}
+
+void move_init_lost(void)
+{
+	struct leaving *v;
+
+	while ((v = LIST_FIRST(&leavings))) {
+		if (v->client)
+			local_error(v->client, v->id, LOCAL_MOVE, ECONNRESET, "bpinit has ended");
+		forget(v);
+	}
+	target_init_lost();
+}

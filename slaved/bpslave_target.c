@@ -1,0 +1,318 @@
+/*
+ * Moves as their target sees them: the second half of doc/move.md. Runs in
+ * bpslave. The image may come before the master's word on it, since the two
+ * travel by different ways; it is held then, unread, for a short time.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bpslave.h"
+#include "libbproc/log.h"
+#include "libbproc/wire.h"
+
+#define EARLY_MAX 64
+#define EARLY_MS 5000
+
+struct arriving {
+	LIST_ENTRY(arriving) next;
+	struct data_hdr want; /* what the header has to say; pid 0: not known yet */
+	int32_t pid;
+	bool home_here, ready, handed_over;
+	int fd;			/* owned: the image, if it has come before the ghosts are made */
+	struct stdio_fds fds;	/* owned */
+};
+static LIST_HEAD(, arriving) arrivings = LIST_HEAD_INITIALIZER(arrivings);
+
+struct early {
+	LIST_ENTRY(early) next;
+	struct data_hdr hdr;
+	int fd;
+	struct event *timer;
+};
+static LIST_HEAD(, early) earlies = LIST_HEAD_INITIALIZER(earlies);
+static int nearly;
+
+static struct arriving *find(uint64_t move)
+{
+	struct arriving *a;
+
+	LIST_FOREACH(a, &arrivings, next)
+		if (a->want.move_id == move)
+			return a;
+	return NULL;
+}
+
+static void forget(struct arriving *a)
+{
+	LIST_REMOVE(a, next);
+	close_fd(a->fd);
+	stdio_fds_close(&a->fds);
+	free(a);
+}
+
+/* -- step 4: the ghosts of its ancestors are made */
+
+static int put_chain(const Bproc__MoveStart *s, struct init_msg *m)
+{
+	if (s->n_chain > INIT_CHAIN_MAX)
+		return -E2BIG;
+	for (size_t i = 0; i < s->n_chain; i++) {
+		const Bproc__Chain *c = s->chain[i];
+		struct init_chain *to = &m->u.arrive.chain[i];
+
+		*to = (struct init_chain){.pid = c->pid, .ppid = c->ppid, .pgid = c->pgid,
+					  .sid = c->sid, .uid = c->uid, .gid = c->gid};
+		snprintf(to->comm, sizeof(to->comm), "%s", c->comm);
+	}
+	m->u.arrive.nchain = (uint32_t)s->n_chain;
+	return 0;
+}
+
+static void hand_over(struct arriving *a);
+static void take_early(struct arriving *a);
+
+void target_on_start(const Bproc__MoveStart *s)
+{
+	struct init_msg m = {.type = INIT_ARRIVE, .move_id = s->move, .pid = s->pid};
+	struct arriving *a;
+	int e;
+
+	if (find(s->move))
+		return;
+	e = put_chain(s, &m);
+	if (e == 0)
+		e = s->creds ? wire_get_cred(s->creds->raw.data, s->creds->raw.len,
+					     &m.u.arrive.cred) : -EBADMSG;
+	if (e == 0 && s->token.len != sizeof(a->want.token))
+		e = -EBADMSG;
+	if (e == 0 && !init_is_up())
+		e = -ENOTCONN;
+	a = e == 0 ? calloc(1, sizeof(*a)) : NULL;
+	if (!a)
+		return move_tell_failed(s->move, e ? -e : ENOMEM,
+					"the target cannot take the move up", true);
+	a->want = (struct data_hdr){.move_id = s->move, .epoch = s->epoch, .kind = s->kind,
+				    .pid = s->pid};
+	memcpy(a->want.token, s->token.data, sizeof(a->want.token));
+	a->pid = s->pid;
+	a->fd = -1;
+	a->home_here = slave.node == HOME_NODE;
+	a->fds = (struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}};
+	LIST_INSERT_HEAD(&arrivings, a, next);
+	m.u.arrive.epoch = s->epoch;
+	m.u.arrive.kind = s->kind;
+	m.u.arrive.ppid = s->ppid;
+	m.u.arrive.pgid = s->pgid;
+	m.u.arrive.sid = s->sid;
+	m.u.arrive.home_here = a->home_here;
+	init_send(&m, NULL, 0);
+	if (!a->home_here)
+		stdio_fds_make(&a->fds);
+	take_early(a);
+}
+
+/* -- step 7: the image has come */
+
+static void flushed(void *arg)
+{
+	uint64_t move = *(uint64_t *)arg;
+	struct arriving *a = find(move);
+
+	free(arg);
+	if (a && a->fd >= 0)
+		hand_over(a);
+}
+
+/* Its ghost restores in place here; what the process wrote away from home comes first. */
+static bool wait_for_output(struct arriving *a)
+{
+	uint64_t *move;
+
+	if (!a->home_here || a->want.kind != MOVE_MOVE || a->handed_over)
+		return false;
+	move = malloc(sizeof(*move));
+	if (!move)
+		return false;
+	*move = a->want.move_id;
+	a->handed_over = true;
+	stdio_flush_home(a->pid, false, flushed, move);
+	return true;
+}
+
+static void hand_over(struct arriving *a)
+{
+	struct init_msg m = {.type = INIT_DATA, .move_id = a->want.move_id, .pid = a->pid};
+	int fd[1 + CHAN_STREAMS] = {a->fd}, n = 1;
+
+	m.u.data.pid = a->pid;
+	m.u.data.epoch = a->want.epoch;
+	memcpy(m.u.data.token, a->want.token, sizeof(m.u.data.token));
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		if (a->fds.theirs[i] < 0)
+			continue;
+		m.stream_mask |= 1u << i;
+		fd[n++] = a->fds.theirs[i];
+	}
+	init_send(&m, fd, n);
+	a->fd = close_fd(a->fd);
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		a->fds.theirs[i] = close_fd(a->fds.theirs[i]);
+}
+
+static int admit(struct arriving *a, const struct data_hdr *hdr, int fd)
+{
+	int e = data_admits(hdr, &a->want);
+
+	if (e == 0 && (a->fd >= 0 || a->handed_over))
+		e = -EALREADY; /* a token is good for one connection */
+	if (e < 0)
+		return e;
+	a->pid = hdr->pid;
+	a->fd = fd;
+	if (a->ready && !wait_for_output(a))
+		hand_over(a);
+	return 0;
+}
+
+static void end_early(struct early *y)
+{
+	LIST_REMOVE(y, next);
+	free_event(&y->timer);
+	close_fd(y->fd);
+	free(y);
+	nearly--;
+}
+
+static void on_early_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct early *y = arg;
+
+	(void)fd;
+	(void)what;
+	log_warn("a data connection for a move that the master has not announced");
+	end_early(y);
+}
+
+static void take_early(struct arriving *a)
+{
+	struct early *y;
+
+	LIST_FOREACH(y, &earlies, next) {
+		if (data_admits(&y->hdr, &a->want) != 0)
+			continue;
+		if (admit(a, &y->hdr, y->fd) == 0)
+			y->fd = -1;
+		return end_early(y);
+	}
+}
+
+int move_on_data(const struct data_hdr *hdr, int fd)
+{
+	struct arriving *a = find(hdr->move_id);
+	struct early *y;
+
+	if (a)
+		return admit(a, hdr, fd);
+	y = nearly < EARLY_MAX ? calloc(1, sizeof(*y)) : NULL;
+	if (!y)
+		return -ENOENT;
+	y->hdr = *hdr;
+	y->timer = new_timer(on_early_late, y);
+	if (!y->timer) {
+		free(y);
+		return -ENOMEM;
+	}
+	y->fd = fd;
+	start_timer(y->timer, EARLY_MS);
+	LIST_INSERT_HEAD(&earlies, y, next);
+	nearly++;
+	return 0;
+}
+
+/* -- step 8: it runs, or it never will */
+
+static void on_ready(struct arriving *a)
+{
+	a->ready = true;
+	if (a->fd >= 0 && !wait_for_output(a))
+		hand_over(a);
+}
+
+static void on_ran(struct arriving *a, const struct init_msg *m)
+{
+	Bproc__MoveRan r = BPROC__MOVE_RAN__INIT;
+
+	gen_forget(m->pid);
+	{
+		PROC_OF(proc, m->pid);
+		r.move = m->move_id;
+		r.proc = &proc;
+		master_send(&r.base);
+	}
+	if (!a)
+		return;
+	/* The news is on its way; now its streams. */
+	if (a->home_here)
+		stdio_forget_home(m->pid);
+	else
+		stdio_arrived(m->pid, &a->fds);
+	forget(a);
+}
+
+static void on_failed(struct arriving *a, const struct init_msg *m)
+{
+	char text[CHAN_TEXT_MAX];
+
+	memcpy(text, m->u.text, sizeof(text));
+	text[sizeof(text) - 1] = '\0';
+	move_tell_failed(m->move_id, m->err ? m->err : EIO, text, true);
+	if (a)
+		forget(a);
+}
+
+void target_on_void(const Bproc__MoveVoid *v)
+{
+	struct init_msg m = {.type = INIT_VOID, .move_id = v->move};
+
+	/* Only bpinit knows whether it was in time, also when we have forgotten the move. */
+	init_send(&m, NULL, 0);
+}
+
+bool target_on_init(const struct init_msg *m)
+{
+	struct arriving *a = find(m->move_id);
+
+	switch (m->type) {
+	case EV_READY:
+		if (a)
+			on_ready(a);
+		return a != NULL;
+	case EV_RAN:
+		on_ran(a, m);
+		return true;
+	case EV_FAILED:
+		if (!(m->flags & EVF_TARGET))
+			return false;
+		on_failed(a, m);
+		return true;
+	case EV_VOIDED: {
+		Bproc__MoveVoided v = BPROC__MOVE_VOIDED__INIT;
+
+		v.move = m->move_id;
+		master_send(&v.base);
+		if (a)
+			forget(a);
+		return true;
+	}
+	default:
+		return false;
+	}
+}
+
+void target_init_lost(void)
+{
+	while (!LIST_EMPTY(&arrivings))
+		forget(LIST_FIRST(&arrivings));
+}
