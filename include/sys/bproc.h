@@ -12,6 +12,8 @@
  *   ECONNREFUSED  bpslave of this machine is not running
  *   ECONNRESET    it ended during the call (a query is repeated before)
  *   ETIMEDOUT     it did not answer for 30 s (queries only)
+ *   ENOTCONN      it has no link to the master
+ *   EAGAIN        too many questions of this process are unanswered
  *   EACCES        the socket may not be used by this user
  *   EPROTO        library and daemon are of different versions
  *   EMFILE, ENFILE, ENOMEM  no descriptor or memory for the question
@@ -195,7 +197,7 @@ int bproc_access(int node, int mode);
  * Return: 0; -1 with errno set.
  * Errors: EPERM (neither root nor the node's owner; the node is down);
  *         EINVAL (@mode has other bits); BE_INVALIDNODE (no such node);
- *         ECONNREFUSED (also: no master to ask); those of the local link.
+ *         those of the local link.
  * Blocks: for an answer of the master, 30 s at most. Threads: any.
  * Since: 0.1. Source: bproc_chmod(3) of BProc 4.
  */
@@ -208,7 +210,7 @@ int bproc_chmod(int node, int mode);
  *
  * Return: 0; -1 with errno set.
  * Errors: EPERM (not root; the node is down); BE_INVALIDNODE (no such node);
- *         ECONNREFUSED (also: no master to ask); those of the local link.
+ *         those of the local link.
  * Blocks: for an answer of the master, 30 s at most. Threads: any.
  * Since: 0.1. Source: bproc_chown(3) of BProc 4.
  */
@@ -221,8 +223,7 @@ int bproc_chown(int node, int user);
  *
  * Return: 0; -1 with errno set.
  * Errors: EPERM (neither root nor the node's owner; the node is down);
- *         BE_INVALIDNODE (no such node); ECONNREFUSED (also: no master to ask);
- *         those of the local link.
+ *         BE_INVALIDNODE (no such node); those of the local link.
  * Blocks: for an answer of the master, 30 s at most. Threads: any.
  * Since: 0.1. Source: bproc_chgrp(3) of BProc 4.
  */
@@ -237,7 +238,7 @@ int bproc_chgrp(int node, int group);
  * Return: 0; -1 with errno set.
  * Errors: EPERM (not root); EINVAL (no valid name; the node is down);
  *         ENOSPC (the name is too long); BE_INVALIDNODE (no such node);
- *         ECONNREFUSED (also: no master to ask); those of the local link.
+ *         those of the local link.
  * Blocks: for an answer of the master, 30 s at most. Threads: any.
  * Since: 0.1. Source: bproc_nodesetstatus(3) of BProc 4.
  */
@@ -379,8 +380,9 @@ int bproc_nodespec(struct bproc_node_set_t *ns, const char *str);
  *   ENOTSUP         the process cannot leave: it has several threads, or an open
  *                   file, mapping or state that no image can carry
  *   EAGAIN          no process number or no room for a process there
+ *   E2BIG           the caller is a member of more than 32 groups
  *   ENOMEM, EIO, EPIPE, ETIMEDOUT  the image could not be made, sent or put in place
- *   ENOSYS, ECONNREFUSED, ECONNRESET, EACCES, EPROTO, EMFILE, ENFILE
+ *   ENOSYS, ECONNREFUSED, ECONNRESET, ENOTCONN, EACCES, EPROTO, EMFILE, ENFILE
  *                   as in the list of the local link
  * Other values are those of the system call that failed on either side.
  *
