@@ -175,5 +175,7 @@ void blob_unmap_others(struct blob *b);
  */
 _Noreturn void blob_ghost(struct blob *b);
 long blob_leave(struct blob *b);
+/* Unregisters what b->rseq_* tells of: needed before its memory goes. */
+void blob_rseq_off(struct blob *b);
 /* Fills what is missing of b->env. */
 long blob_env_fill(struct blob *b);

@@ -300,3 +300,42 @@ _Noreturn void blob_resume(struct blob *b)
 	put32(b->xsave + b->xsave_size, FP_MAGIC2);
 	blob_sigreturn(&f);
 }
+
+#define RSEQ_SIG 0x53053053u
+#define RSEQ_MIN 32u /* the first kernel's struct rseq; libc registers at least this */
+
+/*
+ * The kernel does not tell where rseq is registered, but registering it again says
+ * EBUSY for the right place and length, and EINVAL for a wrong one. libc knows the
+ * part of it that is in use, which may be less than it registered.
+ */
+int rseq_find(struct blob *b)
+{
+	void *at = (void *)b->rseq_addr;
+	uint8_t probe[64] __attribute__((aligned(32))) = { 0 };
+	uint32_t len[2] = { b->rseq_len, (uint32_t)ROUND_UP(MAX(b->rseq_len, RSEQ_MIN), RSEQ_MIN) };
+	long r;
+
+	for (int i = 0; at && i < 2; i++) {
+		r = sys_rseq(at, len[i], 0, b->rseq_sig);
+		b->rseq_len = len[i];
+		if (r == -EBUSY)
+			return 0;
+		if (r == 0) { /* there was none: take it back */
+			sys_rseq(at, len[i], 1, b->rseq_sig);
+			break;
+		}
+	}
+	b->rseq_addr = 0;
+	r = sys_rseq(probe, RSEQ_MIN, 0, RSEQ_SIG);
+	if (r == 0)
+		sys_rseq(probe, RSEQ_MIN, 1, RSEQ_SIG);
+	return r == 0 || r == -ENOSYS ? 0 : -1;
+}
+
+void blob_rseq_off(struct blob *b)
+{
+	if (rseq_find(b) == 0 && b->rseq_addr)
+		sys_rseq((void *)b->rseq_addr, b->rseq_len, 1, b->rseq_sig);
+	b->rseq_addr = 0;
+}

@@ -12,3 +12,6 @@ uint64_t cpu_xsave(struct blob *b);
 long cpu_check(struct blob *b, const uint8_t *need);
 /* Identity of the vdso mapped at addr: its symbols, names and values. */
 uint64_t vdso_sum(uint64_t addr);
+
+/* Makes b->rseq_* what the kernel has; -1 if it has something else and will not say what. */
+int rseq_find(struct blob *b);

@@ -17,8 +17,6 @@ static long take_registers(struct dump *d)
 {
 	struct blob *b = d->b;
 	uint64_t shstk = 0;
-	void *rseq = (void *)b->rseq_addr;
-	long r;
 
 	if (b->env.xsave_size + 64 > BLOB_XSAVE_MAX)
 		return blob_err_set(&b->err, ENOTSUP, "the CPU's register area is too large: %u bytes",
@@ -36,33 +34,9 @@ static long take_registers(struct dump *d)
 	if (sys_arch_prctl(0x5005, (unsigned long)&shstk) == 0 && shstk)
 		return refuse(b, REFUSE_SHSTK);
 
-	/*
-	 * The kernel does not tell where rseq is registered, but registering it again
-	 * says EBUSY for the right place and EINVAL for a wrong one. libc may know
-	 * the part in use only, the length registered is 32 or more.
-	 */
-	if (rseq && sys_rseq(rseq, b->rseq_len, 0, b->rseq_sig) != -EBUSY) {
-		uint32_t len = b->rseq_len;
-
-		b->rseq_len = len < 32 ? 32 : (uint32_t)ROUND_UP(len, 32);
-		r = sys_rseq(rseq, b->rseq_len, 0, b->rseq_sig);
-		if (r == 0)
-			sys_rseq(rseq, b->rseq_len, 1, b->rseq_sig);
-		if (r == 0 || r == -ENOSYS)
-			rseq = NULL;
-		else if (r != -EBUSY)
-			return refuse(b, REFUSE_RSEQ);
-	} else if (!rseq) {
-		uint8_t probe[64] __attribute__((aligned(32))) = { 0 };
-
-		r = sys_rseq(probe, 32, 0, 0x53053053);
-		if (r == 0)
-			sys_rseq(probe, 32, 1, 0x53053053);
-		else if (r != -ENOSYS)
-			return refuse(b, REFUSE_RSEQ);
-	}
-	b->rseq_addr = (uint64_t)rseq;
-	if (rseq)
+	if (rseq_find(b) < 0)
+		return refuse(b, REFUSE_RSEQ);
+	if (b->rseq_addr)
 		d->abilities |= NEED_RSEQ;
 	return 0;
 }

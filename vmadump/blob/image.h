@@ -29,7 +29,7 @@
 
 #define IMAGE_PREFIX 120u /* ELF header and program header 0: what is read first */
 #define IMAGE_NEED_LEN 368u
-#define IMAGE_SUM_NOTE 32u /* a whole SUM note: header 12, name 8, sum 8, pad 4 */
+#define IMAGE_SUM_NOTE 28u /* a whole SUM note: header 12, name 8, sum 8 */
 #define IMAGE_END_NOTE 36u /* a whole END note: header 12, name 8, 2 numbers */
 
 /* Limits. What is over one is refused by the dump and by the restore alike. */

@@ -186,6 +186,7 @@ SYS(sys_ioctl, (int fd, unsigned cmd, void *arg), sys3(__NR_ioctl, fd, cmd, (lon
 SYS(sys_dup, (int fd), sys1(__NR_dup, fd))
 SYS(sys_dup3, (int from, int to, int flags), sys3(__NR_dup3, from, to, flags))
 SYS(sys_chdir, (const char *path), sys1(__NR_chdir, path))
+SYS(sys_fchdir, (int fd), sys1(__NR_fchdir, fd))
 SYS(sys_getcwd, (char *buf, size_t n), sys2(__NR_getcwd, buf, n))
 SYS(sys_umask, (int mask), sys1(__NR_umask, mask))
 SYS(sys_kcmp, (int p1, int p2, int type, long a, long b),
@@ -220,6 +221,7 @@ SYS(sys_mincore, (void *at, size_t n, uint8_t *vec), sys3(__NR_mincore, (long)at
 SYS(sys_mlock2, (void *at, size_t n, int flags), sys3(__NR_mlock2, (long)at, (long)n, flags))
 SYS(sys_process_vm_readv, (int pid, const struct iovec *to, const struct iovec *from),
     sys6(__NR_process_vm_readv, pid, (long)to, 1, (long)from, 1, 0))
+SYS(sys_mseal, (void *at, size_t n), sys3(462 /* Linux 6.10 */, (long)at, (long)n, 0))
 SYS(sys_brk, (void *at), sys1(__NR_brk, at))
 
 /* this process */

@@ -1,0 +1,141 @@
+/*
+ * An image on a descriptor -> this process; doc/image.md. Runs in the blob, in a
+ * fresh clone, in a ghost that comes home, or in a process that undumps. Reads
+ * from top to bottom: up to step 4 nothing is changed but what step 4 opens, and
+ * that is closed again; from step 5 on there is no way back.
+ */
+#include "lib.h"
+#include "restore.h"
+#include "sys.h"
+
+long rest_bad(struct restore *r, const char *what)
+{
+	return blob_err_set(&r->b->err, EBADMSG, "not an image, or damaged: %s", what);
+}
+
+long rest_read(struct restore *r, void *p, uint64_t n, const char *what)
+{
+	struct blob *b = r->b;
+	struct sys_pollfd w = { .fd = r->opt->fd, .events = POLLIN };
+
+	while (n) {
+		long got = sys_read(r->opt->fd, p, MIN(n, 1ul << 30));
+
+		if (got == -EINTR)
+			continue;
+		if (got == -EAGAIN) {
+			sys_ppoll(&w, 1, NULL, NULL);
+			continue;
+		}
+		if (got < 0)
+			return blob_err_set(&b->err, (int)-got, "reading the image's %s: %s", what,
+					    errno_name(got));
+		if (got == 0)
+			return blob_err_set(&b->err, EBADMSG, "the image is cut short in its %s",
+					    what);
+		p = (char *)p + got;
+		n -= (uint64_t)got;
+	}
+	return 0;
+}
+
+/* 1. The head: as long as program header 0 says, which is checked first. */
+static long read_head(struct restore *r)
+{
+	uint8_t first[IMAGE_PREFIX];
+	struct stat st;
+	long e = rest_read(r, first, sizeof first, "ELF header");
+	uint64_t len, off;
+
+	if (e < 0)
+		return e;
+	if (memcmp(first, "\177ELF\2\1\1", 7) != 0 || get16(first + 16) != ET_CORE ||
+	    get64(first + 32) != 64 || get16(first + 54) != 56 || get32(first + 64) != PT_NOTE)
+		return rest_bad(r, "it does not begin as one");
+	if (get16(first + 18) != EM_X86_64)
+		return blob_err_set(&r->b->err, ENOEXEC,
+				    "the image is of machine type %u, this is %u (x86-64)",
+				    get16(first + 18), EM_X86_64);
+	off = get64(first + 72);
+	len = get64(first + 96);
+	if (off < IMAGE_PREFIX || off > IMAGE_HEAD_MAX || len > IMAGE_HEAD_MAX ||
+	    off + len > IMAGE_HEAD_MAX - IMAGE_PAGE)
+		return rest_bad(r, "length of its notes");
+	r->note_at = off;
+	r->note_end = off + len;
+	r->head_len = ROUND_UP(r->note_end, IMAGE_PAGE);
+	r->head = arena_raw(r->b, r->head_len);
+	if (!r->head)
+		return -ENOMEM;
+	memcpy(r->head, first, sizeof first);
+	e = rest_read(r, r->head + sizeof first, r->head_len - sizeof first, "notes");
+	if (e < 0)
+		return e;
+
+	/* A regular file can be seen to be cut short before anything is destroyed. */
+	if (sys_fstat(r->opt->fd, &st) == 0 && (st.st_mode & 0170000) == 0100000) {
+		long at = sys_lseek(r->opt->fd, 0, 1 /* SEEK_CUR */);
+
+		e = rest_parse(r);
+		if (e < 0)
+			return e;
+		if (at >= 0 && (uint64_t)st.st_size - (uint64_t)at < r->page_bytes + IMAGE_END_NOTE)
+			return blob_err_set(&r->b->err, EBADMSG,
+					    "the image is cut short: %lu bytes of pages expected",
+					    r->page_bytes);
+		return 0;
+	}
+	return rest_parse(r); /* 2. */
+}
+
+static long run_steps(struct restore *r)
+{
+	struct blob *b = r->b;
+	long e;
+
+	if ((e = read_head(r)) < 0)	/* 1 and 2: read, parsed, every bound checked */
+		return e;
+	if ((e = rest_check(r)) < 0)	/* 3: this machine; files and descriptors are open */
+		return e;
+	if (r->opt->set_creds && (e = rest_creds(r)) < 0) /* 4 */
+		return e;
+
+	r->opt->destroyed = 1;		/* 5 */
+	/* The kernel would write into memory that is about to be another's. */
+	blob_rseq_off(b);
+	sys_set_robust_list(NULL, 24);
+	rest_clear(r);
+	if ((e = rest_map(r)) < 0)	/* 6 */
+		return e;
+	if ((e = rest_fill(r)) < 0)	/* 7 */
+		return e;
+	if ((e = rest_settle(r)) < 0)	/* 8 */
+		return e;
+	if ((e = rest_mm(r)) < 0)	/* 9 */
+		return e;
+	if ((e = rest_fds(r)) < 0)	/* 10 */
+		return e;
+	return rest_state(r);		/* 11 */
+}
+
+long blob_restore(struct blob *b, struct blob_restore *opt)
+{
+	struct restore *r;
+	long e;
+
+	opt->destroyed = 0;
+	arena_reset(b);
+	r = arena_alloc(b, sizeof *r);
+	if (!r)
+		return -ENOMEM;
+	r->b = b;
+	r->opt = opt;
+	r->cwd_fd = -1;
+	if ((e = blob_env_fill(b)) < 0)
+		return e;
+	e = run_steps(r);
+	if (e < 0 && !opt->destroyed)
+		rest_close(r);
+	arena_reset(b);
+	return e;
+}

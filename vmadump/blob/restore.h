@@ -1,0 +1,80 @@
+/*
+ * One restore: the image's records in memory form, checked, and what is open for
+ * them. All of it lies in the arena; pointers into the head stay valid.
+ */
+#pragma once
+
+#include "blob.h"
+#include "image.h"
+
+struct rest_file {
+	const char *path;
+	const uint8_t *id; /* FILE_ID_MAX bytes: build-id, or size and mtime */
+	uint32_t id_kind, id_len, flags;
+	int32_t fd;
+};
+
+struct rest_vma {
+	uint64_t start, end, off;
+	uint32_t prot, kind, flags, file;
+	const char *name;
+	uint32_t nruns;
+	uint64_t map_end; /* ANON_SHARED: of the last piece joined to it; else end */
+	uint32_t fill;	  /* 1: something is read into it before it gets its prot */
+};
+
+struct rest_fd {
+	int32_t fd, dup_of, opened;
+	uint32_t kind, cloexec, oflags, stream;
+	uint64_t offset;
+	const char *path;
+};
+
+/* A record as found in STATE. */
+struct rest_rec {
+	const uint8_t *p;
+	uint32_t len;
+};
+#define REST_TAGS 16u
+
+struct restore {
+	struct blob *b;
+	struct blob_restore *opt;
+	uint8_t *head;
+	uint64_t head_len, note_at, note_end;
+	uint64_t nph, page_bytes;
+	const uint8_t *phdrs;
+	const uint8_t *need, *xsave, *auxv, *state;
+	uint32_t xsave_len, auxv_len, state_len;
+	struct rest_rec rec[REST_TAGS];
+	struct rest_file *files;
+	struct rest_vma *vmas;
+	struct rest_fd *fds;
+	uint32_t nfiles, nvmas, nfds;
+	uint32_t specials;
+	int32_t cwd_fd, fd_base;
+	uint8_t end[IMAGE_END_NOTE];
+};
+
+/* The image is not one, or damaged, or cut short. Fills err, returns -EBADMSG. */
+long rest_bad(struct restore *r, const char *what);
+/* restore.c: exactly n bytes of the stream. */
+long rest_read(struct restore *r, void *p, uint64_t n, const char *what);
+
+/* restore_parse.c: notes and records; nothing but the arena is touched. */
+long rest_parse(struct restore *r);
+/* restore_check.c: can this machine and process take it? Opens what it refers to. */
+long rest_check(struct restore *r);
+void rest_close(struct restore *r);
+
+/* restore_mem.c */
+void rest_clear(struct restore *r);	/* unmaps all that is not ours */
+long rest_map(struct restore *r);
+long rest_fill(struct restore *r);	/* pages and end mark from the stream */
+long rest_settle(struct restore *r);	/* final protection and advice */
+
+/* restore_fd.c, restore_state.c */
+long rest_mm(struct restore *r);
+long rest_fds(struct restore *r);
+long rest_creds(struct restore *r);
+long rest_state(struct restore *r);

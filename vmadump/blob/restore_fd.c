@@ -1,0 +1,94 @@
+/*
+ * The descriptors of the image take their numbers; every other one is closed but
+ * the channel. Runs in the blob, after the last byte of the image was read.
+ */
+#include "lib.h"
+#include "restore.h"
+#include "sys.h"
+
+/* Puts from on number to; a stream keeps what status flags the program had set. */
+static long place(struct restore *r, const struct rest_fd *f, int from)
+{
+	long e = sys_dup3(from, f->fd, f->cloexec ? O_CLOEXEC : 0);
+
+	if (e < 0)
+		return blob_err_set(&r->b->err, (int)-e, "fd %d: %s", f->fd, errno_name(e));
+	if (f->kind == FD_STREAM && f->oflags & O_NONBLOCK)
+		sys_fcntl(f->fd, F_SETFL, O_NONBLOCK);
+	return 0;
+}
+
+/* Of 0 to 2: is it, as its twin, one that this process brings along? */
+static int twin_stays(const struct restore *r, const struct rest_fd *f, const int *stream)
+{
+	if (f->fd > 2)
+		return 0;
+	if (r->opt->keep_streams)
+		return 1;
+	for (uint32_t i = 0; i < r->nfds; i++)
+		if (r->fds[i].fd == f->dup_of)
+			return r->fds[i].kind == FD_STREAM && stream[r->fds[i].stream] < 0;
+	return 0;
+}
+
+static long place_all(struct restore *r, const int *stream)
+{
+	long e = 0;
+
+	for (uint32_t i = 0; e == 0 && i < r->nfds; i++) {
+		const struct rest_fd *f = &r->fds[i];
+
+		if (f->opened >= 0) {
+			e = place(r, f, f->opened);
+		} else if (f->kind == FD_STREAM && stream[f->stream] >= 0) {
+			e = place(r, f, stream[f->stream]);
+		} else if (f->kind == FD_DUP && !twin_stays(r, f, stream)) {
+			e = place(r, f, f->dup_of);
+		} else { /* stays what it is here */
+			sys_fcntl(f->fd, F_SETFD, f->cloexec ? FD_CLOEXEC : 0);
+		}
+	}
+	return e;
+}
+
+static void close_gap(int lo, int hi)
+{
+	if (lo <= hi)
+		sys_close_range((unsigned)lo, (unsigned)hi, 0);
+}
+
+long rest_fds(struct restore *r)
+{
+	struct blob *b = r->b;
+	int stream[CHAN_STREAMS], next = 0;
+	long e;
+
+	sys_fchdir(r->cwd_fd);
+	/* What we still need must not have a number of the image's. */
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		stream[i] = r->opt->stream_fd[i];
+		if (stream[i] >= 0 && stream[i] < r->fd_base)
+			stream[i] = (int)sys_fcntl(stream[i], F_DUPFD_CLOEXEC, r->fd_base);
+	}
+	if (b->chan >= 0 && b->chan < r->fd_base) {
+		e = sys_fcntl(b->chan, F_DUPFD_CLOEXEC, r->fd_base);
+		if (e < 0)
+			return blob_err_set(&b->err, (int)-e, "moving the channel out of the way: %s",
+					    errno_name(e));
+		b->chan = (int32_t)e;
+	}
+	e = place_all(r, stream);
+	if (e < 0)
+		return e;
+	for (uint32_t i = 0; i < r->nfds; i++) {
+		close_gap(next, r->fds[i].fd - 1);
+		next = r->fds[i].fd + 1;
+	}
+	if (b->chan >= 0) {
+		close_gap(next, b->chan - 1);
+		next = b->chan + 1;
+	}
+	close_gap(next, 0x7fffffff);
+	r->opt->fd = -1;
+	return 0;
+}

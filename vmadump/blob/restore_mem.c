@@ -1,0 +1,298 @@
+/*
+ * Memory of the image: everything else goes, its mappings are made, its pages are
+ * read to where they belong. Runs in the blob.
+ */
+#include "lib.h"
+#include "restore.h"
+#include "sys.h"
+
+#define BATCH_BYTES (2ul << 20) /* populated, then read, while it is in the cache */
+#define POPULATE_MIN (16u * IMAGE_PAGE)
+#define ANON_NAME_MAX 80u
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08
+#endif
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 1
+#endif
+
+struct range {
+	uint64_t start, end;
+};
+
+/* Unmaps all addresses but the n ranges, which are in order. */
+static void unmap_around(const struct range *keep, int n)
+{
+	uint64_t at = 0;
+
+	for (int i = 0; i <= n; i++) {
+		uint64_t to = i < n ? keep[i].start : IMAGE_ADDR_MAX;
+
+		if (at < to)
+			sys_munmap((void *)at, to - at);
+		if (i < n)
+			at = MAX(at, keep[i].end);
+	}
+}
+
+static int add_range(struct range *set, int n, uint64_t start, uint64_t end)
+{
+	int i = n;
+
+	for (; i > 0 && set[i - 1].start > start; i--)
+		set[i] = set[i - 1];
+	set[i] = (struct range){ start, end };
+	return n + 1;
+}
+
+void blob_unmap_others(struct blob *b)
+{
+	struct range keep[1 + BLOB_SPECIALS];
+	int n = add_range(keep, 0, b->base, b->arena.base + b->arena.size);
+
+	for (uint32_t i = 0; i < b->env.nspecial; i++)
+		n = add_range(keep, n, b->env.special[i].start,
+			      b->env.special[i].start + b->env.special[i].len);
+	unmap_around(keep, n);
+}
+
+/* vdso and vvar to where the image has them; the kernel follows the vdso's move. */
+static long move_specials(struct restore *r)
+{
+	struct blob *b = r->b;
+	uint64_t aside = b->arena.base + b->arena.size + (1ul << 20);
+	int there = 1;
+
+	for (uint32_t i = 0; i < b->env.nspecial; i++)
+		there &= i < r->specials &&
+			 b->env.special[i].start == get64(r->need + NEED_SPECIALS + 24 * i);
+	if (there)
+		return 0;
+	/* By way of free addresses: an old place may overlap with another's new one. */
+	for (int pass = 0; pass < 2; pass++) {
+		for (uint32_t i = 0; i < b->env.nspecial; i++) {
+			uint64_t from = b->env.special[i].start, len = b->env.special[i].len;
+			uint64_t to = pass ? get64(r->need + NEED_SPECIALS + 24 * i) : aside;
+			long e;
+
+			if (i >= r->specials) {
+				sys_munmap((void *)from, len);
+				continue;
+			}
+			e = sys_mremap((void *)from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+				       (void *)to);
+			if (e < 0)
+				return blob_err_set(&b->err, (int)-e, "cannot move the vdso to %lx: %s",
+						    to, errno_name(e));
+			b->env.special[i].start = to;
+			aside += len;
+		}
+	}
+	b->env.nspecial = r->specials;
+	return 0;
+}
+
+void rest_clear(struct restore *r)
+{
+	blob_unmap_others(r->b);
+}
+
+static long map_one(struct restore *r, const struct rest_vma *v)
+{
+	int shared = v->kind == VMA_ANON_SHARED || v->kind == VMA_FILE_SHARED;
+	int flags = MAP_FIXED_NOREPLACE | (shared ? MAP_SHARED : MAP_PRIVATE);
+	int prot = (int)v->prot | (v->fill ? PROT_READ | PROT_WRITE : 0);
+	int fd = -1;
+	long e;
+
+	if (v->kind == VMA_ANON || v->kind == VMA_ANON_SHARED)
+		flags |= MAP_ANONYMOUS;
+	else
+		fd = r->files[v->file].fd;
+	if (v->flags & VMA_DROPPABLE)
+		flags = (flags & ~MAP_PRIVATE) | MAP_DROPPABLE;
+	if (v->flags & VMA_GROWSDOWN)
+		flags |= MAP_GROWSDOWN;
+	if (v->flags & VMA_NORESERVE)
+		flags |= MAP_NORESERVE;
+	e = sys_mmap((void *)v->start, v->map_end - v->start, prot, flags, fd, (long)v->off);
+	if (e == (long)v->start)
+		return 0;
+	return blob_err_set(&r->b->err, e < 0 ? (int)-e : EEXIST, "mapping %s at %lx: %s",
+			    fd < 0 ? "memory" : r->files[v->file].path, v->start,
+			    errno_name(e < 0 ? e : EEXIST));
+}
+
+long rest_map(struct restore *r)
+{
+	long e = move_specials(r);
+
+	for (uint32_t i = 0; e == 0 && i < r->nvmas; i++)
+		if (!(r->vmas[i].flags & VMA_JOINED))
+			e = map_one(r, &r->vmas[i]);
+	return e;
+}
+
+/* One batch of pages on its way: gathered, populated, then read in one call or more. */
+struct batch {
+	struct restore *r;
+	struct iovec *iov; /* SYS_IOV_MAX */
+	int n, not_socket;
+	uint64_t bytes;
+};
+
+static long get_some(struct batch *g, struct iovec *iov, int n)
+{
+	int fd = g->r->opt->fd;
+
+	if (!g->not_socket) {
+		struct sys_msghdr m = { .iov = iov, .iovlen = (size_t)n };
+		long e = sys_recvmsg(fd, &m, SYS_MSG_WAITALL);
+
+		if (e != -ENOTSOCK)
+			return e;
+		g->not_socket = 1;
+	}
+	return sys_readv(fd, iov, n);
+}
+
+static long read_batch(struct batch *g)
+{
+	struct blob *b = g->r->b;
+	struct sys_pollfd p = { .fd = g->r->opt->fd, .events = POLLIN };
+	struct iovec *iov = g->iov;
+
+	for (int i = 0; i < g->n; i++)
+		if (iov[i].iov_len >= POPULATE_MIN)
+			sys_madvise(iov[i].iov_base, iov[i].iov_len, MADV_POPULATE_WRITE);
+	while (g->n) {
+		long e = get_some(g, iov, g->n);
+
+		if (e == -EINTR)
+			continue;
+		if (e == -EAGAIN) {
+			sys_ppoll(&p, 1, NULL, NULL);
+			continue;
+		}
+		if (e <= 0)
+			return e ? blob_err_set(&b->err, (int)-e, "reading the image's pages: %s",
+						errno_name(e)) :
+				   blob_err_set(&b->err, EBADMSG, "the image is cut short in its pages");
+		for (; g->n && (uint64_t)e >= iov->iov_len; g->n--, iov++)
+			e -= (long)iov->iov_len;
+		if (g->n) {
+			iov->iov_base = (char *)iov->iov_base + e;
+			iov->iov_len -= (size_t)e;
+		}
+	}
+	g->bytes = 0;
+	return 0;
+}
+
+long rest_fill(struct restore *r)
+{
+	struct batch g = { .r = r };
+	const uint8_t *ph = r->phdrs + 2 * 56;
+	long e;
+
+	g.iov = arena_raw(r->b, SYS_IOV_MAX * sizeof *g.iov);
+	if (!g.iov)
+		return -ENOMEM;
+	for (uint64_t i = 2; i < r->nph; i++, ph += 56) {
+		uint64_t at = get64(ph + 16), left = get64(ph + 32);
+
+		while (left) {
+			uint64_t n = MIN(left, BATCH_BYTES - g.bytes);
+
+			g.iov[g.n++] = (struct iovec){ (void *)at, n };
+			g.bytes += n;
+			at += n;
+			left -= n;
+			if ((g.bytes == BATCH_BYTES || g.n == SYS_IOV_MAX - 1) &&
+			    (e = read_batch(&g)) < 0)
+				return e;
+		}
+	}
+	g.iov[g.n++] = (struct iovec){ r->end, IMAGE_END_NOTE };
+	if ((e = read_batch(&g)) < 0)
+		return e;
+	if (get32(r->end + 8) != IMAGE_NOTE_END || get64(r->end + 20) != r->page_bytes ||
+	    get64(r->end + 28) != IMAGE_END_MAGIC)
+		return rest_bad(r, "its end mark");
+	return 0;
+}
+
+static long advise(struct restore *r, const struct rest_vma *v)
+{
+	static const struct {
+		uint32_t flag;
+		int advice;
+	} table[] = {
+		{ VMA_DONTFORK, MADV_DONTFORK },     { VMA_WIPEONFORK, MADV_WIPEONFORK },
+		{ VMA_HUGEPAGE, MADV_HUGEPAGE },     { VMA_NOHUGEPAGE, MADV_NOHUGEPAGE },
+		{ VMA_MERGEABLE, MADV_MERGEABLE },   { VMA_DONTDUMP, MADV_DONTDUMP },
+		{ VMA_SEQUENTIAL, MADV_SEQUENTIAL }, { VMA_RANDOM, MADV_RANDOM },
+	};
+	void *at = (void *)v->start;
+	uint64_t len = v->end - v->start;
+	long e;
+
+	/* Advice that this kernel does not know changes no result, but for the fork ones. */
+	for (uint32_t i = 0; i < COUNT(table); i++) {
+		if (!(v->flags & table[i].flag) || v->flags & VMA_DROPPABLE)
+			continue;
+		e = sys_madvise(at, len, table[i].advice);
+		if (e < 0 && (v->flags & table[i].flag & (VMA_DONTFORK | VMA_WIPEONFORK)))
+			return blob_err_set(&r->b->err, (int)-e, "advice for memory at %lx: %s",
+					    v->start, errno_name(e));
+	}
+	if (v->flags & VMA_LOCKED) {
+		e = sys_mlock2(at, len, v->flags & VMA_LOCK_ON_FAULT ? MLOCK_ONFAULT : 0);
+		if (e < 0)
+			return blob_err_set(&r->b->err, (int)-e, "locking memory at %lx: %s", v->start,
+					    errno_name(e));
+	}
+	return 0;
+}
+
+/* "[anon:NAME]"; a kernel without names goes without. */
+static void set_name(const struct rest_vma *v)
+{
+	char name[ANON_NAME_MAX];
+	size_t n;
+
+	if (!str_starts(v->name, "[anon:"))
+		return;
+	n = str_copy(name, sizeof name, v->name + 6);
+	if (n && name[n - 1] == ']')
+		name[n - 1] = 0;
+	sys_prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, v->start, v->end - v->start,
+		  (unsigned long)name);
+}
+
+long rest_settle(struct restore *r)
+{
+	for (uint32_t i = 0; i < r->nvmas; i++) {
+		const struct rest_vma *v = &r->vmas[i];
+		long e;
+
+		if (v->fill && v->prot != (PROT_READ | PROT_WRITE)) {
+			e = sys_mprotect((void *)v->start, v->end - v->start, (int)v->prot);
+			if (e < 0)
+				return blob_err_set(&r->b->err, (int)-e, "protection at %lx: %s",
+						    v->start, errno_name(e));
+		}
+		if (v->flags & ~(VMA_GROWSDOWN | VMA_NORESERVE | VMA_JOINED) &&
+		    (e = advise(r, v)) < 0)
+			return e;
+		if (v->name[0])
+			set_name(v);
+		if (v->flags & VMA_SEALED)
+			sys_mseal((void *)v->start, v->end - v->start);
+	}
+	return 0;
+}

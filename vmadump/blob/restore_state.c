@@ -1,0 +1,350 @@
+/*
+ * All that is neither memory nor descriptors: what /proc shows of it, handlers,
+ * timers, limits, identity, registers. Runs in the blob, when the memory of the
+ * image is in place, with every signal blocked.
+ */
+#include "lib.h"
+#include "proc.h"
+#include "restore.h"
+#include "sys.h"
+
+#define TIMER_RESTORE_IDS 77 /* PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15 */
+#define SIGEV_LEN 64u
+
+long rest_mm(struct restore *r)
+{
+	const uint8_t *m = r->rec[TAG_MM].p;
+	struct prctl_mm_map map = {
+		.start_code = get64(m),	      .end_code = get64(m + 8),
+		.start_data = get64(m + 16),  .end_data = get64(m + 24),
+		.start_brk = get64(m + 32),   .brk = get64(m + 40),
+		.start_stack = get64(m + 48), .arg_start = get64(m + 56),
+		.arg_end = get64(m + 64),     .env_start = get64(m + 72),
+		.env_end = get64(m + 80),     .auxv = (void *)r->auxv,
+		.auxv_size = r->auxv_len,     .exe_fd = (uint32_t)-1,
+	};
+	long e = -1;
+
+	/* /proc/PID/exe can only be set with CAP_CHECKPOINT_RESTORE. */
+	for (uint32_t i = 0; i < r->nfiles && e < 0; i++) {
+		if (!(r->files[i].flags & FILE_EXE))
+			continue;
+		map.exe_fd = (uint32_t)r->files[i].fd;
+		e = sys_prctl(PR_SET_MM, PR_SET_MM_MAP, (unsigned long)&map, sizeof map, 0);
+	}
+	map.exe_fd = (uint32_t)-1;
+	if (e < 0)
+		e = sys_prctl(PR_SET_MM, PR_SET_MM_MAP, (unsigned long)&map, sizeof map, 0);
+	if (e < 0)
+		return blob_err_set(&r->b->err, (int)-e, "its heap and arguments: %s",
+				    errno_name(e));
+	return 0;
+}
+
+static int same_ids(const uint8_t *p)
+{
+	unsigned id[3];
+
+	sys_getresuid(&id[0], &id[1], &id[2]);
+	for (int i = 0; i < 3; i++)
+		if (id[i] != get32(p + 8 + 4 * i))
+			return 0;
+	sys_getresgid(&id[0], &id[1], &id[2]);
+	for (int i = 0; i < 3; i++)
+		if (id[i] != get32(p + 24 + 4 * i))
+			return 0;
+	return 1;
+}
+
+/* Takes the image's identity; with the same user and groups there is nothing to do. */
+long rest_creds(struct restore *r)
+{
+	const uint8_t *p = r->rec[TAG_IDENT].p;
+	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct have[2] = { 0 }, want[2] = { 0 };
+	uint32_t n = get32(p + 88);
+	int excess = 0;
+	long e = 0;
+
+	if (!same_ids(p)) {
+		e = sys_setgroups((int)n, (const unsigned *)(p + REC_IDENT_FIXED));
+		if (e >= 0)
+			e = sys_setresgid(get32(p + 24), get32(p + 28), get32(p + 32));
+		if (e >= 0)
+			e = sys_setresuid(get32(p + 8), get32(p + 12), get32(p + 16));
+		if (e < 0)
+			return blob_err_set(&r->b->err, EPERM,
+					    "the image is of user %u, group %u; this process may not "
+					    "become that", get32(p + 12), get32(p + 28));
+		sys_setfsuid(get32(p + 20));
+		sys_setfsgid(get32(p + 36));
+	}
+	if (sys_capget(&head, have) < 0)
+		return 0;
+	for (int i = 0; i < 2; i++) {
+		want[i].inheritable = (uint32_t)(get64(p + 40) >> (32 * i)) & have[i].permitted;
+		want[i].permitted = (uint32_t)(get64(p + 48) >> (32 * i)) & have[i].permitted;
+		want[i].effective = (uint32_t)(get64(p + 56) >> (32 * i)) & have[i].permitted;
+		excess |= want[i].permitted != have[i].permitted ||
+			  want[i].effective != have[i].effective;
+	}
+	if (excess)
+		sys_capset(&head, want);
+	return 0;
+}
+
+static void drop_timers(struct restore *r)
+{
+	struct blob *b = r->b;
+	uint64_t mark = arena_mark(b);
+	struct text t;
+	char *line;
+
+	if (text_open(b, &t, "/proc/self/timers") == 0)
+		while ((line = text_line(&t)))
+			if (str_starts(line, "ID: ")) {
+				const char *s = line + 4;
+
+				sys_timer_delete((int)str_dec(&s));
+			}
+	text_close(&t);
+	arena_release(b, mark);
+}
+
+static long set_signals(struct restore *r)
+{
+	const struct rest_rec *rec = &r->rec[TAG_SIGNALS];
+	const struct sigaction dfl = { 0 };
+	const struct sys_itimerval off = { 0 };
+
+	/* A fresh clone has none of these; a process that undumps may have. */
+	if (!r->b->sigs_default) {
+		for (int sig = 1; sig <= SYS_NSIG; sig++)
+			sys_sigaction(sig, &dfl, NULL);
+		for (int i = 0; i < 3; i++)
+			sys_setitimer(i, &off, NULL);
+		drop_timers(r);
+	}
+	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_SIGNAL_LEN) {
+		struct sigaction act = {
+			.sa_handler = (__sighandler_t)get64(p + 8),
+			.sa_flags = get64(p + 16),
+			.sa_restorer = (__sigrestore_t)get64(p + 24),
+		};
+		long e;
+
+		memcpy(&act.sa_mask, p + 32, 8);
+		e = sys_sigaction((int)get32(p), &act, NULL);
+		if (e < 0)
+			return blob_err_set(&r->b->err, (int)-e, "the handler of signal %u: %s",
+					    get32(p), errno_name(e));
+	}
+	return 0;
+}
+
+/* A timer with the id that the program knows it by. */
+static long make_timer(struct restore *r, const uint8_t *p, int by_id)
+{
+	uint8_t ev[SIGEV_LEN] = { 0 };
+	int want = (int)get32(p), id = want;
+	long e;
+
+	put64(ev, get64(p + 16));
+	put32(ev + 8, get32(p + 12));
+	put32(ev + 12, get32(p + 8));
+	if (get32(p + 8) & SIGEV_THREAD_ID)
+		put32(ev + 16, (uint32_t)sys_gettid());
+	e = sys_timer_create((int)get32(p + 4), ev, &id);
+	/* Before 6.15 ids only go up, one by one. */
+	for (int i = 0; e == 0 && !by_id && id < want && i < (int)IMAGE_TIMERS_MAX; i++) {
+		sys_timer_delete(id);
+		e = sys_timer_create((int)get32(p + 4), ev, &id);
+	}
+	if (e < 0 || id != want)
+		return blob_err_set(&r->b->err, e < 0 ? (int)-e : EBUSY, "timer %d: %s", want,
+				    errno_name(e < 0 ? e : EBUSY));
+	return 0;
+}
+
+static long make_timers(struct restore *r)
+{
+	const struct rest_rec *rec = &r->rec[TAG_TIMERS];
+	int by_id;
+	long e = 0;
+
+	if (!rec->len)
+		return 0;
+	by_id = sys_prctl(TIMER_RESTORE_IDS, 1, 0, 0, 0) == 0;
+	for (const uint8_t *p = rec->p; e == 0 && p < rec->p + rec->len; p += REC_TIMER_LEN)
+		e = make_timer(r, p, by_id);
+	if (by_id)
+		sys_prctl(TIMER_RESTORE_IDS, 0, 0, 0, 0);
+	return e;
+}
+
+/* Last of all, so that no time is lost on what takes long. */
+static void start_timers(struct restore *r)
+{
+	const struct rest_rec *rec = &r->rec[TAG_TIMERS];
+	const uint8_t *it = r->rec[TAG_ITIMERS].p;
+
+	for (int i = 0; i < 3; i++, it += 32) {
+		struct sys_itimerval v = { (long)get64(it), (long)get64(it + 8),
+					   (long)get64(it + 16), (long)get64(it + 24) };
+
+		if (v.value_s || v.value_us)
+			sys_setitimer(i, &v, NULL);
+	}
+	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_TIMER_LEN) {
+		struct sys_itimerspec v = { (long)get64(p + 32), (long)get64(p + 40),
+					    (long)get64(p + 48), (long)get64(p + 56) };
+
+		if (v.value_s || v.value_ns)
+			sys_timer_settime((int)get32(p), 0, &v, NULL);
+	}
+}
+
+static long queue_signals(struct restore *r)
+{
+	const struct rest_rec *rec = &r->rec[TAG_PENDING];
+	int pid = (int)sys_getpid();
+
+	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_PENDING_LEN) {
+		long e = sys_sigqueueinfo(pid, (int)get32(p + 8), p + 8);
+
+		if (e < 0)
+			return blob_err_set(&r->b->err, (int)-e, "its pending signal %u: %s",
+					    get32(p + 8), errno_name(e));
+	}
+	return 0;
+}
+
+/* As far as this process may: the hard limit goes down, but up only with CAP_SYS_RESOURCE. */
+static void set_limits(struct restore *r)
+{
+	const uint8_t *p = r->rec[TAG_RLIMITS].p;
+
+	for (int i = 0; i < 16; i++, p += 16) {
+		struct sys_rlimit want = { get64(p), get64(p + 8) }, have = { 0 };
+
+		if (sys_prlimit(0, i, NULL, &have) < 0 ||
+		    (have.cur == want.cur && have.max == want.max))
+			continue;
+		if (sys_prlimit(0, i, &want, NULL) < 0) {
+			want.max = MIN(want.max, have.max);
+			want.cur = MIN(want.cur, want.max);
+			sys_prlimit(0, i, &want, NULL);
+		}
+	}
+}
+
+static void set_oom(int32_t want)
+{
+	char text[16];
+	const char *s = text;
+	long fd, n = proc_read("/proc/self/oom_score_adj", text, sizeof text);
+	int32_t have;
+
+	if (n <= 0)
+		return;
+	s += *s == '-';
+	have = (int32_t)str_dec(&s);
+	if (text[0] == '-')
+		have = -have;
+	if (have == want)
+		return;
+	fd = sys_open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	n = (long)str_format(text, sizeof text, "%d", want);
+	sys_write((int)fd, text, (size_t)n);
+	sys_close((int)fd);
+}
+
+static long set_proc(struct restore *r)
+{
+	const uint8_t *p = r->rec[TAG_PROC].p, *ident = r->rec[TAG_IDENT].p;
+	int *tid_at = (int *)get64(p + 56);
+	int tid = (int)sys_gettid(), was = (int)get32(ident + 4);
+	struct iovec to, from;
+	long e;
+
+	sys_prctl(PR_SET_NAME, (unsigned long)p, 0, 0, 0);
+	sys_umask((int)get32(p + 16));
+	if ((uint32_t)sys_personality(0xffffffff) != get32(p + 20))
+		sys_personality(get32(p + 20));
+	sys_setpriority(0 /* PRIO_PROCESS */, 0, (int)get32(p + 24));
+	set_oom((int32_t)get32(p + 36));
+	sys_set_robust_list((void *)get64(p + 40), get64(p + 48));
+	sys_set_tid_address(tid_at);
+	/* libc keeps its thread's id where the kernel is to clear it; under another pid it is stale. */
+	if (tid_at && tid != was) {
+		int there = 0;
+
+		to = (struct iovec){ &there, sizeof there };
+		from = (struct iovec){ tid_at, sizeof there };
+		if (sys_process_vm_readv((int)sys_getpid(), &to, &from) == sizeof there &&
+		    there == was)
+			*tid_at = tid;
+	}
+	if (get64(p + 64)) {
+		e = sys_rseq((void *)get64(p + 64), get32(p + 72), 0, get32(p + 76));
+		if (e < 0)
+			return blob_err_set(&r->b->err, (int)-e, "its restartable sequences: %s",
+					    errno_name(e));
+	}
+	sys_prctl(PR_SET_PDEATHSIG, get32(p + 32), 0, 0, 0);
+	if ((uint64_t)sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0) != get64(p + 80))
+		sys_prctl(PR_SET_TIMERSLACK, get64(p + 80), 0, 0, 0);
+	if (get32(p + 88) == 1)
+		sys_prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	if (get32(ident + 84))
+		sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	/* 2 (only root may read) cannot be asked for; 0 is the safe side of it. */
+	sys_prctl(PR_SET_DUMPABLE, get32(p + 28) == 1, 0, 0, 0);
+	return 0;
+}
+
+/* b->regs, b->xsave and b->sigmask for blob_resume(). */
+static void take_registers(struct restore *r)
+{
+	struct blob *b = r->b;
+	const uint8_t *p = r->rec[TAG_REGS].p;
+	struct {
+		uint64_t sp;
+		uint32_t flags, pad;
+		uint64_t size;
+	} alt = { get64(p + 232), get32(p + 240), 0, get64(p + 248) };
+
+	memcpy(&b->regs, p, 27 * 8);
+	b->sigmask = get64(p + 216);
+	/* It called us: what it gets back, and where the blob is that it called. */
+	if (get32(p + 224)) {
+		b->regs.ax = 1;
+		b->regs.dx = b->base;
+	}
+	b->regs_given = 0;
+	memcpy(b->xsave, r->xsave, r->xsave_len);
+	memset(b->xsave + 512 + 8, 0, 56);
+	b->xsave_size = r->xsave_len;
+	sys_sigaltstack(&alt, NULL);
+	sys_arch_prctl(ARCH_SET_FS, b->regs.fs_base);
+	sys_arch_prctl(ARCH_SET_GS, b->regs.gs_base);
+	b->rseq_addr = get64(r->rec[TAG_PROC].p + 64);
+	b->rseq_len = get32(r->rec[TAG_PROC].p + 72);
+	b->rseq_sig = get32(r->rec[TAG_PROC].p + 76);
+}
+
+long rest_state(struct restore *r)
+{
+	long e;
+
+	take_registers(r);
+	if ((e = set_signals(r)) < 0 || (e = make_timers(r)) < 0 || (e = set_proc(r)) < 0)
+		return e;
+	set_limits(r);
+	if ((e = queue_signals(r)) < 0)
+		return e;
+	start_timers(r);
+	return 0;
+}
