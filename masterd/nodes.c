@@ -13,11 +13,14 @@
 #include "master.h"
 
 /*
- * Pings per timeout. A slave fences itself 0.8 timeouts after it has lost the
- * master, which it notices one timeout after the last Ping; the master declares
- * it dead two timeouts after the last Pong. 1.8 + 1/8 < 2: never the other way.
+ * Pings per timeout, and the half timeouts that a lost node is waited for. A
+ * slave looks at its clock every quarter timeout: it misses the master at most
+ * 1.25 timeouts after the last Ping and fences itself at most 1.05 later. The
+ * master declares it dead no sooner than 1 + 1.5 timeouts after the last Pong,
+ * which is at most 1/8 older than that Ping: 1/8 + 2.3 < 2.5, never the other way.
  */
 #define PINGS 8
+#define LOST_HALVES 3
 
 static int64_t clock_ns(clockid_t id)
 {
@@ -208,8 +211,8 @@ static void ping_node(struct master *m, struct node *n, uint64_t now)
 	uint32_t limit = m->conf.ping_timeout_ms;
 	struct peer *p = n->peer;
 
-	if (n->state == NS_UNREACHABLE && now - n->lost_ms >= limit) {
-		node_reason(n, "lost for %u s", limit / 1000);
+	if (n->state == NS_UNREACHABLE && now - n->lost_ms >= LOST_HALVES * (uint64_t)limit / 2) {
+		node_reason(n, "lost for %u s", LOST_HALVES * limit / 2000);
 		nodes_event(m, n, NE_TIMEOUT);
 	} else if (n->state == NS_CONNECTED && now - n->pong_ms >= limit) {
 		peer_free(p);
@@ -236,7 +239,7 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 		if (!p->node && link_is_up(p->link) && now - p->since_ms >= HELLO_MS)
 			peer_drop(p, "%s: no Hello in time", link_peer_name(p->link));
 	}
-	if (!m->swept && now - m->start_ms >= 2 * (uint64_t)m->conf.ping_timeout_ms)
+	if (!m->swept && now - m->start_ms >= 5 * (uint64_t)m->conf.ping_timeout_ms / 2)
 		resync_sweep(m);
 }
 
