@@ -1,0 +1,362 @@
+/*
+ * The ghost: a process that stands in, under the same pid, for one that is real
+ * elsewhere. It has no memory but the blob, the kernel's vdso and its argument
+ * pages; it keeps its descriptors, name, parent, exit signal and tids, since it
+ * has never exec'd. bpinit is its tracer and reads its channel: signals are met
+ * there, so that what runs here is the relaying of streams, the telling of what
+ * its children do, and a few orders (doc/local.md).
+ */
+#include "ghost.h"
+
+#define FIELD_ARG_START 48 /* of /proc/self/stat, proc(5) */
+
+/* -- becoming one, in place */
+
+void args_save(struct blob *b, struct args *a)
+{
+	char buf[1024];
+	const char *s = buf;
+	uint64_t lo, hi;
+	long n;
+	int fd = (int)sys_open("/proc/self/stat", O_RDONLY | O_CLOEXEC, 0);
+
+	a->len = 0;
+	if (fd < 0)
+		return;
+	n = sys_read(fd, buf, sizeof buf - 1);
+	sys_close(fd);
+	if (n <= 0)
+		return;
+	buf[n] = 0;
+	for (const char *p = buf; *p; p++)
+		if (*p == ')')
+			s = p; /* the name may hold anything, even ") R 1" */
+	for (int field = 2; field < FIELD_ARG_START && *s; s++)
+		field += *s == ' ';
+	lo = str_dec(&s);
+	str_skip_spaces(&s);
+	hi = str_dec(&s);
+	if (lo == 0 || hi <= lo)
+		return;
+	lo &= ~4095ul;
+	hi = MIN(ROUND_UP(hi, 4096), lo + GHOST_ARGS_MAX);
+	a->copy = arena_alloc(b, hi - lo);
+	if (!a->copy)
+		return;
+	/* Through the kernel, which answers EFAULT where a plain copy would fault. */
+	struct iovec to = { a->copy, hi - lo }, from = { (void *)lo, hi - lo };
+
+	if (sys6(__NR_process_vm_readv, sys_getpid(), (long)&to, 1, (long)&from, 1, 0) <= 0)
+		return;
+	a->lo = lo;
+	a->len = hi - lo;
+}
+
+void args_put(const struct args *a)
+{
+	void *at = (void *)a->lo;
+
+	if (a->len && sys_mmap(at, a->len, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == (long)at)
+		memcpy(at, a->copy, a->len);
+}
+
+/*
+ * glibc's registration has to go before its memory does: the kernel writes there
+ * whenever this thread returns from a signal or is preempted, and a write that
+ * faults is a SIGSEGV. The length must be the registered one, which later
+ * libraries do not say.
+ */
+static void forget_libc(struct blob *b)
+{
+	const unsigned len[] = { b->rseq_len, 32, 33, 64 };
+
+	sys_set_tid_address(NULL);
+	sys_set_robust_list(NULL, 24);
+	for (unsigned i = 0; b->rseq_addr && i < COUNT(len); i++)
+		if (sys_rseq((void *)b->rseq_addr, len[i], 1, b->rseq_sig) == 0)
+			break;
+	b->rseq_addr = 0;
+}
+
+/*
+ * The blob's code, as bytes of a file that all ghosts of this machine share, in
+ * place of a copy of its own: 40 KiB less a ghost. Only if they are the same.
+ */
+static void share_code(struct blob *b, int fd)
+{
+	char buf[512];
+	uint64_t at = 0;
+	long n;
+
+	while ((n = sys_pread(fd, buf, sizeof buf, (long)at)) > 0) {
+		if (at + (uint64_t)n > BLOB_CODE_MAX || memcmp(buf, (char *)b->base + at, (size_t)n))
+			return;
+		at += (uint64_t)n;
+	}
+	if (n == 0 && at > 0)
+		sys_mmap((void *)b->base, ROUND_UP(at, 4096), PROT_READ | PROT_EXEC,
+			 MAP_PRIVATE | MAP_FIXED, fd, 0);
+}
+
+/* Gives back the pages of the blob's own that a dump or restore has touched. */
+static void shed_pages(struct blob *b)
+{
+	uint64_t here = ((uint64_t)__builtin_frame_address(0) & ~4095ul) - 4096;
+	uint64_t stack = ROUND_UP(b->self + BLOB_STRUCT_MAX, 4096);
+	uint64_t xsave = ROUND_UP((uint64_t)b->xsave, 4096);
+	uint64_t xend = (b->self + sizeof *b) & ~4095ul;
+
+	sys_madvise((void *)(b->self + BLOB_SCRATCH), BLOB_DATA - BLOB_SCRATCH, MADV_DONTNEED);
+	if (here > stack)
+		sys_madvise((void *)stack, here - stack, MADV_DONTNEED);
+	if (xend > xsave)
+		sys_madvise((void *)xsave, xend - xsave, MADV_DONTNEED);
+}
+
+/* -- signals: bpinit, the tracer, suppresses all; this is for when it is gone */
+
+extern const char blob_entry[] __attribute__((visibility("hidden")));
+
+static void on_signal(int sig, siginfo_t *si, void *uc)
+{
+	struct blob *b = (struct blob *)((uint64_t)blob_entry + BLOB_CODE_MAX);
+	struct chan_msg m;
+	struct iovec v = { &m, sizeof m };
+	struct sys_msghdr h = { .iov = &v, .iovlen = 1 };
+
+	(void)sig;
+	(void)uc;
+	memset(&m, 0, sizeof m);
+	m.type = CHAN_SIG;
+	memcpy(m.u.siginfo, si, sizeof m.u.siginfo);
+	if (b->chan >= 0)
+		sys_sendmsg(b->chan, &h, SYS_MSG_NOSIGNAL | SYS_MSG_DONTWAIT);
+}
+
+void ghost_restorer(void);
+__asm__(".text\n.hidden ghost_restorer\n.globl ghost_restorer\n"
+	"ghost_restorer:\n\tmov $15, %eax\n\tsyscall\n\tud2\n");
+
+/*
+ * Everything is met by a handler that does nothing but tell, so that a ghost
+ * whose tracer is gone does not die of a SIGTERM. Not so the stops of a terminal:
+ * bpinit mirrors them with the same signal, which has to have its default action.
+ */
+static void set_handlers(void)
+{
+	struct {
+		void (*handler)(int, siginfo_t *, void *);
+		uint64_t flags;
+		void (*restorer)(void);
+		uint64_t mask;
+	} act;
+	uint64_t chld = 1ul << (SIGCHLD - 1);
+
+	sys_sigaltstack(&(stack_t){ .ss_flags = SS_DISABLE }, NULL);
+	for (int sig = 1; sig <= SYS_NSIG; sig++) {
+		int dfl = sig == SIGCHLD || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU ||
+			  sig == SIGCONT;
+
+		act.handler = dfl ? NULL : on_signal;
+		act.flags = dfl ? 0 : SA_SIGINFO | 0x04000000 /* SA_RESTORER */;
+		act.restorer = dfl ? NULL : ghost_restorer;
+		act.mask = ~0ul;
+		sys_sigaction(sig, (const struct sigaction *)&act, NULL);
+	}
+	sys_sigprocmask(SIG_SETMASK, &chld, NULL);
+}
+
+_Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
+{
+	struct chan_pkt *p = be_ghost;
+	struct ghost g = { .b = b, .reap = !!(p->m.flags & CHAN_GHOST_REAP), .sigfd = -1 };
+	struct sys_rlimit lim;
+	struct args a;
+	int sock[CHAN_STREAMS];
+
+	/* What the dump took out of the kernel has gone with the image, for good. */
+	b->frozen.held = 0;
+	arena_reset(b);
+	chan_streams(p, 0, sock);
+	if (p->m.flags & CHAN_GHOST_CODE && p->nfd > 0) {
+		share_code(b, p->fd[p->nfd - 1]);
+		sys_close(p->fd[p->nfd - 1]);
+	}
+	args_save(b, &a);
+	sys_prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
+	forget_libc(b);
+	blob_unmap_others(b);
+	args_put(&a);
+	arena_reset(b);
+	shed_pages(b);
+	/* The user's limit counts his processes on the nodes too: never in our way. */
+	if (sys_prlimit(0, RLIMIT_NPROC, NULL, &lim) == 0) {
+		lim.cur = lim.max;
+		sys_prlimit(0, RLIMIT_NPROC, &lim, NULL);
+	}
+	b->regs_given = 0;
+	relay_set(&g, sock);
+	chan_tell(b, CHAN_GHOST, p->m.move_id);
+	ghost_loop(&g);
+}
+
+/* The verb: a clone of bpinit, which has its whole memory still. */
+_Noreturn void blob_ghost(struct blob *b)
+{
+	forget_libc(b);
+	blob_unmap_others(b);
+	clone_become(b);
+}
+
+/* -- the loop */
+
+static void tell_children(struct ghost *g)
+{
+	struct chan_msg m;
+	struct sys_rusage ru;
+	siginfo_t si;
+
+	for (;;) {
+		memset(&si, 0, sizeof si);
+		memset(&ru, 0, sizeof ru);
+		if (sys_waitid(P_ALL, 0, &si, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | __WALL,
+			       &ru) < 0 || si.si_pid == 0)
+			return;
+		memset(&m, 0, sizeof m);
+		m.type = CHAN_CHILD;
+		m.u.child.pid = si.si_pid;
+		m.u.child.code = si.si_code;
+		m.u.child.status = si.si_status;
+		m.u.child.utime_us = (uint64_t)(ru.utime_s * 1000000 + ru.utime_us);
+		m.u.child.stime_us = (uint64_t)(ru.stime_s * 1000000 + ru.stime_us);
+		m.u.child.maxrss_kb = (uint64_t)ru.maxrss_kb;
+		chan_send(g->b, &m);
+	}
+}
+
+/* Dies exactly so; no core, whatever the limits say: the original dumped its own. */
+static _Noreturn void die(struct ghost *g, int status)
+{
+	uint64_t none = 0;
+	int sig = status & 0x7f;
+	struct {
+		uint64_t w[4];
+	} dfl = { { 0 } };
+
+	relay_drain(g);
+	sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (sig == 0)
+		sys_exit_group(status >> 8 & 0xff);
+	sys_sigaction(sig, (const struct sigaction *)&dfl, NULL);
+	sys_sigprocmask(SIG_SETMASK, &none, NULL);
+	sys_kill((int)sys_getpid(), sig);
+	sys_exit_group(128 + sig);
+}
+
+/* As itself: the receiver sees this pid and uid, as it would have at home. */
+static void send_signal(struct ghost *g, const struct chan_msg *m)
+{
+	siginfo_t si;
+	unsigned r, e, s;
+	long err;
+
+	if (m->u.kill.code == SI_USER || m->u.kill.code > 0) {
+		err = sys_kill(m->u.kill.pid, m->u.kill.sig);
+	} else if (m->u.kill.code == SI_TKILL) {
+		err = sys_tgkill(m->u.kill.pid, m->u.kill.pid, m->u.kill.sig);
+	} else {
+		memset(&si, 0, sizeof si);
+		sys_getresuid(&r, &e, &s);
+		si.si_signo = m->u.kill.sig;
+		si.si_code = m->u.kill.code;
+		si.si_pid = (int)sys_getpid();
+		si.si_uid = r;
+		si.si_value.sival_ptr = (void *)m->u.kill.value;
+		err = sys_sigqueueinfo(m->u.kill.pid, m->u.kill.sig, &si);
+	}
+	if (err < 0) {
+		blob_err_set(&g->b->err, (int)-err, "signal %d to pid %d: %s", m->u.kill.sig,
+			     m->u.kill.pid, errno_name(err));
+		chan_fail(g->b, CHAN_NO_MOVE);
+	}
+}
+
+static void obey(struct ghost *g, struct chan_pkt *p)
+{
+	int sock[CHAN_STREAMS];
+
+	switch (p->m.type) {
+	case CHAN_CLONE:
+		clone_child(g, p);
+		break;
+	case CHAN_ARRIVE:
+		arrive_in_place(g, p);
+		set_handlers();
+		break;
+	case CHAN_EXIT:
+		die(g, p->m.u.status);
+	case CHAN_KILL:
+		send_signal(g, &p->m);
+		break;
+	case CHAN_STREAMS_SET:
+		chan_streams(p, 0, sock);
+		relay_stop(g);
+		relay_set(g, sock);
+		break;
+	case CHAN_BE_GHOST: /* told twice */
+		chan_close_fds(p, 0);
+		chan_tell(g->b, CHAN_GHOST, p->m.move_id);
+		break;
+	default:
+		chan_close_fds(p, 0);
+	}
+}
+
+static void read_channel(struct ghost *g)
+{
+	struct chan_pkt p;
+	long r = chan_recv(g->b, &p, SYS_MSG_DONTWAIT);
+
+	if (r > 0)
+		obey(g, &p);
+	else if (r == 0)
+		g->deaf = 1;
+}
+
+_Noreturn void ghost_loop(struct ghost *g)
+{
+	struct sys_pollfd p[2 + 2 * CHAN_STREAMS];
+	char info[128];
+	uint64_t chld = 1ul << (SIGCHLD - 1);
+	int children_to_tell = 1;
+
+	set_handlers();
+	for (;;) {
+		struct timespec t;
+		long timeout_ms = -1;
+		int n;
+
+		if (g->reap && g->sigfd < 0) {
+			g->sigfd = (int)sys_signalfd(-1, &chld, O_CLOEXEC | O_NONBLOCK);
+			children_to_tell = 1;
+		}
+		if (g->reap && children_to_tell)
+			tell_children(g);
+		children_to_tell = 0;
+		p[0] = (struct sys_pollfd){ .fd = g->deaf ? -1 : g->b->chan, .events = POLLIN };
+		p[1] = (struct sys_pollfd){ .fd = g->sigfd, .events = POLLIN };
+		n = relay_poll_fill(g, p + 2, &timeout_ms);
+		t.tv_sec = 0;
+		t.tv_nsec = timeout_ms * 1000000;
+		/* A stop by the tracer or a signal that it let pass gives EINTR: look again. */
+		if (sys_ppoll(p, (unsigned)n + 2, timeout_ms < 0 ? NULL : &t, NULL) < 0)
+			continue;
+		if (p[1].revents) {
+			children_to_tell = sys_read(g->sigfd, info, sizeof info) > 0;
+		}
+		relay_poll_done(g, p + 2, n);
+		if (p[0].revents)
+			read_channel(g);
+	}
+}

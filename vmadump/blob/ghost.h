@@ -1,0 +1,94 @@
+/*
+ * What leave.c and the ghost*.c files share. Runs inside a process that leaves,
+ * stands in or arrives; freestanding like all of the blob.
+ */
+#pragma once
+
+#include "blob.h"
+#include "lib.h"
+#include "sys.h"
+
+#define GHOST_FDS_MAX 5 /* of one packet: data or code, three streams, a channel */
+#define GHOST_RELAY_BUF 16384
+#define GHOST_ARGS_MAX (32ul << 10)
+
+struct chan_pkt {
+	struct chan_msg m;
+	int nfd;
+	int fd[GHOST_FDS_MAX]; /* -1 beyond nfd; close-on-exec */
+};
+
+/* One stream between this process and the node where its original runs. */
+struct relay {
+	int sock;	 /* -1: none, or ended */
+	int fd;		 /* 0..2, or a description of our own of the same file */
+	uint32_t have, off; /* bytes in buf, and how many of them are written */
+	uint16_t bounded;   /* fd may block: write at most PIPE_BUF after POLLOUT */
+	uint16_t room;	    /* stdin: the socket took bytes at the last look */
+	uint8_t tty, own_fd;
+	char *buf;
+};
+
+struct ghost {
+	struct blob *b;
+	uint32_t reap;	/* what its children do is told and reaped */
+	uint32_t deaf;	/* the channel has ended: an inquiry is bpinit's, not ours */
+	int sigfd;
+	struct relay relay[CHAN_STREAMS];
+};
+
+/* ghost_chan.c */
+long chan_send(struct blob *b, const struct chan_msg *m);
+long chan_tell(struct blob *b, uint32_t type, uint64_t move_id);
+/* CHAN_FAILED with b->err. */
+void chan_fail(struct blob *b, uint64_t move_id);
+/* CHAN_HERE, with this process's ids as the kernel vouches for them. */
+long chan_here(struct blob *b, uint32_t flags);
+/* One message: 1, 0 at the end of the channel, or -errno. */
+long chan_recv(struct blob *b, struct chan_pkt *p, int flags);
+void chan_close_fds(struct chan_pkt *p, int from);
+/* Sorts the stream fds p->fd[from..] by p's mask; ret[i] is -1 where there is none. */
+void chan_streams(struct chan_pkt *p, int from, int ret[CHAN_STREAMS]);
+/* Closes every descriptor but those of keep[0..n), which may hold -1 and is sorted. */
+void close_all_but(int *keep, int n);
+
+/* ghost.c */
+/* The pages that /proc/self/cmdline shows, kept over an unmapping. */
+struct args {
+	uint64_t lo, len; /* page bounds; len 0: none */
+	char *copy;	  /* in the arena */
+};
+void args_save(struct blob *b, struct args *a);
+void args_put(const struct args *a);
+/* This process unmaps all but itself and stands in. */
+_Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost);
+_Noreturn void ghost_loop(struct ghost *g);
+
+/* ghost_relay.c */
+void relay_set(struct ghost *g, const int sock[CHAN_STREAMS]);
+void relay_stop(struct ghost *g);
+/*
+ * Puts the relays' descriptors and unwritten input into one descriptor, which is
+ * returned, and takes them out again; buffers are then the arena's.
+ */
+long relay_stash(struct ghost *g);
+void relay_unstash(struct ghost *g, int stash);
+int relay_poll_fill(struct ghost *g, struct sys_pollfd *p, long *timeout_ms);
+void relay_poll_done(struct ghost *g, const struct sys_pollfd *p, int n);
+/* Writes out what has come; what comes later is left to a child of ours. */
+void relay_drain(struct ghost *g);
+
+/* ghost_clone.c */
+void clone_child(struct ghost *g, struct chan_pkt *p);
+/* In a fresh child with nothing of others mapped: becomes what its channel says. */
+_Noreturn void clone_become(struct blob *b);
+/* A ghost turns into its original again; comes back if that failed. */
+void arrive_in_place(struct ghost *g, struct chan_pkt *p);
+_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c);
+
+/* ghost_cred.c. 0 or -errno with err filled. */
+long cred_arrival(struct blob *b, const struct chan_cred *c);
+long cred_ghost(struct blob *b, uint32_t uid, uint32_t gid);
+
+/* ghost_exec.c: the arrival of a MOVE_REXEC. */
+_Noreturn void arrive_exec(struct blob *b, struct chan_pkt *p);

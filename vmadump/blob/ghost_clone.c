@@ -1,0 +1,186 @@
+/*
+ * Processes that begin in the blob: children of a ghost (or of bpinit) that are to
+ * be ghosts or arrivals under a wanted pid, and ghosts that become their original
+ * again. Each reads who it is from its own channel.
+ */
+#include "ghost.h"
+
+static const uint64_t all_signals = ~0ul;
+
+/* A ghost makes a child: the kernel then has the right parent by itself. */
+void clone_child(struct ghost *g, struct chan_pkt *p)
+{
+	struct blob *b = g->b;
+	struct chan_msg m;
+	int tid = p->m.u.clone.pid;
+	struct clone_args ca;
+	uint64_t old;
+	long r;
+
+	memset(&ca, 0, sizeof ca);
+	ca.flags = CLONE_CLEAR_SIGHAND;
+	ca.exit_signal = SIGCHLD;
+	ca.set_tid = (uint64_t)&tid;
+	ca.set_tid_size = tid > 0;
+	sys_sigprocmask(SIG_SETMASK, &all_signals, &old);
+	r = p->nfd > 0 ? sys_clone3(&ca, sizeof ca) : -EBADF;
+	if (r == 0) {
+		b->chan = p->fd[0];
+		clone_become(b);
+	}
+	sys_sigprocmask(SIG_SETMASK, &old, NULL);
+	chan_close_fds(p, 0);
+	memset(&m, 0, sizeof m);
+	m.type = CHAN_CLONED;
+	m.move_id = p->m.move_id;
+	m.u.pid = (int)tid;
+	m.err = r < 0 ? (int)-r : 0;
+	chan_send(b, &m);
+}
+
+/* Its place among the sessions and groups of this machine. */
+static void take_place(const struct chan_clone *c)
+{
+	if (c->sid == c->pid)
+		sys_setsid();
+	else if (c->pgid == c->pid)
+		sys_setpgid(0, 0);
+	else if (c->pgid > 0 && c->pgid != sys_getpgid(0))
+		/* EPERM: its group has no member here any more, and so is its parent's. */
+		sys_setpgid(0, c->pgid);
+	if (c->comm[0])
+		sys_prctl(PR_SET_NAME, (unsigned long)c->comm, 0, 0, 0);
+}
+
+_Noreturn void clone_become(struct blob *b)
+{
+	struct ghost g = { .b = b, .reap = 1, .sigfd = -1 };
+	const int none[CHAN_STREAMS] = { -1, -1, -1 };
+	struct chan_pkt p;
+
+	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);
+	close_all_but(&b->chan, 1);
+	b->regs_given = 0;
+	b->err.code = 0;
+	arena_reset(b);
+	if (chan_recv(b, &p, 0) <= 0 || p.m.type != CHAN_CLONE)
+		sys_exit_group(127);
+	chan_close_fds(&p, 0);
+	take_place(&p.m.u.clone);
+	if (p.m.u.clone.kind == CLONE_ARRIVAL)
+		arrive_clone(b, &p.m.u.clone);
+
+	/* It keeps its capabilities, so nobody may look into it or trace it. */
+	sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (cred_ghost(b, p.m.u.clone.cred.uid[0], p.m.u.clone.cred.gid[0]) < 0) {
+		chan_fail(b, p.m.move_id);
+		sys_exit_group(127);
+	}
+	relay_set(&g, none);
+	chan_tell(b, CHAN_GHOST, p.m.move_id);
+	ghost_loop(&g);
+}
+
+/* Prepared: runs when bpinit has recorded that it runs, and never otherwise. */
+static int wait_run(struct blob *b, uint64_t move_id)
+{
+	struct chan_pkt p;
+
+	chan_tell(b, CHAN_PREPARED, move_id);
+	while (chan_recv(b, &p, 0) > 0) {
+		chan_close_fds(&p, 0);
+		if (p.m.move_id == move_id && p.m.type == CHAN_RUN)
+			return 1;
+		if (p.m.move_id == move_id && p.m.type == CHAN_ABORT)
+			return 0;
+	}
+	/* bpinit has gone, and the record of this move with it: it cannot run. */
+	return 0;
+}
+
+_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c)
+{
+	struct blob_restore opt;
+	struct chan_pkt p;
+
+	memset(&opt, 0, sizeof opt);
+	do {
+		if (chan_recv(b, &p, 0) <= 0 || p.m.type == CHAN_ABORT)
+			sys_exit_group(127);
+	} while (p.m.type != CHAN_ARRIVE || p.nfd < 1);
+
+	/* Before a byte of the image is believed: no more than its user may do. */
+	if (cred_arrival(b, &c->cred) < 0) {
+		chan_fail(b, p.m.move_id);
+		sys_exit_group(127);
+	}
+	if (p.m.flags & CHAN_ARRIVE_EXEC)
+		arrive_exec(b, &p);
+	opt.fd = p.fd[0];
+	chan_streams(&p, 1, opt.stream_fd);
+	b->hide_fd[0] = b->chan;
+	b->hide_fd[1] = opt.fd;
+	b->hide_fd[2] = b->hide_fd[3] = -1;
+	b->sigs_default = 1;
+	if (blob_restore(b, &opt) < 0) {
+		chan_fail(b, p.m.move_id);
+		sys_exit_group(127);
+	}
+	sys_close(opt.fd);
+	if (!wait_run(b, p.m.move_id))
+		sys_exit_group(127);
+	sys_close(b->chan);
+	blob_resume(b);
+}
+
+void arrive_in_place(struct ghost *g, struct chan_pkt *p)
+{
+	struct blob *b = g->b;
+	struct blob_restore opt;
+	uint64_t move_id = p->m.move_id;
+	struct args args;
+	long stash;
+
+	memset(&opt, 0, sizeof opt);
+	/* From here on signals wait in the kernel: for the original, or for the ghost. */
+	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);
+	if (g->sigfd >= 0)
+		sys_close(g->sigfd);
+	g->sigfd = -1;
+	opt.fd = p->fd[0];
+	opt.keep_streams = !!(p->m.flags & CHAN_ARRIVE_HOME);
+	opt.set_creds = 1;
+	chan_streams(p, 1, opt.stream_fd);
+	b->err.code = 0;
+	stash = relay_stash(g);
+	if (stash < 0) {
+		blob_err_set(&b->err, (int)-stash, "streams of the ghost: %s", errno_name(stash));
+		chan_close_fds(p, 0);
+		chan_fail(b, move_id);
+		return;
+	}
+	arena_reset(b);
+	args_save(b, &args);
+	b->hide_fd[0] = b->chan;
+	b->hide_fd[1] = opt.fd;
+	b->hide_fd[2] = (int)stash;
+	b->hide_fd[3] = -1;
+	b->sigs_default = 0;
+	if (blob_restore(b, &opt) < 0) {
+		chan_fail(b, move_id);
+	} else if (wait_run(b, move_id)) {
+		/* What the node wrote before goes out before what is written from now on. */
+		relay_unstash(g, (int)stash);
+		relay_drain(g);
+		sys_close(opt.fd);
+		sys_close(b->chan);
+		blob_resume(b);
+	}
+	/* A ghost as before, whatever it is that has been restored. */
+	sys_close(opt.fd);
+	b->hide_fd[1] = b->hide_fd[2] = -1;
+	blob_unmap_others(b);
+	args_put(&args);
+	arena_reset(b);
+	relay_unstash(g, (int)stash);
+}

@@ -1,0 +1,179 @@
+/*
+ * The source side of a move, top to bottom (doc/move.md has the other sides).
+ * Runs in the process that leaves, in the blob, with every signal blocked. It
+ * is parked by this code and by nothing else: a tracer that dies, a daemon that
+ * restarts and a socket that ends change nothing. Once it has voted it goes on
+ * only by an abort that carries the id of its move.
+ */
+#include "ghost.h"
+#include "libbproc/local.h"
+
+struct leave {
+	uint64_t move_id;	/* from CHAN_GO on */
+	int data;
+	uint32_t flags;		/* of CHAN_GO */
+	int voted;
+};
+
+/* Nobody is left who could order anything: parked until a SIGKILL. */
+static _Noreturn void park_for_ever(void)
+{
+	struct timespec day = { .tv_sec = 86400 };
+
+	for (;;)
+		sys_nanosleep(&day);
+}
+
+/*
+ * The next message that is for this move. 1: got it. -errno, b->err filled: the
+ * move is off. Before the vote the end of the channel is as good as an abort,
+ * since no image can be whole without the end mark.
+ */
+static long next_order(struct blob *b, struct leave *l, struct chan_pkt *p)
+{
+	for (;;) {
+		long r = chan_recv(b, p, 0);
+
+		if (r <= 0 && l->voted)
+			park_for_ever();
+		if (r <= 0)
+			return blob_err_set(&b->err, ECONNRESET, "bpinit has ended before the move");
+		if (l->voted && p->m.move_id != l->move_id) {
+			chan_close_fds(p, 0);
+			continue;
+		}
+		if (p->m.type != CHAN_ABORT)
+			return 1;
+		chan_close_fds(p, 0);
+		p->m.u.text[CHAN_TEXT_MAX - 1] = 0;
+		if (b->err.code == 0)
+			blob_err_set(&b->err, p->m.err > 0 ? p->m.err : EIO, "%s", p->m.u.text);
+		return -(long)b->err.code;
+	}
+}
+
+/* Waits for the leave to send. 0 with l filled, or -errno. */
+static long wait_go(struct blob *b, struct leave *l)
+{
+	struct chan_pkt p;
+	long r;
+
+	for (;;) {
+		r = next_order(b, l, &p);
+		if (r < 0)
+			return r;
+		if (p.m.type == CHAN_GO && p.nfd >= 1 && !(p.m.flags & CHAN_GO_EXEC))
+			break;
+		chan_close_fds(&p, 0);
+	}
+	chan_close_fds(&p, 1);
+	l->data = p.fd[0];
+	l->move_id = p.m.move_id;
+	l->flags = p.m.flags;
+	return 0;
+}
+
+static long write_all(struct blob *b, int fd, const void *p, uint64_t n)
+{
+	const char *at = p;
+
+	while (n) {
+		long r = sys_write(fd, at, n);
+
+		if (r == -EINTR)
+			continue;
+		if (r < 0)
+			return blob_err_set(&b->err, (int)-r, "arguments to the node: %s",
+					    errno_name(r));
+		at += r;
+		n -= (uint64_t)r;
+	}
+	return 0;
+}
+
+static long send_image(struct blob *b, struct leave *l)
+{
+	struct blob_dump d = {
+		.fd = l->data,
+		.flags = l->flags >> 8,
+		.streams = !(l->flags & CHAN_GO_AWAY),
+		.away = !!(l->flags & CHAN_GO_AWAY),
+		.for_fork = b->exec_kind == MOVE_RFORK,
+	};
+	long r;
+
+	if (b->exec_kind == MOVE_REXEC) {
+		r = write_all(b, l->data, &b->exec_len, sizeof b->exec_len);
+		return r < 0 ? r : write_all(b, l->data, (const void *)b->exec_args, b->exec_len);
+	}
+	b->hide_fd[2] = l->data;
+	r = blob_dump(b, &d);
+	b->hide_fd[2] = -1;
+	return r;
+}
+
+/* After an exec nobody is there to whom a call could return -1: say it once. */
+static void say_aborted(struct blob *b)
+{
+	char line[CHAN_TEXT_MAX + 64];
+	size_t n = str_format(line, sizeof line, "bproc_execmove: not moved: %s\n", b->err.text);
+
+	sys_write(2, line, n);
+}
+
+static long abort_here(struct blob *b, struct leave *l, long r)
+{
+	if (l->data >= 0)
+		sys_close(l->data);
+	if (b->regs_given) {
+		say_aborted(b);
+		sys_close(b->chan);
+		b->chan = -1;
+	}
+	return r;
+}
+
+long blob_leave(struct blob *b)
+{
+	struct leave l = { .data = -1 };
+	struct chan_pkt p;
+	long r;
+
+	b->err.code = 0;
+
+	/* 1. Here I am, parked: bpinit learns the pid from the kernel. */
+	chan_here(b, b->regs_given ? CHAN_HERE_ENTRY : 0);
+
+	/* 2. The master's grant, with the connection to the node. */
+	r = wait_go(b, &l);
+	if (r < 0)
+		return abort_here(b, &l, r);
+
+	/* 3. The image, straight to the node. If that fails the move is told so, and
+	 *    the abort that follows has been through the master: no copy is left. */
+	r = send_image(b, &l);
+	if (r < 0) {
+		chan_fail(b, l.move_id);
+		sys_close(l.data);
+		l.data = -1;
+		while (next_order(b, &l, &p) > 0)
+			chan_close_fds(&p, 0);
+		return abort_here(b, &l, r);
+	}
+	sys_close(l.data);
+	l.data = -1;
+
+	/* 4. The vote: from here on only the master decides. */
+	l.voted = 1;
+	chan_tell(b, CHAN_SENT, l.move_id);
+
+	/* 5. It runs elsewhere: stand in for it. Or it does not: go on. */
+	for (;;) {
+		r = next_order(b, &l, &p);
+		if (r < 0)
+			return abort_here(b, &l, r);
+		if (p.m.type == CHAN_BE_GHOST)
+			ghost_in_place(b, &p);
+		chan_close_fds(&p, 0);
+	}
+}
