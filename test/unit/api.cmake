@@ -21,3 +21,12 @@ add_test(NAME lint.api_names
 		$<TARGET_FILE:bproc> ${PROJECT_SOURCE_DIR})
 set_tests_properties(unit.api_build PROPERTIES LABELS unit TIMEOUT 120)
 set_tests_properties(lint.api_names PROPERTIES LABELS lint TIMEOUT 60)
+
+# Plain: its image would hold the sanitizers' shadow.
+foreach(lib bproc bproc_static)
+	add_executable(test_api_dump_${lib} unit/api_dump.c)
+	target_link_libraries(test_api_dump_${lib} PRIVATE bproc_flags bproc::${lib})
+	add_test(NAME unit.api_dump_${lib}
+		COMMAND test_api_server $<TARGET_FILE:test_api_dump_${lib}>)
+	set_tests_properties(unit.api_dump_${lib} PROPERTIES LABELS unit TIMEOUT 60)
+endforeach()

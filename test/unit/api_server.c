@@ -16,8 +16,12 @@ int main(int argc, char **argv)
 {
 	if (argc < 2)
 		return 2;
-	fake_start_apart(&(struct fake){.how = FAKE_ABORT_BOTH, .type = LOCAL_MOVE, .nprocs = 6,
-					.err = BE_NODEDOWN, .text = "node is down", .self = -1});
+	fake_start_apart(&(struct fake){.how = FAKE_ABORT_BOTH,
+					.type = LOCAL_MOVE,
+					.nprocs = 6,
+					.err = BE_NODEDOWN,
+					.text = "node is down",
+					.self = -1});
 	/* Its life line is close-on-exec: the command's parent has to stay. */
 	pid_t pid = fork();
 
