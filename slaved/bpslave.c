@@ -264,7 +264,7 @@ static int run(struct bproc_err *err)
 	event_config_free(cfg);
 	if (!slave.base || daemon_signals(slave.base, &signals) < 0)
 		return bproc_err_set(err, ENOMEM, "event loop: no memory");
-	child = event_new(slave.base, SIGCHLD, EV_SIGNAL | EV_PERSIST, on_child, NULL);
+	child = event_new(slave.base, SIGCHLD, LOOP_SIGNAL | EV_PERSIST, on_child, NULL);
 	event_add(child, NULL);
 	e = start_parts(err);
 	if (e == 0) {

@@ -12,6 +12,9 @@
 #include "libbproc/link.h"
 #include "libbproc/local.h"
 #include "libbproc/sysio.h"
+/* libevent has a macro of the name of one of bpinit's events. */
+enum { LOOP_SIGNAL = EV_SIGNAL };
+#undef EV_SIGNAL
 #include "slaved/initproto.h"
 
 #define NODE_MASTER (-1)
@@ -200,25 +203,29 @@ int32_t peer_node(const struct peer *p);
 bool peer_send(struct peer *p, const void *msg);
 bool peer_is_full(const struct peer *p);
 
-/* -- bpslave_stdio.c, bpslave_stdio_home.c: forwarded stdin, stdout, stderr */
-/* Three socketpairs: theirs go to a process or ghost (and are closed by the caller). */
+/*
+ * -- bpslave_stdio*.c: forwarded stdin, stdout, stderr (doc/streams.md). An arg that is given
+ * with then is malloc'd: it is freed, and then not called, if a later call takes its place.
+ */
+/* Three socketpairs: theirs go to a process or ghost. */
 struct stdio_fds {
 	int ours[CHAN_STREAMS], theirs[CHAN_STREAMS];
+	uint64_t inode; /* of theirs[0], to know it again */
 };
 int stdio_fds_make(struct stdio_fds *ret);
 void stdio_fds_close(struct stdio_fds *f);
 /* An arrival runs here: its streams are opened to home. Takes f->ours. */
 void stdio_arrived(int32_t pid, struct stdio_fds *f);
-/* A process of ours has left home: the ghost's ends are in f->ours. */
-void stdio_left_home(int32_t pid, struct stdio_fds *f);
-/* A process is parked here and will run elsewhere: what it wrote goes out, and the end. */
+/* A process of ours is parked and will run elsewhere: what it wrote goes out, and the end. */
 void stdio_departing(int32_t pid, int32_t host_pid);
-/* It stays after all. */
+/* It stays after all; or it left for good, and all is let go when the last byte has gone. */
 void stdio_stays(int32_t pid);
-/* It left for good: nothing of it is kept when the last byte has gone. */
 void stdio_departed(int32_t pid);
 /* The real process has ended: then(arg) once all it wrote has been sent to home. */
 void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg);
+
+/* Home: a process has left; the ends of its ghost's sockets are in f->ours, which it takes. */
+void stdio_left_home(int32_t pid, struct stdio_fds *f);
 /*
  * Home: then(arg) once all of the process's output up to its end, or its departure, is in its
  * ghost's sockets; final: and these are shut down. At once if it has no streams here.
@@ -226,6 +233,7 @@ void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg);
 void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *arg);
 /* Home: the process has come home or is dead; its streams are closed. */
 void stdio_forget_home(int32_t pid);
+
 void stdio_peer_up(struct peer *p);
 void stdio_peer_down(struct peer *p);
 void stdio_peer_drained(struct peer *p);

@@ -313,7 +313,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	pkt_close(&pkt);
 	if (pkt.len == 0)
 		return lost("it has ended");
-	if (pkt.len != sizeof(m)) {
+	/* Events are sent without the room for a chain that none of them has. */
+	if (pkt.len < offsetof(struct init_msg, u) + sizeof(m.u.text)) {
 		log_error("bpinit: a message of %zu bytes, not %zu: another version", pkt.len,
 			  sizeof(m));
 		return lost("another version");

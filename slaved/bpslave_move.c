@@ -411,15 +411,28 @@ static void on_ghost(const struct init_msg *m)
 static void tell_state(const struct init_msg *m)
 {
 	Bproc__MoveState s = BPROC__MOVE_STATE__INIT;
-	struct leaving *v = by_move(m->move_id);
+	struct leaving *v = by_req(m->req_id);
 	PROC_OF(proc, m->u.state.pid);
 
+	if (m->u.state.phase >= INIT_PHASE_CHAIN)
+		return; /* the master asks the target by MoveVoid, if it has to know */
+	if (m->move_id == 0) {
+		/* A bpslave before us passed it on, and never heard of a grant. */
+		struct init_msg d = {.type = INIT_DECIDE, .req_id = m->req_id, .err = ECONNRESET};
+
+		strcpy(d.u.decide.text, "bpslave was restarted before the master had judged");
+		if (!v)
+			init_send(&d, NULL, 0);
+		return;
+	}
 	s.move = m->move_id;
 	s.kind = m->u.state.kind;
 	s.target = v ? v->node : NODE_NONE;
-	s.sent = m->u.state.phase >= STATE_SENT;
+	s.sent = m->u.state.phase == INIT_PHASE_SENT;
 	s.proc = &proc;
 	master_send(&s.base);
+	if (m->u.state.phase == INIT_PHASE_FAILED)
+		move_tell_failed(m->move_id, EIO, "the process could not be sent", false);
 }
 
 void move_on_init(const struct init_msg *m)
@@ -440,8 +453,9 @@ void move_on_init(const struct init_msg *m)
 		on_failed(v, m);
 	else if (!target_on_init(m))
 		log_debug("bpinit: event %u of a move that is over", m->type);
-	/* Without a link the same will be told by MoveState after the next Welcome. */
-	init_done(m->seq);
+	/* Without a link it is told again after the next Welcome. */
+	if (master_is_up())
+		init_done(m->seq);
 }
 
 void move_link_lost(void)

@@ -99,7 +99,7 @@ void target_on_start(const Bproc__MoveStart *s)
 	a->pid = s->pid;
 	a->fd = -1;
 	a->home_here = slave.node == HOME_NODE;
-	a->fds = (struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}};
+	a->fds = (struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}, 0};
 	LIST_INSERT_HEAD(&arrivings, a, next);
 	m.u.arrive.epoch = s->epoch;
 	m.u.arrive.kind = s->kind;

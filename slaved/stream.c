@@ -196,11 +196,19 @@ int stream_out_back(struct stream_out *o, uint64_t offset, const void *data, siz
 	return 0;
 }
 
-void stream_out_open(struct stream_out *o)
+int stream_out_open(struct stream_out *o, uint64_t offset)
 {
+	if (!o->based)
+		return -EPROTO;
 	stream_out_rewind(o);
-	if (o->based)
+	if (offset == STREAM_UNKNOWN) {
 		o->limit = o->acked + STREAM_WINDOW;
+		return 0;
+	}
+	if (offset < o->acked || offset > o->end)
+		return -EPROTO;
+	o->sent = o->limit = offset;
+	return 0;
 }
 
 void stream_out_rewind(struct stream_out *o)
@@ -297,11 +305,21 @@ bool stream_in_credit(struct stream_in *i, bool now, uint64_t *ret_upto)
 {
 	uint64_t upto = i->done + STREAM_WINDOW;
 
+	/* A credit that was given is not taken back (stream_in_rebase gave a little more). */
+	if (upto < i->told)
+		upto = i->told;
 	if (!i->based || (!now && upto - i->told < STREAM_CREDIT_STEP))
 		return false;
 	i->told = upto;
 	*ret_upto = upto;
 	return true;
+}
+
+uint64_t stream_in_rebase(struct stream_in *i)
+{
+	i->ended = false;
+	i->told = i->next + STREAM_WINDOW;
+	return i->told;
 }
 
 bool stream_in_finished(const struct stream_in *i)

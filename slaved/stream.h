@@ -61,10 +61,13 @@ int stream_out_credit(struct stream_out *o, uint64_t upto);
  * it had got beyond comes back, to be sent again before all else. -EPROTO, -ENOMEM.
  */
 int stream_out_back(struct stream_out *o, uint64_t offset, const void *data, size_t len);
-/* A new link to the reader: nothing may be sent until it gives credit again. */
+/*
+ * The reader is there, on a new link or a new node. STREAM_UNKNOWN: it takes the stream up where
+ * it is, with a window of credit; else it has all before offset, and will give credit itself.
+ */
+int stream_out_open(struct stream_out *o, uint64_t offset);
+/* The link to the reader is gone, or the writer begins again: wait for its credit. */
 void stream_out_rewind(struct stream_out *o);
-/* A new reader that takes the stream up wherever it is: a window of credit from there. */
-void stream_out_open(struct stream_out *o);
 /* True once: the end is known, all before it is sent; StreamEnd is to be sent now. */
 bool stream_out_take_end(struct stream_out *o);
 /* Everything up to the end, and the end, has been sent. */
@@ -83,5 +86,10 @@ size_t stream_in_next(const struct stream_in *i, const unsigned char **ret);
 void stream_in_taken(struct stream_in *i, size_t len);
 /* True if a credit is due (always, if now); *ret_upto is to be sent. */
 bool stream_in_credit(struct stream_in *i, bool now, uint64_t *ret_upto);
+/*
+ * Another writer goes on where the last one stopped, with bytes of that one still in the ring:
+ * the credit to tell it, from which it learns where it begins.
+ */
+uint64_t stream_in_rebase(struct stream_in *i);
 /* The end is known, and every byte before it has been handed on. */
 bool stream_in_finished(const struct stream_in *i);
