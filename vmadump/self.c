@@ -20,7 +20,7 @@
 #define RSEQ_SIG_X86 0x53053053u /* glibc registers with it on x86 */
 #define BLOB_TRIES 8		 /* addresses 1 GiB apart */
 #define BLOB_APART (1ul << 30)
-#define ENTERED 1		 /* what the blob of a restored copy puts into rax */
+#define ENTERED 1 /* what the blob of a restored copy puts into rax */
 
 _Static_assert(offsetof(struct blob, base) == 0x08, "enter.S");
 _Static_assert(offsetof(struct blob, regs) == 0x50, "enter.S");
@@ -46,8 +46,8 @@ const void *vmad_blob_bytes(size_t *ret_len)
 static int is_left_over(void *addr)
 {
 	uint64_t head[2];
-	struct iovec to = { head, sizeof head };
-	struct iovec from = { (char *)addr + BLOB_CODE_MAX, sizeof head };
+	struct iovec to = {head, sizeof head};
+	struct iovec from = {(char *)addr + BLOB_CODE_MAX, sizeof head};
 
 	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)sizeof head &&
 	       head[0] == BLOB_MAGIC && head[1] == (uint64_t)addr;
@@ -119,7 +119,7 @@ long vmad_blob_call(struct blob *b)
 
 	/* The copy's blob may lie elsewhere than ours did. */
 	if ((verb == BLOB_DUMP || verb == BLOB_LEAVE) && r == ENTERED) {
-		env_cache = (struct blob_env){ 0 };
+		env_cache = (struct blob_env){0};
 		munmap(base, BLOB_SIZE);
 		return ENTERED;
 	}

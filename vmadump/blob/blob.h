@@ -20,15 +20,15 @@
  * put programs (0x400000, 0x55.., 0x7f..) and from Go's arenas (0xc000000000).
  */
 #define BLOB_ADDR 0x300000000000ul
-#define BLOB_CODE_MAX (64ul << 10)	/* bytes of the code part, page multiple */
-#define BLOB_DATA (128ul << 10)		/* bytes of the rw part */
+#define BLOB_CODE_MAX (64ul << 10) /* bytes of the code part, page multiple */
+#define BLOB_DATA (128ul << 10)	   /* bytes of the rw part */
 #define BLOB_SIZE (BLOB_CODE_MAX + BLOB_DATA)
 /* The rw part: struct blob, then the stack, then scratch up to the end. */
 #define BLOB_STRUCT_MAX (20ul << 10)
 #define BLOB_STACK (32ul << 10)
 #define BLOB_SCRATCH (BLOB_STRUCT_MAX + BLOB_STACK) /* offset from struct blob */
-#define BLOB_XSAVE_MAX 12288		/* AVX-512 needs 2.7 KB, AMX tiles 11 KB */
-#define BLOB_MAGIC 0x31424f4c42504256ul /* "VBPBLOB1" */
+#define BLOB_XSAVE_MAX 12288			    /* AVX-512 needs 2.7 KB, AMX tiles 11 KB */
+#define BLOB_MAGIC 0x31424f4c42504256ul		    /* "VBPBLOB1" */
 
 /* General registers of the parked thread, in the kernel's user_regs_struct order. */
 struct blob_regs {
@@ -37,7 +37,7 @@ struct blob_regs {
 };
 
 struct blob_err {
-	int32_t code;			/* positive errno or BE_ value */
+	int32_t code; /* positive errno or BE_ value */
 	char text[CHAN_TEXT_MAX];
 };
 
@@ -50,14 +50,14 @@ struct blob_err {
 #define BLOB_XCOMP_MAX 20
 #define BLOB_SPECIALS 4
 struct blob_env {
-	uint32_t cpu_known;	/* 1: xcr0 .. cpuid are filled */
-	uint32_t xsave_size;	/* bytes of a whole area, standard format */
+	uint32_t cpu_known;  /* 1: xcr0 .. cpuid are filled */
+	uint32_t xsave_size; /* bytes of a whole area, standard format */
 	uint64_t xcr0;
 	uint32_t xoff[BLOB_XCOMP_MAX], xlen[BLOB_XCOMP_MAX];
-	uint32_t cpuid[6];	/* 1.ecx 1.edx 7.ebx 7.ecx 80000001.ecx 80000001.edx */
+	uint32_t cpuid[6]; /* 1.ecx 1.edx 7.ebx 7.ecx 80000001.ecx 80000001.edx */
 	/* [vvar], [vvar_vclock], [vdso] of this process; nspecial 0: not known */
 	uint32_t nspecial;
-	uint32_t kernel;	/* 1: PAGEMAP_SCAN works, 2: it does not, 0: not tried */
+	uint32_t kernel; /* 1: PAGEMAP_SCAN works, 2: it does not, 0: not tried */
 	struct {
 		uint64_t start, len;
 		uint32_t kind, zero; /* enum image_special */
@@ -66,11 +66,11 @@ struct blob_env {
 };
 
 enum blob_verb {
-	BLOB_LEAVE = 1,	 /* park, speak on chan, dump, then ghost or back */
-	BLOB_DUMP = 2,	 /* dump to fd and come back */
+	BLOB_LEAVE = 1,	  /* park, speak on chan, dump, then ghost or back */
+	BLOB_DUMP = 2,	  /* dump to fd and come back */
 	BLOB_RESTORE = 3, /* become the image that is on fd; comes back only on failure */
-	BLOB_GHOST = 4,	 /* unmap all but the blob and loop as a ghost on chan */
-	BLOB_ENV = 5,	 /* fill env and come back */
+	BLOB_GHOST = 4,	  /* unmap all but the blob and loop as a ghost on chan */
+	BLOB_ENV = 5,	  /* fill env and come back */
 };
 
 /*
@@ -85,12 +85,12 @@ struct blob_arena {
 /* What a dump that is to leave took out of the kernel; blob_thaw() puts it back. */
 #define BLOB_PENDING_MAX 4096 /* signals queued; more: the process cannot move */
 struct blob_frozen {
-	uint32_t held;		/* 1: there is something to put back */
+	uint32_t held; /* 1: there is something to put back */
 	uint32_t npending, ntimers;
 	uint32_t zero;
-	uint64_t pending;	/* address in the arena: siginfo, 128 bytes each */
-	uint64_t timers;	/* address in the arena: struct image_timer each */
-	uint64_t itimer[3][4];	/* ITIMER_*: interval s us, value s us */
+	uint64_t pending;      /* address in the arena: siginfo, 128 bytes each */
+	uint64_t timers;       /* address in the arena: struct image_timer each */
+	uint64_t itimer[3][4]; /* ITIMER_*: interval s us, value s us */
 };
 
 /*
@@ -98,18 +98,18 @@ struct blob_frozen {
  * process itself, bpinit from outside). Valid for as long as the blob is mapped.
  */
 struct blob {
-	uint64_t magic;		/* BLOB_MAGIC */
-	uint64_t base;		/* of the mapping, BLOB_SIZE bytes */
-	uint64_t self;		/* address of this struct */
+	uint64_t magic; /* BLOB_MAGIC */
+	uint64_t base;	/* of the mapping, BLOB_SIZE bytes */
+	uint64_t self;	/* address of this struct */
 	uint32_t verb;
-	int32_t chan;		/* LEAVE, GHOST: the process's end; -1 none */
-	int32_t fd;		/* DUMP, RESTORE: the image */
-	uint32_t dump_flags;	/* BPROC_DUMP_* */
-	uint32_t regs_given;	/* 1: regs and xsave were filled in from outside */
-	uint32_t exec_kind;	/* LEAVE: enum move_kind */
-	uint64_t exec_args;	/* LEAVE + MOVE_REXEC: address of the argument block, */
-	uint64_t exec_len;	/* its length: dir\0cmd\0 argc\0 argv..\0 envp..\0 */
-	int32_t hide_fd[4];	/* descriptors of ours that are not part of the image; -1 */
+	int32_t chan;	     /* LEAVE, GHOST: the process's end; -1 none */
+	int32_t fd;	     /* DUMP, RESTORE: the image */
+	uint32_t dump_flags; /* BPROC_DUMP_* */
+	uint32_t regs_given; /* 1: regs and xsave were filled in from outside */
+	uint32_t exec_kind;  /* LEAVE: enum move_kind */
+	uint64_t exec_args;  /* LEAVE + MOVE_REXEC: address of the argument block, */
+	uint64_t exec_len;   /* its length: dir\0cmd\0 argc\0 argv..\0 envp..\0 */
+	int32_t hide_fd[4];  /* descriptors of ours that are not part of the image; -1 */
 	struct blob_regs regs;
 	uint64_t xsave_size;
 	/*
@@ -118,13 +118,13 @@ struct blob {
 	 */
 	uint64_t rseq_addr;
 	uint32_t rseq_len, rseq_sig;
-	uint32_t sigs_default;	/* RESTORE: 1: no handler is set, nothing ignored */
+	uint32_t sigs_default; /* RESTORE: 1: no handler is set, nothing ignored */
 	uint32_t zero;
 	struct blob_env env;
 
 	/* the blob's own state follows; see the .c files */
-	int64_t result;		/* DUMP: bytes written or -errno. LEAVE: -errno after an abort */
-	uint64_t sigmask;	/* of the process, from the moment the blob was entered */
+	int64_t result;	  /* DUMP: bytes written or -errno. LEAVE: -errno after an abort */
+	uint64_t sigmask; /* of the process, from the moment the blob was entered */
 	struct blob_err err;
 	struct blob_arena arena;
 	struct blob_frozen frozen;
@@ -141,14 +141,15 @@ _Static_assert(sizeof(struct blob) <= BLOB_STRUCT_MAX, "struct blob outgrew its 
  */
 struct blob_dump {
 	int fd;
-	uint32_t flags;		/* BPROC_DUMP_* */
-	uint32_t streams;	/* 1: fds 0..2 are streams of home (leaving home, not /dev/null) */
-	uint32_t away;		/* 1: fds 0..2 that are unix sockets are streams */
-	uint32_t for_fork;	/* 1: a child of rfork: no pending signals, timers or locks */
-	uint64_t bytes;		/* out: written */
+	uint32_t flags;	   /* BPROC_DUMP_* */
+	uint32_t streams;  /* 1: fds 0..2 are streams of home (leaving home, not /dev/null) */
+	uint32_t away;	   /* 1: fds 0..2 that are unix sockets are streams */
+	uint32_t for_fork; /* 1: a child of rfork: no pending signals, timers or locks */
+	uint64_t bytes;	   /* out: written */
 };
 long blob_dump(struct blob *b, struct blob_dump *opt);
-/* After blob_dump(): puts back what is held and frees the memory of the dump. May be called always. */
+/* After blob_dump(): puts back what is held and frees the memory of the dump. May be called always.
+ */
 void blob_thaw(struct blob *b);
 
 /* restore.c: everything of the image up to, not including, the return into it.
@@ -156,9 +157,10 @@ void blob_thaw(struct blob *b);
 struct blob_restore {
 	int fd;
 	int stream_fd[CHAN_STREAMS]; /* what becomes streams 0..2, or -1: what is on 0..2 stays */
-	uint32_t keep_streams;	/* 1: home-coming: fds 0..2 of this process are the originals */
-	uint32_t set_creds;	/* 1: take the image's credentials, or fail; 0: the caller did */
-	uint32_t destroyed;	/* out */
+	uint32_t keep_streams; /* 1: home-coming: fds 0..2 of this process are the originals */
+	int keep_fd;	       /* > 2: kept open, and told if its number changed; 0: none */
+	uint32_t set_creds;    /* 1: take the image's credentials, or fail; 0: the caller did */
+	uint32_t destroyed;    /* out */
 };
 long blob_restore(struct blob *b, struct blob_restore *opt);
 /*

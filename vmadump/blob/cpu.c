@@ -25,25 +25,25 @@ static const struct {
 	uint8_t leaf, bit;
 	char name[14];
 } features[] = {
-	{ L1C, 0, "sse3" },	     { L1C, 1, "pclmulqdq" },	 { L1C, 9, "ssse3" },
-	{ L1C, 12, "fma" },	     { L1C, 13, "cx16" },	 { L1C, 19, "sse4.1" },
-	{ L1C, 20, "sse4.2" },	     { L1C, 22, "movbe" },	 { L1C, 23, "popcnt" },
-	{ L1C, 25, "aes" },	     { L1C, 26, "xsave" },	 { L1C, 28, "avx" },
-	{ L1C, 29, "f16c" },	     { L1C, 30, "rdrand" },	 { L1D, 15, "cmov" },
-	{ L1D, 23, "mmx" },	     { L1D, 25, "sse" },	 { L1D, 26, "sse2" },
-	{ L7B, 0, "fsgsbase" },	     { L7B, 3, "bmi1" },	 { L7B, 4, "hle" },
-	{ L7B, 5, "avx2" },	     { L7B, 8, "bmi2" },	 { L7B, 11, "rtm" },
-	{ L7B, 14, "mpx" },	     { L7B, 16, "avx512f" },	 { L7B, 17, "avx512dq" },
-	{ L7B, 18, "rdseed" },	     { L7B, 19, "adx" },	 { L7B, 21, "avx512ifma" },
-	{ L7B, 23, "clflushopt" },   { L7B, 24, "clwb" },	 { L7B, 28, "avx512cd" },
-	{ L7B, 29, "sha" },	     { L7B, 30, "avx512bw" },	 { L7B, 31, "avx512vl" },
-	{ L7C, 1, "avx512vbmi" },    { L7C, 3, "pku" },		 { L7C, 5, "waitpkg" },
-	{ L7C, 6, "avx512vbmi2" },   { L7C, 8, "gfni" },	 { L7C, 9, "vaes" },
-	{ L7C, 10, "vpclmulqdq" },   { L7C, 11, "avx512vnni" },	 { L7C, 12, "avx512bitalg" },
-	{ L7C, 14, "avx512vpopcn" }, { L7C, 22, "rdpid" },	 { L7C, 27, "movdiri" },
-	{ L7C, 28, "movdir64b" },    { LEC, 0, "lahf" },	 { LEC, 5, "lzcnt" },
-	{ LEC, 6, "sse4a" },	     { LEC, 11, "xop" },	 { LEC, 16, "fma4" },
-	{ LEC, 21, "tbm" },	     { LED, 27, "rdtscp" },
+	{L1C, 0, "sse3"},	   {L1C, 1, "pclmulqdq"},   {L1C, 9, "ssse3"},
+	{L1C, 12, "fma"},	   {L1C, 13, "cx16"},	    {L1C, 19, "sse4.1"},
+	{L1C, 20, "sse4.2"},	   {L1C, 22, "movbe"},	    {L1C, 23, "popcnt"},
+	{L1C, 25, "aes"},	   {L1C, 26, "xsave"},	    {L1C, 28, "avx"},
+	{L1C, 29, "f16c"},	   {L1C, 30, "rdrand"},	    {L1D, 15, "cmov"},
+	{L1D, 23, "mmx"},	   {L1D, 25, "sse"},	    {L1D, 26, "sse2"},
+	{L7B, 0, "fsgsbase"},	   {L7B, 3, "bmi1"},	    {L7B, 4, "hle"},
+	{L7B, 5, "avx2"},	   {L7B, 8, "bmi2"},	    {L7B, 11, "rtm"},
+	{L7B, 14, "mpx"},	   {L7B, 16, "avx512f"},    {L7B, 17, "avx512dq"},
+	{L7B, 18, "rdseed"},	   {L7B, 19, "adx"},	    {L7B, 21, "avx512ifma"},
+	{L7B, 23, "clflushopt"},   {L7B, 24, "clwb"},	    {L7B, 28, "avx512cd"},
+	{L7B, 29, "sha"},	   {L7B, 30, "avx512bw"},   {L7B, 31, "avx512vl"},
+	{L7C, 1, "avx512vbmi"},	   {L7C, 3, "pku"},	    {L7C, 5, "waitpkg"},
+	{L7C, 6, "avx512vbmi2"},   {L7C, 8, "gfni"},	    {L7C, 9, "vaes"},
+	{L7C, 10, "vpclmulqdq"},   {L7C, 11, "avx512vnni"}, {L7C, 12, "avx512bitalg"},
+	{L7C, 14, "avx512vpopcn"}, {L7C, 22, "rdpid"},	    {L7C, 27, "movdiri"},
+	{L7C, 28, "movdir64b"},	   {LEC, 0, "lahf"},	    {LEC, 5, "lzcnt"},
+	{LEC, 6, "sse4a"},	   {LEC, 11, "xop"},	    {LEC, 16, "fma4"},
+	{LEC, 21, "tbm"},	   {LED, 27, "rdtscp"},
 };
 
 static void cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
@@ -196,7 +196,10 @@ uint64_t cpu_xsave(struct blob *b)
 		/* XSAVE leaves the rest of the header as it finds it. */
 		memset(b->xsave + XSAVE_LEGACY, 0, 64);
 		if (has_xsave(e)) {
-			__asm__ volatile("xsave64 (%0)" : : "r"(b->xsave), "a"(lo), "d"(hi) : "memory");
+			__asm__ volatile("xsave64 (%0)"
+					 :
+					 : "r"(b->xsave), "a"(lo), "d"(hi)
+					 : "memory");
 		} else {
 			__asm__ volatile("fxsave64 (%0)" : : "r"(b->xsave) : "memory");
 			put64(b->xsave + XSAVE_LEGACY, 3);
@@ -237,7 +240,8 @@ long cpu_check(struct blob *b, const uint8_t *need)
 		    (i >= 2 && (get32(at) != e->xoff[i] || get32(at + 4) != e->xlen[i])))
 			return blob_err_set(&b->err, ENOEXEC,
 					    "the image has xsave component %u, absent or laid out "
-					    "otherwise in this CPU", i);
+					    "otherwise in this CPU",
+					    i);
 	}
 	/* Tile data is granted to a process once it asks; the restored one had asked. */
 	if (bv >> XCOMP_TILE_DATA & 1) {
@@ -270,12 +274,26 @@ _Noreturn void blob_resume(struct blob *b)
 	const struct blob_regs *r = &b->regs;
 	struct frame f __attribute__((aligned(16))) = {
 		.flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
-		.r8 = r->r8, .r9 = r->r9, .r10 = r->r10, .r11 = r->r11,
-		.r12 = r->r12, .r13 = r->r13, .r14 = r->r14, .r15 = r->r15,
-		.di = r->di, .si = r->si, .bp = r->bp, .bx = r->bx,
-		.dx = r->dx, .ax = r->ax, .cx = r->cx, .sp = r->sp,
-		.ip = r->ip, .eflags = r->flags,
-		.cs = (uint16_t)r->cs, .ss = (uint16_t)r->ss,
+		.r8 = r->r8,
+		.r9 = r->r9,
+		.r10 = r->r10,
+		.r11 = r->r11,
+		.r12 = r->r12,
+		.r13 = r->r13,
+		.r14 = r->r14,
+		.r15 = r->r15,
+		.di = r->di,
+		.si = r->si,
+		.bp = r->bp,
+		.bx = r->bx,
+		.dx = r->dx,
+		.ax = r->ax,
+		.cx = r->cx,
+		.sp = r->sp,
+		.ip = r->ip,
+		.eflags = r->flags,
+		.cs = (uint16_t)r->cs,
+		.ss = (uint16_t)r->ss,
 		.fpstate = (uint64_t)b->xsave,
 		.sigmask = b->sigmask,
 	};
@@ -284,7 +302,7 @@ _Noreturn void blob_resume(struct blob *b)
 		uint64_t sp;
 		uint32_t flags, pad;
 		uint64_t size;
-	} alt = { 0 };
+	} alt = {0};
 
 	/* The alternate stack is set already; rt_sigreturn sets it again from the frame. */
 	sys_sigaltstack(NULL, &alt);
@@ -312,8 +330,8 @@ _Noreturn void blob_resume(struct blob *b)
 int rseq_find(struct blob *b)
 {
 	void *at = (void *)b->rseq_addr;
-	uint8_t probe[64] __attribute__((aligned(32))) = { 0 };
-	uint32_t len[2] = { b->rseq_len, (uint32_t)ROUND_UP(MAX(b->rseq_len, RSEQ_MIN), RSEQ_MIN) };
+	uint8_t probe[64] __attribute__((aligned(32))) = {0};
+	uint32_t len[2] = {b->rseq_len, (uint32_t)ROUND_UP(MAX(b->rseq_len, RSEQ_MIN), RSEQ_MIN)};
 	long r;
 
 	for (int i = 0; at && i < 2; i++) {

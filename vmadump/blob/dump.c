@@ -19,7 +19,8 @@ static long take_registers(struct dump *d)
 	uint64_t shstk = 0;
 
 	if (b->env.xsave_size + 64 > BLOB_XSAVE_MAX)
-		return blob_err_set(&b->err, ENOTSUP, "the CPU's register area is too large: %u bytes",
+		return blob_err_set(&b->err, ENOTSUP,
+				    "the CPU's register area is too large: %u bytes",
 				    b->env.xsave_size);
 	d->xstate_bv = cpu_xsave(b);
 	if (d->xstate_bv >> 18 & 1)
@@ -75,23 +76,23 @@ static long run_steps(struct dump *d)
 	long r;
 
 	cpu_fill(&d->b->env);
-	if ((r = take_registers(d)) < 0)	/* 1 */
+	if ((r = take_registers(d)) < 0) /* 1 */
 		return r;
-	if ((r = dump_read_proc(d)) < 0)	/* 2. what /proc says */
+	if ((r = dump_read_proc(d)) < 0) /* 2. what /proc says */
 		return r;
 	if ((r = read_names(d)) < 0)
 		return r;
-	if ((r = dump_vmas(d)) < 0)		/* 3. mappings */
+	if ((r = dump_vmas(d)) < 0) /* 3. mappings */
 		return r;
-	if ((r = dump_fds(d)) < 0)		/* 4. descriptors */
+	if ((r = dump_fds(d)) < 0) /* 4. descriptors */
 		return r;
 	if (!d->opt->for_fork && (r = dump_hold(d)) < 0) /* 5. signals and timers, out */
 		return r;
-	if ((r = dump_runs(d)) < 0)		/* 6. which pages */
+	if ((r = dump_runs(d)) < 0) /* 6. which pages */
 		return r;
-	if ((r = dump_head(d)) < 0)		/* 7. all that goes before the pages */
+	if ((r = dump_head(d)) < 0) /* 7. all that goes before the pages */
 		return r;
-	return dump_write(d);			/* 8 */
+	return dump_write(d); /* 8 */
 }
 
 long blob_dump(struct blob *b, struct blob_dump *opt)

@@ -12,7 +12,7 @@ struct dump_file {
 	const char *path;
 	uint64_t ino;
 	uint32_t dev_major, dev_minor;
-	uint32_t index;	 /* in TAG_FILES; VMA_NO_FILE until a mapping needs it */
+	uint32_t index;	  /* in TAG_FILES; VMA_NO_FILE until a mapping needs it */
 	uint32_t id_kind; /* enum file_id */
 	uint32_t id_len;
 	uint8_t id[FILE_ID_MAX];

@@ -52,7 +52,7 @@ static uint8_t *note_prpsinfo(struct dump *d, uint8_t *p)
 	uint8_t *at;
 	const struct dump_stat *s = &d->stat;
 	uint64_t n = MIN(s->arg_end > s->arg_start ? s->arg_end - s->arg_start : 0, 79);
-	struct iovec to, from = { (void *)s->arg_start, n };
+	struct iovec to, from = {(void *)s->arg_start, n};
 
 	p = note(p, "CORE", NT_PRPSINFO, PRPSINFO_LEN, &at);
 	at[1] = 'R';
@@ -64,7 +64,7 @@ static uint8_t *note_prpsinfo(struct dump *d, uint8_t *p)
 	put32(at + 32, (uint32_t)s->pgid);
 	put32(at + 36, (uint32_t)s->sid);
 	memcpy(at + 40, s->comm, 16);
-	to = (struct iovec){ at + 56, n };
+	to = (struct iovec){at + 56, n};
 	if (n && sys_process_vm_readv(d->pid, &to, &from) > 0)
 		for (uint64_t i = 0; i + 1 < n; i++)
 			if (!at[56 + i])
@@ -294,7 +294,7 @@ struct gather {
 static long broken_pipe(struct gather *g)
 {
 	const uint64_t sigpipe = 1ull << (SIGPIPE - 1);
-	const struct timespec now = { 0 };
+	const struct timespec now = {0};
 
 	if (g->not_socket && !((g->d->status.sig_pending | g->d->status.sig_shared) & sigpipe))
 		sys_sigtimedwait(&sigpipe, NULL, &now);
@@ -306,7 +306,7 @@ static long put_some(struct gather *g, struct iovec *iov, int n)
 	int fd = g->d->opt->fd;
 
 	if (!g->not_socket) {
-		struct sys_msghdr m = { .iov = iov, .iovlen = (size_t)n };
+		struct sys_msghdr m = {.iov = iov, .iovlen = (size_t)n};
 		long r = sys_sendmsg(fd, &m, SYS_MSG_NOSIGNAL);
 
 		if (r != -ENOTSOCK)
@@ -319,7 +319,7 @@ static long put_some(struct gather *g, struct iovec *iov, int n)
 static long flush(struct gather *g)
 {
 	struct iovec *iov = g->iov;
-	struct sys_pollfd p = { .fd = g->d->opt->fd, .events = POLLOUT };
+	struct sys_pollfd p = {.fd = g->d->opt->fd, .events = POLLOUT};
 
 	while (g->n) {
 		long r = put_some(g, iov, g->n);
@@ -352,7 +352,7 @@ static long add(struct gather *g, void *p, uint64_t n)
 
 	if (g->n == SYS_IOV_MAX && (r = flush(g)) < 0)
 		return r;
-	g->iov[g->n++] = (struct iovec){ p, n };
+	g->iov[g->n++] = (struct iovec){p, n};
 	return 0;
 }
 
@@ -386,7 +386,7 @@ static long add_unreadable(struct gather *g, const struct dump_run *run)
 
 long dump_write(struct dump *d)
 {
-	struct gather g = { .d = d };
+	struct gather g = {.d = d};
 	long r;
 
 	g.iov = arena_raw(d->b, SYS_IOV_MAX * sizeof *g.iov);
@@ -397,8 +397,8 @@ long dump_write(struct dump *d)
 		const struct dump_run *run = d->runs + v->first_run;
 
 		for (uint64_t i = 0; r == 0 && i < v->nruns; i++, run++)
-			r = v->prot & PROT_READ ? add(&g, (void *)run->start, run->len) :
-						  add_unreadable(&g, run);
+			r = v->prot & PROT_READ ? add(&g, (void *)run->start, run->len)
+						: add_unreadable(&g, run);
 	}
 	if (r == 0 && (r = add(&g, d->end, IMAGE_END_NOTE)) == 0)
 		r = flush(&g);

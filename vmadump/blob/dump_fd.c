@@ -140,8 +140,8 @@ static long check_path(struct dump *d, struct dump_fd *f, const struct stat *st)
 {
 	struct stat by_path;
 
-	if (st->st_nlink == 0 || sys_stat(f->path, &by_path) < 0 ||
-	    by_path.st_dev != st->st_dev || by_path.st_ino != st->st_ino)
+	if (st->st_nlink == 0 || sys_stat(f->path, &by_path) < 0 || by_path.st_dev != st->st_dev ||
+	    by_path.st_ino != st->st_ino)
 		return refuse_file(d, f, st);
 	return 0;
 }

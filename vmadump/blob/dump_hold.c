@@ -20,7 +20,7 @@ static int timer_line(struct image_timer *t, const char *line)
 
 	if (str_starts(s, "ID: ")) {
 		s += 4;
-		*t = (struct image_timer){ .id = (int32_t)str_dec(&s) };
+		*t = (struct image_timer){.id = (int32_t)str_dec(&s)};
 	} else if (str_starts(s, "signal: ")) {
 		s += 8;
 		t->signo = (uint32_t)str_dec(&s);
@@ -28,8 +28,9 @@ static int timer_line(struct image_timer *t, const char *line)
 		t->value = str_hex(&s);
 	} else if (str_starts(s, "notify: ")) {
 		s += 8;
-		t->notify = str_starts(s, "none") ? SIGEV_NONE :
-			    str_starts(s, "thread") ? SIGEV_THREAD : SIGEV_SIGNAL;
+		t->notify = str_starts(s, "none")     ? SIGEV_NONE
+			    : str_starts(s, "thread") ? SIGEV_THREAD
+						      : SIGEV_SIGNAL;
 		while (*s && *s++ != '/')
 			;
 		if (str_starts(s, "tid.")) {
@@ -55,8 +56,8 @@ static long hold_timers(struct dump *d)
 {
 	struct blob *b = d->b;
 	struct blob_frozen *z = &b->frozen;
-	struct image_timer t = { 0 }, *all = NULL;
-	const struct sys_itimerspec off = { 0 };
+	struct image_timer t = {0}, *all = NULL;
+	const struct sys_itimerspec off = {0};
 	struct sys_itimerspec was;
 	struct text text;
 	uint64_t mark = arena_mark(b);
@@ -98,7 +99,7 @@ static long hold_signals(struct dump *d)
 	struct blob *b = d->b;
 	struct blob_frozen *z = &b->frozen;
 	const uint64_t all = ~0ul;
-	const struct timespec now = { 0 };
+	const struct timespec now = {0};
 	uint64_t pending = 0, room = FIRST_PENDING;
 	uint8_t *info;
 
@@ -133,7 +134,7 @@ long dump_hold(struct dump *d)
 	z->held = 1;
 	/* Timers first: what they have fired already is a pending signal. */
 	for (int i = 0; i < 3; i++) {
-		const struct sys_itimerval off = { 0 };
+		const struct sys_itimerval off = {0};
 
 		sys_setitimer(i, &off, (struct sys_itimerval *)z->itimer[i]);
 	}
@@ -152,8 +153,10 @@ void blob_thaw(struct blob *b)
 		sys_sigqueueinfo(pid, (int)get32(info), info);
 	for (uint32_t i = 0; z->held && i < z->ntimers; i++, t++) {
 		struct sys_itimerspec v = {
-			(long)t->interval_s, (long)t->interval_ns,
-			(long)t->left_s, (long)t->left_ns,
+			(long)t->interval_s,
+			(long)t->interval_ns,
+			(long)t->left_s,
+			(long)t->left_ns,
 		};
 
 		sys_timer_settime(t->id, 0, &v, NULL);
@@ -164,6 +167,6 @@ void blob_thaw(struct blob *b)
 		if (v->value_s || v->value_us)
 			sys_setitimer(i, v, NULL);
 	}
-	*z = (struct blob_frozen){ 0 };
+	*z = (struct blob_frozen){0};
 	arena_reset(b);
 }

@@ -36,13 +36,13 @@ struct scan_region {
 struct pages {
 	struct dump *d;
 	struct dump_vma *v;
-	int fd;		      /* /proc/self/pagemap */
-	int all_shared;	      /* mincore() does not tell all: there is swap */
+	int fd;			    /* /proc/self/pagemap */
+	int all_shared;		    /* mincore() does not tell all: there is swap */
 	struct scan_region *region; /* SCAN_REGIONS */
 	uint32_t next, have;
 	uint64_t scanned, end; /* address reached; where the last mapping ends */
-	uint64_t *map;	      /* PAGEMAP_BATCH entries, or mincore bytes */
-	uint64_t room;	      /* runs that fit into d->runs */
+	uint64_t *map;	       /* PAGEMAP_BATCH entries, or mincore bytes */
+	uint64_t room;	       /* runs that fit into d->runs */
 };
 
 static int is_zero(uint64_t page)
@@ -98,7 +98,7 @@ static long add_run(struct pages *p, uint64_t start, uint64_t end)
 		if (arena_grow(d->b, d->runs, p->room * sizeof(struct dump_run)) < 0)
 			return -ENOMEM;
 	}
-	d->runs[d->nruns++] = (struct dump_run){ start, end - start };
+	d->runs[d->nruns++] = (struct dump_run){start, end - start};
 	v->nruns++;
 	return 0;
 }
@@ -127,10 +127,14 @@ static struct scan_region *scan_next(struct pages *p, uint64_t lo)
 	for (;;) {
 		struct scan_arg arg = {
 			.size = sizeof arg,
-			.start = MAX(p->scanned, lo), .end = p->end,
-			.vec = (uint64_t)p->region, .vec_len = SCAN_REGIONS,
-			.inverted = SCAN_FILE | SCAN_PFNZERO, .mask = SCAN_FILE | SCAN_PFNZERO,
-			.anyof = SCAN_PRESENT | SCAN_SWAPPED, .report = SCAN_PRESENT | SCAN_SWAPPED,
+			.start = MAX(p->scanned, lo),
+			.end = p->end,
+			.vec = (uint64_t)p->region,
+			.vec_len = SCAN_REGIONS,
+			.inverted = SCAN_FILE | SCAN_PFNZERO,
+			.mask = SCAN_FILE | SCAN_PFNZERO,
+			.anyof = SCAN_PRESENT | SCAN_SWAPPED,
+			.report = SCAN_PRESENT | SCAN_SWAPPED,
 		};
 		long n;
 
@@ -237,8 +241,7 @@ static long shared(struct pages *p)
 		return add_run(p, v->start, v->end);
 	while (at < v->end) {
 		uint64_t n = MIN((v->end - at) / IMAGE_PAGE, PAGEMAP_BATCH * 8);
-		int known = !p->all_shared &&
-			    sys_mincore((void *)at, n * IMAGE_PAGE, in) == 0;
+		int known = !p->all_shared && sys_mincore((void *)at, n * IMAGE_PAGE, in) == 0;
 
 		for (uint64_t i = 0; i < n; i++, at += IMAGE_PAGE)
 			if ((!known || (in[i] & 1)) && !is_zero(at) &&
@@ -254,7 +257,7 @@ static int swap_in_use(void)
 		long uptime;
 		unsigned long loads[3], total, free, shared, buffer, totalswap, freeswap;
 		uint64_t rest[8];
-	} s = { 0 };
+	} s = {0};
 
 	return sys1(__NR_sysinfo, &s) < 0 || s.totalswap != s.freeswap;
 }
@@ -283,9 +286,13 @@ static long open_pagemap(struct pages *p)
 static uint32_t probe_scan(struct pages *p)
 {
 	struct scan_arg arg = {
-		.size = sizeof arg, .start = p->d->vmas->start, .end = p->d->vmas->start,
-		.anyof = SCAN_PRESENT, .report = SCAN_PRESENT,
-		.vec = (uint64_t)p->region, .vec_len = 1,
+		.size = sizeof arg,
+		.start = p->d->vmas->start,
+		.end = p->d->vmas->start,
+		.anyof = SCAN_PRESENT,
+		.report = SCAN_PRESENT,
+		.vec = (uint64_t)p->region,
+		.vec_len = 1,
 	};
 
 	return sys_ioctl(p->fd, SCAN_IOCTL, &arg) < 0 ? KERNEL_NO_SCAN : KERNEL_SCAN;
@@ -308,7 +315,7 @@ static long runs_of(struct pages *p)
 long dump_runs(struct dump *d)
 {
 	struct blob *b = d->b;
-	struct pages p = { .d = d, .fd = -1, .room = 256 };
+	struct pages p = {.d = d, .fd = -1, .room = 256};
 	long r;
 
 	if (!d->last_vma)

@@ -74,7 +74,7 @@ static long take_stat(struct dump *d, const char *text, long len)
 {
 	struct dump_stat *st = &d->stat;
 	const char *s = text + len, *c = text;
-	uint64_t f[53] = { 0 };
+	uint64_t f[53] = {0};
 
 	while (s > text && *s != ')')
 		s--;

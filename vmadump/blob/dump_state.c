@@ -71,7 +71,7 @@ static uint8_t *rec_regs(struct dump *d, uint8_t *rec)
 		uint64_t sp;
 		uint32_t flags, pad;
 		uint64_t size;
-	} alt = { 0 };
+	} alt = {0};
 	uint8_t *p = rec + IMAGE_REC_HEAD;
 
 	memcpy(p, &b->regs, 27 * 8);
@@ -244,7 +244,7 @@ static uint8_t *rec_rlimits(uint8_t *rec)
 	uint8_t *p = rec + IMAGE_REC_HEAD;
 
 	for (int i = 0; i < 16; i++) {
-		struct sys_rlimit l = { 0 };
+		struct sys_rlimit l = {0};
 
 		sys_prlimit(0, i, NULL, &l);
 		put64(p + 16 * i, l.cur);
@@ -320,7 +320,7 @@ static uint8_t *rec_fds(struct dump *d, uint8_t *rec, struct strings *s)
 uint8_t *dump_state(struct dump *d, uint8_t *p)
 {
 	uint64_t max = strings_max(d);
-	struct strings s = { .base = arena_raw(d->b, max), .used = 1 };
+	struct strings s = {.base = arena_raw(d->b, max), .used = 1};
 	uint8_t *rec;
 	uint32_t exe;
 

@@ -235,8 +235,13 @@ static long begin_vma(struct dump *d, struct dump_vma *v, struct map_line *m)
 		return 1;
 	}
 	*v = (struct dump_vma){
-		.start = m->start, .end = m->end, .off = m->off,
-		.ino = m->ino, .prot = m->prot, .shared = m->shared, .name = "",
+		.start = m->start,
+		.end = m->end,
+		.off = m->off,
+		.ino = m->ino,
+		.prot = m->prot,
+		.shared = m->shared,
+		.name = "",
 	};
 	r = classify_nameless(d, v, m);
 	if (r < 0)
@@ -300,7 +305,7 @@ uint32_t elf_build_id(const uint8_t *page, uint32_t n, uint8_t id[FILE_ID_MAX])
 /* 0, or 1 if the file cannot be identified by its path. page: IMAGE_PAGE bytes. */
 static long identify(struct dump *d, struct dump_file *f, uint8_t *page)
 {
-	struct iovec to = { page, IMAGE_PAGE }, from = { (void *)f->head, IMAGE_PAGE };
+	struct iovec to = {page, IMAGE_PAGE}, from = {(void *)f->head, IMAGE_PAGE};
 	struct stat st;
 	long n;
 
@@ -364,7 +369,7 @@ long dump_vmas(struct dump *d)
 	struct blob *b = d->b;
 	struct blob_env *e = &b->env;
 	struct dump_vma v;
-	struct other_flags o = { 0 };
+	struct other_flags o = {0};
 	struct map_line m;
 	struct text t;
 	char *line;
@@ -378,7 +383,7 @@ long dump_vmas(struct dump *d)
 				break;
 			r = begin_vma(d, &v, &m);
 			open = r == 0;
-			o = (struct other_flags){ 0 };
+			o = (struct other_flags){0};
 		} else if (open && str_starts(line, "VmFlags:")) {
 			vm_flags(&v, &o, line + 8);
 		} else if (open && str_starts(line, "ProtectionKey:")) {

@@ -35,7 +35,7 @@
 /* Limits. What is over one is refused by the dump and by the restore alike. */
 #define IMAGE_HEAD_MAX (256ul << 20) /* bytes before the first page */
 #define IMAGE_RUNS_MAX (1u << 20)
-#define IMAGE_VMAS_MAX 65536u	  /* vm.max_map_count is 65530 */
+#define IMAGE_VMAS_MAX 65536u /* vm.max_map_count is 65530 */
 #define IMAGE_FILES_MAX 65536u
 #define IMAGE_FDS_MAX 65536u
 #define IMAGE_GROUPS_MAX 65536u /* NGROUPS_MAX */

@@ -144,7 +144,7 @@ static void put_num(struct out *o, uint64_t v, unsigned base)
 
 size_t str_vformat(char *dst, size_t size, const char *fmt, va_list ap)
 {
-	struct out o = { dst, dst + size - 1 };
+	struct out o = {dst, dst + size - 1};
 
 	for (; *fmt; fmt++) {
 		int wide = 0;
@@ -345,5 +345,5 @@ void arena_reset(struct blob *b)
 
 	if (a->size > inside)
 		sys_munmap((void *)(b->self + BLOB_DATA), a->size - inside);
-	*a = (struct blob_arena){ .base = b->self + BLOB_SCRATCH, .size = inside };
+	*a = (struct blob_arena){.base = b->self + BLOB_SCRATCH, .size = inside};
 }

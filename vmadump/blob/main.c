@@ -14,7 +14,7 @@ long blob_main(struct blob *b);
 #ifdef BLOB_DUMP_C
 static long dump_here(struct blob *b)
 {
-	struct blob_dump opt = { .fd = b->fd, .flags = b->dump_flags };
+	struct blob_dump opt = {.fd = b->fd, .flags = b->dump_flags};
 	long r = blob_dump(b, &opt);
 
 	blob_thaw(b);
@@ -28,7 +28,7 @@ static long restore_here(struct blob *b)
 {
 	struct blob_restore opt = {
 		.fd = b->fd,
-		.stream_fd = { -1, -1, -1 },
+		.stream_fd = {-1, -1, -1},
 		.set_creds = 1,
 	};
 	long r = blob_restore(b, &opt);

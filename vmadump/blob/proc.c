@@ -10,7 +10,7 @@ long text_open(struct blob *b, struct text *t, const char *path)
 {
 	long fd;
 
-	*t = (struct text){ .fd = -1 };
+	*t = (struct text){.fd = -1};
 	t->buf = arena_raw(b, TEXT_BUF + 1);
 	if (!t->buf)
 		return -ENOMEM;
@@ -79,7 +79,7 @@ static void unescape(char *s)
 int map_line_parse(char *line, struct map_line *ret)
 {
 	const char *s = line;
-	struct map_line m = { 0 };
+	struct map_line m = {0};
 
 	if (!((*s >= '0' && *s <= '9') || (*s >= 'a' && *s <= 'f')))
 		return 0;

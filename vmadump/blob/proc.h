@@ -25,9 +25,9 @@ void text_close(struct text *t);
 struct map_line {
 	uint64_t start, end, off, ino;
 	uint32_t dev_major, dev_minor;
-	uint32_t prot;	/* PROT_* */
+	uint32_t prot;	 /* PROT_* */
 	uint32_t shared; /* 1: 's' */
-	char *name;	/* within the line: path, [name], or "" */
+	char *name;	 /* within the line: path, [name], or "" */
 };
 /* Takes line apart; 0 if it is not such a line. */
 int map_line_parse(char *line, struct map_line *ret);

@@ -16,7 +16,7 @@ long rest_bad(struct restore *r, const char *what)
 long rest_read(struct restore *r, void *p, uint64_t n, const char *what)
 {
 	struct blob *b = r->b;
-	struct sys_pollfd w = { .fd = r->opt->fd, .events = POLLIN };
+	struct sys_pollfd w = {.fd = r->opt->fd, .events = POLLIN};
 
 	while (n) {
 		long got = sys_read(r->opt->fd, p, MIN(n, 1ul << 30));
@@ -93,29 +93,29 @@ static long run_steps(struct restore *r)
 	struct blob *b = r->b;
 	long e;
 
-	if ((e = read_head(r)) < 0)	/* 1 and 2: read, parsed, every bound checked */
+	if ((e = read_head(r)) < 0) /* 1 and 2: read, parsed, every bound checked */
 		return e;
-	if ((e = rest_check(r)) < 0)	/* 3: this machine; files and descriptors are open */
+	if ((e = rest_check(r)) < 0) /* 3: this machine; files and descriptors are open */
 		return e;
 	if (r->opt->set_creds && (e = rest_creds(r)) < 0) /* 4 */
 		return e;
 
-	r->opt->destroyed = 1;		/* 5 */
+	r->opt->destroyed = 1; /* 5 */
 	/* The kernel would write into memory that is about to be another's. */
 	blob_rseq_off(b);
 	sys_set_robust_list(NULL, 24);
 	rest_clear(r);
-	if ((e = rest_map(r)) < 0)	/* 6 */
+	if ((e = rest_map(r)) < 0) /* 6 */
 		return e;
-	if ((e = rest_fill(r)) < 0)	/* 7 */
+	if ((e = rest_fill(r)) < 0) /* 7 */
 		return e;
-	if ((e = rest_settle(r)) < 0)	/* 8 */
+	if ((e = rest_settle(r)) < 0) /* 8 */
 		return e;
-	if ((e = rest_mm(r)) < 0)	/* 9 */
+	if ((e = rest_mm(r)) < 0) /* 9 */
 		return e;
-	if ((e = rest_fds(r)) < 0)	/* 10 */
+	if ((e = rest_fds(r)) < 0) /* 10 */
 		return e;
-	return rest_state(r);		/* 11 */
+	return rest_state(r); /* 11 */
 }
 
 long blob_restore(struct blob *b, struct blob_restore *opt)

@@ -46,10 +46,11 @@ static long check_specials(struct restore *r)
 				    "the image was made with another kernel's vdso");
 	for (uint32_t i = 0; i < r->specials; i++, n += 24) {
 		if (get32(n + 16) != e->special[i].kind || get64(n + 8) != e->special[i].len)
-			return blob_err_set(&b->err, ENOEXEC,
-					    "the image was made with another kernel's vdso (part %u "
-					    "has %lu bytes, here %lu)", i, get64(n + 8),
-					    e->special[i].len);
+			return blob_err_set(
+				&b->err, ENOEXEC,
+				"the image was made with another kernel's vdso (part %u "
+				"has %lu bytes, here %lu)",
+				i, get64(n + 8), e->special[i].len);
 		if (get64(n) % IMAGE_PAGE || get64(n) > IMAGE_ADDR_MAX - get64(n + 8))
 			return rest_bad(r, "the place of its vdso");
 	}
@@ -86,7 +87,8 @@ static long check_places(struct restore *r)
 
 		if (overlaps(at, at + b->env.special[k].len, lo, hi))
 			return blob_err_set(&b->err, EBUSY,
-					    "the image has its vdso at %lx, where its loader is", at);
+					    "the image has its vdso at %lx, where its loader is",
+					    at);
 	}
 	return 0;
 }
@@ -128,10 +130,12 @@ static long open_files(struct restore *r)
 {
 	for (uint32_t i = 0; i < r->nfiles; i++) {
 		struct rest_file *f = &r->files[i];
-		long fd = sys_open(f->path, (f->flags & FILE_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC, 0);
+		long fd = sys_open(f->path, (f->flags & FILE_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC,
+				   0);
 
 		if (fd < 0)
-			return blob_err_set(&r->b->err, (int)-fd, "%s: %s", f->path, errno_name(fd));
+			return blob_err_set(&r->b->err, (int)-fd, "%s: %s", f->path,
+					    errno_name(fd));
 		f->fd = (int32_t)fd;
 		fd = check_identity(r, f);
 		if (fd < 0)

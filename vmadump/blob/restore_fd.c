@@ -1,6 +1,7 @@
 /*
  * The descriptors of the image take their numbers; every other one is closed but
- * the channel. Runs in the blob, after the last byte of the image was read.
+ * the channel and the caller's keep_fd. Runs in the blob, after the last byte of the image was
+ * read.
  */
 #include "lib.h"
 #include "restore.h"
@@ -57,36 +58,52 @@ static void close_gap(int lo, int hi)
 		sys_close_range((unsigned)lo, (unsigned)hi, 0);
 }
 
+/* What is still needed must not have a number of the image's. */
+static long move_up(struct restore *r, int *fd, const char *what)
+{
+	long e;
+
+	if (*fd < 0 || *fd >= r->fd_base)
+		return 0;
+	e = sys_fcntl(*fd, F_DUPFD_CLOEXEC, r->fd_base);
+	if (e < 0)
+		return blob_err_set(&r->b->err, (int)-e, "moving the %s out of the way: %s", what,
+				    errno_name(e));
+	*fd = (int)e;
+	return 0;
+}
+
 long rest_fds(struct restore *r)
 {
 	struct blob *b = r->b;
-	int stream[CHAN_STREAMS], next = 0;
+	int stream[CHAN_STREAMS], next = 0, keep[2], lower;
 	long e;
 
 	sys_fchdir(r->cwd_fd);
-	/* What we still need must not have a number of the image's. */
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		stream[i] = r->opt->stream_fd[i];
 		if (stream[i] >= 0 && stream[i] < r->fd_base)
 			stream[i] = (int)sys_fcntl(stream[i], F_DUPFD_CLOEXEC, r->fd_base);
 	}
-	if (b->chan >= 0 && b->chan < r->fd_base) {
-		e = sys_fcntl(b->chan, F_DUPFD_CLOEXEC, r->fd_base);
-		if (e < 0)
-			return blob_err_set(&b->err, (int)-e, "moving the channel out of the way: %s",
-					    errno_name(e));
-		b->chan = (int32_t)e;
-	}
-	e = place_all(r, stream);
+	e = move_up(r, &b->chan, "channel");
+	if (e == 0 && r->opt->keep_fd > 0)
+		e = move_up(r, &r->opt->keep_fd, "ghost's streams");
+	if (e == 0)
+		e = place_all(r, stream);
 	if (e < 0)
 		return e;
 	for (uint32_t i = 0; i < r->nfds; i++) {
 		close_gap(next, r->fds[i].fd - 1);
 		next = r->fds[i].fd + 1;
 	}
-	if (b->chan >= 0) {
-		close_gap(next, b->chan - 1);
-		next = b->chan + 1;
+	lower = r->opt->keep_fd > 0 && r->opt->keep_fd < b->chan;
+	keep[lower] = b->chan;
+	keep[!lower] = r->opt->keep_fd > 0 ? r->opt->keep_fd : -1;
+	for (int i = 0; i < 2; i++) {
+		if (keep[i] < 0)
+			continue;
+		close_gap(next, keep[i] - 1);
+		next = keep[i] + 1;
 	}
 	close_gap(next, 0x7fffffff);
 	r->opt->fd = -1;

@@ -45,7 +45,7 @@ static int add_range(struct range *set, int n, uint64_t start, uint64_t end)
 
 	for (; i > 0 && set[i - 1].start > start; i--)
 		set[i] = set[i - 1];
-	set[i] = (struct range){ start, end };
+	set[i] = (struct range){start, end};
 	return n + 1;
 }
 
@@ -86,8 +86,9 @@ static long move_specials(struct restore *r)
 			e = sys_mremap((void *)from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
 				       (void *)to);
 			if (e < 0)
-				return blob_err_set(&b->err, (int)-e, "cannot move the vdso to %lx: %s",
-						    to, errno_name(e));
+				return blob_err_set(&b->err, (int)-e,
+						    "cannot move the vdso to %lx: %s", to,
+						    errno_name(e));
 			b->env.special[i].start = to;
 			aside += len;
 		}
@@ -150,7 +151,7 @@ static long get_some(struct batch *g, struct iovec *iov, int n)
 	int fd = g->r->opt->fd;
 
 	if (!g->not_socket) {
-		struct sys_msghdr m = { .iov = iov, .iovlen = (size_t)n };
+		struct sys_msghdr m = {.iov = iov, .iovlen = (size_t)n};
 		long e = sys_recvmsg(fd, &m, SYS_MSG_WAITALL);
 
 		if (e != -ENOTSOCK)
@@ -163,7 +164,7 @@ static long get_some(struct batch *g, struct iovec *iov, int n)
 static long read_batch(struct batch *g)
 {
 	struct blob *b = g->r->b;
-	struct sys_pollfd p = { .fd = g->r->opt->fd, .events = POLLIN };
+	struct sys_pollfd p = {.fd = g->r->opt->fd, .events = POLLIN};
 	struct iovec *iov = g->iov;
 
 	for (int i = 0; i < g->n; i++)
@@ -180,8 +181,9 @@ static long read_batch(struct batch *g)
 		}
 		if (e <= 0)
 			return e ? blob_err_set(&b->err, (int)-e, "reading the image's pages: %s",
-						errno_name(e)) :
-				   blob_err_set(&b->err, EBADMSG, "the image is cut short in its pages");
+						errno_name(e))
+				 : blob_err_set(&b->err, EBADMSG,
+						"the image is cut short in its pages");
 		for (; g->n && (uint64_t)e >= iov->iov_len; g->n--, iov++)
 			e -= (long)iov->iov_len;
 		if (g->n) {
@@ -195,7 +197,7 @@ static long read_batch(struct batch *g)
 
 long rest_fill(struct restore *r)
 {
-	struct batch g = { .r = r };
+	struct batch g = {.r = r};
 	const uint8_t *ph = r->phdrs + 2 * 56;
 	long e;
 
@@ -208,7 +210,7 @@ long rest_fill(struct restore *r)
 		while (left) {
 			uint64_t n = MIN(left, BATCH_BYTES - g.bytes);
 
-			g.iov[g.n++] = (struct iovec){ (void *)at, n };
+			g.iov[g.n++] = (struct iovec){(void *)at, n};
 			g.bytes += n;
 			at += n;
 			left -= n;
@@ -217,7 +219,7 @@ long rest_fill(struct restore *r)
 				return e;
 		}
 	}
-	g.iov[g.n++] = (struct iovec){ r->end, IMAGE_END_NOTE };
+	g.iov[g.n++] = (struct iovec){r->end, IMAGE_END_NOTE};
 	if ((e = read_batch(&g)) < 0)
 		return e;
 	if (get32(r->end + 8) != IMAGE_NOTE_END || get64(r->end + 20) != r->page_bytes ||
@@ -232,10 +234,10 @@ static long advise(struct restore *r, const struct rest_vma *v)
 		uint32_t flag;
 		int advice;
 	} table[] = {
-		{ VMA_DONTFORK, MADV_DONTFORK },     { VMA_WIPEONFORK, MADV_WIPEONFORK },
-		{ VMA_HUGEPAGE, MADV_HUGEPAGE },     { VMA_NOHUGEPAGE, MADV_NOHUGEPAGE },
-		{ VMA_MERGEABLE, MADV_MERGEABLE },   { VMA_DONTDUMP, MADV_DONTDUMP },
-		{ VMA_SEQUENTIAL, MADV_SEQUENTIAL }, { VMA_RANDOM, MADV_RANDOM },
+		{VMA_DONTFORK, MADV_DONTFORK},	   {VMA_WIPEONFORK, MADV_WIPEONFORK},
+		{VMA_HUGEPAGE, MADV_HUGEPAGE},	   {VMA_NOHUGEPAGE, MADV_NOHUGEPAGE},
+		{VMA_MERGEABLE, MADV_MERGEABLE},   {VMA_DONTDUMP, MADV_DONTDUMP},
+		{VMA_SEQUENTIAL, MADV_SEQUENTIAL}, {VMA_RANDOM, MADV_RANDOM},
 	};
 	void *at = (void *)v->start;
 	uint64_t len = v->end - v->start;
@@ -253,8 +255,8 @@ static long advise(struct restore *r, const struct rest_vma *v)
 	if (v->flags & VMA_LOCKED) {
 		e = sys_mlock2(at, len, v->flags & VMA_LOCK_ON_FAULT ? MLOCK_ONFAULT : 0);
 		if (e < 0)
-			return blob_err_set(&r->b->err, (int)-e, "locking memory at %lx: %s", v->start,
-					    errno_name(e));
+			return blob_err_set(&r->b->err, (int)-e, "locking memory at %lx: %s",
+					    v->start, errno_name(e));
 	}
 	return 0;
 }

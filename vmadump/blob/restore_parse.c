@@ -86,7 +86,8 @@ static long find_records(struct restore *r)
 			r->rec[tag].len = len;
 		} else if (flags & IMAGE_REC_REFUSE) {
 			return blob_err_set(&r->b->err, ENOEXEC,
-					    "the image has a record (%u) that this does not know", tag);
+					    "the image has a record (%u) that this does not know",
+					    tag);
 		}
 		p += all;
 	}
@@ -103,17 +104,17 @@ static long check_lengths(struct restore *r)
 		uint16_t tag, len, array;
 		uint32_t max;
 	} rule[] = {
-		{ TAG_REGS, REC_REGS_LEN, 0, 0 },
-		{ TAG_SIGNALS, REC_SIGNAL_LEN, 1, SYS_NSIG },
-		{ TAG_PENDING, REC_PENDING_LEN, 1, BLOB_PENDING_MAX },
-		{ TAG_ITIMERS, REC_ITIMERS_LEN, 0, 0 },
-		{ TAG_TIMERS, REC_TIMER_LEN, 1, IMAGE_TIMERS_MAX },
-		{ TAG_MM, REC_MM_LEN, 0, 0 },
-		{ TAG_PROC, REC_PROC_LEN, 0, 0 },
-		{ TAG_RLIMITS, REC_RLIMITS_LEN, 0, 0 },
-		{ TAG_FILES, REC_FILE_LEN, 1, IMAGE_FILES_MAX },
-		{ TAG_VMAS, REC_VMA_LEN, 1, IMAGE_VMAS_MAX },
-		{ TAG_FDS, REC_FD_LEN, 1, IMAGE_FDS_MAX },
+		{TAG_REGS, REC_REGS_LEN, 0, 0},
+		{TAG_SIGNALS, REC_SIGNAL_LEN, 1, SYS_NSIG},
+		{TAG_PENDING, REC_PENDING_LEN, 1, BLOB_PENDING_MAX},
+		{TAG_ITIMERS, REC_ITIMERS_LEN, 0, 0},
+		{TAG_TIMERS, REC_TIMER_LEN, 1, IMAGE_TIMERS_MAX},
+		{TAG_MM, REC_MM_LEN, 0, 0},
+		{TAG_PROC, REC_PROC_LEN, 0, 0},
+		{TAG_RLIMITS, REC_RLIMITS_LEN, 0, 0},
+		{TAG_FILES, REC_FILE_LEN, 1, IMAGE_FILES_MAX},
+		{TAG_VMAS, REC_VMA_LEN, 1, IMAGE_VMAS_MAX},
+		{TAG_FDS, REC_FD_LEN, 1, IMAGE_FDS_MAX},
 	};
 	const struct rest_rec *ident = &r->rec[TAG_IDENT], *s = &r->rec[TAG_STRINGS];
 	const struct rest_rec *cwd = &r->rec[TAG_CWD];
@@ -121,15 +122,15 @@ static long check_lengths(struct restore *r)
 	for (uint32_t i = 0; i < COUNT(rule); i++) {
 		uint32_t len = r->rec[rule[i].tag].len;
 
-		if (rule[i].array ? len % rule[i].len || len / rule[i].len > rule[i].max :
-				    len != rule[i].len)
+		if (rule[i].array ? len % rule[i].len || len / rule[i].len > rule[i].max
+				  : len != rule[i].len)
 			return rest_bad(r, "length of a record");
 	}
 	if (ident->len < REC_IDENT_FIXED || get32(ident->p + 88) > IMAGE_GROUPS_MAX ||
 	    ident->len != REC_IDENT_FIXED + 4 * get32(ident->p + 88))
 		return rest_bad(r, "length of its identity");
-	if (!cwd->len || cwd->len > IMAGE_PATH_MAX || cwd->p[cwd->len - 1] || !s->len ||
-	    s->p[0] || s->p[s->len - 1])
+	if (!cwd->len || cwd->len > IMAGE_PATH_MAX || cwd->p[cwd->len - 1] || !s->len || s->p[0] ||
+	    s->p[s->len - 1])
 		return rest_bad(r, "a string without an end");
 	if (r->auxv_len % 16 || r->auxv_len > 16 * IMAGE_AUXV_MAX)
 		return rest_bad(r, "length of its auxiliary vector");
@@ -195,8 +196,7 @@ static long parse_vmas(struct restore *r)
 		v->nruns = get32(p + 44);
 		by_file = v->kind == VMA_FILE || v->kind == VMA_FILE_SHARED;
 		if (v->start >= v->end || v->end > IMAGE_ADDR_MAX ||
-		    (v->start | v->end | v->off) % IMAGE_PAGE ||
-		    (before && v->start < before->end))
+		    (v->start | v->end | v->off) % IMAGE_PAGE || (before && v->start < before->end))
 			return rest_bad(r, "the addresses of a mapping");
 		if (v->kind < VMA_ANON || v->kind > VMA_FILE_SHARED || v->prot > 7 ||
 		    v->flags & ~VMA_ALL_FLAGS || !v->name ||
@@ -240,8 +240,8 @@ static long parse_fds(struct restore *r)
 		    f->kind < FD_FILE || f->kind > FD_DUP || f->stream >= CHAN_STREAMS ||
 		    f->offset >> 63)
 			return rest_bad(r, "a descriptor");
-		if (f->kind == FD_DUP ? f->dup_of < 0 || f->dup_of >= f->fd :
-					f->kind != FD_STREAM && f->path[0] != '/')
+		if (f->kind == FD_DUP ? f->dup_of < 0 || f->dup_of >= f->fd
+				      : f->kind != FD_STREAM && f->path[0] != '/')
 			return rest_bad(r, "a descriptor's origin");
 	}
 	r->fd_base = r->nfds ? r->fds[r->nfds - 1].fd + 1 : 0;
@@ -280,8 +280,8 @@ static long check_runs(struct restore *r)
 		in_vma++;
 	}
 	r->page_bytes = off - r->head_len;
-	if (r->page_bytes != get64(r->need + NEED_PAGE_BYTES) ||
-	    get64(r->phdrs + 56 + 8) != off || get64(r->phdrs + 56 + 32) != IMAGE_END_NOTE)
+	if (r->page_bytes != get64(r->need + NEED_PAGE_BYTES) || get64(r->phdrs + 56 + 8) != off ||
+	    get64(r->phdrs + 56 + 32) != IMAGE_END_NOTE)
 		return rest_bad(r, "the number of its pages");
 	return 0;
 }

@@ -15,13 +15,20 @@ long rest_mm(struct restore *r)
 {
 	const uint8_t *m = r->rec[TAG_MM].p;
 	struct prctl_mm_map map = {
-		.start_code = get64(m),	      .end_code = get64(m + 8),
-		.start_data = get64(m + 16),  .end_data = get64(m + 24),
-		.start_brk = get64(m + 32),   .brk = get64(m + 40),
-		.start_stack = get64(m + 48), .arg_start = get64(m + 56),
-		.arg_end = get64(m + 64),     .env_start = get64(m + 72),
-		.env_end = get64(m + 80),     .auxv = (void *)r->auxv,
-		.auxv_size = r->auxv_len,     .exe_fd = (uint32_t)-1,
+		.start_code = get64(m),
+		.end_code = get64(m + 8),
+		.start_data = get64(m + 16),
+		.end_data = get64(m + 24),
+		.start_brk = get64(m + 32),
+		.brk = get64(m + 40),
+		.start_stack = get64(m + 48),
+		.arg_start = get64(m + 56),
+		.arg_end = get64(m + 64),
+		.env_start = get64(m + 72),
+		.env_end = get64(m + 80),
+		.auxv = (void *)r->auxv,
+		.auxv_size = r->auxv_len,
+		.exe_fd = (uint32_t)-1,
 	};
 	long e = -1;
 
@@ -60,8 +67,8 @@ static int same_ids(const uint8_t *p)
 long rest_creds(struct restore *r)
 {
 	const uint8_t *p = r->rec[TAG_IDENT].p;
-	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
-	struct __user_cap_data_struct have[2] = { 0 }, want[2] = { 0 };
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct have[2] = {0}, want[2] = {0};
 	uint32_t n = get32(p + 88);
 	int excess = 0;
 	long e = 0;
@@ -73,9 +80,11 @@ long rest_creds(struct restore *r)
 		if (e >= 0)
 			e = sys_setresuid(get32(p + 8), get32(p + 12), get32(p + 16));
 		if (e < 0)
-			return blob_err_set(&r->b->err, EPERM,
-					    "the image is of user %u, group %u; this process may not "
-					    "become that", get32(p + 12), get32(p + 28));
+			return blob_err_set(
+				&r->b->err, EPERM,
+				"the image is of user %u, group %u; this process may not "
+				"become that",
+				get32(p + 12), get32(p + 28));
 		sys_setfsuid(get32(p + 20));
 		sys_setfsgid(get32(p + 36));
 	}
@@ -114,8 +123,8 @@ static void drop_timers(struct restore *r)
 static long set_signals(struct restore *r)
 {
 	const struct rest_rec *rec = &r->rec[TAG_SIGNALS];
-	const struct sigaction dfl = { 0 };
-	const struct sys_itimerval off = { 0 };
+	const struct sigaction dfl = {0};
+	const struct sys_itimerval off = {0};
 
 	/* A fresh clone has none of these; a process that undumps may have. */
 	if (!r->b->sigs_default) {
@@ -145,7 +154,7 @@ static long set_signals(struct restore *r)
 /* A timer with the id that the program knows it by. */
 static long make_timer(struct restore *r, const uint8_t *p, int by_id)
 {
-	uint8_t ev[SIGEV_LEN] = { 0 };
+	uint8_t ev[SIGEV_LEN] = {0};
 	int want = (int)get32(p), id = want;
 	long e;
 
@@ -189,15 +198,15 @@ static void start_timers(struct restore *r)
 	const uint8_t *it = r->rec[TAG_ITIMERS].p;
 
 	for (int i = 0; i < 3; i++, it += 32) {
-		struct sys_itimerval v = { (long)get64(it), (long)get64(it + 8),
-					   (long)get64(it + 16), (long)get64(it + 24) };
+		struct sys_itimerval v = {(long)get64(it), (long)get64(it + 8),
+					  (long)get64(it + 16), (long)get64(it + 24)};
 
 		if (v.value_s || v.value_us)
 			sys_setitimer(i, &v, NULL);
 	}
 	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_TIMER_LEN) {
-		struct sys_itimerspec v = { (long)get64(p + 32), (long)get64(p + 40),
-					    (long)get64(p + 48), (long)get64(p + 56) };
+		struct sys_itimerspec v = {(long)get64(p + 32), (long)get64(p + 40),
+					   (long)get64(p + 48), (long)get64(p + 56)};
 
 		if (v.value_s || v.value_ns)
 			sys_timer_settime((int)get32(p), 0, &v, NULL);
@@ -225,7 +234,7 @@ static void set_limits(struct restore *r)
 	const uint8_t *p = r->rec[TAG_RLIMITS].p;
 
 	for (int i = 0; i < 16; i++, p += 16) {
-		struct sys_rlimit want = { get64(p), get64(p + 8) }, have = { 0 };
+		struct sys_rlimit want = {get64(p), get64(p + 8)}, have = {0};
 
 		if (sys_prlimit(0, i, NULL, &have) < 0 ||
 		    (have.cur == want.cur && have.max == want.max))
@@ -277,12 +286,13 @@ static long set_proc(struct restore *r)
 	set_oom((int32_t)get32(p + 36));
 	sys_set_robust_list((void *)get64(p + 40), get64(p + 48));
 	sys_set_tid_address(tid_at);
-	/* libc keeps its thread's id where the kernel is to clear it; under another pid it is stale. */
+	/* libc keeps its thread's id where the kernel is to clear it; under another pid it is
+	 * stale. */
 	if (tid_at && tid != was) {
 		int there = 0;
 
-		to = (struct iovec){ &there, sizeof there };
-		from = (struct iovec){ tid_at, sizeof there };
+		to = (struct iovec){&there, sizeof there};
+		from = (struct iovec){tid_at, sizeof there};
 		if (sys_process_vm_readv((int)sys_getpid(), &to, &from) == sizeof there &&
 		    there == was)
 			*tid_at = tid;
@@ -314,7 +324,7 @@ static void take_registers(struct restore *r)
 		uint64_t sp;
 		uint32_t flags, pad;
 		uint64_t size;
-	} alt = { get64(p + 232), get32(p + 240), 0, get64(p + 248) };
+	} alt = {get64(p + 232), get32(p + 240), 0, get64(p + 248)};
 
 	memcpy(&b->regs, p, 27 * 8);
 	b->sigmask = get64(p + 216);

@@ -161,8 +161,7 @@ static inline long sys4(long n, long a, long b, long c, long d)
 /* files */
 SYS(sys_read, (int fd, void *p, size_t n), sys3(__NR_read, fd, (long)p, (long)n))
 SYS(sys_write, (int fd, const void *p, size_t n), sys3(__NR_write, fd, (long)p, (long)n))
-SYS(sys_pread, (int fd, void *p, size_t n, long off),
-    sys4(__NR_pread64, fd, (long)p, (long)n, off))
+SYS(sys_pread, (int fd, void *p, size_t n, long off), sys4(__NR_pread64, fd, (long)p, (long)n, off))
 SYS(sys_pwrite, (int fd, const void *p, size_t n, long off),
     sys4(__NR_pwrite64, fd, (long)p, (long)n, off))
 SYS(sys_readv, (int fd, const struct iovec *v, int n), sys3(__NR_readv, fd, (long)v, n))
@@ -189,8 +188,7 @@ SYS(sys_chdir, (const char *path), sys1(__NR_chdir, path))
 SYS(sys_fchdir, (int fd), sys1(__NR_fchdir, fd))
 SYS(sys_getcwd, (char *buf, size_t n), sys2(__NR_getcwd, buf, n))
 SYS(sys_umask, (int mask), sys1(__NR_umask, mask))
-SYS(sys_kcmp, (int p1, int p2, int type, long a, long b),
-    sys6(__NR_kcmp, p1, p2, type, a, b, 0))
+SYS(sys_kcmp, (int p1, int p2, int type, long a, long b), sys6(__NR_kcmp, p1, p2, type, a, b, 0))
 SYS(sys_pipe2, (int *fds, int flags), sys2(__NR_pipe2, fds, flags))
 SYS(sys_ppoll, (struct sys_pollfd * p, unsigned n, const struct timespec *t, const uint64_t *mask),
     sys6(__NR_ppoll, (long)p, n, (long)t, (long)mask, SYS_SIGSET, 0))
@@ -199,8 +197,7 @@ SYS(sys_fsync, (int fd), sys1(__NR_fsync, fd))
 /* sockets */
 SYS(sys_sendmsg, (int fd, const struct sys_msghdr *m, int flags),
     sys3(__NR_sendmsg, fd, (long)m, flags))
-SYS(sys_recvmsg, (int fd, struct sys_msghdr *m, int flags),
-    sys3(__NR_recvmsg, fd, (long)m, flags))
+SYS(sys_recvmsg, (int fd, struct sys_msghdr *m, int flags), sys3(__NR_recvmsg, fd, (long)m, flags))
 SYS(sys_socketpair, (int domain, int type, int proto, int *fds),
     sys4(__NR_socketpair, domain, type, proto, (long)fds))
 SYS(sys_shutdown, (int fd, int how), sys2(__NR_shutdown, fd, how))
@@ -217,7 +214,8 @@ SYS(sys_mprotect, (void *at, size_t n, int prot), sys3(__NR_mprotect, (long)at, 
 SYS(sys_mremap, (void *at, size_t n, size_t m, int flags, void *to),
     sys6(__NR_mremap, (long)at, (long)n, (long)m, flags, (long)to, 0))
 SYS(sys_madvise, (void *at, size_t n, int advice), sys3(__NR_madvise, (long)at, (long)n, advice))
-SYS(sys_mincore, (void *at, size_t n, uint8_t *vec), sys3(__NR_mincore, (long)at, (long)n, (long)vec))
+SYS(sys_mincore, (void *at, size_t n, uint8_t *vec),
+    sys3(__NR_mincore, (long)at, (long)n, (long)vec))
 SYS(sys_mlock2, (void *at, size_t n, int flags), sys3(__NR_mlock2, (long)at, (long)n, flags))
 SYS(sys_process_vm_readv, (int pid, const struct iovec *to, const struct iovec *from),
     sys6(__NR_process_vm_readv, pid, (long)to, 1, (long)from, 1, 0))
@@ -246,7 +244,8 @@ SYS(sys_get_robust_list, (int tid, void **head, size_t *n),
     sys3(__NR_get_robust_list, tid, (long)head, (long)n))
 SYS(sys_rseq, (void *at, unsigned len, int flags, unsigned sig),
     sys4(__NR_rseq, (long)at, len, flags, sig))
-SYS(sys_getrandom, (void *p, size_t n, unsigned flags), sys3(__NR_getrandom, (long)p, (long)n, flags))
+SYS(sys_getrandom, (void *p, size_t n, unsigned flags),
+    sys3(__NR_getrandom, (long)p, (long)n, flags))
 SYS(sys_clock_gettime, (int clock, struct timespec *t), sys2(__NR_clock_gettime, clock, t))
 SYS(sys_nanosleep, (const struct timespec *t), sys2(__NR_nanosleep, t, 0))
 
@@ -271,7 +270,7 @@ SYS(sys_sigprocmask, (int how, const uint64_t *set, uint64_t *old),
     sys4(__NR_rt_sigprocmask, how, (long)set, (long)old, SYS_SIGSET))
 SYS(sys_sigaction, (int sig, const struct sigaction *act, struct sigaction *old),
     sys4(__NR_rt_sigaction, sig, (long)act, (long)old, SYS_SIGSET))
-SYS(sys_sigpending, (uint64_t *set), sys2(__NR_rt_sigpending, set, SYS_SIGSET))
+SYS(sys_sigpending, (uint64_t * set), sys2(__NR_rt_sigpending, set, SYS_SIGSET))
 SYS(sys_sigtimedwait, (const uint64_t *set, void *info, const struct timespec *t),
     sys4(__NR_rt_sigtimedwait, (long)set, (long)info, (long)t, SYS_SIGSET))
 SYS(sys_sigqueueinfo, (int pid, int sig, const void *info),
@@ -288,7 +287,8 @@ SYS(sys_setitimer, (int which, const struct sys_itimerval *v, struct sys_itimerv
     sys3(__NR_setitimer, which, (long)v, (long)old))
 SYS(sys_timer_create, (int clock, void *ev, int *id),
     sys3(__NR_timer_create, clock, (long)ev, (long)id))
-SYS(sys_timer_settime, (int id, int flags, const struct sys_itimerspec *v, struct sys_itimerspec *old),
+SYS(sys_timer_settime,
+    (int id, int flags, const struct sys_itimerspec *v, struct sys_itimerspec *old),
     sys4(__NR_timer_settime, id, flags, (long)v, (long)old))
 SYS(sys_timer_gettime, (int id, struct sys_itimerspec *v), sys2(__NR_timer_gettime, id, v))
 SYS(sys_timer_getoverrun, (int id), sys1(__NR_timer_getoverrun, id))

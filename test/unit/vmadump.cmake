@@ -1,0 +1,17 @@
+# vmadump by itself. The victims are what is dumped: plain, whatever the preset.
+foreach(kind dynamic static)
+	add_executable(test_vmadump_${kind} unit/vmadump_victim.c unit/vmadump_memory.c
+		unit/vmadump_signals.c unit/vmadump_process.c)
+	target_link_libraries(test_vmadump_${kind} PRIVATE bproc_flags vmadump)
+	target_compile_options(test_vmadump_${kind} PRIVATE -g)
+endforeach()
+target_link_options(test_vmadump_static PRIVATE -static -no-pie)
+
+add_executable(test_vmadump unit/vmadump_test.c)
+target_link_libraries(test_vmadump PRIVATE bproc_flags bproc_sanitize PkgConfig::CHECK)
+target_compile_definitions(test_vmadump PRIVATE
+	VICTIM="$<TARGET_FILE:test_vmadump_dynamic>"
+	VICTIM_STATIC="$<TARGET_FILE:test_vmadump_static>")
+add_dependencies(test_vmadump test_vmadump_dynamic test_vmadump_static)
+add_test(NAME unit.vmadump COMMAND test_vmadump)
+set_tests_properties(unit.vmadump PROPERTIES LABELS unit TIMEOUT 300)
