@@ -20,7 +20,7 @@
  * put programs (0x400000, 0x55.., 0x7f..) and from Go's arenas (0xc000000000).
  */
 #define BLOB_ADDR 0x300000000000ul
-#define BLOB_CODE_MAX (64ul << 10) /* bytes of the code part, page multiple */
+#define BLOB_CODE_MAX (96ul << 10) /* bytes of the code part, page multiple */
 #define BLOB_DATA (128ul << 10)	   /* bytes of the rw part */
 #define BLOB_SIZE (BLOB_CODE_MAX + BLOB_DATA)
 /* The rw part: struct blob, then the stack, then scratch up to the end. */

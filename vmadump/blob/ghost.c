@@ -186,6 +186,8 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	args_save(b, &a);
 	sys_prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	forget_libc(b);
+	/* Where the vdso is; after a dump it is known. */
+	blob_env_fill(b);
 	blob_unmap_others(b);
 	args_put(&a);
 	arena_reset(b);

@@ -118,15 +118,11 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c)
 		arrive_exec(b, &p);
 	opt.fd = p.fd[0];
 	chan_streams(&p, 1, opt.stream_fd);
-	b->hide_fd[0] = b->chan;
-	b->hide_fd[1] = opt.fd;
-	b->hide_fd[2] = b->hide_fd[3] = -1;
 	b->sigs_default = 1;
 	if (blob_restore(b, &opt) < 0) {
 		chan_fail(b, p.m.move_id);
 		sys_exit_group(127);
 	}
-	sys_close(opt.fd);
 	if (!wait_run(b, p.m.move_id))
 		sys_exit_group(127);
 	sys_close(b->chan);
@@ -161,26 +157,22 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	}
 	arena_reset(b);
 	args_save(b, &args);
-	b->hide_fd[0] = b->chan;
-	b->hide_fd[1] = opt.fd;
-	b->hide_fd[2] = (int)stash;
-	b->hide_fd[3] = -1;
+	opt.keep_fd = (int)stash;
 	b->sigs_default = 0;
 	if (blob_restore(b, &opt) < 0) {
 		chan_fail(b, move_id);
 	} else if (wait_run(b, move_id)) {
 		/* What the node wrote before goes out before what is written from now on. */
-		relay_unstash(g, (int)stash);
+		relay_unstash(g, opt.keep_fd);
 		relay_drain(g);
-		sys_close(opt.fd);
 		sys_close(b->chan);
 		blob_resume(b);
 	}
 	/* A ghost as before, whatever it is that has been restored. */
-	sys_close(opt.fd);
-	b->hide_fd[1] = b->hide_fd[2] = -1;
+	if (opt.fd >= 0)
+		sys_close(opt.fd);
 	blob_unmap_others(b);
 	args_put(&args);
 	arena_reset(b);
-	relay_unstash(g, (int)stash);
+	relay_unstash(g, opt.keep_fd);
 }

@@ -254,6 +254,11 @@ long relay_stash(struct ghost *g)
 		return r;
 	}
 	relay_stop(g);
+	if (pair[1] < CHAN_STREAMS) { /* such a number is a stream's */
+		r = sys_fcntl(pair[1], F_DUPFD_CLOEXEC, CHAN_STREAMS);
+		sys_close(pair[1]);
+		return r;
+	}
 	return pair[1];
 }
 
