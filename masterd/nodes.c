@@ -198,7 +198,8 @@ void nodes_hello(struct peer *p, const Bproc__Hello *h)
 	know(n, p, h);
 	nodes_event(m, n, same ? NE_HELLO : NE_HELLO_OTHER);
 	welcome(m, n); /* the first message: the event sends nothing by itself */
-	if (same && known) {
+	/* Also a node that is new to this master: moves of an older one may wait for it. */
+	if (same || !known) {
 		backlog_send(m, n);
 		moves_node(m, n, false);
 		procs_node_back(m, n);

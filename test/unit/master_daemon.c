@@ -239,10 +239,9 @@ END_TEST
 
 START_TEST(bursts)
 {
-	struct fake_slave *home = slave_join(-1, "1.1", NULL);
+	struct fake_slave *home = slave_join(-1, "1.1", NULL), *s = slave_join(1, "x", NULL);
 	unsigned int before;
 
-	slave_join(1, "x", NULL);
 	fake_run(300);
 	before = home->tables;
 	for (int i = 0; i < 100; i++)
@@ -250,6 +249,7 @@ START_TEST(bursts)
 	fake_run(300);
 	ck_assert_uint_eq(slave_node(home, 1)->mode, 0111);
 	ck_assert_uint_lt(home->tables - before, 50);
+	slave_free(s);
 	slave_free(home);
 }
 END_TEST

@@ -1,0 +1,200 @@
+/*
+ * A bpmaster that was killed: the next one makes its tables of what the slaves
+ * tell, decides the moves that were under way, and gives up what nobody has.
+ */
+#include <check.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "core_slave.h"
+#include "libbproc/local.h"
+
+static void setup(void)
+{
+	master_setup("pingtimeout 2\n");
+	master_start();
+}
+
+static void tell_proc(struct fake_slave *s, int pid, bool ghost)
+{
+	Bproc__ProcState m = BPROC__PROC_STATE__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	m.proc = &p;
+	m.ghost = ghost;
+	slave_send(s, &m.base);
+}
+
+static void tell_move(struct fake_slave *s, uint64_t id, unsigned int kind, int target, int pid)
+{
+	Bproc__MoveState m = BPROC__MOVE_STATE__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	m.move = id;
+	m.kind = kind;
+	m.target = target;
+	m.sent = true;
+	m.proc = &p;
+	slave_send(s, &m.base);
+}
+
+static void tell_end(struct fake_slave *s)
+{
+	Bproc__StateEnd m = BPROC__STATE_END__INIT;
+
+	slave_send(s, &m.base);
+}
+
+static void hear(struct fake_slave *s, Bproc__Envelope__MsgCase type)
+{
+	bproc__envelope__free_unpacked(slave_expect(s, type), NULL);
+}
+
+static int pidnode(struct fake_slave *s, int pid)
+{
+	Bproc__PidAsk m = BPROC__PID_ASK__INIT;
+	Bproc__Envelope *env;
+	int node;
+
+	m.pid = pid;
+	slave_send(s, &m.base);
+	env = slave_expect(s, BPROC__ENVELOPE__MSG_ANSWER);
+	node = env->answer->node;
+	bproc__envelope__free_unpacked(env, NULL);
+	return node;
+}
+
+static void send_signal(struct fake_slave *s, int pid)
+{
+	Bproc__Signal m = BPROC__SIGNAL__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	m.proc = &p;
+	m.sig = SIGUSR1;
+	slave_send(s, &m.base);
+}
+
+/* 1000: real at home, ghost on 0. 1001: real on 0. 1002: ghost at home, real nowhere. */
+START_TEST(tables)
+{
+	struct fake_slave *home, *n0;
+	Bproc__Welcome w1, w2;
+	Bproc__Envelope *env;
+
+	home = slave_join(-1, "h", &w1);
+	slave_free(home);
+	master_stop(SIGKILL);
+	master_start();
+	home = slave_join(-1, "h", &w2);
+	ck_assert_uint_gt(w2.epoch, w1.epoch);
+	ck_assert(!w2.fence);
+	tell_proc(home, 1001, true);
+	tell_proc(home, 1002, true);
+	tell_end(home);
+	ck_assert_int_eq(pidnode(home, 1001), -3);
+	send_signal(home, 1001); /* waits until somebody says where it is */
+	n0 = slave_join(0, "a", &w2);
+	ck_assert(!w2.fence);
+	tell_proc(n0, 1000, true);
+	tell_proc(n0, 1001, false);
+	tell_end(n0);
+	hear(n0, BPROC__ENVELOPE__MSG_SIGNAL);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_WATCH);
+	ck_assert_int_eq(env->watch->proc->pid, 1000);
+	bproc__envelope__free_unpacked(env, NULL);
+	ck_assert_int_eq(pidnode(home, 1001), 0);
+	/* Nobody has 1002: killed, once everybody has had the time to come back. */
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_MIRROR);
+	ck_assert_int_eq(env->mirror->proc->pid, 1002);
+	ck_assert_uint_eq(env->mirror->code, CLD_KILLED);
+	ck_assert_int_eq(env->mirror->status, SIGKILL);
+	bproc__envelope__free_unpacked(env, NULL);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
+/* Undecided moves of the old epoch: one had run, one had not, one target is gone. */
+START_TEST(moves)
+{
+	struct fake_slave *home, *n0, *n1;
+	Bproc__MoveVoided voided = BPROC__MOVE_VOIDED__INIT;
+	Bproc__MoveRan ran = BPROC__MOVE_RAN__INIT;
+	Bproc__Proc proc = BPROC__PROC__INIT;
+	Bproc__Envelope *env;
+	Bproc__Welcome w;
+	uint64_t old;
+
+	home = slave_join(-1, "h", &w);
+	old = (uint64_t)(w.epoch - 1) << 32;
+	tell_move(home, old | 1, MOVE_MOVE, 0, 2001);
+	tell_move(home, old | 2, MOVE_RFORK, 1, 2002);
+	tell_move(home, old | 3, MOVE_MOVE, 2, 2003);
+	tell_end(home);
+	n0 = slave_join(0, "a", NULL);
+	n1 = slave_join(1, "b", NULL);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	hear(n1, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	proc.home = -1;
+	proc.pid = 2001;
+	ran.move = old | 1;
+	ran.proc = &proc;
+	slave_send(n0, &ran.base);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
+	ck_assert_uint_eq(env->move_commit->move, old | 1);
+	bproc__envelope__free_unpacked(env, NULL);
+	ck_assert_int_eq(pidnode(home, 2001), 0);
+	voided.move = old | 2;
+	slave_send(n1, &voided.base);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	ck_assert_uint_eq(env->move_abort->move, old | 2);
+	ck_assert_uint_eq(env->move_abort->err, EIO);
+	bproc__envelope__free_unpacked(env, NULL);
+	/* Node 2 does not come: by now it has fenced itself. */
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	ck_assert_uint_eq(env->move_abort->move, old | 3);
+	bproc__envelope__free_unpacked(env, NULL);
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
+/* A move of this epoch that is decided here and was not heard of there: the abort again. */
+START_TEST(lost_abort)
+{
+	struct fake_slave *home;
+	Bproc__Welcome w;
+
+	home = slave_join(-1, "h", &w);
+	tell_move(home, (uint64_t)w.epoch << 32 | 7, MOVE_MOVE, 0, 2001);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	slave_free(home);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("resync");
+	TCase *t = tcase_create("resync");
+	SRunner *r = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(t, 40);
+	tcase_add_checked_fixture(t, setup, master_cleanup);
+	tcase_add_test(t, tables);
+	tcase_add_test(t, moves);
+	tcase_add_test(t, lost_abort);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
