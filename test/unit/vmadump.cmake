@@ -5,7 +5,7 @@ foreach(kind dynamic static)
 	target_link_libraries(test_vmadump_${kind} PRIVATE bproc_flags vmadump)
 	target_compile_options(test_vmadump_${kind} PRIVATE -g)
 endforeach()
-target_link_options(test_vmadump_static PRIVATE -static -no-pie)
+target_link_options(test_vmadump_static PRIVATE -static)
 
 add_executable(test_vmadump unit/vmadump_test.c)
 target_link_libraries(test_vmadump PRIVATE bproc_flags bproc_sanitize PkgConfig::CHECK)

@@ -6,12 +6,11 @@
 #include "sys.h"
 #include "lib.h"
 
-_Static_assert(BLOB_CODE_MAX == 0x10000 && BLOB_STRUCT_MAX + BLOB_STACK == 0xd000,
+_Static_assert(BLOB_CODE_MAX == 0x18000 && BLOB_STRUCT_MAX + BLOB_STACK == 0xd000,
 	       "entry.S has these numbers too");
 
 long blob_main(struct blob *b);
 
-#ifdef BLOB_DUMP_C
 static long dump_here(struct blob *b)
 {
 	struct blob_dump opt = {.fd = b->fd, .flags = b->dump_flags};
@@ -21,9 +20,6 @@ static long dump_here(struct blob *b)
 	return r < 0 ? r : (long)opt.bytes;
 }
 
-#endif
-
-#ifdef BLOB_RESTORE_C
 static long restore_here(struct blob *b)
 {
 	struct blob_restore opt = {
@@ -44,8 +40,6 @@ static long restore_here(struct blob *b)
 	return r;
 }
 
-#endif
-
 long blob_main(struct blob *b)
 {
 	uint64_t all = ~0ul;
@@ -57,38 +51,28 @@ long blob_main(struct blob *b)
 		b->arena.size = BLOB_DATA - BLOB_SCRATCH;
 	}
 	switch (b->verb) {
-#ifdef BLOB_LEAVE_C
 	case BLOB_LEAVE:
 		r = blob_leave(b);
 		blob_thaw(b);
 		break;
-#endif
-#ifdef BLOB_DUMP_C
 	case BLOB_DUMP:
 		r = dump_here(b);
 		break;
 	case BLOB_ENV:
 		r = blob_env_fill(b);
 		break;
-#endif
-#ifdef BLOB_RESTORE_C
 	case BLOB_RESTORE:
 		r = restore_here(b);
 		break;
-#endif
-#ifdef BLOB_GHOST_C
 	case BLOB_GHOST:
 		blob_ghost(b);
-#endif
 	default:
 		r = blob_err_set(&b->err, EINVAL, "blob: no verb %u", b->verb);
 		break;
 	}
 	b->result = r;
-#ifdef BLOB_RESTORE_C
 	if (b->regs_given)
 		blob_resume(b);
-#endif
 	sys_sigprocmask(SIG_SETMASK, &b->sigmask, NULL);
 	return r;
 }
