@@ -65,6 +65,11 @@ int bproc_execmove(int node, const char *cmd, char *const argv[], char *const en
 	}
 	close_fd(chan);
 	client_drop(&c);
+	/* To where it is already: as bproc_move(), that succeeds. */
+	if (e == -BE_SAMENODE) {
+		execve(cmd, argv, envp);
+		e = bproc_err_set(api_err(), errno, "%s: %s", cmd, strerror(errno));
+	}
 	return api_ret(e);
 }
 

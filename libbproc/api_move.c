@@ -198,6 +198,11 @@ int bproc_rexec(int node, const char *cmd, char *const argv[], char *const envp[
 	if (e == 0)
 		e = leave_here(MOVE_REXEC, node, 0, block, len);
 	free(block);
+	/* To where it is already: as bproc_move(), that succeeds. */
+	if (e == -BE_SAMENODE) {
+		execve(cmd, argv, envp);
+		e = bproc_err_set(api_err(), errno, "%s: %s", cmd, strerror(errno));
+	}
 	return api_ret(e);
 }
 

@@ -373,7 +373,8 @@ int bproc_nodespec(struct bproc_node_set_t *ns, const char *str);
  * nothing has changed anywhere. "Errors: those of a move" stands for this list:
  *   BE_INVALIDNODE  no such node
  *   BE_NODEDOWN     the node is down, or not reachable now
- *   BE_SAMENODE     the caller runs there already (not bproc_move: it returns 0)
+ *   BE_SAMENODE     the caller runs there already (bproc_rfork only: the others
+ *                   do what they have to do here)
  *   BE_SLAVEDIED    the node was lost before the process ran there
  *   EACCES          the node's permissions do not admit the caller
  *   EINVAL          flags outside BPROC_DUMP_ALL; a NULL where none may be
@@ -452,7 +453,7 @@ int _bproc_vrfork(int nnodes, int *nodes, int *pids, int flags);
  *
  * Return: 0, on the node (also if the caller was there already);
  *         -1 with errno set, and then the process is where it was.
- * Errors: those of a move but BE_SAMENODE.
+ * Errors: those of a move.
  * Blocks: until the process runs there, or will not. Threads: the process must
  * have one thread.
  * Since: 0.1. Source: bproc_move(3) of BProc 4; doc/move.md.
