@@ -50,6 +50,17 @@ enum init_type {
 #define EVF_SOURCE 1u
 #define EVF_TARGET 2u
 
+/* state.phase of a move that is not decided, in EV_STATE. A process is told with phase 0. */
+enum init_phase {
+	INIT_PHASE_ASKED = 1,	 /* source: not granted, or not here yet */
+	INIT_PHASE_SENDING = 2,	 /* source: granted, has not voted */
+	INIT_PHASE_SENT = 3,	 /* source: has voted, waits for INIT_DECIDE */
+	INIT_PHASE_FAILED = 4,	 /* source: could not send, waits for INIT_DECIDE abort */
+	INIT_PHASE_CHAIN = 5,	 /* target: ghosts of the chain are being made */
+	INIT_PHASE_READY = 6,	 /* target: waits for INIT_DATA */
+	INIT_PHASE_ARRIVING = 7, /* target: the image is coming; it may run any moment */
+};
+
 struct init_chain {
 	int32_t pid, ppid, pgid, sid;
 	uint32_t uid, gid;

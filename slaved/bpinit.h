@@ -1,0 +1,238 @@
+/*
+ * bpinit: what its files share. One process, one thread, static tables, no
+ * memory asked for after start. doc/local.md has the protocols that it speaks.
+ *
+ *	bpinit.c	start, the loop, the socket of bpslave
+ *	bpinit_event.c	events kept until bpslave has them safe
+ *	bpinit_proc.c	the table of processes, what becomes of children
+ *	bpinit_move.c	a move, the source's side; bpinit_arrive.c the target's
+ *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
+ *	bpinit_inject.c	execmove: from the exec to the blob at the entry point
+ *	bpinit_signal.c	delivery of signals, with their sender
+ *	bpinit_spawn.c	namespaces, clones under a wanted pid, the lease
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+
+#include "libbproc/local.h"
+#include "libbproc/sysio.h"
+#include "slaved/initproto.h"
+#include "vmadump/blob/blob.h"
+
+#define PROCS_MAX 16384
+#define MOVES_MAX 1024
+#define WATCHES_MAX 4096
+#define EVENTS_MAX 8192	     /* kept for bpslave */
+#define EVENTS_RESERVED 4096 /* of them not for signals */
+#define MIRRORS_MAX 16	     /* queued for one ghost */
+#define ENDED_MAX 1024	     /* moves whose end is remembered */
+
+/* -- bpinit.c */
+
+struct bpinit {
+	int epoll, listener, signals, slave; /* fds; slave -1: no bpslave now */
+	uint32_t slave_gen;
+	int self;	/* our pid, as the kernel writes it into si_pid of what we send */
+	bool keeper;	/* beside the front end's bpslave, in no namespace of ours */
+	int code;	/* memfd with the blob's bytes */
+	struct blob *blob; /* in our own memory: clones begin in a copy of it */
+};
+extern struct bpinit self;
+
+void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* What an epoll event is about. Each fd's tag holds its owner's index and generation. */
+enum watch_kind { ON_LISTENER = 1, ON_SIGNAL, ON_SLAVE, ON_MOVE, ON_PROC, ON_PIDFD };
+int watch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint32_t events);
+int rewatch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint32_t events);
+
+void init_message(struct init_msg *m, struct sysio_pkt *pkt);
+void slave_drop(void);
+
+/* -- bpinit_event.c */
+
+/* All of it but the chain and the credentials; queued, sent when bpslave is there. */
+void event(const struct init_msg *m);
+void event_move(enum init_type type, uint64_t move_id, uint32_t req_id, int32_t pid);
+void event_failed(uint64_t move_id, uint32_t req_id, uint32_t flags, int err, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+void events_ack(uint64_t seq);
+void events_restart(void); /* a new bpslave: everything not acknowledged again */
+int events_flush(void);	   /* 0, or -EAGAIN when the socket is full */
+
+/* -- bpinit_proc.c */
+
+enum proc_state {
+	PROC_FREE,
+	PROC_MAKING,   /* cloned, to be a ghost; has not said so */
+	PROC_GHOST,
+	PROC_LEAVING,  /* parked here, source of a move */
+	PROC_ARRIVING, /* target of a move: a clone, or a ghost that turns back */
+	PROC_REAL,     /* it came by a move and runs here */
+};
+enum { INJECT_NO, INJECT_EXEC, INJECT_ENTRY, INJECT_MMAP };
+
+struct mirror {
+	int32_t code, status;
+};
+
+struct proc {
+	enum proc_state state;
+	int32_t pid;
+	uint32_t gen, next; /* next: in the hash chain, index + 1 */
+	int chan;
+	uint32_t move;	    /* LEAVING, ARRIVING: index + 1 of its move; 0: it is over */
+	bool our_child;	    /* in its exit stop: no other parent is told of the end */
+	struct chan_clone id;
+	bool traced, in_place, at_home;
+	bool was_real;	    /* LEAVING: runs on as REAL after an abort */
+	bool stopped;	    /* in a group stop, as its parent was shown */
+	bool exiting;	    /* in its exit stop, held there */
+	bool lost;	    /* died by itself; told */
+	bool dying;	    /* its exit was ordered: whatever ends it may pass */
+	bool held_stop;	    /* a SIGSTOP that came while it was parked */
+	int awake;	    /* a stopped ghost has work: it runs, its stop stays shown */
+	int32_t exit_status;
+	int busy;	    /* signal of the mirrored stop or continue under way */
+	int nmirror;
+	struct mirror mirror[MIRRORS_MAX];
+	void (*detached)(struct proc *p); /* wanted: called when it is untraced */
+	int inject;
+	int inject_chan;
+	uint64_t inject_entry, inject_saved;
+	struct blob_regs inject_regs;
+};
+extern struct proc procs[PROCS_MAX];
+
+struct proc *proc_find(int32_t pid);
+struct proc *proc_add(int32_t pid, enum proc_state state); /* NULL: the table is full */
+void proc_remove(struct proc *p);
+#define proc_index(p) ((uint32_t)((p) - procs))
+int32_t proc_parent(int32_t pid);
+int proc_set_chan(struct proc *p, int chan);
+void proc_close_chan(struct proc *p);
+/* A message on its channel. 0 or -errno; a full or lost channel is logged. */
+int proc_tell(struct proc *p, const struct chan_msg *m, const int *fds, int nfd);
+int proc_order(struct proc *p, enum chan_type type, uint64_t move_id);
+void proc_readable(struct proc *p);
+void children_wait(void);
+/* What a child of ours or of a ghost has done; status as of wait4(). */
+void child_report(const struct chan_child *c);
+void init_mirror(const struct init_msg *m);
+void init_forget(const struct init_msg *m);
+void init_watch(const struct init_msg *m);
+void init_fence(void);
+void watch_ready(uint32_t index);
+/* EV_STATE number *at, which is moved on; false: that was all. */
+bool proc_state_msg(uint32_t *at, struct init_msg *m);
+
+/* -- bpinit_move.c: the table and the source; bpinit_arrive.c: the target */
+
+enum move_phase {
+	MOVE_NONE,
+	/* source */
+	LEAVE_ASKED,
+	LEAVE_EXEC,	/* EXECMOVE: told to exec */
+	LEAVE_SENDING,
+	LEAVE_SENT,
+	LEAVE_FAILED,
+	LEAVE_GHOSTING, /* told to be a ghost */
+	LEAVE_ABORTING,
+	/* target */
+	ARRIVE_CHAIN,
+	ARRIVE_READY,
+	ARRIVE_RESTORING,
+	ARRIVE_DETACHING, /* home: complete, the tracer lets go */
+	ARRIVE_EXECING,
+};
+struct move {
+	enum move_phase phase;
+	uint64_t id;	  /* 0: not granted yet */
+	uint32_t req_id, gen;
+	uint32_t kind, dump_flags, epoch;
+	bool away, here, granted, voided;
+	int32_t asker_pid, pid; /* pid 0: not known */
+	int chan;		/* source, until the process is known */
+	int data;
+	int stream[CHAN_STREAMS];
+	unsigned char token[32];
+	int abort_err;
+	char abort_text[CHAN_TEXT_MAX];
+	int32_t ppid, pgid, sid;
+	bool home_here;
+	struct chan_cred cred;
+	uint32_t nchain, chain_at;
+	struct init_chain chain[INIT_CHAIN_MAX];
+};
+extern struct move moves[MOVES_MAX];
+#define move_index(m) ((uint32_t)((m) - moves))
+#define move_of(p) ((p)->move ? &moves[(p)->move - 1] : NULL)
+
+struct move *move_find(uint64_t id);
+struct move *move_new(enum move_phase phase);
+void move_free(struct move *m);
+/* Remembers how it ended: EV_GHOST, EV_RAN, EV_VOIDED, EV_FAILED (given up here). */
+void move_ended(uint64_t id, enum init_type how, int32_t pid);
+enum init_type move_how_ended(uint64_t id, int32_t *ret_pid);
+int sort_streams(struct sysio_pkt *pkt, int from, uint32_t mask, int ret[CHAN_STREAMS]);
+void close_streams(int fd[CHAN_STREAMS]);
+bool move_state_msg(uint32_t *at, struct init_msg *m);
+
+void init_depart(const struct init_msg *m, struct sysio_pkt *pkt);
+void init_grant(const struct init_msg *m, struct sysio_pkt *pkt);
+void init_decide(const struct init_msg *m, struct sysio_pkt *pkt);
+void move_readable(struct move *m);	      /* its channel, while the pid is not known */
+void leave_message(struct proc *p, const struct chan_msg *c); /* from a LEAVING process */
+void leave_exit_stop(struct proc *p);	      /* killed while parked */
+void leave_died(struct proc *p, int status);
+void leave_inject_failed(struct proc *p, int err, const char *what);
+
+void init_arrive(const struct init_msg *m);
+void init_data(const struct init_msg *m, struct sysio_pkt *pkt);
+void init_void(const struct init_msg *m);
+void arrive_message(struct proc *p, const struct chan_msg *c);
+void arrive_chan_closed(struct proc *p);
+void arrive_cloned(const struct chan_msg *c); /* a ghost answers CHAN_CLONE */
+void arrive_died(struct proc *p);
+void arrive_progress(void);		      /* a ghost has been made: chains may go on */
+
+/* -- bpinit_trace.c */
+
+int trace_begin(struct proc *p, long options);
+void trace_stopped(struct proc *p, int status);
+void trace_ended(struct proc *p, int status);
+/* Lets go of it, wherever it runs, then calls done. */
+void trace_release(struct proc *p, void (*done)(struct proc *p));
+void trace_mirror(struct proc *p, int code, int status);
+void trace_exit(struct proc *p, int status); /* dies so, now */
+/* A stopped ghost is to read its channel; calls nest. */
+void trace_killed(struct proc *p); /* it is in its exit stop: told as a SIGKILL */
+void trace_wake(struct proc *p);
+void trace_sleep(struct proc *p);
+
+/* -- bpinit_inject.c */
+
+int inject_begin(struct proc *p, int chan_fd); /* 0; or -errno: not traced */
+void inject_exec(struct proc *p);	       /* in PTRACE_EVENT_EXEC */
+bool inject_trap(struct proc *p);	       /* a SIGTRAP: true if it was ours */
+
+/* -- bpinit_signal.c */
+
+void init_signal(const struct init_msg *m);
+
+/* -- bpinit_spawn.c */
+
+int spawn_prepare(void); /* blob in our memory, code memfd. 0 or -errno */
+/* A child of ours under a wanted pid that begins in the blob on chan. 0 or -errno. */
+int spawn_blob(int32_t pid, int chan);
+/* A postman: a child with the sender's pid and uid that sends one signal. 0 or -errno. */
+int spawn_postman(int32_t pid, uint32_t uid, int32_t to, int sig, bool thread);
+int spawn_namespaces(const int64_t *timens_ns, int ready_fd);
+void lease_probe(void);
+void init_lease(const struct init_msg *m);
+int lease_tick(void); /* steers the cursor; ms until the next look, or -1 */
+void lease_raise(int32_t pid);
+void lease_lower(int32_t pid);

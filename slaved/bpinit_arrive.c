@@ -1,0 +1,388 @@
+/*
+ * bpinit: the target's side of a move, in the order in which it happens (steps as
+ * in doc/move.md). Ghosts of its ancestors and leaders are made by clone from
+ * their parent's ghost, so that the kernel has every relation right by itself;
+ * the arrival likewise, or the ghost that is here becomes its original again.
+ * The record that a move has committed is made here, before the process runs.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "slaved/bpinit.h"
+
+static void arrive_failed(struct move *m, int err, const char *text)
+{
+	uint64_t id = m->id;
+	uint32_t req_id = m->req_id;
+	bool voided = m->voided;
+
+	move_ended(id, voided ? EV_VOIDED : EV_FAILED, m->pid);
+	move_free(m);
+	if (voided)
+		event_move(EV_VOIDED, id, req_id, 0);
+	else
+		event_failed(id, req_id, EVF_TARGET, err, "%s", text);
+}
+
+/* -- making processes */
+
+static bool can_clone(const struct proc *p)
+{
+	return p && p->state == PROC_GHOST && p->chan >= 0 && !p->exiting && !p->dying;
+}
+
+/*
+ * A process under its pid, child of its parent's ghost, or of ours where the parent
+ * is real here or nowhere. What it is to be waits for it in its channel. On success
+ * it is in the table; -errno otherwise.
+ */
+static int make(struct move *m, int32_t ppid, const struct chan_clone *id, enum proc_state state)
+{
+	struct chan_msg who = {.type = CHAN_CLONE, .move_id = m->id, .u.clone = *id};
+	struct proc *parent = proc_find(ppid), *p;
+	cleanup_fd int theirs = -1;
+	int pair[2], e;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	theirs = pair[1];
+	p = proc_add(id->pid, state);
+	if (!p) {
+		close_fd(pair[0]);
+		return -EAGAIN;
+	}
+	p->id = *id;
+	p->move = move_index(m) + 1;
+	e = proc_set_chan(p, pair[0]);
+	if (e == 0)
+		e = proc_tell(p, &who, NULL, 0);
+	if (e == 0 && can_clone(parent)) {
+		lease_raise(id->pid);
+		e = proc_tell(parent, &who, &theirs, 1);
+		if (e == 0)
+			trace_wake(parent);
+		else
+			lease_lower(id->pid);
+	} else if (e == 0) {
+		e = spawn_blob(id->pid, theirs);
+	}
+	if (e < 0)
+		proc_remove(p);
+	return e;
+}
+
+static void make_failed(struct move *m, int32_t pid, int err)
+{
+	char text[CHAN_TEXT_MAX];
+
+	if (err == EEXIST)
+		snprintf(text, sizeof(text), "number %d is in use on this node as a process, group "
+			 "or session", pid);
+	else
+		snprintf(text, sizeof(text), "process %d on this node: %s", pid, strerror(err));
+	arrive_failed(m, err, text);
+}
+
+/* -- step 4: what must be here before it */
+
+static void start_arrival(struct move *m);
+
+static void chain_step(struct move *m)
+{
+	while (m->chain_at < m->nchain) {
+		const struct init_chain *c = &m->chain[m->chain_at];
+		struct proc *p = proc_find(c->pid);
+		struct chan_clone id = {.kind = CLONE_GHOST, .pid = c->pid, .pgid = c->pgid,
+					.sid = c->sid};
+		int e;
+
+		if (p && p->state == PROC_MAKING)
+			return; /* ours or another move's: arrive_progress() comes back */
+		if (!p && kill(c->pid, 0) < 0 && errno == ESRCH) {
+			memcpy(id.comm, c->comm, sizeof(id.comm));
+			id.cred.uid[0] = c->uid;
+			id.cred.gid[0] = c->gid;
+			e = make(m, c->ppid, &id, PROC_MAKING);
+			if (e < 0)
+				make_failed(m, c->pid, -e);
+			return;
+		}
+		m->chain_at++;
+	}
+	m->phase = ARRIVE_READY;
+	event_move(EV_READY, m->id, m->req_id, 0);
+	if (m->data >= 0)
+		start_arrival(m);
+}
+
+void arrive_progress(void)
+{
+	for (uint32_t i = 0; i < MOVES_MAX; i++)
+		if (moves[i].phase == ARRIVE_CHAIN)
+			chain_step(&moves[i]);
+}
+
+void init_arrive(const struct init_msg *msg)
+{
+	struct move *m = move_find(msg->move_id);
+	enum init_type how;
+	int32_t pid = 0;
+
+	if (m) {
+		if (m->phase == ARRIVE_READY)
+			event_move(EV_READY, m->id, m->req_id, 0);
+		return;
+	}
+	how = move_how_ended(msg->move_id, &pid);
+	if (how == EV_RAN || how == EV_VOIDED) {
+		event_move(how, msg->move_id, msg->req_id, pid);
+		return;
+	}
+	m = msg->u.arrive.nchain <= INIT_CHAIN_MAX ? move_new(ARRIVE_CHAIN) : NULL;
+	if (!m) {
+		event_failed(msg->move_id, msg->req_id, EVF_TARGET, EAGAIN,
+			     "too many moves at once on the node");
+		return;
+	}
+	m->id = msg->move_id;
+	m->req_id = msg->req_id;
+	m->epoch = msg->u.arrive.epoch;
+	m->kind = msg->u.arrive.kind;
+	m->ppid = msg->u.arrive.ppid;
+	m->pgid = msg->u.arrive.pgid;
+	m->sid = msg->u.arrive.sid;
+	m->home_here = msg->u.arrive.home_here;
+	m->cred = msg->u.arrive.cred;
+	m->nchain = msg->u.arrive.nchain;
+	memcpy(m->chain, msg->u.arrive.chain, sizeof(m->chain));
+	chain_step(m);
+}
+
+/* A ghost has tried to make a child. On success the child speaks for itself. */
+void arrive_cloned(const struct chan_msg *c)
+{
+	struct proc *p = proc_find(c->u.pid);
+	struct move *m = p ? move_of(p) : NULL;
+
+	lease_lower(c->u.pid);
+	if (c->err == 0 || !p || (p->state != PROC_MAKING && p->state != PROC_ARRIVING))
+		return;
+	proc_remove(p);
+	if (m)
+		make_failed(m, c->u.pid, c->err);
+	arrive_progress();
+}
+
+/* -- step 7: the image has come */
+
+static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
+{
+	struct chan_msg c = {.type = CHAN_ARRIVE, .move_id = m->id, .flags = flags};
+	int fd[1 + CHAN_STREAMS] = {m->data}, n = 1, e;
+
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		if (m->stream[i] < 0)
+			continue;
+		c.stream_mask |= 1u << i;
+		fd[n++] = m->stream[i];
+	}
+	e = proc_tell(p, &c, fd, n);
+	m->data = close_fd(m->data);
+	close_streams(m->stream);
+	return e;
+}
+
+static void arrive_into_ghost(struct move *m, struct proc *p)
+{
+	p->state = PROC_ARRIVING;
+	p->move = move_index(m) + 1;
+	p->held_stop = false;
+	if (send_arrive(m, p, m->home_here ? CHAN_ARRIVE_HOME : 0) < 0) {
+		p->state = PROC_GHOST;
+		arrive_failed(m, EPIPE, "its ghost does not answer");
+		return;
+	}
+	trace_wake(p);
+}
+
+static void start_arrival(struct move *m)
+{
+	struct chan_clone id = {.kind = CLONE_ARRIVAL, .pid = m->pid, .pgid = m->pgid,
+				.sid = m->sid, .cred = m->cred};
+	struct proc *p = proc_find(m->pid);
+	int e;
+
+	m->phase = ARRIVE_RESTORING;
+	if (p && can_clone(p)) {
+		if (m->kind == MOVE_REXEC)
+			arrive_failed(m, ENOSYS, "a program cannot be started in a ghost");
+		else
+			arrive_into_ghost(m, p);
+		return;
+	}
+	if (p && (p->exiting || p->dying)) {
+		arrive_failed(m, ESRCH, "the process was killed at the place where it goes");
+		return;
+	}
+	if (m->home_here) {
+		arrive_failed(m, ESRCH, "there is no ghost of it at home");
+		return;
+	}
+	e = p ? -EEXIST : make(m, m->ppid, &id, PROC_ARRIVING);
+	if (e < 0) {
+		make_failed(m, m->pid, -e);
+		return;
+	}
+	send_arrive(m, proc_find(m->pid), m->kind == MOVE_REXEC ? CHAN_ARRIVE_EXEC : 0);
+}
+
+void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
+{
+	struct move *m = move_find(msg->move_id);
+
+	if (!m || m->phase > ARRIVE_READY || m->phase < ARRIVE_CHAIN || m->data >= 0 || m->voided)
+		return; /* its descriptors are closed with the packet: the source sees it */
+	m->pid = msg->u.data.pid;
+	if (pkt->nfd < 1 || m->pid <= 0 ||
+	    sort_streams(pkt, 1, msg->stream_mask, m->stream) < 0) {
+		arrive_failed(m, EPROTO, "no connection came with the image");
+		return;
+	}
+	m->data = take_fd(pkt->fd[0]);
+	if (m->phase == ARRIVE_READY)
+		start_arrival(m);
+}
+
+/* -- step 8: it is complete; the commit */
+
+static void ran(struct move *m, struct proc *p)
+{
+	/* The record first. From here on it runs, whatever else happens. */
+	move_ended(m->id, EV_RAN, p->pid);
+	p->state = PROC_REAL;
+	p->in_place = false;
+	p->move = 0;
+	event_move(EV_RAN, m->id, m->req_id, p->pid);
+	move_free(m);
+}
+
+/* A ghost that is complete again is not traced any more. */
+static void untraced(struct proc *p)
+{
+	struct move *m = move_of(p);
+
+	if (m && !m->voided && m->phase == ARRIVE_DETACHING) {
+		uint64_t id = m->id;
+
+		ran(m, p);
+		proc_order(p, CHAN_RUN, id);
+		return;
+	}
+	p->state = PROC_GHOST;
+	p->move = 0;
+	if (m) {
+		proc_order(p, CHAN_ABORT, m->id);
+		arrive_failed(m, EIO, "it was called off");
+	}
+	if (trace_begin(p, 0) < 0)
+		say("ghost %d cannot be traced any more", p->pid);
+}
+
+static void prepared(struct move *m, struct proc *p)
+{
+	uint64_t id = m->id;
+
+	if (p->traced) {
+		m->phase = ARRIVE_DETACHING;
+		p->awake = 0;
+		trace_release(p, untraced);
+	} else if (m->kind == MOVE_REXEC) {
+		/* The exec decides; its channel's end is the word that it was one. */
+		m->phase = ARRIVE_EXECING;
+		proc_order(p, CHAN_RUN, id);
+	} else {
+		ran(m, p);
+		proc_order(p, CHAN_RUN, id);
+	}
+}
+
+/* The copy is not to be: it ends itself, or is a ghost again. */
+static void drop_copy(struct proc *p)
+{
+	p->move = 0;
+	if (p->traced) {
+		p->state = PROC_GHOST;
+		trace_sleep(p);
+		return;
+	}
+	p->state = PROC_MAKING; /* until its parent has seen the end of it */
+	proc_close_chan(p);
+	kill(p->pid, SIGKILL);
+}
+
+void arrive_message(struct proc *p, const struct chan_msg *c)
+{
+	struct move *m = move_of(p);
+
+	if (!m || c->move_id != m->id)
+		return;
+	if (c->type == CHAN_PREPARED && m->phase == ARRIVE_RESTORING) {
+		prepared(m, p);
+	} else if (c->type == CHAN_FAILED) {
+		drop_copy(p);
+		arrive_failed(m, c->err, c->u.text);
+	}
+}
+
+void arrive_chan_closed(struct proc *p)
+{
+	struct move *m = move_of(p);
+
+	if (p->state == PROC_ARRIVING && m && m->phase == ARRIVE_EXECING)
+		ran(m, p);
+}
+
+void arrive_died(struct proc *p)
+{
+	struct move *m = move_of(p);
+	bool traced = p->traced;
+
+	p->move = 0;
+	if (m) {
+		m->pid = 0;
+		arrive_failed(m, ESRCH, "it was killed while it arrived");
+	}
+	if (p->exiting)
+		p->state = PROC_GHOST; /* in its exit stop: shown when the original is dead */
+	else if (!traced)
+		proc_remove(p);
+}
+
+void init_void(const struct init_msg *msg)
+{
+	struct move *m = move_find(msg->move_id);
+	int32_t pid = 0;
+	enum init_type how;
+	struct proc *p;
+
+	if (!m || m->phase < ARRIVE_CHAIN) {
+		how = move_how_ended(msg->move_id, &pid);
+		if (how != EV_RAN && how != EV_VOIDED)
+			move_ended(msg->move_id, EV_VOIDED, 0);
+		event_move(how == EV_RAN ? EV_RAN : EV_VOIDED, msg->move_id, msg->req_id, pid);
+		return;
+	}
+	m->voided = true;
+	if (m->phase == ARRIVE_EXECING || m->phase == ARRIVE_DETACHING)
+		return; /* decided in a moment, and told then */
+	p = m->pid ? proc_find(m->pid) : NULL;
+	if (p && move_of(p) == m) {
+		proc_order(p, CHAN_ABORT, m->id);
+		drop_copy(p);
+	}
+	arrive_failed(m, 0, "");
+}

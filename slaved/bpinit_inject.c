@@ -1,0 +1,229 @@
+/*
+ * bpinit: execmove. The asker execs under our trace; at the new program's entry
+ * point, where its libraries are mapped and not one of its own instructions has
+ * run, the blob is put into it and started with the verb to leave.
+ *
+ *	1 PTRACE_EVENT_EXEC: a breakpoint at AT_ENTRY
+ *	2 the breakpoint: there, run "mmap; int3" in its place
+ *	3 that int3: write the blob, with the registers of 2, and jump into it
+ */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <unistd.h>
+
+#include "slaved/bpinit.h"
+#include "vmadump.h"
+
+#define AUXV_MAX 128
+#define INT3 0xccull
+#define SYSCALL_INT3 0xcc050full /* 0f 05 cc, little endian */
+#define BLOB_TRIES 8
+#define BLOB_APART (1ul << 30)
+
+_Static_assert(sizeof(struct blob_regs) == sizeof(struct user_regs_struct), "same registers");
+
+static int open_proc(const struct proc *p, const char *what, int flags)
+{
+	char path[48];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", p->pid, what);
+	fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static void fail(struct proc *p, int err, const char *what)
+{
+	leave_inject_failed(p, err > 0 ? err : EIO, what);
+	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+}
+
+static long get_regs(struct proc *p, struct blob_regs *r)
+{
+	return ptrace(PTRACE_GETREGS, p->pid, NULL, r);
+}
+
+static long set_regs(struct proc *p, struct blob_regs *r)
+{
+	return ptrace(PTRACE_SETREGS, p->pid, NULL, r);
+}
+
+int inject_begin(struct proc *p, int chan_fd)
+{
+	p->inject = INJECT_EXEC;
+	p->inject_chan = chan_fd;
+	return 0;
+}
+
+static int entry_point(struct proc *p, uint64_t *ret_entry)
+{
+	Elf64_auxv_t aux[AUXV_MAX];
+	cleanup_fd int fd = open_proc(p, "auxv", O_RDONLY);
+	ssize_t n = fd < 0 ? -1 : read(fd, aux, sizeof(aux));
+
+	for (ssize_t i = 0; i < n / (ssize_t)sizeof(aux[0]); i++) {
+		if (aux[i].a_type != AT_ENTRY)
+			continue;
+		*ret_entry = aux[i].a_un.a_val;
+		return 0;
+	}
+	return -ENOEXEC;
+}
+
+/* POKETEXT writes into private pages whatever their protection. */
+static long peek(struct proc *p, uint64_t at, uint64_t *ret)
+{
+	errno = 0;
+	*ret = (uint64_t)ptrace(PTRACE_PEEKTEXT, p->pid, (void *)at, NULL);
+	return errno ? -errno : 0;
+}
+
+static long poke(struct proc *p, uint64_t at, uint64_t word)
+{
+	return ptrace(PTRACE_POKETEXT, p->pid, (void *)at, (void *)word);
+}
+
+void inject_exec(struct proc *p)
+{
+	if (p->inject != INJECT_EXEC) {
+		ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+		return;
+	}
+	if (entry_point(p, &p->inject_entry) < 0 ||
+	    peek(p, p->inject_entry, &p->inject_saved) < 0 ||
+	    poke(p, p->inject_entry, (p->inject_saved & ~0xffull) | INT3) < 0) {
+		fail(p, ENOEXEC, "the entry point of the new program is not to be found");
+		return;
+	}
+	p->inject = INJECT_ENTRY;
+	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+}
+
+static void run_mmap(struct proc *p, unsigned int try)
+{
+	struct blob_regs r = p->inject_regs;
+
+	r.ax = SYS_mmap;
+	r.di = BLOB_ADDR + try * BLOB_APART;
+	r.si = BLOB_SIZE;
+	/* Its own later pages are r-x and rw-; one call here for a few milliseconds. */
+	r.dx = PROT_READ | PROT_WRITE | PROT_EXEC;
+	r.r10 = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+	r.r8 = (uint64_t)-1;
+	r.r9 = 0;
+	r.orig_ax = (uint64_t)-1;
+	r.ip = p->inject_entry;
+	set_regs(p, &r);
+	p->inject = INJECT_MMAP + (int)try;
+	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+}
+
+static int get_xsave(struct proc *p, struct blob *b)
+{
+	struct iovec v = {b->xsave, sizeof(b->xsave)};
+
+	if (ptrace(PTRACE_GETREGSET, p->pid, (void *)NT_X86_XSTATE, &v) < 0)
+		return -errno;
+	b->xsave_size = v.iov_len;
+	return 0;
+}
+
+/* The fixed part of struct blob as vmad_blob_map() would fill it in that process. */
+static int fill(struct proc *p, struct blob *b, uint64_t base)
+{
+	struct __ptrace_rseq_configuration rs = {0};
+	struct move *m = move_of(p);
+
+	*b = (struct blob){
+		.magic = BLOB_MAGIC, .base = base, .self = base + BLOB_CODE_MAX,
+		.verb = BLOB_LEAVE, .chan = p->inject_chan, .fd = -1, .regs_given = 1,
+		.exec_kind = MOVE_EXECMOVE, .dump_flags = m ? m->dump_flags : 0,
+		.hide_fd = {p->inject_chan, -1, -1, -1}, .regs = p->inject_regs,
+		.env = self.blob->env,
+	};
+	b->env.nspecial = 0; /* its vdso lies elsewhere than ours */
+	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, p->pid, (void *)sizeof(rs), &rs) > 0) {
+		b->rseq_addr = rs.rseq_abi_pointer;
+		b->rseq_len = rs.rseq_abi_size;
+		b->rseq_sig = rs.signature;
+	}
+	return get_xsave(p, b);
+}
+
+static int put_blob(struct proc *p, uint64_t base)
+{
+	static struct blob b;
+	cleanup_fd int mem = open_proc(p, "mem", O_RDWR);
+	size_t len;
+	const void *code = vmad_blob_bytes(&len);
+	int e = fill(p, &b, base);
+
+	if (e < 0)
+		return e;
+	if (mem < 0)
+		return mem;
+	if (pwrite(mem, code, len, (off_t)base) != (ssize_t)len ||
+	    pwrite(mem, &b, sizeof(b), (off_t)b.self) != (ssize_t)sizeof(b))
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+static void start_blob(struct proc *p, uint64_t base)
+{
+	struct blob_regs r = p->inject_regs;
+	int e = put_blob(p, base);
+
+	if (e < 0) {
+		set_regs(p, &p->inject_regs);
+		fail(p, -e, "the blob cannot be written into the new program");
+		return;
+	}
+	r.ip = base;
+	r.di = base + BLOB_CODE_MAX;
+	r.ax = 0;
+	r.orig_ax = (uint64_t)-1;
+	set_regs(p, &r);
+	/* From here on it parks by itself; CHAN_HERE says that it has. */
+	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+}
+
+bool inject_trap(struct proc *p)
+{
+	struct blob_regs r;
+
+	if (p->inject < INJECT_ENTRY || get_regs(p, &r) < 0)
+		return false;
+	if (p->inject == INJECT_ENTRY && r.ip == p->inject_entry + 1) {
+		r.ip--;
+		r.orig_ax = (uint64_t)-1;
+		p->inject_regs = r;
+		poke(p, p->inject_entry, (p->inject_saved & ~0xffffffull) | SYSCALL_INT3);
+		run_mmap(p, 0);
+		return true;
+	}
+	if (p->inject >= INJECT_MMAP && r.ip == p->inject_entry + 3) {
+		unsigned int try = (unsigned int)(p->inject - INJECT_MMAP) + 1;
+
+		if (r.ax == (uint64_t)-EEXIST && try < BLOB_TRIES) {
+			run_mmap(p, try);
+			return true;
+		}
+		poke(p, p->inject_entry, p->inject_saved);
+		if (r.ax > (uint64_t)-4096) {
+			set_regs(p, &p->inject_regs);
+			fail(p, (int)-r.ax, "no room for the blob in the new program");
+			return true;
+		}
+		start_blob(p, r.ax);
+		return true;
+	}
+	return false;
+}

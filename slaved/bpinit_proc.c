@@ -1,0 +1,410 @@
+/*
+ * bpinit: the table of processes that a move made or left here, what their
+ * parents (we or a ghost) are told of them, and the orders of bpslave that
+ * concern one process. Everything else in the namespace is native and unknown.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "slaved/bpinit.h"
+
+#define HASH 4096
+#define CHAN_BATCH 16 /* messages of one process before the others have their turn */
+
+struct proc procs[PROCS_MAX];
+static uint32_t bucket[HASH]; /* index + 1 of the first */
+static uint32_t used;	      /* no slot at or above this was ever used */
+static uint32_t free_list[PROCS_MAX], nfree;
+
+struct proc *proc_find(int32_t pid)
+{
+	for (uint32_t i = bucket[(uint32_t)pid % HASH]; i; i = procs[i - 1].next)
+		if (procs[i - 1].pid == pid)
+			return &procs[i - 1];
+	return NULL;
+}
+
+struct proc *proc_add(int32_t pid, enum proc_state state)
+{
+	uint32_t i, *head = &bucket[(uint32_t)pid % HASH], gen;
+
+	if (nfree == 0 && used == PROCS_MAX)
+		return NULL;
+	i = nfree ? free_list[--nfree] : used++;
+	gen = procs[i].gen;
+	procs[i] = (struct proc){.state = state, .pid = pid, .gen = gen + 1, .next = *head,
+				 .chan = -1, .at_home = self.keeper};
+	*head = i + 1;
+	return &procs[i];
+}
+
+void proc_close_chan(struct proc *p)
+{
+	p->chan = close_fd(p->chan);
+	p->gen++; /* events of it that are under way are nobody's */
+}
+
+void proc_remove(struct proc *p)
+{
+	uint32_t i = proc_index(p), *at = &bucket[(uint32_t)p->pid % HASH];
+
+	proc_close_chan(p);
+	while (*at != i + 1)
+		at = &procs[*at - 1].next;
+	*at = p->next;
+	p->state = PROC_FREE;
+	p->pid = 0;
+	free_list[nfree++] = i;
+}
+
+int proc_set_chan(struct proc *p, int chan)
+{
+	proc_close_chan(p);
+	p->chan = chan;
+	fcntl(chan, F_SETFL, O_NONBLOCK);
+	/* It may be watched already, as its move's. */
+	if (rewatch_fd(chan, ON_PROC, proc_index(p), p->gen, EPOLLIN) == 0)
+		return 0;
+	return watch_fd(chan, ON_PROC, proc_index(p), p->gen, EPOLLIN);
+}
+
+int proc_tell(struct proc *p, const struct chan_msg *m, const int *fds, int nfd)
+{
+	int e = p->chan < 0 ? -EBADF : pkt_send(p->chan, m, sizeof(*m), fds, nfd);
+
+	if (e < 0 && e != -EPIPE)
+		say("pid %d: message %u: %s", p->pid, m->type, strerror(-e));
+	return e;
+}
+
+int proc_order(struct proc *p, enum chan_type type, uint64_t move_id)
+{
+	return proc_tell(p, &(struct chan_msg){.type = type, .move_id = move_id}, NULL, 0);
+}
+
+/* -- messages */
+
+static void ghost_made(struct proc *p)
+{
+	int e = trace_begin(p, 0);
+
+	if (e < 0)
+		say("ghost %d cannot be traced: %s", p->pid, strerror(-e));
+	p->state = PROC_GHOST;
+	arrive_progress();
+}
+
+static void message(struct proc *p, const struct chan_msg *c)
+{
+	switch (c->type) {
+	case CHAN_CHILD:
+		child_report(&c->u.child);
+		return;
+	case CHAN_CLONED:
+		trace_sleep(p);
+		arrive_cloned(c);
+		return;
+	case CHAN_SIG:
+		return; /* the tracer has met it too */
+	default:
+		break;
+	}
+	switch (p->state) {
+	case PROC_MAKING:
+		if (c->type == CHAN_GHOST)
+			ghost_made(p);
+		else if (c->type == CHAN_FAILED)
+			say("ghost %d: %.*s", p->pid, CHAN_TEXT_MAX, c->u.text);
+		break;
+	case PROC_LEAVING:
+		leave_message(p, c);
+		break;
+	case PROC_ARRIVING:
+		arrive_message(p, c);
+		break;
+	case PROC_GHOST:
+		if (c->type == CHAN_FAILED)
+			say("ghost %d: %.*s", p->pid, CHAN_TEXT_MAX, c->u.text);
+		break;
+	default:
+		break;
+	}
+}
+
+void proc_readable(struct proc *p)
+{
+	uint32_t gen = p->gen;
+	struct sysio_pkt pkt;
+	struct chan_msg c;
+
+	for (int i = 0; i < CHAN_BATCH && p->gen == gen; i++) {
+		int e = pkt_recv(p->chan, &c, sizeof(c), MSG_DONTWAIT, &pkt);
+
+		if (e == -EAGAIN)
+			return;
+		pkt_close(&pkt);
+		if (e == 0 && pkt.len == sizeof(c)) {
+			c.u.text[CHAN_TEXT_MAX - 1] = '\0';
+			message(p, &c);
+			continue;
+		}
+		if (e == 0 && pkt.len != 0)
+			continue; /* not of this protocol */
+		/* The end of a channel orders nothing: the tracer and wait() tell deaths. */
+		proc_close_chan(p);
+		arrive_chan_closed(p);
+		return;
+	}
+}
+
+/* -- children */
+
+static void real_ended(struct proc *p, const struct chan_child *c)
+{
+	event(&(struct init_msg){.type = EV_CHILD, .pid = p->pid, .u.child = *c});
+	if (c->code == CLD_EXITED || c->code == CLD_KILLED || c->code == CLD_DUMPED)
+		proc_remove(p);
+}
+
+void child_report(const struct chan_child *c)
+{
+	struct proc *p = proc_find(c->pid);
+	bool ended = c->code == CLD_EXITED || c->code == CLD_KILLED || c->code == CLD_DUMPED;
+
+	if (!p)
+		return; /* native, or a postman */
+	if (p->state == PROC_ARRIVING && ended) {
+		/* It may have said how on its own channel, which is read after its parent's. */
+		if (p->chan >= 0)
+			proc_readable(p);
+		p = proc_find(c->pid);
+		if (p && p->state == PROC_ARRIVING)
+			arrive_died(p);
+		p = proc_find(c->pid);
+	}
+	if (!p)
+		return;
+	if (p->state == PROC_REAL)
+		real_ended(p, c);
+	else if (p->state == PROC_MAKING && ended)
+		proc_remove(p);
+}
+
+static uint64_t us(const struct timeval *t)
+{
+	return (uint64_t)t->tv_sec * 1000000 + (uint64_t)t->tv_usec;
+}
+
+static void child_status(pid_t pid, int status, const struct rusage *ru)
+{
+	struct chan_child c = {.pid = pid, .utime_us = us(&ru->ru_utime),
+			       .stime_us = us(&ru->ru_stime),
+			       .maxrss_kb = (uint64_t)ru->ru_maxrss};
+
+	if (WIFSTOPPED(status)) {
+		c.code = CLD_STOPPED;
+		c.status = WSTOPSIG(status);
+	} else if (WIFCONTINUED(status)) {
+		c.code = CLD_CONTINUED;
+		c.status = SIGCONT;
+	} else if (WIFEXITED(status)) {
+		c.code = CLD_EXITED;
+		c.status = WEXITSTATUS(status);
+	} else {
+		c.code = WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED;
+		c.status = WTERMSIG(status);
+	}
+	child_report(&c);
+}
+
+void children_wait(void)
+{
+	struct rusage ru;
+	int status;
+	pid_t pid;
+
+	while ((pid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED | __WALL, &ru)) > 0) {
+		struct proc *p = proc_find(pid);
+
+		if (!p || !p->traced)
+			child_status(pid, status, &ru);
+		else if (WIFSTOPPED(status))
+			trace_stopped(p, status);
+		else if (!WIFCONTINUED(status))
+			trace_ended(p, status);
+	}
+}
+
+/* -- orders */
+
+void init_mirror(const struct init_msg *m)
+{
+	struct proc *p = proc_find(m->pid ? m->pid : m->u.mirror.pid);
+	int code = m->u.mirror.code, status = m->u.mirror.status;
+	bool ended = code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
+
+	if (p && p->state == PROC_GHOST) {
+		trace_mirror(p, code, status);
+		return;
+	}
+	/* Told again by a bpslave that does not know that it is done. */
+	if (!p && ended)
+		event(&(struct init_msg){.type = EV_MIRRORED, .pid = m->u.mirror.pid});
+}
+
+void init_forget(const struct init_msg *m)
+{
+	struct proc *p = proc_find(m->pid);
+
+	if (p && p->state == PROC_GHOST)
+		trace_exit(p, 0);
+}
+
+void init_fence(void)
+{
+	if (self.keeper) {
+		say("the front end is never fenced");
+		return;
+	}
+	say("cut off for too long: every process here is ended");
+	for (uint32_t i = 0; i < used; i++)
+		procs[i].dying = procs[i].state != PROC_FREE;
+	/* All of this pid namespace but us, who are its pid 1. */
+	if (getpid() == 1)
+		kill(-1, SIGKILL);
+	for (uint32_t i = 0; i < used; i++)
+		if (procs[i].state == PROC_GHOST && procs[i].exiting)
+			trace_exit(&procs[i], SIGKILL);
+}
+
+/* -- ends of processes that are not our children */
+
+static struct {
+	int32_t pid;
+	int fd;
+} watches[WATCHES_MAX];
+static uint32_t nwatches;
+
+/* PIDFD_GET_INFO of Linux 6.13, its exit code of 6.15. */
+struct pidfd_exit_info {
+	uint64_t mask, cgroupid;
+	uint32_t pid, tgid, ppid, ids[8];
+	int32_t exit_code;
+};
+#define PIDFD_EXIT_INFO _IOWR(0xFF, 11, struct pidfd_exit_info)
+#define PIDFD_HAS_EXIT (1u << 3)
+
+static void watch_ended(int32_t pid, int pidfd)
+{
+	struct pidfd_exit_info info = {.mask = PIDFD_HAS_EXIT};
+	struct chan_child c = {.pid = pid, .code = CLD_EXITED};
+	struct proc *p = proc_find(pid);
+	int status = 0;
+
+	/* A ghost by now: its end is mirrored, whoever ordered that knows it. */
+	if (p && p->state != PROC_REAL)
+		return;
+	if (pidfd >= 0 && ioctl(pidfd, PIDFD_EXIT_INFO, &info) == 0 && (info.mask & PIDFD_HAS_EXIT))
+		status = info.exit_code;
+	if (WIFSIGNALED(status)) {
+		c.code = WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED;
+		c.status = WTERMSIG(status);
+	} else {
+		c.status = WEXITSTATUS(status);
+	}
+	event(&(struct init_msg){.type = EV_CHILD, .pid = pid, .u.child = c});
+	/* Home again, and the child of whom the kernel says: its end is ours to tell once. */
+	if (p)
+		proc_remove(p);
+}
+
+void watch_ready(uint32_t index)
+{
+	int fd = watches[index].fd;
+	struct pollfd alive = {.fd = fd, .events = POLLIN};
+	int32_t pid = watches[index].pid;
+
+	if (fd < 0 || poll(&alive, 1, 0) <= 0)
+		return;
+	watch_ended(pid, fd);
+	watches[index].fd = close_fd(fd);
+	watches[index].pid = 0;
+}
+
+void init_watch(const struct init_msg *m)
+{
+	uint32_t at = nwatches;
+	int fd;
+
+	for (uint32_t i = 0; i < nwatches; i++) {
+		if (watches[i].pid == m->pid)
+			return;
+		if (watches[i].pid == 0)
+			at = i;
+	}
+	if (at == WATCHES_MAX) {
+		say("pid %d: too many processes are watched", m->pid);
+		return;
+	}
+	fd = (int)syscall(SYS_pidfd_open, m->pid, 0);
+	if (fd < 0) {
+		watch_ended(m->pid, -1);
+		return;
+	}
+	watches[at].pid = m->pid;
+	watches[at].fd = fd;
+	if (at == nwatches)
+		nwatches++;
+	watch_fd(fd, ON_PIDFD, at, 0, EPOLLIN);
+}
+
+/* -- the state for a new bpslave */
+
+/* The fourth field of /proc/PID/stat, behind the name, which may hold anything. */
+int32_t proc_parent(int32_t pid)
+{
+	char path[32], text[512], *end;
+	cleanup_fd int fd = -1;
+	int ppid = 0;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	end = strrchr(text, ')');
+	return end && sscanf(end, ") %*c %d", &ppid) == 1 ? ppid : 0;
+}
+
+bool proc_state_msg(uint32_t *at, struct init_msg *m)
+{
+	for (; *at < used; (*at)++) {
+		const struct proc *p = &procs[*at];
+
+		if (p->state != PROC_GHOST && p->state != PROC_REAL)
+			continue;
+		(*at)++;
+		m->pid = m->u.state.pid = p->pid;
+		m->u.state.is_ghost = p->state == PROC_GHOST;
+		m->u.state.home_here = p->at_home;
+		m->u.state.ppid = proc_parent(p->pid);
+		m->u.state.pgid = getpgid(p->pid);
+		m->u.state.sid = getsid(p->pid);
+		m->u.state.uid = p->id.cred.uid[0];
+		m->u.state.gid = p->id.cred.gid[0];
+		return true;
+	}
+	return false;
+}

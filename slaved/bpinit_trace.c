@@ -1,0 +1,339 @@
+/*
+ * bpinit as the tracer of ghosts. Every signal of a ghost is met here before it
+ * acts, in the kernel's order: those of others are told to bpslave and dropped,
+ * those that we sent (a mirrored stop or continue, the death of the original) go
+ * through. SIGKILL cannot be met: PTRACE_O_TRACEEXIT holds the ghost in its exit,
+ * so that no wait() returns before the original is dead. SIGCHLD is blocked in a
+ * ghost and never comes here.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "slaved/bpinit.h"
+
+static void mirror_next(struct proc *p);
+
+static long trace(struct proc *p, enum __ptrace_request what, uintptr_t data)
+{
+	long r = ptrace(what, p->pid, NULL, (void *)data);
+
+	/* ESRCH: it was killed in this very moment, and its exit stop comes next. */
+	if (r < 0 && errno != ESRCH)
+		say("pid %d: ptrace %d: %s", p->pid, (int)what, strerror(errno));
+	return r;
+}
+
+int trace_begin(struct proc *p, long options)
+{
+	if (p->traced)
+		return 0;
+	if (ptrace(PTRACE_SEIZE, p->pid, NULL, (void *)(PTRACE_O_TRACEEXIT | options)) < 0)
+		return -errno;
+	p->traced = true;
+	p->stopped = p->exiting = false;
+	return 0;
+}
+
+/* -- letting go */
+
+static void let_go(struct proc *p, int sig)
+{
+	void (*done)(struct proc *) = p->detached;
+
+	p->detached = NULL;
+	p->traced = false;
+	trace(p, PTRACE_DETACH, (uintptr_t)sig);
+	if (p->held_stop)
+		kill(p->pid, SIGSTOP); /* it came while nothing could stop */
+	p->held_stop = false;
+	done(p);
+}
+
+void trace_release(struct proc *p, void (*done)(struct proc *p))
+{
+	p->detached = done;
+	if (!p->traced) {
+		p->detached = NULL;
+		done(p);
+		return;
+	}
+	/* Only a stopped tracee can be let go of. */
+	trace(p, PTRACE_INTERRUPT, 0);
+}
+
+/* -- work for a ghost that is shown as stopped: it runs, its group stop stays */
+
+void trace_wake(struct proc *p)
+{
+	if (p->awake++ == 0 && p->stopped)
+		trace(p, PTRACE_INTERRUPT, 0);
+}
+
+void trace_sleep(struct proc *p)
+{
+	if (p->awake > 0 && --p->awake == 0 && p->stopped)
+		trace(p, PTRACE_INTERRUPT, 0);
+}
+
+/* -- mirrors, one at a time: a continue that overtook its stop would undo it */
+
+void trace_exit(struct proc *p, int status)
+{
+	struct chan_msg m = {.type = CHAN_EXIT, .u.status = status};
+
+	if (p->dying && !p->exiting)
+		return;
+	p->dying = true;
+	p->exit_status = status;
+	if (p->exiting) {
+		trace(p, PTRACE_CONT, 0);
+		return;
+	}
+	/* It flushes its streams, then dies so; SIGKILL too is sent by itself. */
+	if (proc_tell(p, &m, NULL, 0) < 0)
+		kill(p->pid, SIGKILL);
+	trace_wake(p);
+}
+
+static void mirror_next(struct proc *p)
+{
+	while (!p->busy && p->nmirror > 0 && !p->dying) {
+		struct mirror m = p->mirror[0];
+
+		memmove(p->mirror, p->mirror + 1, sizeof(m) * (size_t)--p->nmirror);
+		switch (m.code) {
+		case CLD_STOPPED:
+			if (!p->stopped) {
+				p->busy = m.status > 0 && m.status < 32 ? m.status : SIGSTOP;
+				kill(p->pid, p->busy);
+			}
+			break;
+		case CLD_CONTINUED:
+			if (p->stopped) {
+				p->busy = SIGCONT;
+				kill(p->pid, SIGCONT);
+			}
+			break;
+		case CLD_EXITED:
+			trace_exit(p, (m.status & 0xff) << 8);
+			break;
+		default:
+			trace_exit(p, m.status & 0x7f);
+		}
+	}
+}
+
+void trace_mirror(struct proc *p, int code, int status)
+{
+	struct mirror m = {code, status};
+
+	if (p->dying)
+		return;
+	if (p->exiting) {
+		/* Killed here: stops are of no interest, and the kernel shows its own status. */
+		if (code != CLD_STOPPED && code != CLD_CONTINUED)
+			trace_exit(p, SIGKILL);
+		return;
+	}
+	if (p->nmirror == MIRRORS_MAX)
+		p->nmirror--; /* a parent sees the latest state only, as of wait() */
+	p->mirror[p->nmirror++] = m;
+	mirror_next(p);
+}
+
+/* -- stops */
+
+static void tell_signal(struct proc *p, const siginfo_t *si)
+{
+	struct init_msg m = {.type = EV_SIGNAL, .pid = p->pid};
+	bool value = si->si_code == SI_QUEUE || si->si_code == SI_MESGQ;
+
+	m.u.signal.pid = p->pid;
+	m.u.signal.sig = si->si_signo;
+	m.u.signal.code = si->si_code;
+	if (si->si_code == SI_USER || si->si_code == SI_TKILL || value) {
+		m.u.signal.sender_pid = si->si_pid;
+		m.u.signal.sender_uid = si->si_uid;
+	}
+	if (value)
+		m.u.signal.value = (uint64_t)(uintptr_t)si->si_value.sival_ptr;
+	event(&m);
+}
+
+void trace_killed(struct proc *p)
+{
+	siginfo_t si = {.si_signo = SIGKILL, .si_code = SI_KERNEL};
+
+	tell_signal(p, &si);
+}
+
+static bool is_fault(const siginfo_t *si)
+{
+	int s = si->si_signo;
+
+	return si->si_code > 0 &&
+	       (s == SIGSEGV || s == SIGBUS || s == SIGILL || s == SIGFPE || s == SIGTRAP);
+}
+
+/* The signal to go on with. */
+static int ghost_signal(struct proc *p, const siginfo_t *si)
+{
+	bool sent = si->si_code == SI_USER || si->si_code == SI_TKILL || si->si_code == SI_QUEUE;
+
+	if (sent && si->si_pid == self.self)
+		return si->si_signo;
+	if (sent && si->si_pid == p->pid)
+		return p->dying ? si->si_signo : 0; /* its SIGPIPE; or the death it was told */
+	if (si->si_signo == SIGCHLD || si->si_code == SI_TIMER || p->dying)
+		return 0;
+	if (is_fault(si)) {
+		/* It would be met again for ever. Its original lives: nothing is shown yet. */
+		p->lost = true;
+		say("ghost %d: signal %d at %p", p->pid, si->si_signo, si->si_addr);
+		event(&(struct init_msg){.type = EV_LOST, .pid = p->pid});
+		kill(p->pid, SIGKILL);
+		return 0;
+	}
+	tell_signal(p, si);
+	/* It used the terminal in the background: home's rule, so it stops at once. */
+	if ((si->si_signo == SIGTTIN || si->si_signo == SIGTTOU) && si->si_code == SI_KERNEL)
+		return si->si_signo;
+	return 0;
+}
+
+/* A stop by a signal that is about to act on the tracee. */
+static void signal_stop(struct proc *p, int sig)
+{
+	siginfo_t si = {.si_signo = sig};
+
+	if (p->inject && sig == SIGTRAP && inject_trap(p))
+		return;
+	if (p->inject || ptrace(PTRACE_GETSIGINFO, p->pid, NULL, &si) < 0) {
+		trace(p, PTRACE_CONT, p->inject ? (uintptr_t)sig : 0);
+		return;
+	}
+	if (p->state != PROC_GHOST) {
+		/* Parked, all blocked: only a SIGSTOP gets here. It waits for the outcome. */
+		p->held_stop |= sig == SIGSTOP;
+		trace(p, PTRACE_CONT, 0);
+		return;
+	}
+	sig = ghost_signal(p, &si);
+	trace(p, PTRACE_CONT, (uintptr_t)sig);
+	/* Did it stop? In an orphaned group the kernel takes no terminal stop. */
+	if (sig && sig == p->busy && sig != SIGCONT && sig != SIGSTOP)
+		trace(p, PTRACE_INTERRUPT, 0);
+}
+
+static void group_stop(struct proc *p)
+{
+	bool was = p->stopped;
+
+	p->stopped = true;
+	if (p->awake || p->dying)
+		trace(p, PTRACE_CONT, 0);
+	else
+		trace(p, PTRACE_LISTEN, 0);
+	if (!was && p->busy != SIGCONT) {
+		p->busy = 0;
+		mirror_next(p);
+	}
+}
+
+/* Running again, or interrupted by us. */
+static void trap_stop(struct proc *p)
+{
+	p->stopped = false;
+	trace(p, PTRACE_CONT, 0);
+	if (p->busy && p->busy != SIGCONT && p->busy != SIGSTOP) {
+		p->busy = SIGSTOP;
+		kill(p->pid, SIGSTOP);
+		return;
+	}
+	p->busy = 0;
+	mirror_next(p);
+}
+
+static void exit_stop(struct proc *p)
+{
+	p->exiting = true;
+	p->our_child = proc_parent(p->pid) == self.self;
+	p->stopped = false;
+	p->busy = 0;
+	if (p->dying) {
+		trace(p, PTRACE_CONT, 0);
+		return;
+	}
+	switch (p->state) {
+	case PROC_LEAVING:
+		leave_exit_stop(p);
+		break;
+	case PROC_ARRIVING:
+		arrive_died(p);
+		trace_killed(p);
+		break;
+	case PROC_GHOST:
+		for (int i = 0; i < p->nmirror; i++)
+			p->dying |= p->mirror[i].code != CLD_STOPPED &&
+				    p->mirror[i].code != CLD_CONTINUED;
+		if (p->dying)
+			trace(p, PTRACE_CONT, 0);
+		else if (!p->lost)
+			trace_killed(p);
+		break;
+	default:
+		trace(p, PTRACE_CONT, 0);
+	}
+}
+
+void trace_stopped(struct proc *p, int status)
+{
+	int sig = WSTOPSIG(status), what = status >> 16;
+
+	if (p->detached && what != PTRACE_EVENT_EXIT) {
+		let_go(p, what == 0 && sig != SIGSTOP ? sig : 0);
+		return;
+	}
+	switch (what) {
+	case 0:
+		signal_stop(p, sig);
+		break;
+	case PTRACE_EVENT_STOP:
+		if (sig == SIGTRAP)
+			trap_stop(p);
+		else
+			group_stop(p);
+		break;
+	case PTRACE_EVENT_EXIT:
+		exit_stop(p);
+		break;
+	case PTRACE_EVENT_EXEC:
+		inject_exec(p);
+		break;
+	default:
+		trace(p, PTRACE_CONT, 0);
+	}
+}
+
+void trace_ended(struct proc *p, int status)
+{
+	bool mirrored = p->dying, ghost = p->state == PROC_GHOST;
+	int32_t pid = p->pid;
+
+	p->traced = false;
+	if (p->state == PROC_LEAVING) {
+		leave_died(p, status);
+		return;
+	}
+	if (p->state == PROC_ARRIVING) {
+		arrive_died(p);
+		return;
+	}
+	proc_remove(p);
+	if (ghost)
+		event(&(struct init_msg){.type = mirrored ? EV_MIRRORED : EV_LOST, .pid = pid});
+}
