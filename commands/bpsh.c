@@ -180,7 +180,7 @@ static void find_nodes(const char *spec, struct bproc_node_set_t *ns)
 
 	if (bproc_nodelist(&all) < 0)
 		die(255, bproc_errtext());
-	if (strspn(spec, "0123456789.") == strlen(spec) && inet_pton(AF_INET, spec, &ip) == 1) {
+	if (inet_pton(AF_INET, spec, &ip) == 1) {
 		for (int i = 0; i < all.size; i++) {
 			memcpy(&a, &all.node[i].addr, sizeof(a));
 			if (a.sin_addr.s_addr == ip.s_addr && bproc_nodeset_add(ns, &all.node[i]))
@@ -194,6 +194,11 @@ static void find_nodes(const char *spec, struct bproc_node_set_t *ns)
 		die(255, bproc_errtext());
 	}
 	bproc_nodeset_free(&all);
+	/* Nobody up is nothing to do; a number that there is not is a mistake. */
+	if (ns->size == 0 && spec[strcspn(spec, "0123456789")] != '\0') {
+		fprintf(stderr, "bpsh: %s: no such node\n", spec);
+		exit(255);
+	}
 }
 
 static bool is_program(const char *path)

@@ -36,7 +36,9 @@ ends 3 bpsh master sh -c 'exit 3'
 ends 7 bpsh master,master,master sh -c 'exit $((7 - BPROC_RANK))'
 ends 255 bpsh -1 sh -c 'kill -9 $$'
 is signal "-1: Killed" "$(cat err)"
-ends 0 bpsh 77 true
+ends 255 bpsh 77 true
+is 'no node' 'bpsh: 77: no such node' "$(cat err)"
+ends 0 bpsh boot true
 ends 127 bpsh 0 nonexistent-program
 is 'no program' "bpsh: nonexistent-program: No such file or directory" "$(cat err)"
 ends 126 bpsh 0 /
