@@ -22,10 +22,6 @@
 #include "libbproc/daemon.h"
 #include "libbproc/log.h"
 
-#ifndef BPROC_VERSION
-#define BPROC_VERSION "0.1.0"
-#endif
-
 struct slave slave = {.node = NODE_NONE, .ping_timeout_ms = PING_DEFAULT_MS};
 
 struct event *watch_fd(int fd, short what, event_callback_fn fn, void *arg)

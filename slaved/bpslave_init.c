@@ -19,10 +19,6 @@
 #include "bpslave.h"
 #include "libbproc/log.h"
 
-#ifndef BPROC_LIBEXECDIR
-#define BPROC_LIBEXECDIR "/usr/local/libexec/bproc"
-#endif
-
 #define ACK_MS 100
 #define ACK_BATCH 64
 #define CONNECT_MS 20	 /* between tries while bpinit starts */
