@@ -26,10 +26,10 @@ struct parse {
 	const char *path;
 	unsigned int line;
 	struct config c;
-	int32_t next_node;	/* numbering continues from the last line */
+	int32_t next_node; /* numbering continues from the last line */
 	unsigned int nodes_line;
 	unsigned int alloc;
-	uint32_t seen;		/* bit per keyword */
+	uint32_t seen; /* bit per keyword */
 	struct bproc_err *err;
 };
 
@@ -371,9 +371,14 @@ int config_parse(const char *name, const char *text, size_t len, struct config *
 		 struct bproc_err *err)
 {
 	struct parse p = {
-		.path = name, .err = err,
-		.c = {.port = CONFIG_PORT, .data_port = CONFIG_DATA_PORT, .ping_timeout_ms = 30000,
-		      .image_encryption = true, .log_facility = -1, .keyfile = KEY_FILE_DEFAULT},
+		.path = name,
+		.err = err,
+		.c = {.port = CONFIG_PORT,
+		      .data_port = CONFIG_DATA_PORT,
+		      .ping_timeout_ms = 30000,
+		      .image_encryption = true,
+		      .log_facility = -1,
+		      .keyfile = KEY_FILE_DEFAULT},
 	};
 	char line[LINE_MAX_BYTES + 1];
 	const char *end;

@@ -12,7 +12,7 @@
 
 #define CONFIG_FILE "/etc/bproc/config"
 #define CONFIG_PATH_MAX 256
-#define CONFIG_NODES_MAX 1024	/* LOCAL_NODES_MAX: one answer holds all of them */
+#define CONFIG_NODES_MAX 1024	 /* LOCAL_NODES_MAX: one answer holds all of them */
 #define CONFIG_NODE_NUM_MAX 1999 /* highest node number: pid slots get too small then */
 #define CONFIG_PORT 2223
 #define CONFIG_DATA_PORT 2224
@@ -23,12 +23,12 @@ struct config_node {
 };
 
 struct config {
-	char interface[16];   /* "" : all */
-	uint16_t port;	      /* bprocport */
-	uint16_t data_port;   /* dataport, of the front end's own slave and of all nodes */
+	char interface[16]; /* "" : all */
+	uint16_t port;	    /* bprocport */
+	uint16_t data_port; /* dataport, of the front end's own slave and of all nodes */
 	uint32_t ping_timeout_ms;
 	bool image_encryption;
-	int log_facility;     /* -1: stderr only */
+	int log_facility; /* -1: stderr only */
 	char keyfile[CONFIG_PATH_MAX];
 	char node_up[CONFIG_PATH_MAX]; /* "" : none */
 	char state_dir[CONFIG_PATH_MAX];

@@ -30,9 +30,10 @@ static int check_file(const char *path, int fd, struct bproc_err *err)
 		return bproc_err_set(err, EPERM, "key file %s: owned by uid %u, must be root or %u",
 				     path, st.st_uid, geteuid());
 	if (st.st_mode & 077)
-		return bproc_err_set(err, EPERM,
-				     "key file %s: mode %04o lets others use it, must be 0400 or 0600",
-				     path, st.st_mode & 07777);
+		return bproc_err_set(
+			err, EPERM,
+			"key file %s: mode %04o lets others use it, must be 0400 or 0600", path,
+			st.st_mode & 07777);
 	return 0;
 }
 

@@ -227,10 +227,10 @@ static int start_tls(struct link *l)
 	if (!ssl)
 		return -ENOMEM;
 	setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	l->bev = bufferevent_openssl_socket_new(
-		l->base, l->fd, ssl,
-		l->server ? BUFFEREVENT_SSL_ACCEPTING : BUFFEREVENT_SSL_CONNECTING,
-		BEV_OPT_CLOSE_ON_FREE);
+	l->bev = bufferevent_openssl_socket_new(l->base, l->fd, ssl,
+						l->server ? BUFFEREVENT_SSL_ACCEPTING
+							  : BUFFEREVENT_SSL_CONNECTING,
+						BEV_OPT_CLOSE_ON_FREE);
 	if (!l->bev) {
 		SSL_free(ssl);
 		return -ENOMEM;

@@ -21,9 +21,9 @@
 #include "keyfile.h"
 #include "proto/bproc.pb-c.h"
 
-#define LINK_HANDSHAKE_MS 10000 /* both ends give up then */
-#define LINK_HIGH (512u << 10)	/* bytes queued: LINK_FULL from here ... */
-#define LINK_LOW (128u << 10)	/* ... and on_drained when it has fallen to here */
+#define LINK_HANDSHAKE_MS 10000	   /* both ends give up then */
+#define LINK_HIGH (512u << 10)	   /* bytes queued: LINK_FULL from here ... */
+#define LINK_LOW (128u << 10)	   /* ... and on_drained when it has fallen to here */
 #define LINK_QUEUE_MAX (64u << 20) /* bytes queued for a peer that does not read: it is dropped */
 
 enum link_why {

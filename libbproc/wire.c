@@ -50,8 +50,8 @@ size_t wire_put_frame(const Bproc__Envelope *env, unsigned char *buf)
 
 int wire_get_length(const unsigned char hdr[WIRE_HDR], uint32_t *ret_len)
 {
-	uint32_t n = (uint32_t)hdr[0] << 24 | (uint32_t)hdr[1] << 16 | (uint32_t)hdr[2] << 8 |
-		     hdr[3];
+	uint32_t n =
+		(uint32_t)hdr[0] << 24 | (uint32_t)hdr[1] << 16 | (uint32_t)hdr[2] << 8 | hdr[3];
 
 	if (n > WIRE_MAX)
 		return -EMSGSIZE;
@@ -103,8 +103,7 @@ static unsigned char *put64(unsigned char *p, uint64_t v)
 
 static const unsigned char *get32(const unsigned char *p, uint32_t *ret_v)
 {
-	*ret_v = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
-		 (uint32_t)p[3] << 24;
+	*ret_v = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 	return p + 4;
 }
 

@@ -40,9 +40,12 @@ static void usage(FILE *f)
 static int parse_options(int argc, char **argv, struct options *ret_opt)
 {
 	static const struct option longs[] = {
-		{"config", required_argument, NULL, 'c'}, {"run-dir", required_argument, NULL, 'R'},
-		{"foreground", no_argument, NULL, 'd'},	  {"verbose", no_argument, NULL, 'v'},
-		{"help", no_argument, NULL, 'h'},	  {"version", no_argument, NULL, 'V'},
+		{"config", required_argument, NULL, 'c'},
+		{"run-dir", required_argument, NULL, 'R'},
+		{"foreground", no_argument, NULL, 'd'},
+		{"verbose", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
 		{NULL, 0, NULL, 0},
 	};
 	int c;

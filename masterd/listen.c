@@ -81,14 +81,16 @@ static int interface_addr(const char *name, struct in_addr *ret_addr)
 static int open_one(struct master *m, int i, struct in_addr addr, struct bproc_err *err)
 {
 	struct sockaddr_in a = {
-		.sin_family = AF_INET, .sin_port = htons(m->conf.port), .sin_addr = addr,
+		.sin_family = AF_INET,
+		.sin_port = htons(m->conf.port),
+		.sin_addr = addr,
 	};
 	char ip[INET_ADDRSTRLEN];
 
-	m->listener->ev[i] = evconnlistener_new_bind(
-		m->base, accepted, m,
-		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE, SOMAXCONN,
-		(struct sockaddr *)&a, sizeof(a));
+	m->listener->ev[i] = evconnlistener_new_bind(m->base, accepted, m,
+						     LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC |
+							     LEV_OPT_REUSEABLE,
+						     SOMAXCONN, (struct sockaddr *)&a, sizeof(a));
 	if (!m->listener->ev[i])
 		return bproc_err_set(err, errno, "port %u of %s: %s", m->conf.port,
 				     inet_ntop(AF_INET, &addr, ip, sizeof(ip)), strerror(errno));

@@ -70,7 +70,8 @@ const struct fsm_row move_rows[] = {
 	{MV_COMMITTED, ME_SRC_BACK, MA_RECOMMIT, MV_COMMITTED},
 	{MV_COMMITTED, ME_DST_BACK, MA_IGNORE, MV_COMMITTED},
 	{MV_COMMITTED, ME_SRC_DOWN, MA_END, MV_DONE},
-	/* The process is dead there, which the process table mirrors; the ghost is still to come. */
+	/* The process is dead there, which the process table mirrors; the ghost is still to come.
+	 */
 	{MV_COMMITTED, ME_DST_DOWN, MA_IGNORE, MV_COMMITTED},
 
 	{MV_DONE, ME_PID, MA_IGNORE, MV_DONE},

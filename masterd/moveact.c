@@ -208,7 +208,8 @@ void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int e
 	if (event == ME_PID)
 		mv->pid = pid;
 	if (!moves_event(m, mv, event))
-		peer_drop(p, "protocol error: the source of move %llx may not say that when it is %s",
+		peer_drop(p,
+			  "protocol error: the source of move %llx may not say that when it is %s",
 			  (unsigned long long)id, move_state_name(mv->state));
 }
 
@@ -237,7 +238,8 @@ void moves_from_target(struct peer *p, uint64_t id, enum move_event event, int e
 	if (event == ME_RAN)
 		mv->pid = pid;
 	if (!moves_event(m, mv, event))
-		peer_drop(p, "protocol error: the target of move %llx may not say that when it is %s",
+		peer_drop(p,
+			  "protocol error: the target of move %llx may not say that when it is %s",
 			  (unsigned long long)id, move_state_name(mv->state));
 }
 

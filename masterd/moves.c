@@ -77,8 +77,8 @@ static int judge_proc(struct master *m, const struct node *source, const Bproc__
 	if (p && p->state == PS_DYING && p->node != source->num)
 		p = NULL; /* of an earlier process: some node has not confirmed its end */
 	if (p && p->node != source->num)
-		return bproc_err_set(err, BE_INVALIDPROC, "pid %d is on node %d, not on %d",
-				     p->pid, p->node, source->num);
+		return bproc_err_set(err, BE_INVALIDPROC, "pid %d is on node %d, not on %d", p->pid,
+				     p->node, source->num);
 	if (!p) {
 		p = proc_new(&m->procs, a->asker_pid, source->num);
 		if (!p)

@@ -25,14 +25,14 @@
 
 enum node_state { NS_DOWN, NS_CONNECTED, NS_UNREACHABLE, NS_COUNT };
 enum node_event {
-	NE_HELLO,	 /* a slave with the bpinit we know, or the first one */
-	NE_HELLO_OTHER,	 /* a slave whose bpinit is not the one we knew */
-	NE_SCRIPT_OK,	 /* node_up ended with 0 */
-	NE_SCRIPT_FAIL,	 /* node_up ended otherwise */
-	NE_LOST,	 /* the link is gone, or no Pong came */
-	NE_TIMEOUT,	 /* unreachable for too long */
-	NE_SET,		 /* the administrator sets a status */
-	NE_SET_DOWN,	 /* the administrator sets "down" */
+	NE_HELLO,	/* a slave with the bpinit we know, or the first one */
+	NE_HELLO_OTHER, /* a slave whose bpinit is not the one we knew */
+	NE_SCRIPT_OK,	/* node_up ended with 0 */
+	NE_SCRIPT_FAIL, /* node_up ended otherwise */
+	NE_LOST,	/* the link is gone, or no Pong came */
+	NE_TIMEOUT,	/* unreachable for too long */
+	NE_SET,		/* the administrator sets a status */
+	NE_SET_DOWN,	/* the administrator sets "down" */
 	NE_COUNT
 };
 enum node_action {

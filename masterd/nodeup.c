@@ -27,7 +27,7 @@ struct nodeup {
 	struct master *m;
 	struct node *n;
 	pid_t pid;
-	int pidfd; /* owned */
+	int pidfd;	    /* owned */
 	struct event *done; /* owned */
 };
 
@@ -114,7 +114,8 @@ int nodeup_start(struct master *m, struct node *n)
 		return r;
 	}
 	u->pidfd = (int)syscall(SYS_pidfd_open, u->pid, 0);
-	u->done = u->pidfd < 0 ? NULL : event_new(m->base, u->pidfd, EV_READ | EV_PERSIST, ended, u);
+	u->done =
+		u->pidfd < 0 ? NULL : event_new(m->base, u->pidfd, EV_READ | EV_PERSIST, ended, u);
 	if (!u->done || event_add(u->done, NULL) < 0) {
 		kill(u->pid, SIGKILL);
 		waitpid(u->pid, NULL, 0);

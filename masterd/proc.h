@@ -65,11 +65,11 @@ struct move;
 struct proc {
 	struct proc *next; /* in its hash chain, newest first */
 	int32_t pid;
-	uint32_t gen;  /* grows with every entry the table makes */
+	uint32_t gen; /* grows with every entry the table makes */
 	uint32_t uid;
-	int32_t node;  /* where it is real; NODE_NONE: not known (PS_LOST) */
-	bool native;   /* real where it was born, or at home: its node watches it */
-	bool watched;  /* the Watch has been sent */
+	int32_t node; /* where it is real; NODE_NONE: not known (PS_LOST) */
+	bool native;  /* real where it was born, or at home: its node watches it */
+	bool watched; /* the Watch has been sent */
 	enum proc_state state;
 	struct move *move; /* not owned; until MoveGhosted, so also a while after PS_MOVING */
 	struct queued *queue, **queue_end; /* owned */

@@ -92,8 +92,11 @@ void procs_signal(struct peer *p, const Bproc__Signal *s)
 	struct master *m = p->m;
 	struct proc *t = find(m, s->proc);
 	struct queued q = {
-		.sig = s->sig, .code = s->code, .sender_pid = s->sender_pid,
-		.sender_uid = s->sender_uid, .value = s->value,
+		.sig = s->sig,
+		.code = s->code,
+		.sender_pid = s->sender_pid,
+		.sender_uid = s->sender_uid,
+		.value = s->value,
 	};
 
 	if (s->sig < 1 || s->sig > 64) {
@@ -184,8 +187,7 @@ static bool is_exit(uint32_t code)
 	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
 }
 
-static void child_event(struct master *m, struct node *n, struct proc *p,
-			const Bproc__ProcEvent *e)
+static void child_event(struct master *m, struct node *n, struct proc *p, const Bproc__ProcEvent *e)
 {
 	if (p->node == n->num) {
 		if (is_exit(e->code))

@@ -22,24 +22,23 @@ static int parse(const char *text, struct config *c, struct bproc_err *err)
 
 START_TEST(good)
 {
-	static const char text[] =
-		"# a cluster\n"
-		"interface eth0\n"
-		"iprange 10.0.0.1 10.0.0.3   # 0 to 2\n"
-		"ip 10.0.1.1 10.0.1.2\n"
-		"\n"
-		"iprange 100 10.0.2.1 10.0.2.1\r\n"
-		"ip 7 10.0.3.7\n"
-		"bprocport 3000\n"
-		"dataport 3001\n"
-		"pingtimeout 5\n"
-		"logfacility local3\n"
-		"imageencryption no\n"
-		"keyfile /k\n"
-		"node_up /up\n"
-		"statedir /s\n"
-		"slave timesync no\n"
-		"nodes 101"; /* no newline at the end */
+	static const char text[] = "# a cluster\n"
+				   "interface eth0\n"
+				   "iprange 10.0.0.1 10.0.0.3   # 0 to 2\n"
+				   "ip 10.0.1.1 10.0.1.2\n"
+				   "\n"
+				   "iprange 100 10.0.2.1 10.0.2.1\r\n"
+				   "ip 7 10.0.3.7\n"
+				   "bprocport 3000\n"
+				   "dataport 3001\n"
+				   "pingtimeout 5\n"
+				   "logfacility local3\n"
+				   "imageencryption no\n"
+				   "keyfile /k\n"
+				   "node_up /up\n"
+				   "statedir /s\n"
+				   "slave timesync no\n"
+				   "nodes 101"; /* no newline at the end */
 	struct bproc_err err = {.text = ""};
 	struct config c;
 
@@ -153,11 +152,11 @@ START_TEST(too_many)
 	struct bproc_err err = {.text = ""};
 	struct config c;
 
-	p += sprintf(p, "iprange 10.0.0.0 10.0.3.255\n");
+	p += snprintf(p, 64, "iprange 10.0.0.0 10.0.3.255\n");
 	ck_assert_int_eq(parse(text, &c, &err), 0);
 	ck_assert_uint_eq(c.count, 1024);
 	config_free(&c);
-	sprintf(p, "ip 10.1.0.0\n");
+	snprintf(p, 64, "ip 10.1.0.0\n");
 	ck_assert_int_eq(parse(text, &c, &err), -EINVAL);
 	ck_assert_str_eq(err.text, "conf:2: more than 1024 nodes");
 	free(text);

@@ -44,7 +44,8 @@ static void on_up(struct link *l, void *arg)
 		r.reason = text;
 		link_send(l, &r.base);
 		link_finish(l);
-		e->link = NULL;
+		e->link = NULL; /* no callback comes from it any more */
+		event_base_loopexit(e->base, &(struct timeval){.tv_sec = 1});
 	}
 }
 
@@ -86,7 +87,10 @@ static void on_down(struct link *l, enum link_why why, const char *reason, void 
 }
 
 static const struct link_ops ops = {
-	.on_up = on_up, .on_msg = on_msg, .on_drained = on_drained, .on_down = on_down,
+	.on_up = on_up,
+	.on_msg = on_msg,
+	.on_drained = on_drained,
+	.on_down = on_down,
 };
 
 static int listen_any(struct sockaddr_in *ret_addr)
@@ -95,7 +99,8 @@ static int listen_any(struct sockaddr_in *ret_addr)
 	socklen_t len = sizeof(*ret_addr);
 
 	*ret_addr = (struct sockaddr_in){
-		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+		.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
 	ck_assert_int_eq(bind(fd, (struct sockaddr *)ret_addr, sizeof(*ret_addr)), 0);
 	ck_assert_int_eq(listen(fd, 8), 0);
@@ -276,7 +281,9 @@ END_TEST
 START_TEST(not_a_frame)
 {
 	static const unsigned char junk[][8] = {
-		{0xff, 0xff, 0xff, 0xff}, {0, 0, 0, 0}, {0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff},
+		{0xff, 0xff, 0xff, 0xff},
+		{0, 0, 0, 0},
+		{0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff},
 	};
 	struct bproc_err err;
 	SSL_CTX *ctx = link_ctx_new(&key_a, &err);

@@ -91,7 +91,8 @@ void master_start(void)
 	close(fd);
 	for (int i = 0; i < 100; i++) {
 		struct sockaddr_in a = {
-			.sin_family = AF_INET, .sin_port = htons((uint16_t)fm.port),
+			.sin_family = AF_INET,
+			.sin_port = htons((uint16_t)fm.port),
 			.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 		};
 		int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -225,13 +226,13 @@ void fake_run(unsigned int ms)
 struct fake_slave *slave_new(int node, bool right_key)
 {
 	struct sockaddr_in to = {
-		.sin_family = AF_INET, .sin_port = htons((uint16_t)fm.port),
+		.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)fm.port),
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
 	struct sockaddr_in from = {
 		.sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(node < 0 ? INADDR_LOOPBACK
-						  : 0x7f000101u + (uint32_t)node),
+		.sin_addr.s_addr = htonl(node < 0 ? INADDR_LOOPBACK : 0x7f000101u + (uint32_t)node),
 	};
 	struct fake_slave *s = calloc(1, sizeof(*s));
 	struct bproc_err err;

@@ -112,9 +112,12 @@ START_TEST(lengths)
 		unsigned char hdr[4];
 		int want;
 	} c[] = {
-		{{0, 0, 0, 0}, -EBADMSG},	       {{0, 0, 0, 1}, 0},
-		{{0, 0x10, 0, 0}, 0},		       {{0, 0x10, 0, 1}, -EMSGSIZE},
-		{{0xff, 0xff, 0xff, 0xff}, -EMSGSIZE}, {{0x80, 0, 0, 0}, -EMSGSIZE},
+		{{0, 0, 0, 0}, -EBADMSG},
+		{{0, 0, 0, 1}, 0},
+		{{0, 0x10, 0, 0}, 0},
+		{{0, 0x10, 0, 1}, -EMSGSIZE},
+		{{0xff, 0xff, 0xff, 0xff}, -EMSGSIZE},
+		{{0x80, 0, 0, 0}, -EMSGSIZE},
 		{{0, 0x0f, 0xff, 0xff}, 0},
 	};
 	uint32_t len;
@@ -155,8 +158,14 @@ END_TEST
 START_TEST(creds)
 {
 	struct chan_cred c = {
-		.uid = {1, 2, 3, 4}, .gid = {5, 6, 7, 0xfffffffe}, .ngroups = 2, .group = {8, 9},
-		.cap_inh = 1ull << 40, .cap_bnd = ~0ull, .securebits = 3, .no_new_privs = 1,
+		.uid = {1, 2, 3, 4},
+		.gid = {5, 6, 7, 0xfffffffe},
+		.ngroups = 2,
+		.group = {8, 9},
+		.cap_inh = 1ull << 40,
+		.cap_bnd = ~0ull,
+		.securebits = 3,
+		.no_new_privs = 1,
 		.nice = -20,
 	};
 	unsigned char buf[WIRE_CRED_SIZE + 1] = {0};

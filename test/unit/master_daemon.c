@@ -268,8 +268,9 @@ START_TEST(node_up)
 	fclose(f);
 	ck_assert_int_eq(chmod(name, 0755), 0);
 	/* In place of the line that names /bin/true. */
-	snprintf(cmd, sizeof(cmd), "sed -i '/node_up/d' %s/config && echo 'node_up %s' >> %s/config",
-		 fm.dir, name, fm.dir);
+	snprintf(cmd, sizeof(cmd),
+		 "sed -i '/node_up/d' %s/config && echo 'node_up %s' >> %s/config", fm.dir, name,
+		 fm.dir);
 	ck_assert_int_eq(system(cmd), 0);
 	master_start();
 	home = slave_join(-1, "1.1", NULL);
@@ -292,7 +293,8 @@ START_TEST(one_master)
 
 	/* A second one in the same run directory, and one whose port is taken. */
 	snprintf(cmd, sizeof(cmd),
-		 "BPROC_RUN_DIR=%s %s -c %s/config 2>&1 | grep -q 'another bpmaster is running, pid %d'",
+		 "BPROC_RUN_DIR=%s %s -c %s/config 2>&1 | grep -q 'another bpmaster is running, "
+		 "pid %d'",
 		 fm.dir, BPMASTER, fm.dir, fm.pid);
 	ck_assert_int_eq(system(cmd), 0);
 	snprintf(cmd, sizeof(cmd),

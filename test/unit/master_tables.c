@@ -93,8 +93,11 @@ static const struct {
 START_TEST(permissions)
 {
 	struct node n = {
-		.num = 3, .state = access_case[_i].state, .mode = access_case[_i].mode,
-		.uid = access_case[_i].owner, .gid = access_case[_i].group,
+		.num = 3,
+		.state = access_case[_i].state,
+		.mode = access_case[_i].mode,
+		.uid = access_case[_i].owner,
+		.gid = access_case[_i].group,
 	};
 	struct bproc_err err = {.text = ""};
 	int r;
