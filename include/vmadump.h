@@ -99,7 +99,8 @@ const void *vmad_blob_bytes(size_t *ret_len);
 /**
  * vmad_blob_map() - map the blob into the calling process and fill struct blob.
  *
- * At BLOB_ADDR if nothing of others is there, else elsewhere. Everything but verb
+ * At BLOB_ADDR if nothing of others is there, else elsewhere; one that an earlier
+ * vmad_blob_unmap() has kept is used again. Everything but verb
  * and its arguments is filled: base, self, -1 for descriptors, rseq, env as far
  * as vmad_prepare() knows it.
  *
@@ -116,6 +117,13 @@ struct blob *vmad_blob_map(void);
  *         is not valid. Since: 0.1.
  */
 long vmad_blob_call(struct blob *b);
+
+/**
+ * vmad_blob_unmap() - done with what vmad_blob_map() gave; errno stays as it is.
+ *
+ * The process keeps one such mapping for its next call, code only: 60 KiB of memory
+ * that a child of fork shares. It is never part of an image. Since: 0.1.
+ */
 void vmad_blob_unmap(struct blob *b);
 
 /**

@@ -2,8 +2,10 @@
  * The calling process and the blob: maps it, calls it, unmaps it. Library code,
  * runs in user programs; never instrumented, since it goes with them in images.
  *
- * What env holds is cached over calls, and forgotten when a copy comes out of a
- * call on what may be another machine.
+ * vmad_prepare() leaves a blob mapped, with its code, so that a child of fork has
+ * it without a copy of its own; that blob and what env holds are used by every
+ * later call, and forgotten when a copy comes out of a call: it may be on another
+ * machine, and its blob was another one.
  */
 #include <errno.h>
 #include <signal.h>
@@ -20,6 +22,8 @@
 #define RSEQ_SIG_X86 0x53053053u /* glibc registers with it on x86 */
 #define BLOB_TRIES 8		 /* addresses 1 GiB apart */
 #define BLOB_APART (1ul << 30)
+#define STACK_USED (8ul << 10) /* bytes, about; see populate() */
+#define SCRATCH_USED (48ul << 10)
 #define ENTERED 1 /* what the blob of a restored copy puts into rax */
 
 _Static_assert(offsetof(struct blob, base) == 0x08, "enter.S");
@@ -35,6 +39,7 @@ extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned int __rseq_size __attribute__((weak));
 
 static struct blob_env env_cache;
+static struct blob *kept; /* not in use; taken and given back whole, for threads may fork */
 
 const void *vmad_blob_bytes(size_t *ret_len)
 {
@@ -72,10 +77,9 @@ static void *map_somewhere(void)
 	return mmap(NULL, BLOB_SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
-struct blob *vmad_blob_map(void)
+static struct blob *map_new(void)
 {
 	char *base = map_somewhere();
-	struct blob *b;
 
 	if (base == MAP_FAILED)
 		return NULL;
@@ -87,10 +91,30 @@ struct blob *vmad_blob_map(void)
 		errno = e;
 		return NULL;
 	}
-	b = (struct blob *)(base + BLOB_CODE_MAX);
+	return (struct blob *)(base + BLOB_CODE_MAX);
+}
+
+/* Pages that every verb writes to: at once they cost half of what faults cost. */
+static void populate(struct blob *b)
+{
+	char *at = (char *)b;
+
+	madvise(at, BLOB_STRUCT_MAX, MADV_POPULATE_WRITE);
+	madvise(at + BLOB_SCRATCH - STACK_USED, STACK_USED + SCRATCH_USED, MADV_POPULATE_WRITE);
+}
+
+struct blob *vmad_blob_map(void)
+{
+	struct blob *b = __atomic_exchange_n(&kept, NULL, __ATOMIC_ACQ_REL);
+
+	if (!b)
+		b = map_new();
+	if (!b)
+		return NULL;
+	populate(b);
 	b->magic = BLOB_MAGIC;
-	b->base = (uint64_t)base;
 	b->self = (uint64_t)b;
+	b->base = b->self - BLOB_CODE_MAX;
 	b->chan = -1;
 	b->fd = -1;
 	memset(b->hide_fd, 0xff, sizeof b->hide_fd);
@@ -105,9 +129,13 @@ struct blob *vmad_blob_map(void)
 
 void vmad_blob_unmap(struct blob *b)
 {
+	struct blob *none = NULL;
 	int e = errno;
 
-	munmap((void *)b->base, BLOB_SIZE);
+	/* Zeroed, as a new one, and no memory of its own but the code. */
+	if (madvise(b, BLOB_DATA, MADV_DONTNEED) < 0 ||
+	    !__atomic_compare_exchange_n(&kept, &none, b, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		munmap((char *)b - BLOB_CODE_MAX, BLOB_SIZE);
 	errno = e;
 }
 
@@ -120,6 +148,7 @@ long vmad_blob_call(struct blob *b)
 	/* The copy's blob may lie elsewhere than ours did. */
 	if ((verb == BLOB_DUMP || verb == BLOB_LEAVE) && r == ENTERED) {
 		env_cache = (struct blob_env){0};
+		kept = NULL;
 		munmap(base, BLOB_SIZE);
 		return ENTERED;
 	}

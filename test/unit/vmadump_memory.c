@@ -209,9 +209,17 @@ static size_t read_maps(char *buf, size_t size)
 	return n;
 }
 
-/* Inode numbers of shared anonymous memory are new ones; the rest is the same text. */
+/*
+ * Inode numbers of shared anonymous memory are new ones, and the original keeps a
+ * blob (at BLOB_ADDR) for its next dump; the rest is the same text.
+ */
 static void blank_inodes(char *s)
 {
+	char *blob;
+
+	while ((blob = strncmp(s, "3000", 4) == 0 ? s : strstr(s, "\n3000")))
+		memmove(blob + (blob > s), strchr(blob + 1, '\n') + 1,
+			strlen(strchr(blob + 1, '\n')));
 	for (char *p = s; (p = strstr(p, "/dev/zero")); p++)
 		for (char *q = p - 1; q > s && *q != ':'; q--)
 			*q = ' ';

@@ -21,7 +21,7 @@
  */
 #define BLOB_ADDR 0x300000000000ul
 #define BLOB_CODE_MAX (96ul << 10) /* bytes of the code part, page multiple */
-#define BLOB_DATA (128ul << 10)	   /* bytes of the rw part */
+#define BLOB_DATA (256ul << 10)	   /* bytes of the rw part */
 #define BLOB_SIZE (BLOB_CODE_MAX + BLOB_DATA)
 /* The rw part: struct blob, then the stack, then scratch up to the end. */
 #define BLOB_STRUCT_MAX (20ul << 10)

@@ -21,15 +21,31 @@ long text_open(struct blob *b, struct text *t, const char *path)
 	return 0;
 }
 
+/* Eight bytes at a time: most of a dump's own work is on these lines. */
+static uint32_t find_newline(const char *buf, uint32_t at, uint32_t len)
+{
+	const uint64_t ones = 0x0101010101010101ull, high = ones << 7;
+
+	for (; at + 8 <= len; at += 8) {
+		uint64_t x = get64((const uint8_t *)buf + at) ^ ones * '\n';
+
+		x = (x - ones) & ~x & high;
+		if (x)
+			return at + (uint32_t)__builtin_ctzll(x) / 8;
+	}
+	while (at < len && buf[at] != '\n')
+		at++;
+	return at;
+}
+
 char *text_line(struct text *t)
 {
 	for (;;) {
 		char *at = t->buf + t->pos;
+		uint32_t i = find_newline(t->buf, t->pos, t->len);
 		long n;
 
-		for (uint32_t i = t->pos; i < t->len; i++) {
-			if (t->buf[i] != '\n')
-				continue;
+		if (i < t->len) {
 			t->buf[i] = 0;
 			t->pos = i + 1;
 			return at;
