@@ -11,6 +11,7 @@
 
 #define DENTS_BUF 4096u
 #define KCMP_SAME_FILE 0
+#define FD_STAYS 1 /* not an error: it is not part of the image */
 #define TYPE_MASK 0170000u
 #define TYPE_FIFO 0010000u
 #define TYPE_CHR 0020000u
@@ -88,10 +89,17 @@ static int same_description(struct dump *d, int a, int b)
 	return sys_kcmp(d->pid, d->pid, KCMP_SAME_FILE, a, b) == 0;
 }
 
+/*
+ * What cannot be carried is refused by name. One exception: a child of rfork
+ * leaves behind what is marked close-on-exec, as an exec would. A parent that
+ * keeps a pipe's reading end for itself has said so with the mark.
+ */
 static long refuse_file(struct dump *d, const struct dump_fd *f, const struct stat *st)
 {
 	struct blob *b = d->b;
 
+	if (d->opt->for_fork && f->cloexec)
+		return FD_STAYS;
 	switch (st->st_mode & TYPE_MASK) {
 	case TYPE_SOCK:
 		return refuse(b, REFUSE_FD_SOCKET, f->fd);
@@ -146,6 +154,7 @@ static long check_path(struct dump *d, struct dump_fd *f, const struct stat *st)
 	return 0;
 }
 
+/* 0: to be opened on the node; FD_STAYS; or refused. */
 static long classify(struct dump *d, struct dump_fd *f, const struct stat *st)
 {
 	uint32_t type = st->st_mode & TYPE_MASK;
@@ -197,7 +206,7 @@ static long add_fd(struct dump *d, int fd)
 	f = arena_alloc(b, sizeof *f);
 	if (!f || sys_fstat(fd, &st) < 0)
 		return f ? 0 : -ENOMEM; /* gone: it was the directory being read */
-	if (++d->nfds > IMAGE_FDS_MAX)
+	if (d->nfds == IMAGE_FDS_MAX)
 		return refuse(b, REFUSE_LIMIT, (unsigned long)IMAGE_FDS_MAX, "open files");
 	f->fd = fd;
 	f->dup_of = -1;
@@ -227,7 +236,10 @@ static long add_fd(struct dump *d, int fd)
 		n = classify(d, f, &st);
 		if (n < 0)
 			return n;
+		if (n == FD_STAYS)
+			return 0;
 	}
+	d->nfds++;
 	if (d->last_fd)
 		d->last_fd->next = f;
 	else
