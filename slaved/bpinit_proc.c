@@ -227,21 +227,54 @@ static void child_status(pid_t pid, int status, const struct rusage *ru)
 	child_report(&c);
 }
 
+static uint32_t nstopped; /* children of ours, real, that were told as stopped */
+
+/* Only a stopped one continues, so these alone are asked, one by one. */
+static void continued_wait(void)
+{
+	struct rusage ru;
+	int status;
+
+	for (uint32_t i = 0; i < used && nstopped > 0; i++) {
+		struct proc *p = &procs[i];
+
+		if (p->state != PROC_REAL || !p->stopped)
+			continue;
+		if (wait4(p->pid, &status, WNOHANG | WCONTINUED | __WALL, &ru) == p->pid) {
+			p->stopped = false;
+			nstopped--;
+			child_status(p->pid, status, &ru);
+		}
+	}
+}
+
+/*
+ * Without WCONTINUED: a tracer that asks for it takes the one continued state that
+ * there is away from the real parent (kernel/exit.c, wait_consider_task).
+ */
 void children_wait(void)
 {
 	struct rusage ru;
 	int status;
 	pid_t pid;
 
-	while ((pid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED | __WALL, &ru)) > 0) {
+	continued_wait();
+	while ((pid = wait4(-1, &status, WNOHANG | WUNTRACED | __WALL, &ru)) > 0) {
 		struct proc *p = proc_find(pid);
 
-		if (!p || !p->traced)
-			child_status(pid, status, &ru);
-		else if (WIFSTOPPED(status))
+		if (p && p->traced && WIFSTOPPED(status)) {
 			trace_stopped(p, status);
-		else if (!WIFCONTINUED(status))
+			continue;
+		}
+		if (p && p->traced) {
 			trace_ended(p, status);
+			continue;
+		}
+		if (p && p->state == PROC_REAL && p->stopped != WIFSTOPPED(status)) {
+			p->stopped = WIFSTOPPED(status);
+			nstopped += p->stopped ? 1u : -1u;
+		}
+		child_status(pid, status, &ru);
 	}
 }
 

@@ -1,0 +1,250 @@
+/*
+ * A child leaves home for a node, and its parent cannot tell: stops, continues,
+ * exits and kills of the ghost as of a native child; signals to it arrive there.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bpinit_rig.h"
+#include "libbproc/local.h"
+#include "libbproc/sysio.h"
+
+/* On the node: does as it is told by signals. */
+static volatile sig_atomic_t got[65], got_pid, got_uid, got_value;
+
+static void on_signal(int sig, siginfo_t *si, void *uc)
+{
+	(void)uc;
+	got[sig]++;
+	got_pid = si->si_pid;
+	got_uid = (sig_atomic_t)si->si_uid;
+	got_value = si->si_value.sival_int;
+}
+
+static void catch(int sig)
+{
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
+
+	CHECK(sigaction(sig, &sa, NULL) == 0);
+}
+
+static void await_signal(int sig)
+{
+	for (int i = 0; i < 5000 && !got[sig]; i++)
+		usleep(1000);
+	if (!got[sig])
+		_exit(70);
+	got[sig]--;
+}
+
+static void forward(struct side *from, struct side *to, int32_t pid, int sig)
+{
+	struct init_msg m = want(from, EV_SIGNAL, pid);
+
+	CHECK(m.u.signal.sig == sig);
+	m.type = INIT_SIGNAL;
+	m.seq = 0;
+	tell(to, &m, NULL, 0);
+}
+
+static void relay_child(struct side *from, struct side *to, int32_t pid, int code, int status)
+{
+	struct init_msg m = want(from, EV_CHILD, pid);
+
+	if (m.u.child.code != code || m.u.child.status != status)
+		printf("child: code %d status %d, wanted %d %d\n", m.u.child.code,
+		       m.u.child.status, code, status);
+	CHECK(m.u.child.code == code && m.u.child.status == status);
+	mirror(to, pid, code, status);
+}
+
+static void test_exit(void)
+{
+	struct trip t = {0};
+	int32_t parent = getpid(), pid = rig_rfork(&t);
+
+	if (pid == 0) {
+		for (int i = 0; i < 3; i++)
+			usleep(10000);
+		_exit(getppid() == parent ? 43 : 1);
+	}
+	trip_send(&t);
+	CHECK(t.pid == pid);
+	trip_commit(&t);
+	wait_none(pid, 0, 30);
+	relay_child(&node, &home, pid, CLD_EXITED, 43);
+	CHECK(wait_for(pid, 0) == 43 << 8);
+	want(&home, EV_MIRRORED, pid);
+	printf("exit: ok\n");
+}
+
+static void test_signals(void)
+{
+	struct trip t = {0};
+	union sigval v = {.sival_int = 77};
+	int32_t pid;
+
+	catch(SIGUSR1);
+	catch(SIGRTMIN);
+	pid = rig_rfork(&t);
+	if (pid == 0) {
+		await_signal(SIGUSR1);
+		if (got_pid != getppid() || got_uid != 0)
+			_exit(71);
+		await_signal(SIGRTMIN);
+		if (got_value != 77 || got_pid != getppid())
+			_exit(72);
+		kill(getpid(), SIGSTOP);
+		pause();
+		_exit(73);
+	}
+	trip_send(&t);
+	trip_commit(&t);
+	CHECK(kill(pid, SIGUSR1) == 0);
+	forward(&home, &node, pid, SIGUSR1);
+	usleep(20000);
+	CHECK(sigqueue(pid, SIGRTMIN, v) == 0);
+	forward(&home, &node, pid, SIGRTMIN);
+	relay_child(&node, &home, pid, CLD_STOPPED, SIGSTOP);
+	CHECK(wait_for(pid, WUNTRACED) == 0x137f);
+	CHECK(kill(pid, SIGCONT) == 0);
+	CHECK(wait_for(pid, WCONTINUED) == 0xffff);
+	forward(&home, &node, pid, SIGCONT);
+	relay_child(&node, &home, pid, CLD_CONTINUED, SIGCONT);
+	wait_none(pid, WUNTRACED | WCONTINUED, 30);
+
+	CHECK(kill(pid, SIGTSTP) == 0);
+	wait_none(pid, WUNTRACED, 30);
+	forward(&home, &node, pid, SIGTSTP);
+	relay_child(&node, &home, pid, CLD_STOPPED, SIGTSTP);
+	CHECK(wait_for(pid, WUNTRACED) == 0x147f);
+	/* The death of a stopped one shows no continue. */
+	CHECK(kill(pid, SIGKILL) == 0);
+	wait_none(pid, WCONTINUED, 50);
+	forward(&home, &node, pid, SIGKILL);
+	relay_child(&node, &home, pid, CLD_KILLED, SIGKILL);
+	CHECK(wait_for(pid, WUNTRACED | WCONTINUED) == SIGKILL);
+	want(&home, EV_MIRRORED, pid);
+	printf("signals: ok\n");
+}
+
+/* Mirrors alone, as fast as they can be told. */
+static void test_mirrors(void)
+{
+	struct trip t = {0};
+	int32_t pid = rig_rfork(&t);
+
+	if (pid == 0) {
+		for (;;)
+			pause();
+	}
+	trip_send(&t);
+	trip_commit(&t);
+	for (int i = 0; i < 50; i++) {
+		mirror(&home, pid, CLD_STOPPED, i % 2 ? SIGTSTP : SIGTTIN);
+		CHECK(wait_for(pid, WUNTRACED) == (i % 2 ? 0x147f : 0x157f));
+		mirror(&home, pid, CLD_CONTINUED, SIGCONT);
+		CHECK(wait_for(pid, WCONTINUED) == 0xffff);
+	}
+	for (int i = 0; i < 50; i++) {
+		mirror(&home, pid, CLD_STOPPED, SIGSTOP);
+		mirror(&home, pid, CLD_CONTINUED, SIGCONT);
+	}
+	mirror(&home, pid, CLD_STOPPED, SIGSTOP);
+	mirror(&home, pid, CLD_EXITED, 9);
+	mirror(&home, pid, CLD_EXITED, 9);
+	while (1) {
+		int status = wait_for(pid, WUNTRACED | WCONTINUED);
+
+		if (status == 9 << 8)
+			break;
+		CHECK(status == 0x137f || status == 0xffff);
+	}
+	want(&home, EV_MIRRORED, pid);
+	want_none(&home, EV_SIGNAL, 20);
+	CHECK(kill(pid, 0) < 0);
+	tell(&node, &(struct init_msg){.type = INIT_SIGNAL,
+		.u.signal = {.pid = pid, .sig = SIGTERM, .code = SI_USER, .sender_pid = 4321,
+			     .sender_uid = 65534}}, NULL, 0);
+	CHECK(want(&node, EV_CHILD, pid).u.child.status == SIGTERM);
+	printf("mirrors: ok\n");
+}
+
+static void test_deaths(void)
+{
+	static const int how[] = {SIGTERM, SIGSEGV, SIGABRT, SIGPIPE, SIGALRM, SIGUSR2};
+
+	for (unsigned int i = 0; i < sizeof(how) / sizeof(how[0]); i++) {
+		struct trip t = {0};
+		int32_t pid = rig_rfork(&t);
+
+		if (pid == 0) {
+			signal(how[i], SIG_DFL);
+			kill(getpid(), how[i]);
+			_exit(1);
+		}
+		trip_send(&t);
+		trip_commit(&t);
+		mirror(&home, pid, CLD_KILLED,
+		       want(&node, EV_CHILD, pid).u.child.status);
+		CHECK(wait_for(pid, 0) == how[i]);
+		want(&home, EV_MIRRORED, pid);
+	}
+	printf("deaths: ok\n");
+}
+
+/* What the ghost looks like. */
+static void test_looks(void)
+{
+	char path[64], mine[256], its[256];
+	struct trip t = {0};
+	ssize_t n, k;
+	int32_t pid;
+	int fd;
+
+	prctl(PR_SET_NAME, "looks");
+	pid = rig_rfork(&t);
+	if (pid == 0)
+		for (;;)
+			pause();
+	trip_send(&t);
+	trip_commit(&t);
+	fd = open("/proc/self/cmdline", O_RDONLY);
+	n = read(fd, mine, sizeof(mine));
+	close(fd);
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	fd = open(path, O_RDONLY);
+	k = read(fd, its, sizeof(its));
+	close(fd);
+	CHECK(n > 0 && n == k && memcmp(mine, its, (size_t)n) == 0);
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	fd = open(path, O_RDONLY);
+	k = read(fd, its, sizeof(its));
+	close(fd);
+	CHECK(k == 6 && memcmp(its, "looks\n", 6) == 0);
+	tell(&node, &(struct init_msg){.type = INIT_SIGNAL,
+		.u.signal = {.pid = pid, .sig = SIGKILL, .code = SI_KERNEL}}, NULL, 0);
+	relay_child(&node, &home, pid, CLD_KILLED, SIGKILL);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	printf("looks: ok\n");
+}
+
+int main(void)
+{
+	rig_start();
+	test_exit();
+	test_signals();
+	test_mirrors();
+	test_deaths();
+	test_looks();
+	rig_stop();
+	return 0;
+}

@@ -1,0 +1,421 @@
+/*
+ * The rig of the bpinit tests (bpinit_rig.h). Everything happens in a pid and
+ * mount namespace that the test makes for itself, so that nothing of it outlives
+ * a test that dies.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bpinit_rig.h"
+#include "libbproc/local.h"
+#include "libbproc/sysio.h"
+#include "vmadump.h"
+#include "vmadump/blob/blob.h"
+
+#define PATIENCE_MS 5000
+#define KEPT_MAX 64
+
+struct side home = {.sock = -1}, node = {.sock = -1};
+static struct {
+	struct init_msg m[KEPT_MAX];
+	int n;
+} kept[2];
+static char top[64];
+static pid_t rig_pid;
+
+void check_failed(const char *file, int line, const char *what)
+{
+	fprintf(stderr, "%s:%d: failed: %s (errno %s)\n", file, line, what, strerror(errno));
+	_exit(1);
+}
+
+static _Noreturn void skip(const char *why)
+{
+	printf("skipped: %s: %s\n", why, strerror(errno));
+	exit(77);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void start_side(struct side *s, const char *name, const char *role)
+{
+	const char *bpinit = getenv("BPINIT");
+	int status;
+	pid_t pid;
+
+	snprintf(s->dir, sizeof(s->dir), "%s/%s", top, name);
+	CHECK(mkdir(s->dir, 0700) == 0);
+	CHECK(bpinit);
+	pid = fork();
+	if (pid == 0) {
+		execl(bpinit, "bpinit", role, "--run-dir", s->dir, NULL);
+		_exit(127);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK(status == 0);
+	side_connect(s);
+}
+
+/* The namespace's pid 1 reaps nothing but its child, the test, and ends with it. */
+static void enter_namespace(void)
+{
+	int status;
+	pid_t pid;
+
+	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0)
+		skip("unshare of a pid namespace");
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid > 0) {
+		while (waitpid(pid, &status, 0) < 0)
+			;
+		exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* The session's leader, so that the test's own group is not an orphaned one. */
+	setsid();
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid > 0) {
+		pid_t p;
+
+		while ((p = wait(&status)) != pid)
+			if (p < 0 && errno == ECHILD)
+				break;
+		_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+	}
+	CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	CHECK(mount("proc", "/proc", "proc", 0, NULL) == 0);
+}
+
+void rig_start(void)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (geteuid() != 0)
+		skip("not root");
+	close_range(3, ~0u, 0); /* whatever started us: a pipe cannot move */
+	enter_namespace();
+	rig_pid = getpid();
+	setpgid(0, 0);
+	strcpy(top, "/tmp/bpinit-XXXXXX");
+	CHECK(mkdtemp(top));
+	start_side(&home, "home", "--keeper");
+	start_side(&node, "node", "--node");
+	tell(&node, &(struct init_msg){.type = INIT_LEASE, .u.lease = {65536, 131072}}, NULL, 0);
+	vmad_prepare();
+}
+
+void rig_stop(void)
+{
+	char cmd[128];
+
+	if (getpid() != rig_pid)
+		return;
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", top);
+	if (system(cmd) != 0)
+		printf("%s stays\n", top);
+}
+
+void side_connect(struct side *s)
+{
+	struct init_msg m = {.type = INIT_HELLO, .version = INIT_VERSION};
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/" INIT_SOCK, s->dir);
+	s->sock = unix_connect(path);
+	CHECK(s->sock >= 0);
+	tell(s, &m, NULL, 0);
+}
+
+void side_drop(struct side *s)
+{
+	s->sock = close_fd(s->sock);
+	kept[s == &node].n = 0;
+}
+
+void tell(struct side *s, const struct init_msg *m, const int *fds, int nfd)
+{
+	int e = pkt_send(s->sock, m, sizeof(*m), fds, nfd);
+
+	errno = -e;
+	CHECK(e == 0);
+}
+
+static bool next_event(struct side *s, struct init_msg *ret, int64_t until)
+{
+	struct pollfd p = {.fd = s->sock, .events = POLLIN};
+	struct sysio_pkt pkt;
+	int64_t left = until - now_ms();
+
+	if (poll(&p, 1, left > 0 ? (int)left : 0) <= 0)
+		return false;
+	CHECK(pkt_recv(s->sock, ret, sizeof(*ret), 0, &pkt) == 0);
+	CHECK(pkt.len == sizeof(*ret) && pkt.nfd == 0);
+	if (ret->seq) {
+		/* A restarted bpslave gets again what it had not acknowledged. */
+		CHECK(ret->seq <= s->seq + 1);
+		s->seq = ret->seq > s->seq ? ret->seq : s->seq;
+	}
+	return true;
+}
+
+static bool matches(const struct init_msg *m, enum init_type type, int32_t pid)
+{
+	return m->type == type && (pid == 0 || m->pid == pid);
+}
+
+struct init_msg want_at(int line, struct side *s, enum init_type type, int32_t pid)
+{
+	int64_t until = now_ms() + PATIENCE_MS;
+	int which = s == &node;
+	struct init_msg m;
+
+	for (int i = 0; i < kept[which].n; i++) {
+		if (!matches(&kept[which].m[i], type, pid))
+			continue;
+		m = kept[which].m[i];
+		memmove(&kept[which].m[i], &kept[which].m[i + 1],
+			sizeof(m) * (size_t)(--kept[which].n - i));
+		return m;
+	}
+	while (next_event(s, &m, until)) {
+		if (matches(&m, type, pid))
+			return m;
+		if (m.type == EV_FAILED)
+			printf("%s: EV_FAILED %d: %s\n", which ? "node" : "home", m.err, m.u.text);
+		CHECK(kept[which].n < KEPT_MAX);
+		kept[which].m[kept[which].n++] = m;
+	}
+	printf("%s: no event %d for pid %d; kept:", which ? "node" : "home", type, pid);
+	for (int i = 0; i < kept[which].n; i++)
+		printf(" %u/%d", kept[which].m[i].type, kept[which].m[i].pid);
+	printf("\n");
+	check_failed("wanted at", line, "event in time");
+}
+
+void want_none(struct side *s, enum init_type type, int ms)
+{
+	int64_t until = now_ms() + ms;
+	int which = s == &node;
+	struct init_msg m;
+
+	for (int i = 0; i < kept[which].n; i++)
+		CHECK(kept[which].m[i].type != type);
+	while (next_event(s, &m, until)) {
+		CHECK(m.type != type);
+		CHECK(kept[which].n < KEPT_MAX);
+		kept[which].m[kept[which].n++] = m;
+	}
+}
+
+/* -- a move */
+
+static void my_cred(struct chan_cred *c)
+{
+	*c = (struct chan_cred){.cap_bnd = ~0ull};
+	c->cap_prm = c->cap_eff = ~0ull;
+	for (int i = 0; i < 16; i++) {
+		struct rlimit l = {RLIM_INFINITY, RLIM_INFINITY};
+
+		getrlimit((__rlimit_resource_t)i, &l);
+		c->rlim[i][0] = l.rlim_cur;
+		c->rlim[i][1] = l.rlim_max;
+	}
+}
+
+void trip_begin(struct trip *t, int far_end)
+{
+	static uint32_t next_req = 1;
+	static uint64_t next_id = 0x1000;
+	struct side *from = t->to_home ? &node : &home, *to = t->to_home ? &home : &node;
+	struct init_msg m = {.type = INIT_DEPART};
+
+	t->req_id = next_req++;
+	t->id = next_id++;
+	m.req_id = t->req_id;
+	m.u.depart.kind = t->kind;
+	m.u.depart.away = t->to_home;
+	m.u.depart.dump_flags = t->dump_flags;
+	m.u.depart.asker_pid = t->kind == MOVE_RFORK ? getpid() : t->pid;
+	tell(from, &m, &far_end, 1);
+	close_fd(far_end);
+
+	m = (struct init_msg){.type = INIT_ARRIVE, .move_id = t->id};
+	if (!t->own_chain && !t->to_home) {
+		t->ppid = getpid();
+		t->sid = getsid(0);
+		t->pgid = getpgid(0);
+		t->nchain = 2;
+		t->chain[0] = (struct init_chain){t->sid, 0, t->sid, t->sid, 0, 0, "leader"};
+		t->chain[1] = (struct init_chain){getpid(), t->sid, t->pgid, t->sid, 0, 0, "asker"};
+	}
+	m.u.arrive.epoch = 1;
+	m.u.arrive.kind = t->kind;
+	m.u.arrive.ppid = t->ppid;
+	m.u.arrive.pgid = t->pgid;
+	m.u.arrive.sid = t->sid;
+	m.u.arrive.home_here = t->to_home;
+	m.u.arrive.nchain = (uint32_t)t->nchain;
+	my_cred(&m.u.arrive.cred);
+	memcpy(m.u.arrive.chain, t->chain, sizeof(t->chain));
+	tell(to, &m, NULL, 0);
+}
+
+void trip_send(struct trip *t)
+{
+	struct side *from = t->to_home ? &node : &home, *to = t->to_home ? &home : &node;
+	struct init_msg m = {.type = INIT_GRANT, .move_id = t->id, .req_id = t->req_id};
+	struct data_hdr h;
+	int data[2], fds[4], nfd = 1, pair[2];
+
+	t->pid = want(from, EV_HERE, 0).pid;
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
+	m.u.depart.epoch = 1;
+	memset(m.u.depart.token, 7, 32);
+	tell(from, &m, &data[0], 1);
+	close_fd(data[0]);
+	CHECK(read_full(data[1], &h, sizeof(h)) == 0);
+	CHECK(h.magic == DATA_MAGIC && h.move_id == t->id && h.pid == t->pid && h.token[31] == 7);
+	want(to, EV_READY, 0);
+	m = (struct init_msg){.type = INIT_DATA, .move_id = t->id};
+	m.u.data.pid = t->pid;
+	fds[0] = data[1];
+	for (int i = 0; i < 3; i++) {
+		t->node_sock[i] = t->home_sock[i] = -1;
+		if (!(t->streams & 1 << i) || t->to_home)
+			continue;
+		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+		t->node_sock[i] = pair[0];
+		fds[nfd++] = pair[1];
+		m.stream_mask |= 1u << i;
+	}
+	tell(to, &m, fds, nfd);
+	for (int i = 0; i < nfd; i++)
+		close_fd(fds[i]);
+	if (t->kind != MOVE_REXEC || 1)
+		want(from, EV_SENT, t->pid);
+}
+
+void trip_commit(struct trip *t)
+{
+	struct side *from = t->to_home ? &node : &home, *to = t->to_home ? &home : &node;
+	struct init_msg m = {.type = INIT_DECIDE, .move_id = t->id, .u.decide.ghost = 1};
+	int fds[3], nfd = 0, pair[2];
+
+	CHECK(want(to, EV_RAN, t->pid).move_id == t->id);
+	for (int i = 0; i < 3; i++) {
+		if (t->node_sock[i] < 0 || t->to_home)
+			continue;
+		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+		t->home_sock[i] = pair[0];
+		fds[nfd++] = pair[1];
+		m.stream_mask |= 1u << i;
+	}
+	tell(from, &m, fds, nfd);
+	for (int i = 0; i < nfd; i++)
+		close_fd(fds[i]);
+	want(from, EV_GHOST, t->pid);
+}
+
+void trip_run(struct trip *t, int far_end)
+{
+	trip_begin(t, far_end);
+	trip_send(t);
+	trip_commit(t);
+}
+
+int channel(int *ret_far)
+{
+	int fd[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) == 0);
+	*ret_far = fd[1];
+	return fd[0];
+}
+
+int rig_leave(int chan, uint32_t kind, const void *args, size_t len)
+{
+	struct vmad_err err;
+	long r;
+
+	close_fd(home.sock);
+	close_fd(node.sock);
+	r = vmad_leave(chan, (int)kind, args, len, VMAD_DUMP_EXEC | VMAD_DUMP_OTHER, &err);
+	if (r == 1)
+		return 0;
+	fprintf(stderr, "pid %d not moved: %s\n", getpid(), err.text);
+	return (int)r;
+}
+
+int32_t rig_rfork(struct trip *t)
+{
+	int far, chan = channel(&far);
+	pid_t pid;
+
+	t->kind = MOVE_RFORK;
+	t->dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER;
+	trip_begin(t, far);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
+			_exit(99);
+		return 0;
+	}
+	close_fd(chan);
+	return pid;
+}
+
+void mirror(struct side *s, int32_t pid, int code, int status)
+{
+	struct init_msg m = {.type = INIT_MIRROR, .pid = pid,
+			     .u.mirror = {pid, code, status}};
+
+	tell(s, &m, NULL, 0);
+}
+
+int wait_for_at(int line, pid_t pid, int options)
+{
+	int64_t until = now_ms() + PATIENCE_MS;
+	int status;
+
+	while (now_ms() < until) {
+		pid_t r = waitpid(pid, &status, options | WNOHANG);
+
+		CHECK(r >= 0);
+		if (r == pid)
+			return status;
+		usleep(500);
+	}
+	check_failed("waited for at", line, "wait in time");
+}
+
+void wait_none(pid_t pid, int options, int ms)
+{
+	int64_t until = now_ms() + ms;
+	int status;
+
+	while (now_ms() < until) {
+		CHECK(waitpid(pid, &status, options | WNOHANG) == 0);
+		usleep(1000);
+	}
+}

@@ -1,0 +1,74 @@
+/*
+ * A synthetic pair of bpslaves with a real bpinit each: a keeper ("home") and a
+ * node in a pid namespace of its own. The test is both bpslaves and the master.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "slaved/initproto.h"
+
+struct side {
+	int sock;	 /* to bpinit */
+	char dir[96];	 /* its run directory */
+	pid_t pid;	 /* of bpinit as we see it */
+	uint64_t seq;	 /* of the last event taken */
+};
+extern struct side home, node;
+
+/* Starts both, or exits with 77 and the reason. Ended by rig_stop. */
+void rig_start(void);
+void rig_stop(void);
+/* A new connection, as of a restarted bpslave: says hello. */
+void side_connect(struct side *s);
+void side_drop(struct side *s);
+
+void tell(struct side *s, const struct init_msg *m, const int *fds, int nfd);
+/* The next event of this type for this pid (0: any); others are kept. Dies after 5 s. */
+struct init_msg want_at(int line, struct side *s, enum init_type type, int32_t pid);
+#define want(s, type, pid) want_at(__LINE__, s, type, pid)
+/* No event of this type within ms. */
+void want_none(struct side *s, enum init_type type, int ms);
+
+/* One move from home to node, or back, as the master and both bpslaves would do it. */
+struct trip {
+	uint64_t id;
+	uint32_t req_id, kind;
+	int32_t ppid, pgid, sid; /* of the process to come */
+	int nchain;
+	struct init_chain chain[4];
+	bool to_home;
+	bool own_chain; /* chain[] is filled; else the test itself is its parent */
+	int streams;	/* mask of streams with sockets */
+	int home_sock[3], node_sock[3]; /* the bpslaves' ends */
+	int32_t pid;	/* out */
+	uint32_t dump_flags;
+};
+/* The asker's part: its channel's far end is asked with. */
+void trip_begin(struct trip *t, int far_end);
+/* Up to the vote. */
+void trip_send(struct trip *t);
+/* Lets it run there and makes the source a ghost. */
+void trip_commit(struct trip *t);
+/* Everything at once. */
+void trip_run(struct trip *t, int far_end);
+
+/* rfork by the library's engine: returns 0 in the child on the node. */
+int32_t rig_rfork(struct trip *t);
+/* In the process that leaves: by itself. 0: arrived; -errno: aborted. */
+int rig_leave(int chan, uint32_t kind, const void *args, size_t len);
+int channel(int *ret_far);
+
+void mirror(struct side *s, int32_t pid, int code, int status);
+/* wait4 for pid that must answer within 5 s. */
+int wait_for_at(int line, pid_t pid, int options);
+#define wait_for(pid, options) wait_for_at(__LINE__, pid, options)
+void wait_none(pid_t pid, int options, int ms);
+
+#define CHECK(x)                                                                                   \
+	do {                                                                                       \
+		if (!(x))                                                                          \
+			check_failed(__FILE__, __LINE__, #x);                                      \
+	} while (0)
+_Noreturn void check_failed(const char *file, int line, const char *what);
