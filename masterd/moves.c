@@ -74,7 +74,7 @@ static int judge_proc(struct master *m, const struct node *source, const Bproc__
 	if (a->kind == MOVE_RFORK)
 		return 0;
 	p = proc_get(&m->procs, a->asker_pid, 0);
-	if (p && p->state == PS_DYING && p->node != source->num)
+	if (p && p->state == PS_DYING)
 		p = NULL; /* of an earlier process: some node has not confirmed its end */
 	if (p && p->node != source->num)
 		return bproc_err_set(err, BE_INVALIDPROC, "pid %d is on node %d, not on %d", p->pid,
@@ -87,8 +87,7 @@ static int judge_proc(struct master *m, const struct node *source, const Bproc__
 		p->uid = a->uid;
 	}
 	if (proc_step(p, PE_MOVE) != PA_BEGIN)
-		return bproc_err_set(err, EBUSY, "pid %d is %s", p->pid,
-				     p->state == PS_MOVING ? "moving already" : "dying");
+		return bproc_err_set(err, EBUSY, "pid %d is moving already", p->pid);
 	*ret_proc = p;
 	return 0;
 }

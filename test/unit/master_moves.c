@@ -399,6 +399,7 @@ START_TEST(target_returns)
 	SAY_RAN(n0, id, CHILD);
 	HEAR(home, MOVE_COMMIT, (void)e_);
 	/* Signals for a node that cannot be reached wait for it. */
+	ck_assert(slave_sees(home, 0, "up", 2000));
 	slave_free(n0);
 	ck_assert(slave_sees(home, 0, "unreachable", 2000));
 	SAY_SIGNAL(home, CHILD, SIGUSR1);
