@@ -145,8 +145,8 @@ static void files_look(int after)
 
 const struct part process_parts[] = {
 	{"names", names_set, names_look},
-	{"limits", limits_set, limits_look},
 	{"files", files_set, files_look},
+	{"limits", limits_set, limits_look}, /* umask: after the files are made */
 	{NULL, NULL, NULL},
 };
 
