@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -295,6 +296,8 @@ static void become(const struct options *o, int k)
 
 	if (o->no_stdin || o->no_io)
 		null_stdio(0, o->no_io ? 2 : 0);
+	/* What the shell left open could not go along, and is not meant to. */
+	close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
 	snprintf(rank, sizeof(rank), "%07d", k);
 	setenv("BPROC_RANK", rank, 1);
 	setenv("BPROC_PROGNAME", o->path, 1);
