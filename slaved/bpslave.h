@@ -151,6 +151,8 @@ void move_on_commit(const Bproc__MoveCommit *m);
 void move_on_abort(const Bproc__MoveAbort *m);
 /* One of EV_HERE, SENT, FAILED, READY, RAN, VOIDED, GHOST, or EV_STATE of a move. */
 void move_on_init(const struct init_msg *m);
+/* INIT_MIRROR, as soon as the process is a ghost. */
+void move_mirror(const struct init_msg *m);
 void move_link_lost(void);
 void move_init_lost(void);
 

@@ -88,6 +88,7 @@ static void tell_child(const struct chan_child *c, uint64_t seq)
 	e.stime_us = c->stime_us;
 	e.maxrss_kb = c->maxrss_kb;
 	e.seq = seq;
+	log_debug("process %d: code %d, status %d: told", c->pid, c->code, c->status);
 	master_send(&e.base);
 	if (is_end(c->code))
 		gen_forget(c->pid);
@@ -105,6 +106,8 @@ static void on_child(const struct init_msg *m)
 {
 	struct child_event *ev;
 
+	log_debug("process %d: code %d, status %d", m->u.child.pid, m->u.child.code,
+		  m->u.child.status);
 	if (!is_end(m->u.child.code))
 		return tell_child(&m->u.child, m->seq);
 	ev = malloc(sizeof(*ev));
@@ -193,7 +196,8 @@ static void mirror_flushed(void *arg)
 {
 	struct mirror_event *ev = arg;
 
-	init_send(&ev->msg, NULL, 0);
+	log_debug("ghost %d: mirrored", ev->msg.pid);
+	move_mirror(&ev->msg);
 	free(ev);
 }
 
@@ -209,9 +213,10 @@ void event_on_mirror(const Bproc__Mirror *r)
 	m.u.mirror.pid = r->proc->pid;
 	m.u.mirror.code = (int32_t)r->code;
 	m.u.mirror.status = r->status;
+	log_debug("ghost %d: code %d, status %d to be mirrored", m.pid, m.u.mirror.code, r->status);
 	ev = is_end(m.u.mirror.code) ? malloc(sizeof(*ev)) : NULL;
 	if (!ev)
-		return init_send(&m, NULL, 0);
+		return move_mirror(&m);
 	ev->msg = m;
 	stdio_flush_home(m.pid, true, mirror_flushed, ev);
 }

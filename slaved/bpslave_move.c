@@ -26,6 +26,12 @@ struct leaving {
 	unsigned char token[32];
 	uint32_t ticket; /* a data connection is waited for */
 	bool parked, committed;
+	STAILQ_HEAD(, held) held;
+};
+/* What is to be mirrored in a ghost that has not said yet that it is one. */
+struct held {
+	STAILQ_ENTRY(held) next;
+	struct init_msg msg;
 };
 static LIST_HEAD(, leaving) leavings = LIST_HEAD_INITIALIZER(leavings);
 static uint32_t last_req;
@@ -50,12 +56,36 @@ static struct leaving *by_move(uint64_t move)
 	return NULL;
 }
 
+/* Sends what was held back. */
 static void forget(struct leaving *v)
 {
+	struct held *h;
+
 	if (v->ticket)
 		data_cancel(v->ticket);
 	LIST_REMOVE(v, next);
+	while ((h = STAILQ_FIRST(&v->held))) {
+		STAILQ_REMOVE_HEAD(&v->held, next);
+		init_send(&h->msg, NULL, 0);
+		free(h);
+	}
 	free(v);
+}
+
+void move_mirror(const struct init_msg *m)
+{
+	struct leaving *v;
+	struct held *h = NULL;
+
+	LIST_FOREACH(v, &leavings, next)
+		if (v->committed && v->pid == m->pid)
+			break;
+	if (v)
+		h = malloc(sizeof(*h));
+	if (!h)
+		return init_send(m, NULL, 0);
+	h->msg = *m;
+	STAILQ_INSERT_TAIL(&v->held, h, next);
 }
 
 /* The process goes on here: by bpinit's word on the channel, and the asker by ours. */
@@ -191,6 +221,7 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 	*v = (struct leaving){.req = new_req(), .kind = ask->kind, .flags = ask->flags,
 			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
 			      .host_pid = asker};
+	STAILQ_INIT(&v->held);
 	if (ask->kind == MOVE_RFORK) {
 		v->client = client;
 		v->id = id;
@@ -379,6 +410,7 @@ void move_on_commit(const Bproc__MoveCommit *c)
 	if (!v)
 		return;
 	v->client = 0;
+	v->pid = m.pid;
 	v->committed = true;
 }
 
