@@ -152,10 +152,18 @@ static void progress(struct stdio *s)
 
 void stdio_close(struct stdio *s)
 {
+	char rest[4096];
+
 	free_event(&s->rd);
 	free_event(&s->wr);
-	s->fd = close_fd(s->fd);
 	s->reading = false;
+	if (s->fd < 0)
+		return;
+	/* A unix socket closed with bytes unread gives its writer ECONNRESET, not EPIPE. */
+	shutdown(s->fd, SHUT_RDWR);
+	while (recv(s->fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+		;
+	s->fd = close_fd(s->fd);
 }
 
 void stdio_break(struct stdio *s, bool tell)
