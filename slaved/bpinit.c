@@ -71,7 +71,7 @@ int rewatch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint3
 
 /* EV_STATE of everything, then the events that were not acknowledged, then live. */
 static struct {
-	bool running, procs_done;
+	bool greeted, running, procs_done;
 	uint32_t at;
 } state_dump;
 
@@ -79,7 +79,7 @@ void slave_drop(void)
 {
 	self.slave = close_fd(self.slave);
 	self.slave_gen++;
-	state_dump.running = false;
+	state_dump.greeted = state_dump.running = false;
 }
 
 static void want_write(bool on)
@@ -121,7 +121,7 @@ static void slave_writable(void)
 {
 	int e = 0;
 
-	if (self.slave < 0)
+	if (self.slave < 0 || !state_dump.greeted)
 		return;
 	if (state_dump.running) {
 		e = dump_state();
@@ -143,7 +143,7 @@ static void hello(const struct init_msg *m)
 		slave_drop();
 		return;
 	}
-	state_dump.running = true;
+	state_dump.greeted = state_dump.running = true;
 	state_dump.procs_done = false;
 	state_dump.at = 0;
 	events_restart();

@@ -109,11 +109,17 @@ static void enter_namespace(void)
 
 void rig_start(void)
 {
+	int empty[2];
+
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (geteuid() != 0)
 		skip("not root");
 	close_range(3, ~0u, 0); /* whatever started us: a pipe cannot move */
 	enter_namespace();
+	/* Something that is forwarded, whatever stdin was: an empty pipe. */
+	CHECK(pipe(empty) == 0 && dup2(empty[0], 0) == 0);
+	close(empty[0]);
+	close(empty[1]);
 	rig_pid = getpid();
 	setpgid(0, 0);
 	strcpy(top, "/tmp/bpinit-XXXXXX");
@@ -357,8 +363,8 @@ int rig_leave(int chan, uint32_t kind, const void *args, size_t len)
 	struct vmad_err err;
 	long r;
 
-	close_fd(home.sock);
-	close_fd(node.sock);
+	home.sock = close_fd(home.sock);
+	node.sock = close_fd(node.sock);
 	r = vmad_leave(chan, (int)kind, args, len, VMAD_DUMP_EXEC | VMAD_DUMP_OTHER, &err);
 	if (r == 1)
 		return 0;

@@ -1,0 +1,413 @@
+/*
+ * Moves between a keeper and a node: there and back, aborted, started as another
+ * program, killed in the middle, and over a bpslave that is restarted.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bpinit_rig.h"
+#include "libbproc/local.h"
+#include "libbproc/sysio.h"
+#include "vmadump.h"
+
+static void end_on_node(int32_t pid, int code, int status)
+{
+	struct init_msg m = want(&node, EV_CHILD, pid);
+
+	if (m.u.child.code != code || m.u.child.status != status)
+		printf("child: code %d status %d, wanted %d %d\n", m.u.child.code,
+		       m.u.child.status, code, status);
+	CHECK(m.u.child.code == code && m.u.child.status == status);
+	mirror(&home, pid, code, status);
+}
+
+static void decide_abort(struct side *s, struct trip *t, int err, const char *text)
+{
+	struct init_msg m = {.type = INIT_DECIDE, .move_id = t->id, .req_id = t->req_id,
+			     .err = err};
+
+	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", text);
+	tell(s, &m, NULL, 0);
+}
+
+/* A process that leaves by itself (MOVE_MOVE) with a channel made before the fork. */
+static int32_t fork_mover(struct trip *t, int kind, int *ret_far)
+{
+	int far, chan = channel(&far);
+	int32_t pid;
+
+	t->kind = (uint32_t)kind;
+	t->dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER;
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		close_fd(far);
+		*ret_far = chan;
+		return 0;
+	}
+	close_fd(chan);
+	t->pid = pid;
+	*ret_far = far;
+	return pid;
+}
+
+/* Denied before the grant: the call fails with the text, the process goes on. */
+static void test_denied(void)
+{
+	struct trip t = {0};
+	int chan;
+	int32_t pid = fork_mover(&t, MOVE_MOVE, &chan);
+
+	if (pid == 0)
+		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0) == -EHOSTDOWN ? 21 : 1);
+	trip_begin(&t, chan);
+	CHECK(want(&home, EV_HERE, pid).req_id == t.req_id);
+	decide_abort(&home, &t, EHOSTDOWN, "node 3 is down");
+	CHECK(wait_for(pid, 0) == 21 << 8);
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
+	want(&node, EV_VOIDED, 0);
+	printf("denied: ok\n");
+}
+
+/* Voted, then aborted by the master; the prepared copy on the node has been voided. */
+static void test_aborted(void)
+{
+	struct trip t = {0};
+	int chan, data[2];
+	int32_t pid = fork_mover(&t, MOVE_MOVE, &chan);
+	struct init_msg m;
+	char buf[65536];
+
+	if (pid == 0)
+		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0) == -ETIMEDOUT ? 22 : 1);
+	trip_begin(&t, chan);
+	want(&home, EV_HERE, pid);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
+	m = (struct init_msg){.type = INIT_GRANT, .move_id = t.id, .req_id = t.req_id};
+	tell(&home, &m, &data[0], 1);
+	close_fd(data[0]);
+	while (read(data[1], buf, sizeof(buf)) > 0)
+		;
+	close_fd(data[1]); /* the next child must not hold it */
+	want(&home, EV_SENT, pid);
+	/* An abort of another move is not for it. */
+	usleep(10000);
+	wait_none(pid, 0, 20);
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
+	want(&node, EV_VOIDED, 0);
+	decide_abort(&home, &t, ETIMEDOUT, "node 3 did not answer");
+	CHECK(wait_for(pid, 0) == 22 << 8);
+	printf("aborted: ok\n");
+}
+
+/* The image is cut short: the node says so by name, the source goes on. */
+static void test_cut_short(void)
+{
+	struct trip t = {0};
+	struct init_msg m;
+	char buf[20000];
+	int chan, data[2], to[2];
+	int32_t pid = fork_mover(&t, MOVE_MOVE, &chan);
+	ssize_t n;
+
+	if (pid == 0)
+		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0) < 0 ? 23 : 1);
+	trip_begin(&t, chan);
+	want(&home, EV_HERE, pid);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, to) == 0);
+	m = (struct init_msg){.type = INIT_GRANT, .move_id = t.id, .req_id = t.req_id};
+	tell(&home, &m, &data[0], 1);
+	close_fd(data[0]);
+	CHECK(read_full(data[1], buf, sizeof(struct data_hdr)) == 0);
+	want(&node, EV_READY, 0);
+	m = (struct init_msg){.type = INIT_DATA, .move_id = t.id, .u.data.pid = pid};
+	tell(&node, &m, &to[1], 1);
+	close_fd(to[1]);
+	n = read(data[1], buf, sizeof(buf));
+	CHECK(n > 0 && write_full(to[0], buf, (size_t)n) == 0);
+	close_fd(to[0]);
+	close_fd(data[1]);
+	m = want(&node, EV_FAILED, 0);
+	printf("  node: %s\n", m.u.text);
+	CHECK(m.flags == EVF_TARGET && m.move_id == t.id);
+	m = want(&home, EV_FAILED, 0);
+	printf("  home: %s\n", m.u.text);
+	CHECK(m.flags == EVF_SOURCE);
+	decide_abort(&home, &t, EIO, "gone");
+	CHECK(wait_for(pid, 0) == 23 << 8);
+	printf("cut short: ok\n");
+}
+
+static void come_home(struct trip *t, int32_t pid, int far)
+{
+	t->to_home = true;
+	t->own_chain = true;
+	t->nchain = 0;
+	t->pid = pid;
+	t->kind = MOVE_MOVE;
+	t->streams = 0;
+	trip_run(t, far);
+}
+
+/* There and back again, with its memory; home's ghost becomes the process. */
+static void test_home_coming(void)
+{
+	int far, chan = channel(&far), far2, chan2;
+	struct trip t = {.kind = MOVE_RFORK};
+	struct sysio_pkt pkt;
+	static char big[300000];
+	int32_t pid;
+	char c;
+
+	/* The way back needs a second channel: its far end comes out by stdin's socket. */
+	memset(big, 5, sizeof(big));
+	t.dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER;
+	trip_begin(&t, far);
+	pid = fork();
+	if (pid == 0) {
+		int sum = 0, r;
+
+		if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
+			_exit(1);
+		/* On the node: stdin is the only descriptor that leads out. */
+		chan2 = channel(&far2);
+		if (pkt_send(0, "c", 1, &far2, 1) < 0)
+			_exit(2);
+		close_fd(far2);
+		memset(big, 6, 1000);
+		r = rig_leave(chan2, MOVE_MOVE, NULL, 0);
+		if (r < 0)
+			_exit(3);
+		for (unsigned int i = 0; i < sizeof(big); i++)
+			sum += big[i];
+		_exit(sum == 6000 + 5 * 299000 && getpid() == pid + 0 ? 0 : 24);
+	}
+	close_fd(chan);
+	t.streams = 1;
+	trip_send(&t);
+	trip_commit(&t);
+	CHECK(pkt_recv(t.node_sock[0], &c, 1, 0, &pkt) == 0);
+	if (pkt.nfd != 1)
+		printf("it ended with %d\n", want(&node, EV_CHILD, pid).u.child.status);
+	CHECK(pkt.nfd == 1);
+	come_home(&t, pid, pkt.fd[0]);
+	/* getpid() == pid is false there: pid was 0 in it. It is real again here. */
+	CHECK(wait_for(pid, 0) == 24 << 8);
+	/* What was left on the node is a ghost; it dies with its original. */
+	mirror(&node, pid, CLD_EXITED, 24);
+	want(&node, EV_MIRRORED, pid);
+	close_fd(t.node_sock[0]);
+	close_fd(t.home_sock[0]);
+	printf("home-coming: ok\n");
+}
+
+static size_t argument_block(char *at, const char *dir, const char *cmd, const char *script)
+{
+	char *p = at;
+
+	p = stpcpy(p, dir) + 1;
+	p = stpcpy(p, cmd) + 1;
+	p = stpcpy(p, "3") + 1;
+	p = stpcpy(p, "sh") + 1;
+	p = stpcpy(p, "-c") + 1;
+	p = stpcpy(p, script) + 1;
+	p = stpcpy(p, "PATH=/bin:/usr/bin") + 1;
+	return (size_t)(p - at);
+}
+
+static void test_rexec(const char *cmd, bool works)
+{
+	struct trip t = {.streams = 7};
+	char args[512], out[64];
+	int chan;
+	int32_t pid = fork_mover(&t, MOVE_REXEC, &chan);
+	ssize_t n;
+
+	if (pid == 0) {
+		size_t len = argument_block(args, "/tmp", cmd,
+					    "read x; echo got $x $PWD; exit 5");
+
+		rig_leave(chan, MOVE_REXEC, args, len);
+		_exit(25);
+	}
+	trip_begin(&t, chan);
+	trip_send(&t);
+	if (!works) {
+		struct init_msg m = want(&node, EV_FAILED, 0);
+
+		printf("  %s\n", m.u.text);
+		CHECK(m.err == ENOENT && m.flags == EVF_TARGET);
+		decide_abort(&home, &t, m.err, m.u.text);
+		CHECK(wait_for(pid, 0) == 25 << 8);
+		return;
+	}
+	trip_commit(&t);
+	CHECK(write_full(t.node_sock[0], "abc\n", 4) == 0);
+	n = read(t.node_sock[1], out, sizeof(out) - 1);
+	CHECK(n > 0);
+	out[n] = '\0';
+	CHECK(strcmp(out, "got abc /tmp\n") == 0);
+	end_on_node(pid, CLD_EXITED, 5);
+	for (int i = 0; i < 3; i++) {
+		close_fd(t.home_sock[i]);
+		close_fd(t.node_sock[i]);
+	}
+	CHECK(wait_for(pid, 0) == 5 << 8);
+	printf("rexec: ok\n");
+}
+
+/* The program is mapped at home, its first own instruction runs on the node. */
+static void test_execmove(const char *prog)
+{
+	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC}, go;
+	struct trip t = {.streams = 7};
+	struct sysio_pkt pkt;
+	char out[64];
+	int chan;
+	int32_t pid = fork_mover(&t, MOVE_EXECMOVE, &chan);
+	ssize_t n;
+
+	if (pid == 0) {
+		char *const argv[] = {(char *)(uintptr_t)prog, (char *)(uintptr_t)"--remote", NULL};
+
+		here.u.status = chan;
+		close_fd(home.sock);
+		close_fd(node.sock);
+		pkt_send(chan, &here, sizeof(here), NULL, 0);
+		if (pkt_recv(chan, &go, sizeof(go), 0, &pkt) < 0 || go.type != CHAN_GO)
+			_exit(26);
+		fcntl(chan, F_SETFD, 0);
+		execv(prog, argv);
+		_exit(27);
+	}
+	trip_begin(&t, chan);
+	trip_send(&t);
+	trip_commit(&t);
+	n = read(t.node_sock[1], out, sizeof(out) - 1);
+	CHECK(n > 0);
+	out[n] = '\0';
+	CHECK(strcmp(out, "remote\n") == 0);
+	end_on_node(pid, CLD_EXITED, 6);
+	for (int i = 0; i < 3; i++)
+		close_fd(t.home_sock[i]);
+	CHECK(wait_for(pid, 0) == 6 << 8);
+	printf("execmove: ok\n");
+}
+
+/* kill -9 of the parked one before it has voted, and after. */
+static void test_killed_parked(void)
+{
+	struct trip t = {0}, u = {0};
+	int chan, data[2];
+	int32_t pid = fork_mover(&t, MOVE_MOVE, &chan);
+	struct init_msg m;
+	char buf[65536];
+
+	if (pid == 0)
+		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0));
+	trip_begin(&t, chan);
+	want(&home, EV_HERE, pid);
+	CHECK(kill(pid, SIGKILL) == 0);
+	CHECK(want(&home, EV_FAILED, 0).req_id == t.req_id);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	decide_abort(&home, &t, EIO, "");
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
+	want(&node, EV_VOIDED, 0);
+
+	pid = fork_mover(&u, MOVE_MOVE, &chan);
+	if (pid == 0)
+		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0));
+	trip_begin(&u, chan);
+	want(&home, EV_HERE, pid);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
+	m = (struct init_msg){.type = INIT_GRANT, .move_id = u.id, .req_id = u.req_id};
+	tell(&home, &m, &data[0], 1);
+	close_fd(data[0]);
+	while (read(data[1], buf, sizeof(buf)) > 0)
+		;
+	close_fd(data[1]); /* the next child must not hold it */
+	want(&home, EV_SENT, pid);
+	CHECK(kill(pid, SIGKILL) == 0);
+	/* It may run on the node: nothing is shown before that one is dead. */
+	wait_none(pid, 0, 50);
+	m = (struct init_msg){.type = INIT_DECIDE, .move_id = u.id, .u.decide.ghost = 1};
+	tell(&home, &m, NULL, 0);
+	want(&home, EV_GHOST, pid);
+	CHECK(want(&home, EV_SIGNAL, pid).u.signal.sig == SIGKILL);
+	wait_none(pid, 0, 50);
+	mirror(&home, pid, CLD_KILLED, SIGKILL);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = u.id}, NULL, 0);
+	want(&node, EV_VOIDED, 0);
+	printf("killed while parked: ok\n");
+}
+
+/* Both bpslaves die and come back: no event is lost, nothing is told twice as new. */
+static void test_restart(void)
+{
+	struct trip t = {0};
+	int32_t pid = rig_rfork(&t);
+	struct init_msg m;
+
+	if (pid == 0) {
+		usleep(100000);
+		_exit(31);
+	}
+	trip_send(&t);
+	side_drop(&node); /* before it has heard that it runs */
+	usleep(200000);	  /* it runs, and ends */
+	side_connect(&node);
+	m = want(&node, EV_RAN, pid);
+	CHECK(m.move_id == t.id);
+	m = want(&node, EV_CHILD, pid);
+	CHECK(m.u.child.status == 31);
+	tell(&node, &(struct init_msg){.type = INIT_ACK, .seq = m.seq}, NULL, 0);
+	/* The old one's void comes too late, and is answered with the truth. */
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
+	CHECK(want(&node, EV_RAN, pid).move_id == t.id);
+	side_drop(&home);
+	side_connect(&home);
+	m = want(&home, EV_STATE, pid);
+	CHECK(m.u.state.is_move && m.u.state.phase == INIT_PHASE_SENT && m.move_id == t.id);
+	want(&home, EV_STATE_END, 0);
+	for (int i = 0; i < 2; i++)
+		tell(&home, &(struct init_msg){.type = INIT_DECIDE, .move_id = t.id,
+					       .u.decide.ghost = 1}, NULL, 0);
+	want(&home, EV_GHOST, pid);
+	mirror(&home, pid, CLD_EXITED, 31);
+	CHECK(wait_for(pid, 0) == 31 << 8);
+	want(&home, EV_MIRRORED, pid);
+	mirror(&home, pid, CLD_EXITED, 31);
+	want(&home, EV_MIRRORED, pid);
+	printf("restart: ok\n");
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && strcmp(argv[1], "--remote") == 0) {
+		CHECK(write_full(1, "remote\n", 7) == 0);
+		return 6;
+	}
+	rig_start();
+	test_denied();
+	test_aborted();
+	test_cut_short();
+	test_killed_parked();
+	test_home_coming();
+	test_rexec("/bin/sh", true);
+	test_rexec("sh", true);
+	test_rexec("/no/such/program", false);
+	test_execmove(argv[0]);
+	test_restart();
+	rig_stop();
+	return 0;
+}
