@@ -38,11 +38,12 @@ function(lab_test name nodes seconds)
 	if(arg_USER)
 		set(user user)
 	endif()
-	add_test(NAME ${name} COMMAND ${lab_dir}/run.sh ${PROJECT_BINARY_DIR} ${user} ${nodes}
-		${arg_OPTS} -- ${arg_COMMAND})
+	add_test(NAME ${name} COMMAND ${lab_dir}/run.sh ${PROJECT_BINARY_DIR} ${user} ${seconds}
+		${nodes} ${arg_OPTS} -- ${arg_COMMAND})
+	math(EXPR limit "${seconds} + 20")
 	# One at a time: a lab uses every processor there is.
 	set_tests_properties(${name} PROPERTIES LABELS "${label};${arg_LABELS}"
-		TIMEOUT ${seconds} SKIP_RETURN_CODE 77 PROCESSORS 2 RESOURCE_LOCK lab)
+		TIMEOUT ${limit} SKIP_RETURN_CODE 77 PROCESSORS 2 RESOURCE_LOCK lab)
 endfunction()
 
 set(quick OPTS -o pingtimeout=3)

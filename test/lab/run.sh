@@ -1,9 +1,9 @@
 #!/bin/sh
-# run.sh BUILD root|user NODES [bplab option...] -- COMMAND...: one test on a lab
+# run.sh BUILD root|user SECONDS NODES [bplab option...] -- COMMAND...: one test on a lab
 # of its own, with a temporary directory of its own, and the daemons' logs shown
 # when it fails.
-build=$1 who=$2 nodes=$3
-shift 3
+build=$1 who=$2 limit=$3 nodes=$4
+shift 4
 export LAB_PROGRAMS="$build/test/lab" LAB_EXAMPLES="$build/examples"
 LAB_TMP=$(mktemp -d "${TMPDIR:-/tmp}/bproc-test.XXXXXX") || exit 1
 export LAB_TMP
@@ -23,7 +23,8 @@ if ! $as_user "$build/bin/bplab" --bare -n 1 -- true; then
 	echo "skipped: no lab can be made here (see above)"
 	exit 77
 fi
-$as_user "$build/bin/bplab" -n "$nodes" -l "$LAB_TMP/log" "$@"
+# The lab's own end by TERM removes all of it.
+timeout -k 5 "$limit" $as_user "$build/bin/bplab" -n "$nodes" -l "$LAB_TMP/log" "$@"
 status=$?
 if [ $status -ne 0 ] && [ $status -ne 77 ]; then
 	echo "---- exit status $status; logs:"
