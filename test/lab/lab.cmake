@@ -13,7 +13,7 @@ if(NOT TARGET bplab OR NOT TARGET bpslave OR NOT TARGET bpmaster OR NOT TARGET b
 endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
-foreach(source rfork roam exec signals errors odd many)
+foreach(source rfork nest roam exec signals errors odd many)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
@@ -53,6 +53,7 @@ lab_test(daemon.refused 2 120 ${quick} COMMAND ${lab_dir}/refused.sh)
 
 foreach(kind dynamic static)
 	lab_test(move.rfork_${kind} 3 60 COMMAND ${lab_programs}/rfork_${kind})
+	lab_test(move.nest_${kind} 2 30 COMMAND ${lab_programs}/nest_${kind})
 	lab_test(move.roam_${kind} 2 60 COMMAND ${lab_programs}/roam_${kind})
 	lab_test(move.exec_${kind} 2 60 COMMAND ${lab_programs}/exec_${kind})
 	lab_test(move.signals_${kind} 2 120 COMMAND ${lab_programs}/signals_${kind})
