@@ -1,5 +1,5 @@
 /*
- * What the files of bpsh share: bpsh.c (options, starting, waiting), bpsh_io.c
+ * What the files of bpsh share: bpsh.c (starting, waiting), bpsh_args.c, bpsh_io.c
  * (input to and output of several nodes), bpsh_file.c (files on a node).
  */
 #pragma once
@@ -43,6 +43,13 @@ struct job {
 	struct output out[2];
 	FILE *spool; /* owned: what it wrote before its turn, -s */
 };
+
+_Noreturn void usage(FILE *to);
+_Noreturn void die(int status, const char *what);
+/* Options may stand before and after the nodes, as rsh had it. Returns the nodes. */
+const char *parse_options(int argc, char **argv, struct options *o);
+/* The program is looked for here, not on the node: it is loaded here. Or no return. */
+const char *find_program(const char *name);
 
 /* Children of a job that ended since the last call are taken note of. */
 void reap(bool wait);

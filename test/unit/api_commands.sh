@@ -112,6 +112,12 @@ wait $!
 is 'status after TERM' 5 $?
 is 'TERM for all' 2 "$(grep -c got out)"
 
+bpsh master,master sleep 100 2>err &
+sleep 0.3
+kill -TERM $!
+wait $!
+is 'status of bpsh that is ended' 143 $?
+
 # -- bpstat
 ends 0 bpstat
 cat >want <<'X'
