@@ -6,7 +6,8 @@
 #include "restore.h"
 #include "sys.h"
 
-#define BATCH_BYTES (2ul << 20) /* populated, then read, while it is in the cache */
+#define BATCH_BYTES (4ul << 20) /* populated, then read, while it is in the cache */
+#define HUGE_PAGE (2ul << 20)
 #define POPULATE_MIN (16u * IMAGE_PAGE)
 #define ANON_NAME_MAX 80u
 #ifndef MAP_DROPPABLE
@@ -142,9 +143,25 @@ long rest_map(struct restore *r)
 struct batch {
 	struct restore *r;
 	struct iovec *iov; /* SYS_IOV_MAX */
-	int n, not_socket;
+	int n, not_socket, no_collapse;
 	uint64_t bytes;
 };
+
+/*
+ * Huge pages where all of one is about to be read: half the time of small ones.
+ * MADV_COLLAPSE (Linux 6.1) makes them without marking the mapping for ever, as
+ * MADV_HUGEPAGE would. It wants a first page to be there.
+ */
+static void make_huge(struct batch *g, uint64_t start, uint64_t end)
+{
+	uint64_t lo = ROUND_UP(start, HUGE_PAGE), hi = end & ~(HUGE_PAGE - 1);
+
+	if (g->no_collapse || lo >= hi)
+		return;
+	for (uint64_t at = lo; at < hi; at += HUGE_PAGE)
+		*(volatile char *)at = 0;
+	g->no_collapse = sys_madvise((void *)lo, hi - lo, MADV_COLLAPSE) == -EINVAL;
+}
 
 static long get_some(struct batch *g, struct iovec *iov, int n)
 {
@@ -167,9 +184,13 @@ static long read_batch(struct batch *g)
 	struct sys_pollfd p = {.fd = g->r->opt->fd, .events = POLLIN};
 	struct iovec *iov = g->iov;
 
-	for (int i = 0; i < g->n; i++)
-		if (iov[i].iov_len >= POPULATE_MIN)
-			sys_madvise(iov[i].iov_base, iov[i].iov_len, MADV_POPULATE_WRITE);
+	for (int i = 0; i < g->n; i++) {
+		uint64_t at = (uint64_t)iov[i].iov_base, len = iov[i].iov_len;
+
+		if (len < POPULATE_MIN)
+			continue;
+		sys_madvise((void *)at, len, MADV_POPULATE_WRITE);
+	}
 	while (g->n) {
 		long e = get_some(g, iov, g->n);
 
@@ -195,9 +216,19 @@ static long read_batch(struct batch *g)
 	return 0;
 }
 
+/* Of a file or a shared object it would be the page cache that is collapsed. */
+static int may_be_huge(const struct restore *r, uint64_t at, uint32_t *ret_vma)
+{
+	while (r->vmas[*ret_vma].end <= at)
+		(*ret_vma)++;
+	return r->vmas[*ret_vma].kind == VMA_ANON &&
+	       !(r->vmas[*ret_vma].flags & (VMA_NOHUGEPAGE | VMA_DROPPABLE));
+}
+
 long rest_fill(struct restore *r)
 {
 	struct batch g = {.r = r};
+	uint32_t v = 0;
 	const uint8_t *ph = r->phdrs + 2 * 56;
 	long e;
 
@@ -210,11 +241,16 @@ long rest_fill(struct restore *r)
 		while (left) {
 			uint64_t n = MIN(left, BATCH_BYTES - g.bytes);
 
+			/* Cut where a huge page ends. */
+			if (n < left && (at + n) % HUGE_PAGE < n)
+				n -= (at + n) % HUGE_PAGE;
+			if (may_be_huge(r, at, &v))
+				make_huge(&g, at, at + n);
 			g.iov[g.n++] = (struct iovec){(void *)at, n};
 			g.bytes += n;
 			at += n;
 			left -= n;
-			if ((g.bytes == BATCH_BYTES || g.n == SYS_IOV_MAX - 1) &&
+			if ((g.bytes > BATCH_BYTES - HUGE_PAGE || g.n == SYS_IOV_MAX - 1) &&
 			    (e = read_batch(&g)) < 0)
 				return e;
 		}
