@@ -372,7 +372,7 @@ int rig_leave(int chan, uint32_t kind, const void *args, size_t len)
 	return (int)r;
 }
 
-int32_t rig_rfork(struct trip *t)
+int32_t rig_rfork_with(struct trip *t, void (*before)(void))
 {
 	int far, chan = channel(&far);
 	pid_t pid;
@@ -383,6 +383,8 @@ int32_t rig_rfork(struct trip *t)
 	pid = fork();
 	CHECK(pid >= 0);
 	if (pid == 0) {
+		if (before)
+			before();
 		if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
 			_exit(99);
 		return 0;
