@@ -69,6 +69,7 @@ struct move {
 	unsigned char token[MOVE_TOKEN];
 	struct proc *proc; /* NULL for rfork until it has run, and for a move of an older epoch */
 	bool source_died;  /* the parked original ended before the decision */
+	bool has_exec;	   /* the target's word in MoveRan, for the source */
 };
 
 struct move_table {

@@ -34,6 +34,7 @@ static void send_commit(struct master *m, const struct move *mv)
 	c.move = mv->id;
 	c.proc = &proc;
 	c.node = mv->target;
+	c.has_exec = mv->has_exec;
 	node_send(m, node_get(&m->nodes, mv->source), &c.base);
 }
 

@@ -137,6 +137,7 @@ static void send_start(struct master *m, const struct move *mv, const Bproc__Mov
 	s.chain = a->chain;
 	s.creds = a->creds;
 	s.pid = mv->pid;
+	s.exec = a->exec;
 	node_send(m, node_get(&m->nodes, mv->target), &s.base);
 }
 

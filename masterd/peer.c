@@ -206,6 +206,10 @@ static void on_move_sent(struct peer *p, const Bproc__Envelope *e)
 
 static void on_move_ran(struct peer *p, const Bproc__Envelope *e)
 {
+	struct move *mv = move_get(&p->m->moves, e->move_ran->move);
+
+	if (mv && mv->target == p->node->num)
+		mv->has_exec = e->move_ran->has_exec;
 	moves_from_target(p, e->move_ran->move, ME_RAN, 0, NULL, pid_in(e->move_ran->proc));
 }
 
@@ -314,6 +318,7 @@ static void peer_up(struct link *l, void *arg)
 static void peer_down(struct link *l, enum link_why why, const char *reason, void *arg)
 {
 	uint32_t addr = ntohl(link_peer(l)->sin_addr.s_addr);
+	char ip[INET_ADDRSTRLEN] = "";
 	struct peer *p = arg;
 	struct master *m = p->m;
 	struct node *n;
@@ -327,7 +332,8 @@ static void peer_down(struct link *l, enum link_why why, const char *reason, voi
 		} else if (why != LINK_CLOSED) {
 			/* Without the port: it differs each time, and this is logged once. */
 			reason = strchr(reason, ' ') ? strchr(reason, ' ') + 1 : reason;
-			node_reason(n, "refused: %s", reason);
+			inet_ntop(AF_INET, &link_peer(l)->sin_addr, ip, sizeof(ip));
+			node_reason(n, "refused: %s: %s", ip, reason);
 			table_changed(m);
 		}
 	}
