@@ -16,7 +16,7 @@ is '-s, the first slow' "$(bpsh -s 0,1 sh -c '[ $(hostname) = n0 ] && sleep 0.3;
 has '-d' "$(bpsh -d 0,1 hostname)" '0*-----*n0*1*-----*n1'
 is '-L keeps lines whole' "$(bpsh -a -L sh -c 'for i in 1 2 3; do printf x; sleep 0.02; echo y; done' |
 	sort -u)" xy
-is '-N' "$(echo in | bpsh -N 0 sh -c "cat; echo out; readlink /proc/self/fd/1 >$t/N" 2>&1)" ''
+is '-N' "$(echo in | bpsh -N 0 sh -c "cat; echo out; readlink /proc/self/fd/0 >$t/N" 2>&1)" ''
 is '-N: /dev/null on the node' "$(cat "$t/N" 2>/dev/null)" /dev/null
 is '-n' "$(echo in | bpsh -n 0 cat)" ''
 is 'options after the nodes' "$(bpsh 0 -n hostname)" n0
@@ -50,9 +50,12 @@ wait $job
 within 3 'gone on the node' sh -c '! bplab exec 0 pgrep -f "^sleep 300$"'
 
 # ^C of the group
-setsid sh -c 'bpsh -a sleep 301' &
+set -m # a group of its own, with SIGINT as from a terminal
+bpsh -a sleep 301 &
+job=$!
+set +m
 sleep 0.5
-kill -INT -- "-$(pgrep -f '^sh -c bpsh -a sleep 301' | head -n 1)"
+kill -INT -- -$job
 within 3 'gone everywhere' sh -c '! pgrep -f "^sleep 301$"'
 for n in 0 1 2; do
 	within 3 "gone on n$n" sh -c "! bplab exec $n pgrep -f '^sleep 301$'"
