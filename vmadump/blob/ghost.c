@@ -8,8 +8,6 @@
  */
 #include "ghost.h"
 
-#define FIELD_ARG_START 48 /* of /proc/self/stat, proc(5) */
-
 /* -- becoming one, in place */
 
 void args_save(struct blob *b, struct args *a)
@@ -31,15 +29,23 @@ void args_save(struct blob *b, struct args *a)
 	for (const char *p = buf; *p; p++)
 		if (*p == ')')
 			s = p; /* the name may hold anything, even ") R 1" */
-	for (int field = 2; field < FIELD_ARG_START && *s; s++)
+	for (int field = 2; field < ARGS_FIRST_FIELD && *s; s++)
 		field += *s == ' ';
-	lo = str_dec(&s);
-	str_skip_spaces(&s);
-	hi = str_dec(&s);
+	for (unsigned i = 0; i < ARGS_FIELDS; i++) {
+		a->field[i] = str_dec(&s);
+		while (*s && *s != ' ')
+			s++; /* a number below zero: none that is wanted */
+		str_skip_spaces(&s);
+	}
+	lo = a->field[48 - ARGS_FIRST_FIELD];
+	hi = a->field[49 - ARGS_FIRST_FIELD];
 	if (lo == 0 || hi <= lo)
 		return;
+	hi = MIN(hi, (lo & ~4095ul) + GHOST_ARGS_MAX);
+	a->start = lo & 4095;
+	a->bytes = hi - lo;
 	lo &= ~4095ul;
-	hi = MIN(ROUND_UP(hi, 4096), lo + GHOST_ARGS_MAX);
+	hi = ROUND_UP(hi, 4096);
 	a->copy = arena_alloc(b, hi - lo);
 	if (!a->copy)
 		return;
@@ -52,13 +58,44 @@ void args_save(struct blob *b, struct args *a)
 	a->len = hi - lo;
 }
 
-void args_put(const struct args *a)
+/*
+ * Shown from the end of the blob's own memory, so that the stack's page tables are
+ * not needed: they would be half of what a ghost weighs. The kernel wants to be
+ * told everything it knows of this memory at once.
+ */
+static int point_args(const struct args *a, uint64_t at)
 {
-	void *at = (void *)a->lo;
+	struct prctl_mm_map m;
 
-	if (a->len && sys_mmap(at, a->len, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == (long)at)
-		memcpy(at, a->copy, a->len);
+	memset(&m, 0, sizeof m);
+	m.start_code = a->field[26 - ARGS_FIRST_FIELD];
+	m.end_code = a->field[27 - ARGS_FIRST_FIELD];
+	m.start_stack = a->field[28 - ARGS_FIRST_FIELD];
+	m.start_data = a->field[45 - ARGS_FIRST_FIELD];
+	m.end_data = a->field[46 - ARGS_FIRST_FIELD];
+	m.start_brk = a->field[47 - ARGS_FIRST_FIELD];
+	m.brk = (uint64_t)sys_brk(NULL);
+	m.arg_start = at + a->start;
+	m.arg_end = m.arg_start + a->bytes;
+	m.env_start = m.env_end = m.arg_end;
+	m.exe_fd = (uint32_t)-1;
+	return sys_prctl(PR_SET_MM, PR_SET_MM_MAP, (unsigned long)&m, sizeof m, 0) == 0;
+}
+
+void args_put(struct blob *b, const struct args *a)
+{
+	uint64_t at = b->self + BLOB_DATA - a->len;
+
+	if (!a->len)
+		return;
+	if (point_args(a, at)) {
+		memmove((void *)at, a->copy, a->len);
+		return;
+	}
+	/* A kernel without it: they stay where they were. */
+	if (sys_mmap((void *)a->lo, a->len, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == (long)a->lo)
+		memcpy((void *)a->lo, a->copy, a->len);
 }
 
 /*
@@ -100,18 +137,62 @@ static void share_code(struct blob *b, int fd)
 }
 
 /* Gives back the pages of the blob's own that a dump or restore has touched. */
-static void shed_pages(struct blob *b)
+static void shed_pages(struct blob *b, uint64_t args_len)
 {
 	uint64_t here = ((uint64_t)__builtin_frame_address(0) & ~4095ul) - 4096;
 	uint64_t stack = ROUND_UP(b->self + BLOB_STRUCT_MAX, 4096);
 	uint64_t xsave = ROUND_UP((uint64_t)b->xsave, 4096);
-	uint64_t xend = (b->self + sizeof *b) & ~4095ul;
 
-	sys_madvise((void *)(b->self + BLOB_SCRATCH), BLOB_DATA - BLOB_SCRATCH, MADV_DONTNEED);
+	sys_madvise((void *)(b->self + BLOB_SCRATCH), BLOB_DATA - BLOB_SCRATCH - args_len,
+		    MADV_DONTNEED);
 	if (here > stack)
 		sys_madvise((void *)stack, here - stack, MADV_DONTNEED);
-	if (xend > xsave)
-		sys_madvise((void *)xsave, xend - xsave, MADV_DONTNEED);
+	/* The saved registers are the last of the struct, and of no use any more. */
+	sys_madvise((void *)xsave, b->self + BLOB_STRUCT_MAX - xsave, MADV_DONTNEED);
+}
+
+/*
+ * The kernel's vdso is kept for the day when the original comes back, but next to
+ * the blob: where it was it would need page tables of its own, 12 KiB.
+ */
+static void specials_near(struct ghost *g)
+{
+	struct blob *b = g->b;
+	uint64_t to = b->base + (2ul << 20);
+
+	for (uint32_t i = b->env.nspecial; i-- > 0;) {
+		uint64_t len = b->env.special[i].len;
+
+		to -= len;
+		g->special_home[i] = b->env.special[i].start;
+		if (sys_mremap((void *)g->special_home[i], len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+			       (void *)to) == (long)to)
+			b->env.special[i].start = to;
+	}
+}
+
+/* Back, so that the room behind the blob is free for a restore's tables. */
+void ghost_unsettle(struct ghost *g)
+{
+	struct blob *b = g->b;
+
+	for (uint32_t i = 0; i < b->env.nspecial; i++) {
+		uint64_t len = b->env.special[i].len, to = g->special_home[i];
+
+		if (b->env.special[i].start != to &&
+		    sys_mremap((void *)b->env.special[i].start, len, len,
+			       MREMAP_MAYMOVE | MREMAP_FIXED, (void *)to) == (long)to)
+			b->env.special[i].start = to;
+	}
+}
+
+/* Nothing of others is mapped any more: as small as it can be. */
+void ghost_settle(struct ghost *g, const struct args *a)
+{
+	args_put(g->b, a);
+	arena_reset(g->b);
+	specials_near(g);
+	shed_pages(g->b, a->len);
 }
 
 /* -- signals: bpinit, the tracer, suppresses all; this is for when it is gone */
@@ -189,9 +270,7 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	/* Where the vdso is; after a dump it is known. */
 	blob_env_fill(b);
 	blob_unmap_others(b);
-	args_put(&a);
-	arena_reset(b);
-	shed_pages(b);
+	ghost_settle(&g, &a);
 	/* The user's limit counts his processes on the nodes too: never in our way. */
 	if (sys_prlimit(0, RLIMIT_NPROC, NULL, &lim) == 0) {
 		lim.cur = lim.max;

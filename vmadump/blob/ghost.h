@@ -34,6 +34,7 @@ struct ghost {
 	uint32_t reap;	/* what its children do is told and reaped */
 	uint32_t deaf;	/* the channel has ended: an inquiry is bpinit's, not ours */
 	int sigfd;
+	uint64_t special_home[BLOB_SPECIALS]; /* where the vdso was before */
 	struct relay relay[CHAN_STREAMS];
 };
 
@@ -54,12 +55,18 @@ void close_all_but(int *keep, int n);
 
 /* ghost.c */
 /* The pages that /proc/self/cmdline shows, kept over an unmapping. */
+#define ARGS_FIRST_FIELD 26 /* of /proc/self/stat, proc(5) */
+#define ARGS_FIELDS 24
 struct args {
-	uint64_t lo, len; /* page bounds; len 0: none */
-	char *copy;	  /* in the arena */
+	uint64_t lo, len;      /* page bounds; len 0: none */
+	uint64_t start, bytes; /* of the text, from lo on */
+	char *copy;	       /* in the arena */
+	uint64_t field[ARGS_FIELDS];
 };
 void args_save(struct blob *b, struct args *a);
-void args_put(const struct args *a);
+void args_put(struct blob *b, const struct args *a);
+void ghost_settle(struct ghost *g, const struct args *a);
+void ghost_unsettle(struct ghost *g);
 /* This process unmaps all but itself and stands in. */
 _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost);
 _Noreturn void ghost_loop(struct ghost *g);

@@ -157,6 +157,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	}
 	arena_reset(b);
 	args_save(b, &args);
+	ghost_unsettle(g);
 	opt.keep_fd = (int)stash;
 	b->sigs_default = 0;
 	if (blob_restore(b, &opt) < 0) {
@@ -172,7 +173,6 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	if (opt.fd >= 0)
 		sys_close(opt.fd);
 	blob_unmap_others(b);
-	args_put(&args);
-	arena_reset(b);
+	ghost_settle(g, &args);
 	relay_unstash(g, opt.keep_fd);
 }
