@@ -138,6 +138,8 @@ int _bproc_move(int node, int flags)
 	if (node == self || node == BPROC_NODE_SELF)
 		return 0;
 	e = leave_here(MOVE_MOVE, node, flags, NULL, 0);
+	if (e == -ESTALE) /* see _bproc_rfork */
+		e = leave_here(MOVE_MOVE, node, flags, NULL, 0);
 	return e < 0 ? api_ret(e) : 0;
 }
 
@@ -275,7 +277,7 @@ void api_reap(pid_t child)
 		;
 }
 
-int _bproc_rfork(int node, int flags)
+static int rfork_once(int node, int flags)
 {
 	cleanup_fd int told = -1, tell = -1;
 	sigset_t all, chld, old;
@@ -321,6 +323,17 @@ int _bproc_rfork(int node, int flags)
 		api_reap(child);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return e < 0 ? api_ret(e) : child;
+}
+
+/*
+ * ESTALE: the node had this program's file and has another one by now. The
+ * daemon knows it since then; the second image holds the whole program.
+ */
+int _bproc_rfork(int node, int flags)
+{
+	int r = rfork_once(node, flags);
+
+	return r < 0 && errno == ESTALE ? rfork_once(node, flags) : r;
 }
 
 int bproc_rfork(int node)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "libbproc/daemon.h"
+#include "libbproc/fault.h"
 #include "libbproc/local.h"
 #include "libbproc/log.h"
 #include "libbproc/sysio.h"
@@ -198,7 +199,9 @@ int main(int argc, char **argv)
 		return r - 1;
 	log_open("bpmaster", -1, true);
 	log_level(opt.verbose ? LOG_DEBUG : LOG_INFO);
-	r = config_load(opt.config, &m.conf, &err);
+	r = fault_init(&err);
+	if (r == 0)
+		r = config_load(opt.config, &m.conf, &err);
 	if (r == 0 && m.conf.log_facility >= 0)
 		log_open("bpmaster", m.conf.log_facility, true);
 	if (r == 0)

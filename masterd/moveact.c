@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "include/sys/bproc_common.h"
+#include "libbproc/fault.h"
 #include "libbproc/local.h"
 #include "libbproc/log.h"
 #include "master.h"
@@ -112,8 +113,10 @@ static void do_commit(struct master *m, struct move *mv, bool source_lives)
 		return;
 	}
 	/* Before what waited: the source has to be a ghost to be mirrored to. */
+	fault_point(FAULT_MASTER_RAN);
 	if (source_lives)
 		send_commit(m, mv);
+	fault_point(FAULT_MASTER_COMMITTED);
 	procs_decided(m, p);
 	if (mv->source_died)
 		procs_kill(m, p, node_get(&m->nodes, p->node));
@@ -208,6 +211,8 @@ void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int e
 		note_error(mv, err, text);
 	if (event == ME_PID)
 		mv->pid = pid;
+	if (event == ME_SENT)
+		fault_point(FAULT_MASTER_SENT);
 	if (!moves_event(m, mv, event))
 		peer_drop(p,
 			  "protocol error: the source of move %llx may not say that when it is %s",
@@ -234,8 +239,10 @@ void moves_from_target(struct peer *p, uint64_t id, enum move_event event, int e
 	}
 	if (event == ME_DST_FAILED)
 		note_error(mv, err, text);
-	else if (event == ME_VOIDED)
+	if (event == ME_VOIDED) {
+		fault_point(FAULT_MASTER_VOIDED);
 		note_error(mv, EIO, "the move was called off");
+	}
 	if (event == ME_RAN)
 		mv->pid = pid;
 	if (!moves_event(m, mv, event))

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "include/sys/bproc_common.h"
+#include "libbproc/fault.h"
 #include "libbproc/local.h"
 #include "libbproc/log.h"
 #include "master.h"
@@ -166,8 +167,11 @@ static void grant(struct master *m, struct move *mv, const struct node *source,
 	log_debug("move %llx: pid %d of node %d to node %d", (unsigned long long)mv->id,
 		  a->asker_pid, source->num, target->num);
 	/* The target first: it makes the chain while the source gets to its grant. */
+	fault_point(FAULT_MASTER_ASKED);
 	send_start(m, mv, a);
+	fault_point(FAULT_MASTER_STARTED);
 	send_grant(m, mv);
+	fault_point(FAULT_MASTER_GRANTED);
 	note_chain(m, source, target, a);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "include/sys/bproc_common.h"
+#include "libbproc/fault.h"
 #include "libbproc/local.h"
 #include "libbproc/log.h"
 #include "master.h"
@@ -189,7 +190,8 @@ static bool is_exit(uint32_t code)
 
 static void child_event(struct master *m, struct node *n, struct proc *p, const Bproc__ProcEvent *e)
 {
-	if (p->node == n->num) {
+	/* Of one that a new master knows by its ghosts only: it was real there until now. */
+	if (p->node == n->num || p->state == PS_LOST) {
 		if (is_exit(e->code))
 			procs_dead(m, p, PE_EXIT, e->code, e->status);
 		else
@@ -209,6 +211,8 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 		peer_drop(p, "protocol error: ProcEvent with code %u", e->code);
 		return;
 	}
+	if (is_exit(e->code))
+		fault_point(FAULT_MASTER_EXIT);
 	/* The ack goes first: what follows may end this very peer. */
 	ack.seq = e->seq;
 	if (e->seq)

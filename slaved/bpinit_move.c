@@ -303,6 +303,8 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 	if (m->granted)
 		return;
 	m->granted = true;
+	/* Less than was asked for, where the node has the program. */
+	m->dump_flags = msg->u.depart.dump_flags;
 	m->id = msg->move_id;
 	m->epoch = msg->u.depart.epoch;
 	memcpy(m->token, msg->u.depart.token, sizeof(m->token));

@@ -142,6 +142,20 @@ int proc_read_cred(const struct proc_ids *ids, struct chan_cred *ret_cred);
 int proc_read_chain(const struct proc_ids *ids, bool child, struct proc_chain *ret_chain);
 bool proc_is_cluster(const struct proc_ids *ids);
 
+/*
+ * -- bpslave_exec.c: which nodes have the file that a process executes. An image
+ * may then refer to it: its clean pages need not be sent. Learned from moves.
+ */
+struct exec_file {
+	char path[256]; /* "": none, or too long to be worth it */
+	uint64_t size;
+	int64_t mtime_ns;
+};
+void exec_of(int32_t host_pid, struct exec_file *ret_file);
+bool exec_is_here(const Bproc__ExecFile *file);
+bool exec_is_on(int32_t node, const struct exec_file *file);
+void exec_note(int32_t node, const struct exec_file *file, bool has_it);
+
 /* -- bpslave_move.c: moves, steps of the source */
 void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan);
 void move_client_gone(uint32_t client);

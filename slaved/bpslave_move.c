@@ -11,6 +11,7 @@
 #include <sys/random.h>
 
 #include "bpslave.h"
+#include "include/sys/bproc.h"
 #include "libbproc/log.h"
 #include "libbproc/wire.h"
 
@@ -26,6 +27,7 @@ struct leaving {
 	unsigned char token[32];
 	uint32_t ticket; /* a data connection is waited for */
 	bool parked, committed;
+	struct exec_file exec;
 	STAILQ_HEAD(, held) held;
 };
 /* What is to be mirrored in a ghost that has not said yet that it is one. */
@@ -134,6 +136,7 @@ static void ask_master(const struct leaving *v, const struct proc_ids *ids,
 {
 	Bproc__MoveAsk m = BPROC__MOVE_ASK__INIT;
 	Bproc__Creds creds = BPROC__CREDS__INIT;
+	Bproc__ExecFile exec = BPROC__EXEC_FILE__INIT;
 	Bproc__Chain link[INIT_CHAIN_MAX], *links[INIT_CHAIN_MAX];
 	unsigned char raw[WIRE_CRED_SIZE];
 	bool fork = v->kind == MOVE_RFORK;
@@ -168,6 +171,11 @@ static void ask_master(const struct leaving *v, const struct proc_ids *ids,
 	m.gid = ids->gid[1];
 	m.n_groups = cred->ngroups;
 	m.groups = (uint32_t *)(uintptr_t)cred->group;
+	exec.path = (char *)(uintptr_t)v->exec.path;
+	exec.size = v->exec.size;
+	exec.mtime_ns = v->exec.mtime_ns;
+	if (v->exec.path[0])
+		m.exec = &exec;
 	master_send(&m.base);
 }
 
@@ -239,6 +247,8 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 		e = -ENOTCONN;
 		snprintf(text, sizeof(text), "no link to the master");
 	}
+	if (e == 0 && (ask->kind == MOVE_RFORK || ask->kind == MOVE_MOVE))
+		exec_of(asker, &v->exec);
 	if (e < 0)
 		refuse(v, -e, text);
 	else
@@ -297,6 +307,8 @@ static void have_connection(int fd, void *arg)
 	}
 	m.u.depart.kind = v->kind;
 	m.u.depart.dump_flags = v->flags;
+	if (exec_is_on(v->node, &v->exec))
+		m.u.depart.dump_flags &= ~(uint32_t)BPROC_DUMP_EXEC;
 	m.u.depart.epoch = v->epoch;
 	m.u.depart.away = slave.node != HOME_NODE;
 	memcpy(m.u.depart.token, v->token, sizeof(v->token));
@@ -409,6 +421,7 @@ void move_on_commit(const Bproc__MoveCommit *c)
 	}
 	if (!v)
 		return;
+	exec_note(v->node, &v->exec, c->has_exec);
 	v->client = 0;
 	v->pid = m.pid;
 	v->committed = true;
@@ -419,6 +432,9 @@ void move_on_abort(const Bproc__MoveAbort *a)
 	struct init_msg m = {.type = INIT_DECIDE, .move_id = a->move, .err = (int)a->err};
 	struct leaving *v = by_move(a->move);
 
+	/* ESTALE: what the node had, it has no more. The library asks once again. */
+	if (v && a->err == ESTALE)
+		exec_note(v->node, &v->exec, false);
 	if (v && !v->committed)
 		return refuse(v, a->err ? (int)a->err : EIO, a->text);
 	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", a->text);

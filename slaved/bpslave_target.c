@@ -19,7 +19,7 @@ struct arriving {
 	LIST_ENTRY(arriving) next;
 	struct data_hdr want; /* what the header has to say; pid 0: not known yet */
 	int32_t pid;
-	bool home_here, ready, handed_over;
+	bool home_here, ready, handed_over, has_exec;
 	int fd;			/* owned: the image, if it has come before the ghosts are made */
 	struct stdio_fds fds;	/* owned */
 };
@@ -108,6 +108,7 @@ void target_on_start(const Bproc__MoveStart *s)
 	m.u.arrive.sid = s->sid;
 	m.u.arrive.home_here = a->home_here;
 	init_send(&m, NULL, 0);
+	a->has_exec = exec_is_here(s->exec);
 	if (!a->home_here)
 		stdio_fds_make(&a->fds);
 	take_early(a);
@@ -249,6 +250,7 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 		PROC_OF(proc, m->pid);
 		r.move = m->move_id;
 		r.proc = &proc;
+		r.has_exec = a && a->has_exec;
 		master_send(&r.base);
 	}
 	if (!a)
