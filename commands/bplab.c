@@ -14,7 +14,7 @@
 #include "bplab.h"
 
 static const char usage_text[] =
-	"usage: bplab [-n NODES] [-o KEY=VALUE]... [-w SECONDS] [-l DIR] [-t] [--bare]\n"
+	"usage: bplab [-n NODES] [-o KEY=VALUE]... [-w SECONDS] [-l DIR] [-tv] [--bare]\n"
 	"             [--] [COMMAND [ARGUMENT...]]\n"
 	"\n"
 	"Makes a cluster of NODES nodes (default 4) on this machine, runs COMMAND (or a\n"
@@ -25,6 +25,7 @@ static const char usage_text[] =
 	"  -w, --wait SECONDS   how long the nodes may need to come up\n"
 	"  -l, --logs DIR       where the daemons' logs go (default: gone with the lab)\n"
 	"  -t, --tty            COMMAND gets a terminal, also when there is none here\n"
+	"  -v, --verbose        the daemons log more\n"
 	"      --bare           no daemons: places and network only\n"
 	"\n"
 	"Inside a lab: bplab kill|start|cut|heal NODE, restart-master, stop-master,\n"
@@ -95,14 +96,15 @@ static int number(const char *arg, double min, double max, double *ret)
 static int parse(struct lab_opts *o, int argc, char **argv)
 {
 	static const struct option opts[] = {
-		{"nodes", 1, NULL, 'n'}, {"config", 1, NULL, 'o'},  {"wait", 1, NULL, 'w'},
-		{"logs", 1, NULL, 'l'},	 {"tty", 0, NULL, 't'},	    {"bare", 0, NULL, 'b'},
-		{"help", 0, NULL, 'h'},	 {"version", 0, NULL, 'V'}, {NULL, 0, NULL, 0},
+		{"nodes", 1, NULL, 'n'}, {"config", 1, NULL, 'o'}, {"wait", 1, NULL, 'w'},
+		{"logs", 1, NULL, 'l'},	 {"tty", 0, NULL, 't'},	   {"verbose", 0, NULL, 'v'},
+		{"bare", 0, NULL, 'b'},	 {"help", 0, NULL, 'h'},   {"version", 0, NULL, 'V'},
+		{NULL, 0, NULL, 0},
 	};
 	double v;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "+n:o:w:l:thV", opts, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "+n:o:w:l:tvhV", opts, NULL)) >= 0) {
 		switch (c) {
 		case 'n':
 			if (number(optarg, 1, LAB_NODES_MAX, &v) < 0)
@@ -120,6 +122,9 @@ static int parse(struct lab_opts *o, int argc, char **argv)
 			break;
 		case 'l':
 			o->log_dir = optarg;
+			break;
+		case 'v':
+			o->verbose = true;
 			break;
 		case 't':
 			o->pty = true;

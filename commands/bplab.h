@@ -45,6 +45,7 @@ struct lab_opts {
 	int nodes;
 	int wait_ms;
 	bool bare;	     /* namespaces only, no daemons */
+	bool verbose;	     /* daemons log more */
 	bool pty;	     /* COMMAND gets a terminal of the lab's own */
 	bool userns;	     /* set by outer: the lab has a user namespace of its own */
 	const char *log_dir; /* or NULL: logs go with the lab */

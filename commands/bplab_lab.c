@@ -158,6 +158,8 @@ int lab_start_daemon(struct lab_place *p, int role, const char *env, uint32_t ne
 		lab_add(&m, "-c", false);
 		lab_add(&m, LAB_CONFIG, false);
 	}
+	if (lab.opts->verbose)
+		lab_add(&m, "-v", false);
 	if (role == ROLE_SLAVE) {
 		lab_slave_args(&m, p->node);
 	} else {
