@@ -27,6 +27,7 @@ extern char **environ;
 
 static struct job *jobs;
 static int njobs;
+static bool file_failed; /* of -I, -O or -E; its helper has said why */
 /* Shared memory: a child that could not start says so here. */
 static struct failure {
 	int err;
@@ -184,9 +185,13 @@ void reap(bool wait)
 			continue;
 		if (pid < 0)
 			return;
-		for (int i = 0; i < njobs; i++)
+		for (int i = 0; i < njobs; i++) {
 			if (jobs[i].pid == pid)
 				ended(i, status);
+			for (int w = 0; w < 3; w++)
+				if (jobs[i].helper[w] == pid && status != 0)
+					file_failed = true;
+		}
 	}
 }
 
@@ -246,7 +251,7 @@ static void die_like(int sig)
 /* The largest exit status; 255 if one died of a signal, or if none ran at all. */
 static int summary(void)
 {
-	int worst = 0, ran = 0, sig;
+	int worst = file_failed, ran = 0, sig;
 
 	for (int i = 0; i < njobs; i++) {
 		if (failed[i].err)

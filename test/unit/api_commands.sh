@@ -80,12 +80,11 @@ ends 0 bpsh -N master sh -c 'echo x; echo y >&2; cat'
 is -N '' "$(cat out err)"
 ends 0 bpsh -t master sleep 0.2
 grep -qxE '0\.[2-9][0-9]{5}' err || fail "-t: $(cat err)"
-ends 0 bpsh -O f -E g -I in master true
 printf abc >in
 ends 0 bpsh -I in -O f -E g master sh -c 'cat; echo e >&2'
 is '-I -O -E' 'abc/e' "$(cat f)/$(cat g)"
 is '-I -O -E leave' '' "$(cat out err)"
-ends 0 bpsh -I nonexistent master cat
+ends 1 bpsh -I nonexistent master cat
 is '-I nothing' "-1: nonexistent: No such file or directory" "$(cat err)"
 
 # -- bpsh: input
