@@ -32,6 +32,7 @@ struct slave_opts {
 	const char *master; /* address or name */
 	const char *config; /* front end only */
 	const char *key_file;
+	const char *cpu;    /* "any", a number, or NULL: the last one */
 	const char *bpinit; /* path, or NULL: beside our own binary, else libexecdir */
 	uint16_t port, data_port;
 	struct in_addr local_addr; /* 0: any */
@@ -132,6 +133,7 @@ struct proc_chain {
 };
 /* The text of /proc/PID/status; 0 or -EBADMSG if a field of struct proc_ids is not in it. */
 int proc_parse_status(const char *text, struct proc_ids *ret_ids);
+int proc_parse_limits(const char *text, uint64_t ret_rlim[16][2]);
 int proc_read_ids(int32_t host_pid, struct proc_ids *ret_ids);
 /* Credentials, limits and nice of a process, by what is in ids and three system calls. */
 int proc_read_cred(const struct proc_ids *ids, struct chan_cred *ret_cred);

@@ -5,6 +5,7 @@
 #include <check.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -84,6 +85,28 @@ START_TEST(this_one)
 }
 END_TEST
 
+/* The fallback says what the kernel's call says. */
+START_TEST(limits)
+{
+	uint64_t rlim[16][2];
+	struct rlimit lim;
+	char text[4096];
+	FILE *f = fopen("/proc/self/limits", "r");
+	size_t n = fread(text, 1, sizeof(text) - 1, f);
+
+	fclose(f);
+	text[n] = '\0';
+	ck_assert_int_eq(proc_parse_limits(text, rlim), 0);
+	for (int r = 0; r < 16; r++) {
+		getrlimit(r, &lim);
+		ck_assert_uint_eq(rlim[r][0], lim.rlim_cur);
+		ck_assert_uint_eq(rlim[r][1], lim.rlim_max);
+	}
+	*strstr(text, "Max locked") = 'x';
+	ck_assert_int_eq(proc_parse_limits(text, rlim), -EBADMSG);
+}
+END_TEST
+
 /* A session of three: leader, a group leader that is no ancestor, and its member. */
 START_TEST(chain_of_group)
 {
@@ -141,6 +164,7 @@ int main(void)
 	tcase_add_test(t, of_a_node);
 	tcase_add_test(t, cut);
 	tcase_add_test(t, this_one);
+	tcase_add_test(t, limits);
 	tcase_add_test(t, chain_of_group);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
