@@ -2,6 +2,7 @@
  * Start and end of a daemon (daemon.h). Runs in bpmaster and bpslave.
  */
 #include <errno.h>
+#include <sched.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -97,4 +98,29 @@ void daemon_signals_free(struct daemon_signals *s)
 	if (s->intr)
 		event_free(s->intr);
 	*s = (struct daemon_signals){0};
+}
+
+int daemon_cpu(const char *which, struct bproc_err *err)
+{
+	cpu_set_t may, one;
+	char *end = NULL;
+	long cpu = which ? strtol(which, &end, 10) : -1;
+
+	if (which && strcmp(which, "any") == 0)
+		return 0;
+	/* Over 1024 processors the set is too small: then none is chosen for us. */
+	if (sched_getaffinity(0, sizeof(may), &may) < 0)
+		return which ? bproc_err_set(err, errno, "processor %s: %s", which, strerror(errno))
+			     : 0;
+	for (int i = 0; !which && i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, &may))
+			cpu = i;
+	if (cpu < 0 || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &may) ||
+	    (which && (end == which || *end)))
+		return bproc_err_set(err, EINVAL, "%s: not a processor that may be used",
+				     which ? which : "none");
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	return 0;
 }

@@ -23,14 +23,16 @@
 struct options {
 	const char *config;
 	int verbose;
+	const char *cpu; /* NULL: the last one */
 };
 
 static void usage(FILE *f)
 {
-	fprintf(f, "Usage: bpmaster [-dhVv] [-c FILE] [--run-dir DIR]\n"
+	fprintf(f, "Usage: bpmaster [-dhVv] [-c FILE] [--run-dir DIR] [--cpu N|any]\n"
 		   "  -c, --config FILE  configuration (default " CONFIG_FILE ")\n"
 		   "      --run-dir DIR  lock, and where the front end's slave listens (default "
 		   "/run/bproc)\n"
+		   "      --cpu N|any    the one processor it runs on (default: the last)\n"
 		   "  -d, --foreground   stay in the foreground: it always does\n"
 		   "  -v, --verbose      log more\n"
 		   "  -h, --help         this text\n"
@@ -41,13 +43,10 @@ static void usage(FILE *f)
 static int parse_options(int argc, char **argv, struct options *ret_opt)
 {
 	static const struct option longs[] = {
-		{"config", required_argument, NULL, 'c'},
-		{"run-dir", required_argument, NULL, 'R'},
-		{"foreground", no_argument, NULL, 'd'},
-		{"verbose", no_argument, NULL, 'v'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'}, {"run-dir", required_argument, NULL, 'R'},
+		{"cpu", required_argument, NULL, 'C'},	  {"foreground", no_argument, NULL, 'd'},
+		{"verbose", no_argument, NULL, 'v'},	  {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},	  {NULL, 0, NULL, 0},
 	};
 	int c;
 
@@ -59,6 +58,9 @@ static int parse_options(int argc, char **argv, struct options *ret_opt)
 			break;
 		case 'R':
 			setenv("BPROC_RUN_DIR", optarg, 1);
+			break;
+		case 'C':
+			ret_opt->cpu = optarg;
 			break;
 		case 'd':
 			break;
@@ -204,6 +206,8 @@ int main(int argc, char **argv)
 		r = config_load(opt.config, &m.conf, &err);
 	if (r == 0 && m.conf.log_facility >= 0)
 		log_open("bpmaster", m.conf.log_facility, true);
+	if (r == 0)
+		r = daemon_cpu(opt.cpu, &err);
 	if (r == 0)
 		r = daemon_run_dir(&err);
 	if (r == 0) {

@@ -61,18 +61,19 @@ uint64_t now_ms(void)
 }
 
 static const struct option long_opts[] = {
-	{"front-end", no_argument, NULL, 'F'},	{"data-port", required_argument, NULL, 'P'},
+	{"front-end", no_argument, NULL, 'F'},	   {"data-port", required_argument, NULL, 'P'},
 	{"run-dir", required_argument, NULL, 'R'}, {"bpinit", required_argument, NULL, 'I'},
 	{"config", required_argument, NULL, 'c'},  {"key", required_argument, NULL, 'k'},
-	{"help", no_argument, NULL, 'h'},	   {"version", no_argument, NULL, 'V'},
-	{0},
+	{"cpu", required_argument, NULL, 'C'},	   {"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},	   {0},
 };
 
 static void usage(FILE *f)
 {
-	fprintf(f, "usage: bpslave [-dehVv] [-k key] [-s address] [--data-port port] [--run-dir dir]\n"
-		   "               [--bpinit path] master [port]\n"
-		   "       bpslave --front-end [-c config] [options] [master [port]]\n");
+	fprintf(f,
+		"usage: bpslave [-dehVv] [-k key] [-s address] [--data-port port] [--run-dir dir]\n"
+		"               [--bpinit path] [--cpu n|any] master [port]\n"
+		"       bpslave --front-end [-c config] [options] [master [port]]\n");
 }
 
 static int get_port(const char *text, uint16_t *ret_port)
@@ -105,6 +106,9 @@ static int parse_options(int argc, char **argv, int *ret_level)
 			break;
 		case 'R':
 			setenv("BPROC_RUN_DIR", optarg, 1);
+			break;
+		case 'C':
+			o->cpu = optarg;
 			break;
 		case 'I':
 			o->bpinit = optarg;
@@ -286,6 +290,8 @@ int main(int argc, char **argv)
 	log_level(level);
 	raise_limits();
 	e = settle_options(&err);
+	if (e == 0)
+		e = daemon_cpu(slave.opt.cpu, &err); /* bpinit inherits it */
 	if (e == 0)
 		e = run(&err);
 	if (e < 0)

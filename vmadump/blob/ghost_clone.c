@@ -81,6 +81,15 @@ _Noreturn void clone_become(struct blob *b)
 	ghost_loop(&g);
 }
 
+/* bpinit is confined to one processor, and its clones with it, until they run. */
+void free_of_cpu(void)
+{
+	uint64_t any[16];
+
+	memset(any, 0xff, sizeof any);
+	sys_sched_setaffinity(0, sizeof any, any);
+}
+
 /* Prepared: runs when bpinit has recorded that it runs, and never otherwise. */
 static int wait_run(struct blob *b, uint64_t move_id)
 {
@@ -125,6 +134,7 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c)
 	}
 	if (!wait_run(b, p.m.move_id))
 		sys_exit_group(127);
+	free_of_cpu();
 	sys_close(b->chan);
 	blob_resume(b);
 }

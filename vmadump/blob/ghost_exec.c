@@ -173,6 +173,7 @@ _Noreturn void arrive_exec(struct blob *b, struct chan_pkt *p)
 			sys_exit_group(127);
 		chan_close_fds(&run, 0);
 	} while (run.m.type != CHAN_RUN || run.m.move_id != move_id);
+	free_of_cpu();
 	sys_sigprocmask(SIG_SETMASK, &none, NULL);
 	for (const char *s = a.cmd;; s++) {
 		if (*s == '/') {
