@@ -122,7 +122,7 @@ static void forget_libc(struct blob *b)
  */
 static void share_code(struct blob *b, int fd)
 {
-	char buf[512];
+	char buf[4096];
 	uint64_t at = 0;
 	long n;
 
