@@ -167,8 +167,11 @@ void move_on_commit(const Bproc__MoveCommit *m);
 void move_on_abort(const Bproc__MoveAbort *m);
 /* One of EV_HERE, SENT, FAILED, READY, RAN, VOIDED, GHOST, or EV_STATE of a move. */
 void move_on_init(const struct init_msg *m);
-/* INIT_MIRROR, as soon as the process is a ghost. */
-void move_mirror(const struct init_msg *m);
+/*
+ * To bpinit: about a pid whose process may have left a moment ago. If it has not become a ghost
+ * yet, it is sent when it has: an end can overtake that, and so can the process, coming back.
+ */
+void move_after_ghost(const struct init_msg *m);
 void move_link_lost(void);
 void move_init_lost(void);
 

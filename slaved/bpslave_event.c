@@ -197,7 +197,7 @@ static void mirror_flushed(void *arg)
 	struct mirror_event *ev = arg;
 
 	log_debug("ghost %d: mirrored", ev->msg.pid);
-	move_mirror(&ev->msg);
+	move_after_ghost(&ev->msg);
 	free(ev);
 }
 
@@ -216,7 +216,7 @@ void event_on_mirror(const Bproc__Mirror *r)
 	log_debug("ghost %d: code %d, status %d to be mirrored", m.pid, m.u.mirror.code, r->status);
 	ev = is_end(m.u.mirror.code) ? malloc(sizeof(*ev)) : NULL;
 	if (!ev)
-		return move_mirror(&m);
+		return move_after_ghost(&m);
 	ev->msg = m;
 	stdio_flush_home(m.pid, true, mirror_flushed, ev);
 }

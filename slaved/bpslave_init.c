@@ -53,9 +53,10 @@ static struct {
 	int64_t mono_off, boot_off;
 } in = {.fd = -1};
 
+/* While one starts, what is for it waits in the queue. */
 bool init_is_up(void)
 {
-	return in.fd >= 0;
+	return in.fd >= 0 || in.started;
 }
 
 /* Rather too often: a fence for nothing costs nothing. */
@@ -139,7 +140,11 @@ static void enqueue(const struct init_msg *m, const int *fds, int nfd)
 	q->msg = *m;
 	for (; q->nfd < nfd; q->nfd++)
 		q->fd[q->nfd] = fcntl(fds[q->nfd], F_DUPFD_CLOEXEC, 3);
-	STAILQ_INSERT_TAIL(&in.queue, q, next);
+	/* Nothing is said before the greeting. */
+	if (m->type == INIT_HELLO)
+		STAILQ_INSERT_HEAD(&in.queue, q, next);
+	else
+		STAILQ_INSERT_TAIL(&in.queue, q, next);
 	in.nqueue++;
 }
 

@@ -30,7 +30,7 @@ struct leaving {
 	struct exec_file exec;
 	STAILQ_HEAD(, held) held;
 };
-/* What is to be mirrored in a ghost that has not said yet that it is one. */
+/* What is meant for a ghost that has not said yet that it is one. */
 struct held {
 	STAILQ_ENTRY(held) next;
 	struct init_msg msg;
@@ -74,13 +74,13 @@ static void forget(struct leaving *v)
 	free(v);
 }
 
-void move_mirror(const struct init_msg *m)
+void move_after_ghost(const struct init_msg *m)
 {
 	struct leaving *v;
 	struct held *h = NULL;
 
 	LIST_FOREACH(v, &leavings, next)
-		if (v->committed && v->pid == m->pid)
+		if (v->committed && v->pid == m->pid && m->pid != 0)
 			break;
 	if (v)
 		h = malloc(sizeof(*h));

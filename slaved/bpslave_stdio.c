@@ -7,8 +7,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <linux/sockios.h>
 #include <unistd.h>
 
 #include "bpslave_stdio.h"
@@ -150,19 +152,43 @@ static void progress(struct stdio *s)
 		stdio_node_progress(s->proc);
 }
 
+/* Throws away what is unread, since a unix socket closed with that gives ECONNRESET. */
+static size_t discard(int fd)
+{
+	char rest[16384];
+	size_t all = 0;
+	ssize_t n;
+
+	while (all < 2 * STREAM_WINDOW && (n = recv(fd, rest, sizeof(rest), MSG_DONTWAIT)) > 0)
+		all += (size_t)n;
+	return all;
+}
+
+/*
+ * The writer is to get SIGPIPE. A unix socket gives none to a writer that sleeps
+ * for room in it, only EPIPE (net/core/sock.c, sock_alloc_send_pskb), so a writer
+ * that has filled it is let run first: while it writes, it cannot sleep.
+ */
+static void wake_writer(int fd)
+{
+	uint64_t end = now_ms() + 2;
+	int queued = 0;
+
+	while (ioctl(fd, SIOCINQ, &queued) == 0 && queued == 0 && now_ms() < end)
+		;
+}
+
 void stdio_close(struct stdio *s)
 {
-	char rest[4096];
-
 	free_event(&s->rd);
 	free_event(&s->wr);
 	s->reading = false;
 	if (s->fd < 0)
 		return;
-	/* A unix socket closed with bytes unread gives its writer ECONNRESET, not EPIPE. */
+	if (discard(s->fd) >= STREAM_CHUNK && s->sends)
+		wake_writer(s->fd);
 	shutdown(s->fd, SHUT_RDWR);
-	while (recv(s->fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
-		;
+	discard(s->fd);
 	s->fd = close_fd(s->fd);
 }
 

@@ -107,7 +107,7 @@ void target_on_start(const Bproc__MoveStart *s)
 	m.u.arrive.pgid = s->pgid;
 	m.u.arrive.sid = s->sid;
 	m.u.arrive.home_here = a->home_here;
-	init_send(&m, NULL, 0);
+	move_after_ghost(&m);
 	a->has_exec = exec_is_here(s->exec);
 	if (!a->home_here)
 		stdio_fds_make(&a->fds);
@@ -277,9 +277,11 @@ static void on_failed(struct arriving *a, const struct init_msg *m)
 void target_on_void(const Bproc__MoveVoid *v)
 {
 	struct init_msg m = {.type = INIT_VOID, .move_id = v->move};
+	struct arriving *a = find(v->move);
 
+	m.pid = a ? a->pid : 0;
 	/* Only bpinit knows whether it was in time, also when we have forgotten the move. */
-	init_send(&m, NULL, 0);
+	move_after_ghost(&m);
 }
 
 bool target_on_init(const struct init_msg *m)
