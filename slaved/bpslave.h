@@ -180,6 +180,12 @@ void target_on_start(const Bproc__MoveStart *m);
 void target_on_void(const Bproc__MoveVoid *m);
 bool target_on_init(const struct init_msg *m); /* false: it is not of a move to here */
 void target_init_lost(void);
+/*
+ * A process that has just come, and runs, may ask to leave before bpinit's word that it runs has
+ * been read here. True: the question is asked again when it has, and chan belongs to it.
+ */
+bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker,
+		  int chan);
 /* A data connection has said whose it is; 0: the move has taken it, or -errno: close it. */
 int move_on_data(const struct data_hdr *hdr, int fd);
 void move_tell_failed(uint64_t move, int err, const char *text, bool target);

@@ -216,6 +216,10 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 	struct chan_cred cred;
 	int e;
 
+	if (target_defer(client, id, ask, asker, chan)) {
+		free(v);
+		return;
+	}
 	if (!v || !init_is_up()) {
 		/* Nobody else reads the channel, so the word on it is ours. */
 		snprintf(abort.u.text, sizeof(abort.u.text), "bpinit is not running here");

@@ -19,9 +19,15 @@ struct arriving {
 	LIST_ENTRY(arriving) next;
 	struct data_hdr want; /* what the header has to say; pid 0: not known yet */
 	int32_t pid;
-	bool home_here, ready, handed_over, has_exec;
+	bool home_here, ready, flushing, handed_over, has_exec;
 	int fd;			/* owned: the image, if it has come before the ghosts are made */
 	struct stdio_fds fds;	/* owned */
+	struct {		/* it asks to leave again already */
+		uint32_t client, id;
+		struct local_move ask;
+		int32_t asker;
+		int chan; /* owned; -1: it does not */
+	} again;
 };
 static LIST_HEAD(, arriving) arrivings = LIST_HEAD_INITIALIZER(arrivings);
 
@@ -48,8 +54,30 @@ static void forget(struct arriving *a)
 {
 	LIST_REMOVE(a, next);
 	close_fd(a->fd);
+	close_fd(a->again.chan);
 	stdio_fds_close(&a->fds);
 	free(a);
+}
+
+bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker,
+		  int chan)
+{
+	struct proc_ids ids;
+	struct arriving *a;
+
+	if (LIST_EMPTY(&arrivings) || proc_read_ids(asker, &ids) < 0)
+		return false;
+	LIST_FOREACH(a, &arrivings, next)
+		if (a->pid == ids.pid && a->handed_over && a->again.chan < 0)
+			break;
+	if (!a)
+		return false;
+	a->again.client = client;
+	a->again.id = id;
+	a->again.ask = *ask;
+	a->again.asker = asker;
+	a->again.chan = chan;
+	return true;
 }
 
 /* -- step 4: the ghosts of its ancestors are made */
@@ -97,7 +125,7 @@ void target_on_start(const Bproc__MoveStart *s)
 				    .pid = s->pid};
 	memcpy(a->want.token, s->token.data, sizeof(a->want.token));
 	a->pid = s->pid;
-	a->fd = -1;
+	a->fd = a->again.chan = -1;
 	a->home_here = slave.node == HOME_NODE;
 	a->fds = (struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}, 0};
 	LIST_INSERT_HEAD(&arrivings, a, next);
@@ -131,13 +159,13 @@ static bool wait_for_output(struct arriving *a)
 {
 	uint64_t *move;
 
-	if (!a->home_here || a->want.kind != MOVE_MOVE || a->handed_over)
+	if (!a->home_here || a->want.kind != MOVE_MOVE || a->flushing)
 		return false;
 	move = malloc(sizeof(*move));
 	if (!move)
 		return false;
 	*move = a->want.move_id;
-	a->handed_over = true;
+	a->flushing = true;
 	stdio_flush_home(a->pid, false, flushed, move);
 	return true;
 }
@@ -157,6 +185,7 @@ static void hand_over(struct arriving *a)
 		fd[n++] = a->fds.theirs[i];
 	}
 	init_send(&m, fd, n);
+	a->handed_over = true;
 	a->fd = close_fd(a->fd);
 	for (int i = 0; i < CHAN_STREAMS; i++)
 		a->fds.theirs[i] = close_fd(a->fds.theirs[i]);
@@ -166,7 +195,7 @@ static int admit(struct arriving *a, const struct data_hdr *hdr, int fd)
 {
 	int e = data_admits(hdr, &a->want);
 
-	if (e == 0 && (a->fd >= 0 || a->handed_over))
+	if (e == 0 && (a->fd >= 0 || a->flushing || a->handed_over))
 		e = -EALREADY; /* a token is good for one connection */
 	if (e < 0)
 		return e;
@@ -260,6 +289,14 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 		stdio_forget_home(m->pid);
 	else
 		stdio_arrived(m->pid, &a->fds);
+	if (a->again.chan >= 0) {
+		struct arriving copy = *a;
+
+		a->again.chan = -1;
+		forget(a);
+		return move_ask(copy.again.client, copy.again.id, &copy.again.ask,
+				copy.again.asker, copy.again.chan);
+	}
 	forget(a);
 }
 
