@@ -128,6 +128,7 @@ struct blob {
 	struct blob_err err;
 	struct blob_arena arena;
 	struct blob_frozen frozen;
+	uint64_t dump; /* address of what blob_dump_prepare() made */
 	uint8_t xsave[BLOB_XSAVE_MAX] __attribute__((aligned(64)));
 };
 _Static_assert(sizeof(struct blob) <= BLOB_STRUCT_MAX, "struct blob outgrew its place");
@@ -148,6 +149,13 @@ struct blob_dump {
 	uint64_t bytes;	   /* out: written */
 };
 long blob_dump(struct blob *b, struct blob_dump *opt);
+/*
+ * The same in two steps: all but the writing, while whoever leaves waits for its
+ * grant (opt->fd is -1, and opt must stay where it is), then the writing. Nothing
+ * of the process may change in between.
+ */
+long blob_dump_prepare(struct blob *b, struct blob_dump *opt);
+long blob_dump_send(struct blob *b, int fd);
 /* After blob_dump(): puts back what is held and frees the memory of the dump. May be called always.
  */
 void blob_thaw(struct blob *b);

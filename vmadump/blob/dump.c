@@ -90,17 +90,16 @@ static long run_steps(struct dump *d)
 		return r;
 	if ((r = dump_runs(d)) < 0) /* 6. which pages */
 		return r;
-	if ((r = dump_head(d)) < 0) /* 7. all that goes before the pages */
-		return r;
-	return dump_write(d); /* 8 */
+	return dump_head(d); /* 7. all that goes before the pages */
 }
 
-long blob_dump(struct blob *b, struct blob_dump *opt)
+long blob_dump_prepare(struct blob *b, struct blob_dump *opt)
 {
 	struct dump *d;
 	long r;
 
 	arena_reset(b);
+	b->dump = 0;
 	d = arena_alloc(b, sizeof *d);
 	if (!d)
 		return -ENOMEM;
@@ -111,5 +110,26 @@ long blob_dump(struct blob *b, struct blob_dump *opt)
 	r = run_steps(d);
 	if (r < 0)
 		blob_thaw(b);
+	else
+		b->dump = (uint64_t)d;
 	return r;
+}
+
+long blob_dump_send(struct blob *b, int fd)
+{
+	struct dump *d = (void *)b->dump;
+	long r;
+
+	d->opt->fd = fd;
+	r = dump_write(d); /* 8 */
+	if (r < 0)
+		blob_thaw(b);
+	return r;
+}
+
+long blob_dump(struct blob *b, struct blob_dump *opt)
+{
+	long r = blob_dump_prepare(b, opt);
+
+	return r < 0 ? r : blob_dump_send(b, opt->fd);
 }

@@ -13,6 +13,9 @@ struct leave {
 	int data;
 	uint32_t flags;		/* of CHAN_GO */
 	int voted;
+	uint32_t ready_for;	/* the flags that dump was prepared for */
+	long ready;		/* what preparing it returned; its text is in b->err */
+	struct blob_dump dump;
 };
 
 /* Nobody is left who could order anything: parked until a SIGKILL. */
@@ -91,34 +94,52 @@ static long write_all(struct blob *b, int fd, const void *p, uint64_t n)
 	return 0;
 }
 
-static long send_image(struct blob *b, struct leave *l)
+/*
+ * All of the image but the writing, for a leave with these flags of CHAN_GO. It is
+ * made while the master judges, as if it leaves from home, which is mostly so.
+ */
+static void prepare_image(struct blob *b, struct leave *l, uint32_t flags)
 {
-	struct blob_dump d = {
-		.fd = l->data,
-		.flags = l->flags >> 8,
-		.streams = !(l->flags & CHAN_GO_AWAY),
-		.away = !!(l->flags & CHAN_GO_AWAY),
+	b->err.code = 0;
+	l->ready_for = flags;
+	l->dump = (struct blob_dump){
+		.fd = -1,
+		.flags = flags >> 8,
+		.streams = !(flags & CHAN_GO_AWAY),
+		.away = !!(flags & CHAN_GO_AWAY),
 		.for_fork = b->exec_kind == MOVE_RFORK,
 	};
+	l->ready = b->exec_kind == MOVE_REXEC ? 0 : blob_dump_prepare(b, &l->dump);
+}
+
+static long send_image(struct blob *b, struct leave *l)
+{
 	long r;
 
 	if (b->exec_kind == MOVE_REXEC) {
 		r = write_all(b, l->data, &b->exec_len, sizeof b->exec_len);
 		return r < 0 ? r : write_all(b, l->data, (const void *)b->exec_args, b->exec_len);
 	}
-	b->hide_fd[2] = l->data;
-	r = blob_dump(b, &d);
-	b->hide_fd[2] = -1;
-	return r;
+	if ((l->flags ^ l->ready_for) & (CHAN_GO_AWAY | ~0xffu)) {
+		blob_thaw(b);
+		b->hide_fd[2] = l->data;
+		prepare_image(b, l, l->flags);
+		b->hide_fd[2] = -1;
+	}
+	return l->ready < 0 ? l->ready : blob_dump_send(b, l->data);
 }
 
-/* After an exec nobody is there to whom a call could return -1: say it once. */
-static void say_aborted(struct blob *b)
+/*
+ * After an exec nobody is there to whom a call could return -1. The program was not
+ * to run here, so it does not: the error is its exit status, as in BProc 4.
+ */
+static _Noreturn void end_execmove(struct blob *b, long r)
 {
 	char line[CHAN_TEXT_MAX + 64];
 	size_t n = str_format(line, sizeof line, "bproc_execmove: not moved: %s\n", b->err.text);
 
 	sys_write(2, line, n);
+	sys_exit_group((int)(-r & 0xff));
 }
 
 static long abort_here(struct blob *b, struct leave *l, long r)
@@ -126,7 +147,8 @@ static long abort_here(struct blob *b, struct leave *l, long r)
 	if (l->data >= 0)
 		sys_close(l->data);
 	if (b->regs_given) {
-		say_aborted(b);
+		if (b->exec_kind == MOVE_EXECMOVE)
+			end_execmove(b, r);
 		sys_close(b->chan);
 		b->chan = -1;
 	}
@@ -143,6 +165,7 @@ long blob_leave(struct blob *b)
 
 	/* 1. Here I am, parked: bpinit learns the pid from the kernel. */
 	chan_here(b, b->regs_given ? CHAN_HERE_ENTRY : 0);
+	prepare_image(b, &l, b->dump_flags << 8);
 
 	/* 2. The master's grant, with the connection to the node. */
 	r = wait_go(b, &l);
