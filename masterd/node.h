@@ -95,7 +95,7 @@ const char *node_state_name(enum node_state s);
 /* [A-Za-z][A-Za-z0-9_]*: 0, -EINVAL, or -ENOSPC when over NODE_STATUS_MAX. */
 int node_status_valid(const char *status);
 /*
- * May this asker start or bring a process there? 0, or -BE_NODEDOWN, -EPERM with
+ * May this asker start or bring a process there? 0, or -BE_NODEDOWN, -EACCES with
  * text. Root may use every connected node, so that node_up can; others need
  * status "up" and the x bit of owner, group or others, the first that applies.
  */

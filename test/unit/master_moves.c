@@ -190,7 +190,7 @@ START_TEST(denials)
 	ask(home, MOVE_RFORK, -1, PARENT, 0);
 	hear_deny(home, BE_SAMENODE, "node -1 already");
 	ask(home, MOVE_RFORK, 0, PARENT, 1000);
-	hear_deny(home, EPERM, "uid 1000 may not use node 0");
+	hear_deny(home, EACCES, "uid 1000 may not use node 0");
 	ask(n0, MOVE_MOVE, 1, 1 << 21, 0);
 	HEAR(n1, MOVE_START, (void)e_);
 	HEAR(n0, MOVE_GRANT, (void)e_);

@@ -79,14 +79,14 @@ static const struct {
 	{NS_CONNECTED, "boot", 0111, 0, 0, 7, 7, 0, -BE_NODEDOWN},
 	{NS_CONNECTED, "error", 0111, 0, 0, 7, 7, 0, -BE_NODEDOWN},
 	{NS_CONNECTED, "up", 0000, 0, 0, 0, 0, 0, 0},
-	{NS_CONNECTED, "up", 0100, 0, 0, 7, 7, 0, -EPERM},
+	{NS_CONNECTED, "up", 0100, 0, 0, 7, 7, 0, -EACCES},
 	{NS_CONNECTED, "up", 0100, 7, 0, 7, 8, 0, 0},
-	{NS_CONNECTED, "up", 0011, 7, 0, 7, 8, 0, -EPERM}, /* the owner's bit, not others' */
+	{NS_CONNECTED, "up", 0011, 7, 0, 7, 8, 0, -EACCES}, /* the owner's bit, not others' */
 	{NS_CONNECTED, "up", 0010, 0, 8, 7, 8, 0, 0},
 	{NS_CONNECTED, "up", 0010, 0, 9, 7, 8, 9, 0},
-	{NS_CONNECTED, "up", 0010, 0, 9, 7, 8, 6, -EPERM},
-	{NS_CONNECTED, "up", 0001, 0, 8, 7, 8, 0, -EPERM}, /* the group's bit, not others' */
-	{NS_CONNECTED, "up", 0001, 0, 9, 7, 8, 9, -EPERM},
+	{NS_CONNECTED, "up", 0010, 0, 9, 7, 8, 6, -EACCES},
+	{NS_CONNECTED, "up", 0001, 0, 8, 7, 8, 0, -EACCES}, /* the group's bit, not others' */
+	{NS_CONNECTED, "up", 0001, 0, 9, 7, 8, 9, -EACCES},
 	{NS_CONNECTED, "up", 0001, 0, 0, 7, 8, 9, 0},
 };
 
