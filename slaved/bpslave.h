@@ -114,6 +114,7 @@ void local_answer(uint32_t client, uint32_t id, uint16_t type, const void *paylo
 void local_error(uint32_t client, uint32_t id, uint16_t type, int err, const char *text);
 void local_on_answer(const Bproc__Answer *a);
 void local_on_procs(const Bproc__ProcsTell *t);
+void local_on_table(void);
 void local_link_lost(void);
 
 /* -- bpslave_proc.c: who asks, from /proc and the kernel */

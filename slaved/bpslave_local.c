@@ -17,6 +17,7 @@
 #define CLIENTS_PER_UID 4096 /* the library keeps one or two in each process; root: no limit */
 #define ASKS_MAX 64	     /* questions of one client that the master has not answered */
 #define QUEUE_MAX (1u << 20) /* bytes of answers that a client has not read */
+#define SETTLE_MS 100 /* a set that changed nothing is followed by no table */
 #define HASH 256
 
 struct answer {
@@ -46,6 +47,8 @@ static struct {
 	struct event *accept;
 	LIST_HEAD(, client) clients[HASH];
 	LIST_HEAD(, ask) asks;
+	LIST_HEAD(, ask) done; /* node sets that wait for the table that shows them */
+	struct event *settle;
 	uint32_t nclients, last_client, last_req;
 } loc = {.fd = -1};
 
@@ -73,6 +76,7 @@ static void drop(struct client *c)
 			free(k);
 		}
 	}
+	/* Those in loc.done are answered to nobody. */
 	while ((a = STAILQ_FIRST(&c->queue))) {
 		STAILQ_REMOVE_HEAD(&c->queue, next);
 		free(a);
@@ -272,6 +276,26 @@ static void ask_setnode(struct client *c, const struct local_hdr *h, struct loca
 	master_send(&m.base);
 }
 
+/* Who sets a node's state and asks for it then is to see what was set. */
+void local_on_table(void)
+{
+	struct ask *k;
+
+	while ((k = LIST_FIRST(&loc.done))) {
+		LIST_REMOVE(k, next);
+		local_answer(k->client, k->id, k->type, "", 0);
+		free(k);
+	}
+}
+
+static void on_settle(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	local_on_table();
+}
+
 void local_on_answer(const Bproc__Answer *a)
 {
 	struct ask *k = take_ask(a->req);
@@ -283,8 +307,10 @@ void local_on_answer(const Bproc__Answer *a)
 		local_error(k->client, k->id, k->type, (int)a->err, a->text);
 	else if (k->type == LOCAL_PIDNODE)
 		local_answer(k->client, k->id, k->type, &pn, sizeof(pn));
-	else
-		local_answer(k->client, k->id, k->type, &pn, 0);
+	else {
+		LIST_INSERT_HEAD(&loc.done, k, next);
+		return start_timer(loc.settle, SETTLE_MS);
+	}
 	free(k);
 }
 
@@ -456,11 +482,14 @@ int local_start(struct bproc_err *err)
 	setsockopt(loc.fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
 	evutil_make_socket_nonblocking(loc.fd);
 	loc.accept = watch_fd(loc.fd, EV_READ, on_accept, NULL);
-	return loc.accept ? 0 : bproc_err_set(err, ENOMEM, "no memory");
+	loc.settle = new_timer(on_settle, NULL);
+	return loc.accept && loc.settle ? 0 : bproc_err_set(err, ENOMEM, "no memory");
 }
 
 void local_stop(void)
 {
+	local_on_table();
+	free_event(&loc.settle);
 	free_event(&loc.accept);
 	for (int i = 0; i < HASH; i++)
 		while (!LIST_EMPTY(&loc.clients[i]))

@@ -187,6 +187,7 @@ static void on_table(const Bproc__NodeTable *t)
 	free(slave.table);
 	slave.table = rows;
 	slave.ntable = t->n_node;
+	local_on_table();
 	peer_refresh();
 	data_refresh();
 }

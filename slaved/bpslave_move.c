@@ -15,6 +15,9 @@
 #include "libbproc/log.h"
 #include "libbproc/wire.h"
 
+#define TABLE_MS 20 /* between looks at the table; five times what the master waits in all */
+#define TABLE_TRIES 12
+
 struct leaving {
 	LIST_ENTRY(leaving) next;
 	uint32_t req;
@@ -26,6 +29,8 @@ struct leaving {
 	int32_t pid;	    /* of the one that leaves; 0 while not known */
 	unsigned char token[32];
 	uint32_t ticket; /* a data connection is waited for */
+	struct event *later; /* owned: the node's address is not in our table yet */
+	int tries;
 	bool parked, committed;
 	struct exec_file exec;
 	STAILQ_HEAD(, held) held;
@@ -65,6 +70,7 @@ static void forget(struct leaving *v)
 
 	if (v->ticket)
 		data_cancel(v->ticket);
+	free_event(&v->later);
 	LIST_REMOVE(v, next);
 	while ((h = STAILQ_FIRST(&v->held))) {
 		STAILQ_REMOVE_HEAD(&v->held, next);
@@ -320,10 +326,37 @@ static void have_connection(int fd, void *arg)
 	close_fd(fd);
 }
 
+static void try_later(evutil_socket_t fd, short what, void *arg);
+
+static void connect_data(struct leaving *v)
+{
+	const struct node_row *row = table_find(v->node);
+	uint32_t ticket;
+
+	/* The master gathers changes of the table: a node that has just come may not be in ours. */
+	if ((!row || !row->data_port) && v->tries++ < TABLE_TRIES) {
+		if (!v->later)
+			v->later = new_timer(try_later, v);
+		if (v->later)
+			return start_timer(v->later, TABLE_MS);
+	}
+	/* Warm: have_connection has run before this returns, and its ticket is spent. */
+	v->ticket = UINT32_MAX;
+	ticket = data_take(v->node, have_connection, v);
+	if (v->ticket)
+		v->ticket = ticket;
+}
+
+static void try_later(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	connect_data(arg);
+}
+
 void move_on_grant(const Bproc__MoveGrant *g)
 {
 	struct leaving *v = by_req(g->req);
-	uint32_t ticket;
 
 	if (!v || g->token.len != sizeof(v->token)) {
 		move_tell_failed(g->move, ECONNRESET, "the source does not know of this move",
@@ -336,11 +369,7 @@ void move_on_grant(const Bproc__MoveGrant *g)
 	v->epoch = g->epoch;
 	v->node = g->node;
 	memcpy(v->token, g->token.data, sizeof(v->token));
-	/* Warm: have_connection has run before this returns, and its ticket is spent. */
-	v->ticket = UINT32_MAX;
-	ticket = data_take(v->node, have_connection, v);
-	if (v->ticket)
-		v->ticket = ticket;
+	connect_data(v);
 }
 
 /* It is parked: its last byte of output is written. What it has not read goes with it. */
