@@ -195,7 +195,7 @@ int node_access(const struct node *n, uint32_t uid, uint32_t gid, const uint32_t
 		bit = in_group(n->gid, gid, groups, ngroups) ? 0010 : 0001;
 	if (n->mode & bit)
 		return 0;
-	return bproc_err_set(err, EPERM,
+	return bproc_err_set(err, EACCES,
 			     "uid %u may not use node %d (owner %u, group %u, mode %04o)", uid,
 			     n->num, n->uid, n->gid, n->mode);
 }
