@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -69,9 +70,11 @@ static int spawn_script(const char *path, int32_t num, pid_t *ret_pid)
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t at;
 	sigset_t none, dfl;
+	cpu_set_t all;
 	int r;
 
 	snprintf(node, sizeof(node), "%d", num);
+	memset(&all, 0xff, sizeof(all));
 	sigemptyset(&none);
 	sigemptyset(&dfl);
 	sigaddset(&dfl, SIGPIPE);
@@ -88,6 +91,8 @@ static int spawn_script(const char *path, int32_t num, pid_t *ret_pid)
 	posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_adddup2(&fa, STDERR_FILENO, STDOUT_FILENO);
 	r = posix_spawn(ret_pid, path, &fa, &at, argv, environ);
+	if (r == 0) /* on all processors again: the daemon has one only */
+		sched_setaffinity(*ret_pid, sizeof(all), &all);
 	posix_spawn_file_actions_destroy(&fa);
 	posix_spawnattr_destroy(&at);
 	return -r;
