@@ -132,9 +132,9 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c)
 		chan_fail(b, p.m.move_id);
 		sys_exit_group(127);
 	}
+	free_of_cpu(); /* now: the daemons will be busy with the news of its run */
 	if (!wait_run(b, p.m.move_id))
 		sys_exit_group(127);
-	free_of_cpu();
 	sys_close(b->chan);
 	blob_resume(b);
 }

@@ -167,13 +167,13 @@ _Noreturn void arrive_exec(struct blob *b, struct chan_pkt *p)
 		blob_err_set(&b->err, (int)-r, "%s: %s", a.dir, errno_name(r));
 		give_up(b, move_id);
 	}
+	free_of_cpu();
 	chan_tell(b, CHAN_PREPARED, move_id);
 	do {
 		if (chan_recv(b, &run, 0) <= 0 || run.m.type == CHAN_ABORT)
 			sys_exit_group(127);
 		chan_close_fds(&run, 0);
 	} while (run.m.type != CHAN_RUN || run.m.move_id != move_id);
-	free_of_cpu();
 	sys_sigprocmask(SIG_SETMASK, &none, NULL);
 	for (const char *s = a.cmd;; s++) {
 		if (*s == '/') {
