@@ -226,7 +226,8 @@ void moves_from_target(struct peer *p, uint64_t id, enum move_event event, int e
 	struct move *mv = move_get(&m->moves, id);
 
 	if (!mv) {
-		if (event == ME_RAN)
+		/* Of an older epoch it is told again when MoveState has brought MoveVoid. */
+		if (event == ME_RAN && id >> 32 == m->epoch)
 			log_warn("node %d: ran pid %d of move %llx, which is not known",
 				 p->node->num, pid, (unsigned long long)id);
 		return;
