@@ -23,6 +23,7 @@
 #include "vmadump/blob/blob.h"
 
 #define UNDECIDED_POLL_MIN_MS 10
+#define LAST_WORDS_MS 1000 /* a child that was told to end says why within 0.1 ms */
 #define UNDECIDED_POLL_MAX_MS 500
 
 /* Numbers 0 to 2 are somebody's stdin, stdout, stderr, even if closed now. */
@@ -319,8 +320,12 @@ static int rfork_once(int node, int flags)
 	e = client_finish(&c, NULL, 0, api_err());
 	if (e == -ECONNRESET)
 		e = outcome(child, node, told);
-	if (e < 0)
+	if (e < 0) {
+		/* What it could not carry it knows best: the answer may be the target's word. */
+		if (poll(&(struct pollfd){.fd = told, .events = POLLIN}, 1, LAST_WORDS_MS) > 0)
+			e = read_failure(told) ?: e;
 		api_reap(child);
+	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return e < 0 ? api_ret(e) : child;
 }
