@@ -94,6 +94,7 @@ struct proc {
 	bool lost;	    /* died by itself; told */
 	bool dying;	    /* its exit was ordered: whatever ends it may pass */
 	bool held_stop;	    /* a SIGSTOP that came while it was parked */
+	bool cont_due; /* its group stop ended by a SIGCONT that has not been met yet */
 	int awake;	    /* a stopped ghost has work: it runs, its stop stays shown */
 	int32_t exit_status;
 	int busy;	    /* signal of the mirrored stop or continue under way */

@@ -179,11 +179,32 @@ static bool is_fault(const siginfo_t *si)
 	       (s == SIGSEGV || s == SIGBUS || s == SIGILL || s == SIGFPE || s == SIGTRAP);
 }
 
+static bool is_stop(int sig)
+{
+	return sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
+}
+
+/*
+ * A SIGCONT acts when it is sent, and a stop that is sent after it takes it out of
+ * the queue before it has been met here: then only the end of the group stop says
+ * that there was one.
+ */
+static void continue_due(struct proc *p, int sig)
+{
+	siginfo_t si = {.si_signo = SIGCONT, .si_code = SI_KERNEL};
+
+	if (p->cont_due && is_stop(sig))
+		tell_signal(p, &si);
+	if (sig == SIGCONT || is_stop(sig))
+		p->cont_due = false;
+}
+
 /* The signal to go on with. */
 static int ghost_signal(struct proc *p, const siginfo_t *si)
 {
 	bool sent = si->si_code == SI_USER || si->si_code == SI_TKILL || si->si_code == SI_QUEUE;
 
+	continue_due(p, si->si_signo);
 	if (sent && si->si_pid == self.self)
 		return si->si_signo;
 	if (sent && si->si_pid == p->pid)
@@ -212,6 +233,14 @@ static void signal_stop(struct proc *p, int sig)
 
 	if (p->inject && sig == SIGTRAP && inject_trap(p))
 		return;
+	if (p->state != PROC_GHOST && p->chan >= 0 && !p->inject) {
+		/* It may be a ghost by now, and have said so: that comes first. */
+		proc_readable(p);
+		if (p->detached) {
+			let_go(p, sig != SIGSTOP ? sig : 0);
+			return;
+		}
+	}
 	if (p->inject || ptrace(PTRACE_GETSIGINFO, p->pid, NULL, &si) < 0) {
 		trace(p, PTRACE_CONT, p->inject ? (uintptr_t)sig : 0);
 		return;
@@ -247,6 +276,7 @@ static void group_stop(struct proc *p)
 /* Running again, or interrupted by us. */
 static void trap_stop(struct proc *p)
 {
+	p->cont_due |= p->stopped && p->busy != SIGCONT && p->state == PROC_GHOST;
 	p->stopped = false;
 	trace(p, PTRACE_CONT, 0);
 	if (p->busy && p->busy != SIGCONT && p->busy != SIGSTOP) {

@@ -111,6 +111,7 @@ static void test_aborted(void)
 /* The image is cut short: the node says so by name, the source goes on. */
 static void test_cut_short(void)
 {
+	static volatile char much[8 << 20];
 	struct trip t = {0};
 	struct init_msg m;
 	char buf[20000];
@@ -118,8 +119,12 @@ static void test_cut_short(void)
 	int32_t pid = fork_mover(&t, MOVE_MOVE, &chan);
 	ssize_t n;
 
-	if (pid == 0)
+	if (pid == 0) {
+		/* More than a socket holds. */
+		for (unsigned int i = 0; i < sizeof(much); i += 64)
+			much[i] = (char)i;
 		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0) < 0 ? 23 : 1);
+	}
 	trip_begin(&t, chan);
 	want(&home, EV_HERE, pid);
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
