@@ -30,7 +30,7 @@ void lab_slave_args(struct lab_msg *m, int node)
 }
 
 /* NAME=DIR:old value, if DIR is there. */
-static void add_path(struct lab_msg *m, const char *name, const char *dir, const char *fallback)
+static void add_path(const char *name, const char *dir, const char *fallback)
 {
 	const char *old = getenv(name);
 	char buf[16384];
@@ -39,32 +39,29 @@ static void add_path(struct lab_msg *m, const char *name, const char *dir, const
 		return;
 	if (!old || !*old)
 		old = fallback;
-	snprintf(buf, sizeof(buf), "%s=%s%s%s", name, dir, *old ? ":" : "", old);
-	lab_add(m, buf, true);
+	snprintf(buf, sizeof(buf), "%s%s%s", dir, *old ? ":" : "", old);
+	setenv(name, buf, 1);
 }
 
-void lab_command_env(struct lab_msg *m)
+/* Of the lab's own process, before the places are made: all in it inherit this. */
+void lab_set_env(void)
 {
 	const char *bin = lab.opts->bin;
-	const char *path = getenv("PATH");
-	char buf[16384], dir[4200];
+	char dir[4200];
 
-	if (!path || !*path)
-		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-	snprintf(buf, sizeof(buf), "PATH=%s:%s", bin, path);
-	lab_add(m, buf, true);
-	snprintf(buf, sizeof(buf), "BPLAB_PATH=%s:%s", bin, path);
-	lab_add(m, buf, true);
+	unsetenv("BPROC_RUN_DIR");
+	add_path("PATH", bin, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	setenv("BPLAB_PATH", getenv("PATH") ?: bin, 1);
 	/* Beside a build tree's bin/ is the lib/ that its programs link. */
 	snprintf(dir, sizeof(dir), "%s/../lib/libbproc.so", bin);
 	if (access(dir, R_OK) == 0 && strcmp(bin, "/usr/bin")) {
 		snprintf(dir, sizeof(dir), "%s/../lib", bin);
-		add_path(m, "LD_LIBRARY_PATH", dir, "");
+		add_path("LD_LIBRARY_PATH", dir, "");
 		snprintf(dir, sizeof(dir), "%s/../lib/pkgconfig", bin);
-		add_path(m, "PKG_CONFIG_PATH", dir, "");
+		add_path("PKG_CONFIG_PATH", dir, "");
 	}
-	snprintf(buf, sizeof(buf), "BPLAB_NODES=%d", lab.opts->nodes);
-	lab_add(m, buf, true);
-	lab_add(m, "BPLAB=" LAB_DIR, true);
-	lab_add(m, "PS1=[bplab] \\w\\$ ", true);
+	snprintf(dir, sizeof(dir), "%d", lab.opts->nodes);
+	setenv("BPLAB_NODES", dir, 1);
+	setenv("BPLAB", LAB_DIR, 1);
+	setenv("PS1", "[bplab] \\w\\$ ", 1);
 }

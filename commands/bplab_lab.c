@@ -202,7 +202,6 @@ static int start_command(void)
 	m = (struct lab_msg){.type = PLACE_SPAWN, .role = ROLE_COMMAND, .flags = SPAWN_COMMAND};
 	if (lab.opts->pty)
 		m.flags |= SPAWN_PTY;
-	lab_command_env(&m);
 	lab.phase = PHASE_COMMAND;
 	return lab_send(lab_at(LAB_MASTER)->sock, &m, (int[]){0, 1, 2}, 3);
 }
@@ -441,8 +440,8 @@ void lab_main(struct lab_opts *o, int outer)
 	lab_title("bplab: lab");
 	setsid();
 	signal(SIGPIPE, SIG_IGN);
-	unsetenv("BPROC_RUN_DIR");
 	lab.opts = o;
+	lab_set_env();
 	lab.outer = outer;
 	lab.notify = -1;
 	if (lab_recv(outer, &m, &pkt) < 0)

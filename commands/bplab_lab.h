@@ -46,7 +46,7 @@ void lab_end(int status) __attribute__((noreturn));
 /* bplab_env.c */
 int64_t lab_now_ms(void);
 void lab_slave_args(struct lab_msg *m, int node);
-void lab_command_env(struct lab_msg *m);
+void lab_set_env(void);
 
 /* bplab_ctl.c: each client has one request, answered once */
 int ctl_listen(void);

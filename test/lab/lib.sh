@@ -48,6 +48,7 @@ within() {
 	good "$text"
 }
 node_is() { [ "$(bpstat -s "$1")" = "$2" ]; }
+node_is_not() { [ "$(bpstat -s "$1")" != "$2" ]; }
 alive() { kill -0 "$1" 2>/dev/null; }
 dead() { ! alive "$1"; }
 finish() {

@@ -50,7 +50,7 @@ mkdir "$t/run2"
 head -c 64 /dev/urandom >"$t/wrong"; chmod 0400 "$t/wrong"
 
 bplab stop-slave 1
-within 5 'n1 is down' node_is 1 down
+within 10 'n1 is down' node_is 1 down
 slave 1 "$t/wrong" >"$t/out"
 ok 'a wrong key is logged by the master' sh -c 'bplab logs master | grep -i "10.77.1.2.*key"'
 has 'and shown' "$(bpstat -l 1)" '*down*'

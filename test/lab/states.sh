@@ -22,9 +22,10 @@ ok 'bpctl: mode' bpctl -S 1 -m 0100
 has 'seen' "$(bpstat -l 1)" '*---x------*'
 ok 'bpctl: mode back' bpctl -S 1 -m 0111
 
-# A slave that ends well says so at once
+# A slave that ends: not reachable at once, down when the timeout is over
 ok 'stop-slave' bplab stop-slave 0
-within 2 'down at once' node_is 0 down
+within 2 'not up at once' node_is_not 0 up
+within 10 'down' node_is 0 down
 has 'not reachable' "$(bpsh 0 true 2>&1)" '*0*'
 ok 'start-slave' bplab start-slave 0
 within 5 'up again' node_is 0 up
