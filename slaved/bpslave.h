@@ -262,6 +262,7 @@ void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *ar
 /* Home: the process has come home or is dead; its streams are closed. */
 void stdio_forget_home(int32_t pid);
 
+void stdio_table_changed(void);
 void stdio_peer_up(struct peer *p);
 void stdio_peer_down(struct peer *p);
 void stdio_peer_drained(struct peer *p);

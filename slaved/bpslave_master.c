@@ -188,6 +188,7 @@ static void on_table(const Bproc__NodeTable *t)
 	slave.table = rows;
 	slave.ntable = t->n_node;
 	local_on_table();
+	stdio_table_changed();
 	peer_refresh();
 	data_refresh();
 }

@@ -215,6 +215,21 @@ void stdio_home_progress(struct stdio_proc *p)
 	stdio_then(p);
 }
 
+/* A node that went down says no more, though its link may look alive for long. */
+void stdio_table_changed(void)
+{
+	struct stdio_proc *p, *more;
+
+	if (slave.node != HOME_NODE)
+		return;
+	for (int i = 0; i < STDIO_HASH; i++) {
+		for (p = LIST_FIRST(&stdio_table[i]); p; p = more) {
+			more = LIST_NEXT(p, next);
+			stdio_home_progress(p);
+		}
+	}
+}
+
 void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *arg)
 {
 	struct stdio_proc *p = slave.node == HOME_NODE ? stdio_find(pid) : NULL;
