@@ -133,3 +133,16 @@ long blob_dump(struct blob *b, struct blob_dump *opt)
 
 	return r < 0 ? r : blob_dump_send(b, opt->fd);
 }
+
+void blob_send_failure(struct blob *b, int fd)
+{
+	uint8_t rec[IMAGE_FAIL_LEN] = {0};
+	struct iovec v = {rec, sizeof rec};
+	struct sys_msghdr m = {.iov = &v, .iovlen = 1};
+
+	put64(rec, IMAGE_FAIL_MAGIC);
+	put32(rec + 8, (uint32_t)b->err.code);
+	str_copy((char *)rec + 16, IMAGE_FAIL_TEXT, b->err.text);
+	/* If it cannot be sent the end of the stream tells enough. */
+	sys_sendmsg(fd, &m, SYS_MSG_NOSIGNAL | SYS_MSG_DONTWAIT);
+}

@@ -32,6 +32,14 @@
 #define IMAGE_SUM_NOTE 28u /* a whole SUM note: header 12, name 8, sum 8 */
 #define IMAGE_END_NOTE 36u /* a whole END note: header 12, name 8, 2 numbers */
 
+/*
+ * Instead of an image, when there will be none: u64 magic, u32 errno, u32 0, text
+ * with its NUL, zeros to the end. Longer than IMAGE_PREFIX.
+ */
+#define IMAGE_FAIL_MAGIC 0x4c494146504d4456ull /* "VDMPFAIL" in the stream */
+#define IMAGE_FAIL_LEN 176u
+#define IMAGE_FAIL_TEXT 160u
+
 /* Limits. What is over one is refused by the dump and by the restore alike. */
 #define IMAGE_HEAD_MAX (256ul << 20) /* bytes before the first page */
 #define IMAGE_RUNS_MAX (1u << 20)

@@ -173,9 +173,13 @@ long blob_leave(struct blob *b)
 		return abort_here(b, &l, r);
 
 	/* 3. The image, straight to the node. If that fails the move is told so, and
-	 *    the abort that follows has been through the master: no copy is left. */
+	 *    the abort that follows has been through the master: no copy is left. The
+	 *    node is told as well, where nothing else was sent yet: its word may reach
+	 *    the master first. */
 	r = send_image(b, &l);
 	if (r < 0) {
+		if (l.ready < 0)
+			blob_send_failure(b, l.data);
 		chan_fail(b, l.move_id);
 		sys_close(l.data);
 		l.data = -1;

@@ -39,6 +39,23 @@ long rest_read(struct restore *r, void *p, uint64_t n, const char *what)
 	return 0;
 }
 
+/* The dump has failed, and why is in the stream in place of an image. */
+static long failure(struct restore *r, const uint8_t *first)
+{
+	uint8_t rec[IMAGE_FAIL_LEN];
+	uint32_t code = get32(first + 8);
+	long e;
+
+	memcpy(rec, first, IMAGE_PREFIX);
+	e = rest_read(r, rec + IMAGE_PREFIX, sizeof rec - IMAGE_PREFIX, "failure");
+	if (e < 0)
+		return e;
+	rec[IMAGE_FAIL_LEN - 1] = 0;
+	if (code == 0 || code > 4095)
+		code = EIO;
+	return blob_err_set(&r->b->err, (int)code, "%s", (char *)rec + 16);
+}
+
 /* 1. The head: as long as program header 0 says, which is checked first. */
 static long read_head(struct restore *r)
 {
@@ -49,6 +66,8 @@ static long read_head(struct restore *r)
 
 	if (e < 0)
 		return e;
+	if (get64(first) == IMAGE_FAIL_MAGIC)
+		return failure(r, first);
 	if (memcmp(first, "\177ELF\2\1\1", 7) != 0 || get16(first + 16) != ET_CORE ||
 	    get64(first + 32) != 64 || get16(first + 54) != 56 || get32(first + 64) != PT_NOTE)
 		return rest_bad(r, "it does not begin as one");
