@@ -13,7 +13,11 @@ if ! "$bplab" --bare -n 1 -- true; then
 	echo "skipped: no lab can be made here (see above)"
 	exit 77
 fi
-lab() { timeout 20 "$bplab" --bare "$@" 2>>"$t/err"; }
+# All processes of the labs of this test have this, and nothing else has.
+mark=BPROC_TEST_ID=$$.$RANDOM
+marked() { grep -laz "^$mark$" /proc/[0-9]*/environ 2>/dev/null; }
+none_marked() { [ -z "$(marked)" ]; }
+lab() { env "$mark" timeout 20 "$bplab" --bare "$@" 2>>"$t/err"; }
 mounts() { wc -l </proc/self/mountinfo; }
 mounts_before=$(mounts)
 run_before=$(ls /run)
@@ -67,15 +71,16 @@ is 'nodes reach each other' "$(lab -n 2 -- bplab exec 1 bash -c \
 
 # Its ends
 for sig in TERM INT HUP KILL; do
-	"$bplab" --bare -n 3 -- sh -c "echo \$\$ >$t/pid; exec sleep 987" &
+	env "$mark" "$bplab" --bare -n 3 -- sh -c "echo \$\$ >$t/pid; exec sleep 987" &
 	pid=$!
 	within 5 "a lab to be killed by $sig" test -s "$t/pid"
+	ok 'its processes are seen' test "$(marked | wc -l)" -ge 6
 	rm "$t/pid"
 	kill -$sig $pid
 	wait $pid 2>/dev/null
 	got=$?
 	is "status after $sig" $got $((128 + $(kill -l $sig)))
-	within 3 "nothing runs after $sig" sh -c "! pgrep -f '^sleep 987$'"
+	within 3 "nothing runs after $sig" none_marked
 done
 start=$(date +%s%N)
 lab -n 8 -- true
@@ -85,7 +90,7 @@ ok "a bare lab of 8 nodes in $ms ms" test $ms -lt 2000
 is 'no mount is left' "$(mounts)" "$mounts_before"
 is '/run is as before' "$(ls /run)" "$run_before"
 is 'no interface is left' "$(ls /sys/class/net)" "$links_before"
-within 3 'no process is left' sh -c "! pgrep -f '^bplab: '"
+within 3 'no process is left' none_marked
 
 # An ordinary user
 if [ "$(id -u)" -eq 0 ]; then

@@ -23,6 +23,7 @@ def expect(what, limit=8):
     seen = seen[seen.index(what) + len(what):]
     print("ok -", what)
 def type(s):
+    time.sleep(0.2) # what is typed before readline has the terminal may be flushed
     os.write(fd, s)
 expect(b"prompt> ")
 type(b"bpsh 0 sleep 302\n"); time.sleep(0.7)
@@ -36,7 +37,7 @@ type(b"bg; jobs\n"); expect(b"Running"); expect(b"prompt> ")
 type(b"fg\n"); time.sleep(0.5)
 type(b"\x03"); expect(b"prompt> ")
 type(b"bplab exec 0 pgrep -f '^sleep 303$' || echo none there\n"); expect(b"none there")
-type(b"echo typed | bpsh 0 cat\n"); expect(b"\r\ntyped")
+type(b"echo typed | bpsh 0 cat\n"); expect(b"\rtyped\r\n"); expect(b"prompt> ")
 type(b"bpsh 1 cat\n"); time.sleep(0.7)
 type(b"a line\n"); expect(b"a line"); expect(b"a line")
 type(b"\x04"); expect(b"prompt> ")
