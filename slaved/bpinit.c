@@ -213,7 +213,8 @@ static void slave_readable(void)
 		if (e < 0 || pkt.len != sizeof(m)) {
 			pkt_close(&pkt);
 			if (e == 0 && pkt.len != 0)
-				say("message of %zu bytes from bpslave, not %zu", pkt.len, sizeof(m));
+				say("message of %zu bytes from bpslave, not %zu", pkt.len,
+				    sizeof(m));
 			slave_drop();
 			return;
 		}
@@ -352,7 +353,8 @@ static _Noreturn void run(int ready_fd)
 	int e = lock_dir();
 
 	if (e < 0)
-		say("%s: %s", run_dir(), e == -EWOULDBLOCK ? "another bpinit is here" : strerror(-e));
+		say("%s: %s", run_dir(),
+		    e == -EWOULDBLOCK ? "another bpinit is here" : strerror(-e));
 	if (e == 0) {
 		e = start();
 		if (e < 0)
@@ -376,8 +378,9 @@ static int wait_ready(int fd)
 
 static void usage(FILE *f)
 {
-	fprintf(f, "usage: bpinit --node [--timens MONO_NS:BOOT_NS] [--run-dir DIR] [--foreground]\n"
-		   "       bpinit --keeper [--run-dir DIR] [--foreground]\n");
+	fprintf(f,
+		"usage: bpinit --node [--timens MONO_NS:BOOT_NS] [--run-dir DIR] [--foreground]\n"
+		"       bpinit --keeper [--run-dir DIR] [--foreground]\n");
 }
 
 static int detach_and_run(const int64_t *timens_ns, bool foreground)
@@ -414,9 +417,12 @@ static int detach_and_run(const int64_t *timens_ns, bool foreground)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"node", no_argument, NULL, 'n'},	 {"keeper", no_argument, NULL, 'k'},
-		{"timens", required_argument, NULL, 't'}, {"run-dir", required_argument, NULL, 'R'},
-		{"foreground", no_argument, NULL, 'f'},	  {"help", no_argument, NULL, 'h'},
+		{"node", no_argument, NULL, 'n'},
+		{"keeper", no_argument, NULL, 'k'},
+		{"timens", required_argument, NULL, 't'},
+		{"run-dir", required_argument, NULL, 'R'},
+		{"foreground", no_argument, NULL, 'f'},
+		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
 	bool node = false, foreground = false;

@@ -5,7 +5,8 @@
  *	bpinit.c	start, the loop, the socket of bpslave
  *	bpinit_event.c	events kept until bpslave has them safe
  *	bpinit_proc.c	the table of processes, what becomes of children
- *	bpinit_move.c	a move, the source's side; bpinit_arrive.c the target's
+ *	bpinit_move.c	the table of moves; bpinit_leave.c the source's side of one,
+ *	bpinit_arrive.c	the target's
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
  *	bpinit_inject.c	execmove: from the exec to the blob at the entry point
  *	bpinit_signal.c	delivery of signals, with their sender
@@ -35,9 +36,9 @@
 struct bpinit {
 	int epoll, listener, signals, slave; /* fds; slave -1: no bpslave now */
 	uint32_t slave_gen;
-	int self;	/* our pid, as the kernel writes it into si_pid of what we send */
-	bool keeper;	/* beside the front end's bpslave, in no namespace of ours */
-	int code;	/* memfd with the blob's bytes */
+	int self;	   /* our pid, as the kernel writes it into si_pid of what we send */
+	bool keeper;	   /* beside the front end's bpslave, in no namespace of ours */
+	int code;	   /* memfd with the blob's bytes */
 	struct blob *blob; /* in our own memory: clones begin in a copy of it */
 };
 extern struct bpinit self;
@@ -67,7 +68,7 @@ int events_flush(void);	   /* 0, or -EAGAIN when the socket is full */
 
 enum proc_state {
 	PROC_FREE,
-	PROC_MAKING,   /* cloned, to be a ghost; has not said so */
+	PROC_MAKING, /* cloned, to be a ghost; has not said so */
 	PROC_GHOST,
 	PROC_LEAVING,  /* parked here, source of a move */
 	PROC_ARRIVING, /* target of a move: a clone, or a ghost that turns back */
@@ -84,20 +85,20 @@ struct proc {
 	int32_t pid;
 	uint32_t gen, next; /* next: in the hash chain, index + 1 */
 	int chan;
-	uint32_t move;	    /* LEAVING, ARRIVING: index + 1 of its move; 0: it is over */
-	bool our_child;	    /* in its exit stop: no other parent is told of the end */
+	uint32_t move;	/* LEAVING, ARRIVING: index + 1 of its move; 0: it is over */
+	bool our_child; /* in its exit stop: no other parent is told of the end */
 	struct chan_clone id;
 	bool traced, in_place, at_home;
-	bool was_real;	    /* LEAVING: runs on as REAL after an abort */
-	bool stopped;	    /* in a group stop, as its parent was shown */
-	bool exiting;	    /* in its exit stop, held there */
-	bool lost;	    /* died by itself; told */
-	bool dying;	    /* its exit was ordered: whatever ends it may pass */
-	bool held_stop;	    /* a SIGSTOP that came while it was parked */
-	bool cont_due; /* its group stop ended by a SIGCONT that has not been met yet */
-	int awake;	    /* a stopped ghost has work: it runs, its stop stays shown */
+	bool was_real;	/* LEAVING: runs on as REAL after an abort */
+	bool stopped;	/* in a group stop, as its parent was shown */
+	bool exiting;	/* in its exit stop, held there */
+	bool lost;	/* died by itself; told */
+	bool dying;	/* its exit was ordered: whatever ends it may pass */
+	bool held_stop; /* a SIGSTOP that came while it was parked */
+	bool cont_due;	/* its group stop ended by a SIGCONT that has not been met yet */
+	int awake;	/* a stopped ghost has work: it runs, its stop stays shown */
 	int32_t exit_status;
-	int busy;	    /* signal of the mirrored stop or continue under way */
+	int busy; /* signal of the mirrored stop or continue under way */
 	int nmirror;
 	struct mirror mirror[MIRRORS_MAX];
 	void (*detached)(struct proc *p); /* wanted: called when it is untraced */
@@ -111,7 +112,7 @@ extern struct proc procs[PROCS_MAX];
 struct proc *proc_find(int32_t pid);
 struct proc *proc_add(int32_t pid, enum proc_state state); /* NULL: the table is full */
 void proc_remove(struct proc *p);
-#define proc_index(p) ((uint32_t)((p) - procs))
+#define proc_index(p) ((uint32_t)((p)-procs))
 int32_t proc_parent(int32_t pid);
 int proc_set_chan(struct proc *p, int chan);
 void proc_close_chan(struct proc *p);
@@ -130,13 +131,13 @@ void watch_ready(uint32_t index);
 /* EV_STATE number *at, which is moved on; false: that was all. */
 bool proc_state_msg(uint32_t *at, struct init_msg *m);
 
-/* -- bpinit_move.c: the table and the source; bpinit_arrive.c: the target */
+/* -- bpinit_move.c, bpinit_leave.c, bpinit_arrive.c */
 
 enum move_phase {
 	MOVE_NONE,
 	/* source */
 	LEAVE_ASKED,
-	LEAVE_EXEC,	/* EXECMOVE: told to exec */
+	LEAVE_EXEC, /* EXECMOVE: told to exec */
 	LEAVE_SENDING,
 	LEAVE_SENT,
 	LEAVE_FAILED,
@@ -151,7 +152,7 @@ enum move_phase {
 };
 struct move {
 	enum move_phase phase;
-	uint64_t id;	  /* 0: not granted yet */
+	uint64_t id; /* 0: not granted yet */
 	uint32_t req_id, gen;
 	uint32_t kind, dump_flags, epoch;
 	bool away, here, granted, voided;
@@ -169,10 +170,12 @@ struct move {
 	struct init_chain chain[INIT_CHAIN_MAX];
 };
 extern struct move moves[MOVES_MAX];
-#define move_index(m) ((uint32_t)((m) - moves))
+#define move_index(m) ((uint32_t)((m)-moves))
 #define move_of(p) ((p)->move ? &moves[(p)->move - 1] : NULL)
 
 struct move *move_find(uint64_t id);
+/* On its way out of here, by either handle. */
+struct move *move_find_leaving(uint64_t id, uint32_t req_id);
 struct move *move_new(enum move_phase phase);
 void move_free(struct move *m);
 /* Remembers how it ended: EV_GHOST, EV_RAN, EV_VOIDED, EV_FAILED (given up here). */
@@ -185,9 +188,9 @@ bool move_state_msg(uint32_t *at, struct init_msg *m);
 void init_depart(const struct init_msg *m, struct sysio_pkt *pkt);
 void init_grant(const struct init_msg *m, struct sysio_pkt *pkt);
 void init_decide(const struct init_msg *m, struct sysio_pkt *pkt);
-void move_readable(struct move *m);	      /* its channel, while the pid is not known */
+void move_readable(struct move *m); /* its channel, while the pid is not known */
 void leave_message(struct proc *p, const struct chan_msg *c); /* from a LEAVING process */
-void leave_exit_stop(struct proc *p);	      /* killed while parked */
+void leave_exit_stop(struct proc *p);			      /* killed while parked */
 void leave_died(struct proc *p, int status);
 void leave_inject_failed(struct proc *p, int err, const char *what);
 
@@ -198,7 +201,7 @@ void arrive_message(struct proc *p, const struct chan_msg *c);
 void arrive_chan_closed(struct proc *p);
 void arrive_cloned(const struct chan_msg *c); /* a ghost answers CHAN_CLONE */
 void arrive_died(struct proc *p);
-void arrive_progress(void);		      /* a ghost has been made: chains may go on */
+void arrive_progress(void); /* a ghost has been made: chains may go on */
 
 /* -- bpinit_trace.c */
 

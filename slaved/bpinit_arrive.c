@@ -80,8 +80,10 @@ static void make_failed(struct move *m, int32_t pid, int err)
 	char text[CHAN_TEXT_MAX];
 
 	if (err == EEXIST)
-		snprintf(text, sizeof(text), "number %d is in use on this node as a process, group "
-			 "or session", pid);
+		snprintf(text, sizeof(text),
+			 "number %d is in use on this node as a process, group "
+			 "or session",
+			 pid);
 	else
 		snprintf(text, sizeof(text), "process %d on this node: %s", pid, strerror(err));
 	arrive_failed(m, err, text);
@@ -96,8 +98,8 @@ static void chain_step(struct move *m)
 	while (m->chain_at < m->nchain) {
 		const struct init_chain *c = &m->chain[m->chain_at];
 		struct proc *p = proc_find(c->pid);
-		struct chan_clone id = {.kind = CLONE_GHOST, .pid = c->pid, .pgid = c->pgid,
-					.sid = c->sid};
+		struct chan_clone id = {
+			.kind = CLONE_GHOST, .pid = c->pid, .pgid = c->pgid, .sid = c->sid};
 		int e;
 
 		if (p && p->state == PROC_MAKING)
@@ -211,8 +213,11 @@ static void arrive_into_ghost(struct move *m, struct proc *p)
 
 static void start_arrival(struct move *m)
 {
-	struct chan_clone id = {.kind = CLONE_ARRIVAL, .pid = m->pid, .pgid = m->pgid,
-				.sid = m->sid, .cred = m->cred};
+	struct chan_clone id = {.kind = CLONE_ARRIVAL,
+				.pid = m->pid,
+				.pgid = m->pgid,
+				.sid = m->sid,
+				.cred = m->cred};
 	struct proc *p = proc_find(m->pid);
 	int e;
 
@@ -247,8 +252,7 @@ void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
 	if (!m || m->phase > ARRIVE_READY || m->phase < ARRIVE_CHAIN || m->data >= 0 || m->voided)
 		return; /* its descriptors are closed with the packet: the source sees it */
 	m->pid = msg->u.data.pid;
-	if (pkt->nfd < 1 || m->pid <= 0 ||
-	    sort_streams(pkt, 1, msg->stream_mask, m->stream) < 0) {
+	if (pkt->nfd < 1 || m->pid <= 0 || sort_streams(pkt, 1, msg->stream_mask, m->stream) < 0) {
 		arrive_failed(m, EPROTO, "no connection came with the image");
 		return;
 	}

@@ -34,7 +34,8 @@ void event(const struct init_msg *m)
 
 	if (room == 0 || (m->type == EV_SIGNAL && room <= EVENTS_RESERVED)) {
 		if (dropped++ == 0)
-			say("events are full: bpslave does not take them; event %u dropped", m->type);
+			say("events are full: bpslave does not take them; event %u dropped",
+			    m->type);
 		return;
 	}
 	dropped = 0;
@@ -45,14 +46,16 @@ void event(const struct init_msg *m)
 
 void event_move(enum init_type type, uint64_t move_id, uint32_t req_id, int32_t pid)
 {
-	event(&(struct init_msg){
-		.type = type, .move_id = move_id, .req_id = req_id, .pid = pid});
+	event(&(struct init_msg){.type = type, .move_id = move_id, .req_id = req_id, .pid = pid});
 }
 
 void event_failed(uint64_t move_id, uint32_t req_id, uint32_t flags, int err, const char *fmt, ...)
 {
-	struct init_msg m = {.type = EV_FAILED, .move_id = move_id, .req_id = req_id,
-			     .flags = flags, .err = err > 0 ? err : EIO};
+	struct init_msg m = {.type = EV_FAILED,
+			     .move_id = move_id,
+			     .req_id = req_id,
+			     .flags = flags,
+			     .err = err > 0 ? err : EIO};
 	va_list ap;
 
 	va_start(ap, fmt);

@@ -143,10 +143,17 @@ static int fill(struct proc *p, struct blob *b, uint64_t base)
 	struct move *m = move_of(p);
 
 	*b = (struct blob){
-		.magic = BLOB_MAGIC, .base = base, .self = base + BLOB_CODE_MAX,
-		.verb = BLOB_LEAVE, .chan = p->inject_chan, .fd = -1, .regs_given = 1,
-		.exec_kind = MOVE_EXECMOVE, .dump_flags = m ? m->dump_flags : 0,
-		.hide_fd = {p->inject_chan, -1, -1, -1}, .regs = p->inject_regs,
+		.magic = BLOB_MAGIC,
+		.base = base,
+		.self = base + BLOB_CODE_MAX,
+		.verb = BLOB_LEAVE,
+		.chan = p->inject_chan,
+		.fd = -1,
+		.regs_given = 1,
+		.exec_kind = MOVE_EXECMOVE,
+		.dump_flags = m ? m->dump_flags : 0,
+		.hide_fd = {p->inject_chan, -1, -1, -1},
+		.regs = p->inject_regs,
 		.env = self.blob->env,
 	};
 	b->env.nspecial = 0; /* its vdso lies elsewhere than ours */

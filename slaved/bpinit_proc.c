@@ -42,8 +42,12 @@ struct proc *proc_add(int32_t pid, enum proc_state state)
 		return NULL;
 	i = nfree ? free_list[--nfree] : used++;
 	gen = procs[i].gen;
-	procs[i] = (struct proc){.state = state, .pid = pid, .gen = gen + 1, .next = *head,
-				 .chan = -1, .at_home = self.keeper};
+	procs[i] = (struct proc){.state = state,
+				 .pid = pid,
+				 .gen = gen + 1,
+				 .next = *head,
+				 .chan = -1,
+				 .at_home = self.keeper};
 	*head = i + 1;
 	return &procs[i];
 }
@@ -207,7 +211,8 @@ static uint64_t us(const struct timeval *t)
 
 static void child_status(pid_t pid, int status, const struct rusage *ru)
 {
-	struct chan_child c = {.pid = pid, .utime_us = us(&ru->ru_utime),
+	struct chan_child c = {.pid = pid,
+			       .utime_us = us(&ru->ru_utime),
 			       .stime_us = us(&ru->ru_stime),
 			       .maxrss_kb = (uint64_t)ru->ru_maxrss};
 

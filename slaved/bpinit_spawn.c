@@ -21,8 +21,8 @@
 #include "slaved/bpinit.h"
 #include "vmadump.h"
 
-#define LEASE_MARGIN 4096	/* numbers before the slot's end where the cursor is turned back */
-#define LEASE_FORKS_PER_MS 40	/* more than this machine can make */
+#define LEASE_MARGIN 4096     /* numbers before the slot's end where the cursor is turned back */
+#define LEASE_FORKS_PER_MS 40 /* more than this machine can make */
 #define LEASE_POLL_MIN_MS 10
 #define LEASE_POLL_MAX_MS 1000
 #define PID_MAX_LIMIT 4194304
@@ -188,10 +188,10 @@ BARE int spawn_postman(int32_t pid, uint32_t uid, int32_t to, int sig, bool thre
 /* -- the lease */
 
 static struct {
-	int cursor;   /* ns_last_pid, -1: not writable */
-	int pid_max;  /* of this namespace, -1: the kernel has one for all */
+	int cursor;  /* ns_last_pid, -1: not writable */
+	int pid_max; /* of this namespace, -1: the kernel has one for all */
 	int32_t lo, hi;
-	int raised;   /* clones of higher numbers under way */
+	int raised; /* clones of higher numbers under way */
 	bool told;
 } lease = {.cursor = -1, .pid_max = -1};
 
@@ -283,8 +283,9 @@ int lease_tick(void)
 		left = lease.hi - LEASE_MARGIN - lease.lo;
 	}
 	left /= LEASE_FORKS_PER_MS;
-	return left < LEASE_POLL_MIN_MS ? LEASE_POLL_MIN_MS
-	     : left > LEASE_POLL_MAX_MS ? LEASE_POLL_MAX_MS : left;
+	return left < LEASE_POLL_MIN_MS	  ? LEASE_POLL_MIN_MS
+	       : left > LEASE_POLL_MAX_MS ? LEASE_POLL_MAX_MS
+					  : left;
 }
 
 void lease_raise(int32_t pid)

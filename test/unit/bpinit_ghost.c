@@ -29,7 +29,7 @@ static void on_signal(int sig, siginfo_t *si, void *uc)
 	got_value = si->si_value.sival_int;
 }
 
-static void catch(int sig)
+static void catch (int sig)
 {
 	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
 
@@ -60,8 +60,8 @@ static void relay_child(struct side *from, struct side *to, int32_t pid, int cod
 	struct init_msg m = want(from, EV_CHILD, pid);
 
 	if (m.u.child.code != code || m.u.child.status != status)
-		printf("child: code %d status %d, wanted %d %d\n", m.u.child.code,
-		       m.u.child.status, code, status);
+		printf("child: code %d status %d, wanted %d %d\n", m.u.child.code, m.u.child.status,
+		       code, status);
 	CHECK(m.u.child.code == code && m.u.child.status == status);
 	mirror(to, pid, code, status);
 }
@@ -92,8 +92,8 @@ static void test_signals(void)
 	union sigval v = {.sival_int = 77};
 	int32_t pid;
 
-	catch(SIGUSR1);
-	catch(SIGRTMIN);
+	catch (SIGUSR1);
+	catch (SIGRTMIN);
 	pid = rig_rfork(&t);
 	if (pid == 0) {
 		await_signal(SIGUSR1);
@@ -171,9 +171,14 @@ static void test_mirrors(void)
 	want(&home, EV_MIRRORED, pid);
 	want_none(&home, EV_SIGNAL, 20);
 	CHECK(kill(pid, 0) < 0);
-	tell(&node, &(struct init_msg){.type = INIT_SIGNAL,
-		.u.signal = {.pid = pid, .sig = SIGTERM, .code = SI_USER, .sender_pid = 4321,
-			     .sender_uid = 65534}}, NULL, 0);
+	tell(&node,
+	     &(struct init_msg){.type = INIT_SIGNAL,
+				.u.signal = {.pid = pid,
+					     .sig = SIGTERM,
+					     .code = SI_USER,
+					     .sender_pid = 4321,
+					     .sender_uid = 65534}},
+	     NULL, 0);
 	CHECK(want(&node, EV_CHILD, pid).u.child.status == SIGTERM);
 	printf("mirrors: ok\n");
 }
@@ -193,8 +198,7 @@ static void test_deaths(void)
 		}
 		trip_send(&t);
 		trip_commit(&t);
-		mirror(&home, pid, CLD_KILLED,
-		       want(&node, EV_CHILD, pid).u.child.status);
+		mirror(&home, pid, CLD_KILLED, want(&node, EV_CHILD, pid).u.child.status);
 		CHECK(wait_for(pid, 0) == how[i]);
 		want(&home, EV_MIRRORED, pid);
 	}
@@ -230,8 +234,10 @@ static void test_looks(void)
 	k = read(fd, its, sizeof(its));
 	close(fd);
 	CHECK(k == 6 && memcmp(its, "looks\n", 6) == 0);
-	tell(&node, &(struct init_msg){.type = INIT_SIGNAL,
-		.u.signal = {.pid = pid, .sig = SIGKILL, .code = SI_KERNEL}}, NULL, 0);
+	tell(&node,
+	     &(struct init_msg){.type = INIT_SIGNAL,
+				.u.signal = {.pid = pid, .sig = SIGKILL, .code = SI_KERNEL}},
+	     NULL, 0);
 	relay_child(&node, &home, pid, CLD_KILLED, SIGKILL);
 	CHECK(wait_for(pid, 0) == SIGKILL);
 	printf("looks: ok\n");

@@ -23,16 +23,16 @@ static void end_on_node(int32_t pid, int code, int status)
 	struct init_msg m = want(&node, EV_CHILD, pid);
 
 	if (m.u.child.code != code || m.u.child.status != status)
-		printf("child: code %d status %d, wanted %d %d\n", m.u.child.code,
-		       m.u.child.status, code, status);
+		printf("child: code %d status %d, wanted %d %d\n", m.u.child.code, m.u.child.status,
+		       code, status);
 	CHECK(m.u.child.code == code && m.u.child.status == status);
 	mirror(&home, pid, code, status);
 }
 
 static void decide_abort(struct side *s, struct trip *t, int err, const char *text)
 {
-	struct init_msg m = {.type = INIT_DECIDE, .move_id = t->id, .req_id = t->req_id,
-			     .err = err};
+	struct init_msg m = {
+		.type = INIT_DECIDE, .move_id = t->id, .req_id = t->req_id, .err = err};
 
 	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", text);
 	tell(s, &m, NULL, 0);
@@ -238,8 +238,7 @@ static void test_rexec(const char *cmd, bool works)
 	ssize_t n;
 
 	if (pid == 0) {
-		size_t len = argument_block(args, "/tmp", cmd,
-					    "read x; echo got $x $PWD; exit 5");
+		size_t len = argument_block(args, "/tmp", cmd, "read x; echo got $x $PWD; exit 5");
 
 		rig_leave(chan, MOVE_REXEC, args, len);
 		_exit(25);
@@ -282,7 +281,8 @@ static void test_execmove(const char *prog)
 	ssize_t n;
 
 	if (pid == 0) {
-		char *const argv[] = {(char *)(uintptr_t)prog, (char *)(uintptr_t)"--remote", NULL};
+		char *const argv[] = {(char *)(uintptr_t)prog, (char *)(uintptr_t) "--remote",
+				      NULL};
 
 		here.u.status = chan;
 		close_fd(home.sock);
@@ -385,8 +385,9 @@ static void test_restart(void)
 	CHECK(m.u.state.is_move && m.u.state.phase == INIT_PHASE_SENT && m.move_id == t.id);
 	want(&home, EV_STATE_END, 0);
 	for (int i = 0; i < 2; i++)
-		tell(&home, &(struct init_msg){.type = INIT_DECIDE, .move_id = t.id,
-					       .u.decide.ghost = 1}, NULL, 0);
+		tell(&home,
+		     &(struct init_msg){.type = INIT_DECIDE, .move_id = t.id, .u.decide.ghost = 1},
+		     NULL, 0);
 	want(&home, EV_GHOST, pid);
 	mirror(&home, pid, CLD_EXITED, 31);
 	CHECK(wait_for(pid, 0) == 31 << 8);

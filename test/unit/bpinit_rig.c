@@ -395,8 +395,7 @@ int32_t rig_rfork_with(struct trip *t, void (*before)(void))
 
 void mirror(struct side *s, int32_t pid, int code, int status)
 {
-	struct init_msg m = {.type = INIT_MIRROR, .pid = pid,
-			     .u.mirror = {pid, code, status}};
+	struct init_msg m = {.type = INIT_MIRROR, .pid = pid, .u.mirror = {pid, code, status}};
 
 	tell(s, &m, NULL, 0);
 }

@@ -10,10 +10,10 @@
 #include "slaved/initproto.h"
 
 struct side {
-	int sock;	 /* to bpinit */
-	char dir[96];	 /* its run directory */
-	pid_t pid;	 /* of bpinit as we see it */
-	uint64_t seq;	 /* of the last event taken */
+	int sock;     /* to bpinit */
+	char dir[96]; /* its run directory */
+	pid_t pid;    /* of bpinit as we see it */
+	uint64_t seq; /* of the last event taken */
 };
 extern struct side home, node;
 
@@ -39,10 +39,10 @@ struct trip {
 	int nchain;
 	struct init_chain chain[4];
 	bool to_home;
-	bool own_chain; /* chain[] is filled; else the test itself is its parent */
-	int streams;	/* mask of streams with sockets */
+	bool own_chain;			/* chain[] is filled; else the test itself is its parent */
+	int streams;			/* mask of streams with sockets */
 	int home_sock[3], node_sock[3]; /* the bpslaves' ends */
-	int32_t pid;	/* out */
+	int32_t pid;			/* out */
 	uint32_t dump_flags;
 };
 /* The asker's part: its channel's far end is asked with. */

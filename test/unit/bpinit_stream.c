@@ -66,8 +66,10 @@ static void finish(struct trip *t, int32_t pid)
 		close_fd(t->home_sock[i]);
 		close_fd(t->node_sock[i]);
 	}
-	tell(&node, &(struct init_msg){.type = INIT_SIGNAL,
-		.u.signal = {.pid = pid, .sig = SIGKILL, .code = SI_KERNEL}}, NULL, 0);
+	tell(&node,
+	     &(struct init_msg){.type = INIT_SIGNAL,
+				.u.signal = {.pid = pid, .sig = SIGKILL, .code = SI_KERNEL}},
+	     NULL, 0);
 	want(&node, EV_CHILD, pid);
 }
 
@@ -215,7 +217,8 @@ static long slab_and_all(void)
 
 	CHECK(f);
 	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "AnonPages: %ld", &kb) == 1 || sscanf(line, "Slab: %ld", &kb) == 1 ||
+		if (sscanf(line, "AnonPages: %ld", &kb) == 1 ||
+		    sscanf(line, "Slab: %ld", &kb) == 1 ||
 		    sscanf(line, "KernelStack: %ld", &kb) == 1 ||
 		    sscanf(line, "PageTables: %ld", &kb) == 1)
 			total += kb;

@@ -38,11 +38,11 @@ enum chan_type {
 			    /* first CHAN_GO_EXEC without fd, then, at the entry, this */
 	CHAN_ABORT = 33,    /* err, text: thaw, go on where you were */
 	CHAN_BE_GHOST = 34, /* + stream fds; stream_mask says which of 0..2, in order; */
-			    /* + an fd with the blob's bytes if CHAN_GHOST_CODE; flags CHAN_GHOST_* */
+			    /* + an fd with the blob's bytes if CHAN_GHOST_CODE */
 	CHAN_RUN = 35,	    /* the commit: return into the image */
 	CHAN_CLONE = 36,    /* + channel fd of the child; clone: what to make. The child reads */
 			    /* the same message without fd from its own channel: who it is */
-	CHAN_ARRIVE = 37,   /* + data fd, + stream fds (mask): restore from it; flags CHAN_ARRIVE_* */
+	CHAN_ARRIVE = 37,   /* + data fd, + stream fds (mask): restore from it */
 	CHAN_EXIT = 38,	    /* status (wait status word): die so */
 	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails (CHAN_FAILED) */
 	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */

@@ -50,7 +50,7 @@ void args_save(struct blob *b, struct args *a)
 	if (!a->copy)
 		return;
 	/* Through the kernel, which answers EFAULT where a plain copy would fault. */
-	struct iovec to = { a->copy, hi - lo }, from = { (void *)lo, hi - lo };
+	struct iovec to = {a->copy, hi - lo}, from = {(void *)lo, hi - lo};
 
 	if (sys6(__NR_process_vm_readv, sys_getpid(), (long)&to, 1, (long)&from, 1, 0) <= 0)
 		return;
@@ -106,7 +106,7 @@ void args_put(struct blob *b, const struct args *a)
  */
 static void forget_libc(struct blob *b)
 {
-	const unsigned len[] = { b->rseq_len, 32, 33, 64 };
+	const unsigned len[] = {b->rseq_len, 32, 33, 64};
 
 	sys_set_tid_address(NULL);
 	sys_set_robust_list(NULL, 24);
@@ -127,7 +127,8 @@ static void share_code(struct blob *b, int fd)
 	long n;
 
 	while ((n = sys_pread(fd, buf, sizeof buf, (long)at)) > 0) {
-		if (at + (uint64_t)n > BLOB_CODE_MAX || memcmp(buf, (char *)b->base + at, (size_t)n))
+		if (at + (uint64_t)n > BLOB_CODE_MAX ||
+		    memcmp(buf, (char *)b->base + at, (size_t)n))
 			return;
 		at += (uint64_t)n;
 	}
@@ -203,8 +204,8 @@ static void on_signal(int sig, siginfo_t *si, void *uc)
 {
 	struct blob *b = (struct blob *)((uint64_t)blob_entry + BLOB_CODE_MAX);
 	struct chan_msg m;
-	struct iovec v = { &m, sizeof m };
-	struct sys_msghdr h = { .iov = &v, .iovlen = 1 };
+	struct iovec v = {&m, sizeof m};
+	struct sys_msghdr h = {.iov = &v, .iovlen = 1};
 
 	(void)sig;
 	(void)uc;
@@ -234,7 +235,7 @@ static void set_handlers(void)
 	} act;
 	uint64_t chld = 1ul << (SIGCHLD - 1);
 
-	sys_sigaltstack(&(stack_t){ .ss_flags = SS_DISABLE }, NULL);
+	sys_sigaltstack(&(stack_t){.ss_flags = SS_DISABLE}, NULL);
 	for (int sig = 1; sig <= SYS_NSIG; sig++) {
 		int dfl = sig == SIGCHLD || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU ||
 			  sig == SIGCONT;
@@ -251,7 +252,7 @@ static void set_handlers(void)
 _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 {
 	struct chan_pkt *p = be_ghost;
-	struct ghost g = { .b = b, .reap = !!(p->m.flags & CHAN_GHOST_REAP), .sigfd = -1 };
+	struct ghost g = {.b = b, .reap = !!(p->m.flags & CHAN_GHOST_REAP), .sigfd = -1};
 	struct sys_rlimit lim;
 	struct args a;
 	int sock[CHAN_STREAMS];
@@ -302,7 +303,8 @@ static void tell_children(struct ghost *g)
 		memset(&si, 0, sizeof si);
 		memset(&ru, 0, sizeof ru);
 		if (sys_waitid(P_ALL, 0, &si, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | __WALL,
-			       &ru) < 0 || si.si_pid == 0)
+			       &ru) < 0 ||
+		    si.si_pid == 0)
 			return;
 		memset(&m, 0, sizeof m);
 		m.type = CHAN_CHILD;
@@ -323,7 +325,7 @@ static _Noreturn void die(struct ghost *g, int status)
 	int sig = status & 0x7f;
 	struct {
 		uint64_t w[4];
-	} dfl = { { 0 } };
+	} dfl = {{0}};
 
 	relay_drain(g);
 	sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
@@ -425,8 +427,8 @@ _Noreturn void ghost_loop(struct ghost *g)
 		if (g->reap && children_to_tell)
 			tell_children(g);
 		children_to_tell = 0;
-		p[0] = (struct sys_pollfd){ .fd = g->deaf ? -1 : g->b->chan, .events = POLLIN };
-		p[1] = (struct sys_pollfd){ .fd = g->sigfd, .events = POLLIN };
+		p[0] = (struct sys_pollfd){.fd = g->deaf ? -1 : g->b->chan, .events = POLLIN};
+		p[1] = (struct sys_pollfd){.fd = g->sigfd, .events = POLLIN};
 		n = relay_poll_fill(g, p + 2, &timeout_ms);
 		t.tv_sec = 0;
 		t.tv_nsec = timeout_ms * 1000000;

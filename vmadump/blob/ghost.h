@@ -20,8 +20,8 @@ struct chan_pkt {
 
 /* One stream between this process and the node where its original runs. */
 struct relay {
-	int sock;	 /* -1: none, or ended */
-	int fd;		 /* 0..2, or a description of our own of the same file */
+	int sock;	    /* -1: none, or ended */
+	int fd;		    /* 0..2, or a description of our own of the same file */
 	uint32_t have, off; /* bytes in buf, and how many of them are written */
 	uint16_t bounded;   /* fd may block: write at most PIPE_BUF after POLLOUT */
 	uint16_t room;	    /* stdin: the socket took bytes at the last look */
@@ -31,8 +31,8 @@ struct relay {
 
 struct ghost {
 	struct blob *b;
-	uint32_t reap;	/* what its children do is told and reaped */
-	uint32_t deaf;	/* the channel has ended: an inquiry is bpinit's, not ours */
+	uint32_t reap; /* what its children do is told and reaped */
+	uint32_t deaf; /* the channel has ended: an inquiry is bpinit's, not ours */
 	int sigfd;
 	uint64_t special_home[BLOB_SPECIALS]; /* where the vdso was before */
 	struct relay relay[CHAN_STREAMS];

@@ -7,8 +7,8 @@
 
 long chan_send(struct blob *b, const struct chan_msg *m)
 {
-	struct iovec v = { (void *)m, sizeof *m };
-	struct sys_msghdr h = { .iov = &v, .iovlen = 1 };
+	struct iovec v = {(void *)m, sizeof *m};
+	struct sys_msghdr h = {.iov = &v, .iovlen = 1};
 	long r;
 
 	if (b->chan < 0)
@@ -48,9 +48,8 @@ long chan_here(struct blob *b, uint32_t flags)
 		char space[SYS_CMSG_SPACE(sizeof(struct sys_ucred))];
 	} ctl;
 	struct chan_msg m;
-	struct iovec v = { &m, sizeof m };
-	struct sys_msghdr h = { .iov = &v, .iovlen = 1, .control = &ctl,
-				.controllen = sizeof ctl };
+	struct iovec v = {&m, sizeof m};
+	struct sys_msghdr h = {.iov = &v, .iovlen = 1, .control = &ctl, .controllen = sizeof ctl};
 	struct sys_ucred *c = SYS_CMSG_DATA(&ctl.h);
 	unsigned r, e, s;
 
@@ -100,13 +99,13 @@ long chan_recv(struct blob *b, struct chan_pkt *p, int flags)
 		struct sys_cmsghdr h;
 		char space[SYS_CMSG_SPACE(sizeof(int) * GHOST_FDS_MAX) + 64];
 	} ctl;
-	struct iovec v = { &p->m, sizeof p->m };
+	struct iovec v = {&p->m, sizeof p->m};
 	struct sys_msghdr h;
 	long r;
 
 	for (;;) {
-		h = (struct sys_msghdr){ .iov = &v, .iovlen = 1, .control = &ctl,
-					 .controllen = sizeof ctl };
+		h = (struct sys_msghdr){
+			.iov = &v, .iovlen = 1, .control = &ctl, .controllen = sizeof ctl};
 		p->nfd = 0;
 		for (int i = 0; i < GHOST_FDS_MAX; i++)
 			p->fd[i] = -1;

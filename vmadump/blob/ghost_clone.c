@@ -54,8 +54,8 @@ static void take_place(const struct chan_clone *c)
 
 _Noreturn void clone_become(struct blob *b)
 {
-	struct ghost g = { .b = b, .reap = 1, .sigfd = -1 };
-	const int none[CHAN_STREAMS] = { -1, -1, -1 };
+	struct ghost g = {.b = b, .reap = 1, .sigfd = -1};
+	const int none[CHAN_STREAMS] = {-1, -1, -1};
 	struct chan_pkt p;
 
 	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);

@@ -21,7 +21,7 @@ static void set_limits(const struct chan_cred *c)
 	struct sys_rlimit want, have;
 
 	for (int i = 0; i < RLIMITS; i++) {
-		want = (struct sys_rlimit){ c->rlim[i][0], c->rlim[i][1] };
+		want = (struct sys_rlimit){c->rlim[i][0], c->rlim[i][1]};
 		if (sys_prlimit(0, i, &want, NULL) == 0 || sys_prlimit(0, i, NULL, &have) < 0)
 			continue;
 		want.max = MIN(want.max, have.max);
@@ -70,7 +70,7 @@ static void cap_split(struct __user_cap_data_struct d[2], uint64_t eff, uint64_t
 /* A capability that nobody has here cannot be had: the sets are cut to ours. */
 static long set_caps(struct blob *b, const struct chan_cred *c)
 {
-	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct d[2];
 	uint64_t have;
 	long r;
@@ -80,7 +80,8 @@ static long set_caps(struct blob *b, const struct chan_cred *c)
 		return fail(b, r, "capabilities");
 	have = (uint64_t)d[1].permitted << 32 | d[0].permitted;
 	for (int i = 0; i <= CAP_LAST; i++)
-		if (!(c->cap_bnd >> i & 1) && sys_prctl(PR_CAPBSET_READ, (unsigned long)i, 0, 0, 0) == 1)
+		if (!(c->cap_bnd >> i & 1) &&
+		    sys_prctl(PR_CAPBSET_READ, (unsigned long)i, 0, 0, 0) == 1)
 			sys_prctl(PR_CAPBSET_DROP, (unsigned long)i, 0, 0, 0);
 	sys_prctl(PR_SET_SECUREBITS, c->securebits, 0, 0, 0);
 	cap_split(d, c->cap_eff & have, c->cap_prm & have, c->cap_inh & have);
@@ -127,5 +128,6 @@ long cred_ghost(struct blob *b, uint32_t uid, uint32_t gid)
 	r = sys_setresgid(gid, gid, gid);
 	if (r >= 0)
 		r = sys_setresuid(uid, uid, uid);
-	return r < 0 ? blob_err_set(&b->err, (int)-r, "ghost of user %u: %s", uid, errno_name(r)) : 0;
+	return r < 0 ? blob_err_set(&b->err, (int)-r, "ghost of user %u: %s", uid, errno_name(r))
+		     : 0;
 }

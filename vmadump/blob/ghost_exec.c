@@ -104,7 +104,7 @@ static void set_streams(struct blob *b, struct chan_pkt *p)
 			sys_close(fd);
 		}
 	}
-	int keep[] = { 0, 1, 2, b->chan };
+	int keep[] = {0, 1, 2, b->chan};
 
 	close_all_but(keep, COUNT(keep));
 }
@@ -147,7 +147,7 @@ static long exec_by_path(const struct exec_args *a)
 _Noreturn void arrive_exec(struct blob *b, struct chan_pkt *p)
 {
 	uint64_t move_id = p->m.move_id, len = 0, none = 0;
-	struct exec_args a = { NULL, NULL, NULL, NULL };
+	struct exec_args a = {NULL, NULL, NULL, NULL};
 	struct chan_pkt run;
 	char *block;
 	long r;

@@ -22,7 +22,7 @@ static void relay_end(struct relay *r)
 		sys_close(r->sock);
 	if (r->own_fd)
 		sys_close(r->fd);
-	*r = (struct relay){ .sock = -1, .fd = -1 };
+	*r = (struct relay){.sock = -1, .fd = -1};
 }
 
 /* The file behind fd by a description of our own that does not block. */
@@ -53,7 +53,7 @@ void relay_set(struct ghost *g, const int sock[CHAN_STREAMS])
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		struct relay *r = &g->relay[i];
 
-		*r = (struct relay){ .sock = sock[i], .fd = -1 };
+		*r = (struct relay){.sock = sock[i], .fd = -1};
 		r->buf = (char *)(g->b->self + BLOB_SCRATCH + (uint64_t)i * GHOST_RELAY_BUF);
 		if (sock[i] >= 0)
 			open_own(r, i, i == 0 ? O_RDONLY : O_WRONLY);
@@ -84,19 +84,19 @@ int relay_poll_fill(struct ghost *g, struct sys_pollfd *p, long *timeout_ms)
 
 		if (r->sock < 0)
 			continue;
-		*sock = (struct sys_pollfd){ .fd = r->sock };
-		*file = (struct sys_pollfd){ .fd = -1 };
+		*sock = (struct sys_pollfd){.fd = r->sock};
+		*file = (struct sys_pollfd){.fd = -1};
 		if (i != 0 && r->have == 0) {
 			sock->events = POLLIN;
 		} else if (i != 0) {
 			sock->fd = -1; /* its end is of no interest while there are bytes */
-			*file = (struct sys_pollfd){ .fd = r->fd, .events = POLLOUT };
+			*file = (struct sys_pollfd){.fd = r->fd, .events = POLLOUT};
 		} else if (r->have || !r->room) {
 			sock->events = POLLOUT;
 		} else if (in_background(r)) {
 			*timeout_ms = BACKGROUND_POLL_MS;
 		} else {
-			*file = (struct sys_pollfd){ .fd = r->fd, .events = POLLIN };
+			*file = (struct sys_pollfd){.fd = r->fd, .events = POLLIN};
 		}
 		n += 2;
 	}
@@ -106,8 +106,8 @@ int relay_poll_fill(struct ghost *g, struct sys_pollfd *p, long *timeout_ms)
 /* Reading never waits: the socket is told so, files and own descriptions do not. */
 static long take(struct relay *r, int fd, int is_sock)
 {
-	struct iovec v = { r->buf, GHOST_RELAY_BUF };
-	struct sys_msghdr h = { .iov = &v, .iovlen = 1 };
+	struct iovec v = {r->buf, GHOST_RELAY_BUF};
+	struct sys_msghdr h = {.iov = &v, .iovlen = 1};
 	long n;
 
 	if (is_sock)
@@ -121,8 +121,8 @@ static long take(struct relay *r, int fd, int is_sock)
 /* Writes from the buffer once. 0, or -errno when there is no more reader. */
 static long give(struct relay *r, int fd, int is_sock)
 {
-	struct iovec v = { r->buf + r->off, r->have - r->off };
-	struct sys_msghdr h = { .iov = &v, .iovlen = 1 };
+	struct iovec v = {r->buf + r->off, r->have - r->off};
+	struct sys_msghdr h = {.iov = &v, .iovlen = 1};
 	long n;
 
 	if (r->bounded)
@@ -139,7 +139,8 @@ static long give(struct relay *r, int fd, int is_sock)
 	return 0;
 }
 
-static void stdin_step(struct relay *r, const struct sys_pollfd *sock, const struct sys_pollfd *file)
+static void stdin_step(struct relay *r, const struct sys_pollfd *sock,
+		       const struct sys_pollfd *file)
 {
 	long n;
 
@@ -217,13 +218,13 @@ struct stash {
 long relay_stash(struct ghost *g)
 {
 	struct relay *in = &g->relay[0];
-	struct stash s = { 0 };
-	struct iovec v[2] = { { &s, sizeof s }, { in->buf + in->off, 0 } };
+	struct stash s = {0};
+	struct iovec v[2] = {{&s, sizeof s}, {in->buf + in->off, 0}};
 	union {
 		struct sys_cmsghdr h;
 		char space[SYS_CMSG_SPACE(sizeof(int) * CHAN_STREAMS)];
 	} ctl;
-	struct sys_msghdr h = { .iov = v, .iovlen = 2 };
+	struct sys_msghdr h = {.iov = v, .iovlen = 2};
 	int n = 0, pair[2], moved = 1;
 	long r;
 
@@ -265,14 +266,14 @@ long relay_stash(struct ghost *g)
 void relay_unstash(struct ghost *g, int stash)
 {
 	char *buf = arena_alloc(g->b, GHOST_RELAY_BUF);
-	struct chan_pkt p = { .nfd = 0 };
-	struct stash s = { 0 };
-	struct iovec v[2] = { { &s, sizeof s }, { buf, buf ? GHOST_RELAY_BUF : 0 } };
+	struct chan_pkt p = {.nfd = 0};
+	struct stash s = {0};
+	struct iovec v[2] = {{&s, sizeof s}, {buf, buf ? GHOST_RELAY_BUF : 0}};
 	union {
 		struct sys_cmsghdr h;
 		char space[SYS_CMSG_SPACE(sizeof(int) * CHAN_STREAMS)];
 	} ctl;
-	struct sys_msghdr h = { .iov = v, .iovlen = 2, .control = &ctl, .controllen = sizeof ctl };
+	struct sys_msghdr h = {.iov = v, .iovlen = 2, .control = &ctl, .controllen = sizeof ctl};
 	int sock[CHAN_STREAMS];
 
 	if (sys_recvmsg(stash, &h, SYS_MSG_CMSG_CLOEXEC) >= (long)sizeof s &&
@@ -296,7 +297,7 @@ void relay_unstash(struct ghost *g, int stash)
 /* One round for the outputs alone. Returns how many are still open. */
 static int outputs_round(struct ghost *g, long timeout_ms, int *ret_moved)
 {
-	struct timespec t = { .tv_sec = 0, .tv_nsec = timeout_ms * 1000000 };
+	struct timespec t = {.tv_sec = 0, .tv_nsec = timeout_ms * 1000000};
 	struct sys_pollfd p[2 * CHAN_STREAMS];
 	int n, pending = 0, open = 0;
 	long unused;
@@ -315,7 +316,7 @@ static int outputs_round(struct ghost *g, long timeout_ms, int *ret_moved)
 /* Nobody's child, nobody's name in a wait: relays until the far ends are closed. */
 static _Noreturn void go_on_alone(struct ghost *g)
 {
-	int keep[] = { g->relay[1].sock, g->relay[2].sock, g->relay[1].fd, g->relay[2].fd };
+	int keep[] = {g->relay[1].sock, g->relay[2].sock, g->relay[1].fd, g->relay[2].fd};
 	int moved;
 
 	g->b->chan = -1;

@@ -1,0 +1,436 @@
+/*
+ * bpinit: the source's side of a move, in the order in which it happens (steps as
+ * in doc/move.md).
+ *
+ * The process is parked by its own blob. It is traced from the moment it is here,
+ * for two reasons: what kills it is known before its parent knows, and the ghost
+ * that it becomes never is without its tracer.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "slaved/bpinit.h"
+
+/* -- step 2: a process has asked */
+
+static void leave_failed(struct move *m, int err, const char *text)
+{
+	event_failed(m->id, m->req_id, EVF_SOURCE, err, "%s", text);
+	m->phase = LEAVE_FAILED;
+	/* Not granted: nobody but this machine knows of it, so nobody will decide. */
+	if (!m->granted && !(m->pid && proc_find(m->pid)) && m->chan < 0)
+		move_free(m);
+}
+
+void init_depart(const struct init_msg *msg, struct sysio_pkt *pkt)
+{
+	struct move *m;
+	int on = 1;
+
+	if (move_find_leaving(0, msg->req_id))
+		return;
+	m = pkt->nfd == 1 ? move_new(LEAVE_ASKED) : NULL;
+	if (!m) {
+		event_failed(0, msg->req_id, EVF_SOURCE, EAGAIN, "too many moves at once");
+		return;
+	}
+	m->req_id = msg->req_id;
+	m->kind = msg->u.depart.kind;
+	m->dump_flags = msg->u.depart.dump_flags;
+	m->away = msg->u.depart.away;
+	m->asker_pid = msg->u.depart.asker_pid;
+	m->chan = take_fd(pkt->fd[0]);
+	setsockopt(m->chan, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+	fcntl(m->chan, F_SETFL, O_NONBLOCK);
+	watch_fd(m->chan, ON_MOVE, move_index(m), m->gen, EPOLLIN);
+}
+
+/* -- step 5: it is here, and may go */
+
+static int write_header(struct move *m)
+{
+	struct data_hdr h = {.magic = DATA_MAGIC,
+			     .version = DATA_VERSION,
+			     .move_id = m->id,
+			     .epoch = m->epoch,
+			     .pid = m->pid,
+			     .kind = m->kind};
+
+	memcpy(h.token, m->token, sizeof(h.token));
+	/* Held back, on TCP, until the process has its order: on a small machine the
+	 * node's daemons would run first, and the process is what takes longest. */
+	for (size_t at = 0; at < sizeof(h);) {
+		ssize_t n = send(m->data, (char *)&h + at, sizeof(h) - at, MSG_MORE | MSG_NOSIGNAL);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		at += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+/* tcp(7): setting TCP_NODELAY sends what is held back. No TCP: nothing was. */
+static void push_header(int fd)
+{
+	int on = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+static void go(struct move *m, struct proc *p)
+{
+	struct chan_msg c = {.type = CHAN_GO,
+			     .move_id = m->id,
+			     .flags = m->dump_flags << 8 | (m->away ? CHAN_GO_AWAY : 0)};
+	int e = write_header(m);
+
+	m->phase = LEAVE_SENDING;
+	if (e == 0)
+		e = proc_tell(p, &c, &m->data, 1);
+	push_header(m->data);
+	m->data = close_fd(m->data);
+	if (e < 0)
+		leave_failed(m, -e, "the connection to the node was lost");
+}
+
+static void may_go(struct move *m)
+{
+	struct proc *p = m->here && m->granted ? proc_find(m->pid) : NULL;
+	struct chan_msg c = {.type = CHAN_GO, .move_id = m->id, .flags = CHAN_GO_EXEC};
+
+	if (!p || m->phase != LEAVE_ASKED)
+		return;
+	if (m->kind != MOVE_EXECMOVE) {
+		go(m, p);
+		return;
+	}
+	m->phase = LEAVE_EXEC;
+	if (inject_begin(p, p->inject_chan) == 0)
+		proc_tell(p, &c, NULL, 0);
+}
+
+static void here(struct move *m, const struct chan_msg *c, int32_t pid)
+{
+	struct proc *p;
+	int e;
+
+	if (pid <= 0 && m->kind != MOVE_RFORK)
+		pid = m->asker_pid;
+	if (pid <= 0 || (m->kind != MOVE_RFORK && m->asker_pid && pid != m->asker_pid)) {
+		leave_failed(m, EPROTO, "the process that is to leave is not the one that asked");
+		return;
+	}
+	p = proc_find(pid);
+	if (p && p->state != PROC_REAL) {
+		leave_failed(m, EBUSY, "another move of this process is not over");
+		return;
+	}
+	if (!p && !(p = proc_add(pid, PROC_LEAVING))) {
+		leave_failed(m, EAGAIN, "too many processes are moved");
+		return;
+	}
+	p->was_real = p->state == PROC_REAL;
+	p->state = PROC_LEAVING;
+	p->move = move_index(m) + 1;
+	p->inject = INJECT_NO;
+	p->inject_chan = c->u.status;
+	p->awake = p->nmirror = p->busy = 0;
+	p->dying = p->lost = p->held_stop = false;
+	m->pid = pid;
+	e = trace_begin(p, m->kind == MOVE_EXECMOVE ? PTRACE_O_TRACEEXEC : 0);
+	proc_set_chan(p, take_fd(m->chan));
+	if (e < 0) {
+		leave_failed(m, -e,
+			     e == -EPERM ? "it is being traced by a debugger" : "it has ended");
+		return;
+	}
+	m->here = true;
+	event_move(EV_HERE, m->id, m->req_id, pid);
+	may_go(m);
+}
+
+void move_readable(struct move *m)
+{
+	struct sysio_pkt pkt;
+	struct chan_msg c;
+	int e = pkt_recv(m->chan, &c, sizeof(c), MSG_DONTWAIT, &pkt);
+
+	if (e == -EAGAIN)
+		return;
+	pkt_close(&pkt);
+	c.u.text[CHAN_TEXT_MAX - 1] = '\0';
+	if (e < 0 || pkt.len == 0) {
+		m->chan = close_fd(m->chan);
+		if (m->phase == LEAVE_ASKED)
+			leave_failed(m, ESRCH, "the process ended before it left");
+		else if (m->phase == LEAVE_ABORTING || !m->granted)
+			move_free(m);
+		return;
+	}
+	if (pkt.len != sizeof(c) || m->phase != LEAVE_ASKED)
+		return;
+	if (c.type == CHAN_HERE)
+		here(m, &c, pkt.cred.pid);
+	else if (c.type == CHAN_FAILED)
+		leave_failed(m, c.err, c.u.text);
+}
+
+void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
+{
+	struct move *m = move_find_leaving(0, msg->req_id);
+
+	if (!m || m->phase == LEAVE_ABORTING) {
+		event_failed(msg->move_id, msg->req_id, EVF_SOURCE, ESRCH,
+			     "the process ended before it left");
+		return;
+	}
+	if (m->granted)
+		return;
+	m->granted = true;
+	/* Less than was asked for, where the node has the program. */
+	m->dump_flags = msg->u.depart.dump_flags;
+	m->id = msg->move_id;
+	m->epoch = msg->u.depart.epoch;
+	memcpy(m->token, msg->u.depart.token, sizeof(m->token));
+	if (pkt->nfd > 0)
+		m->data = take_fd(pkt->fd[0]);
+	if (m->phase == LEAVE_FAILED)
+		event_failed(m->id, m->req_id, EVF_SOURCE, ESRCH, "it could not leave");
+	else if (m->data < 0)
+		leave_failed(m, EPROTO, "no connection to the node");
+	else
+		may_go(m);
+}
+
+/* -- steps 6 and 9: what it says */
+
+static void became_ghost(struct move *m, struct proc *p)
+{
+	p->state = PROC_GHOST;
+	p->in_place = true;
+	p->move = 0;
+	event_move(EV_GHOST, m->id, m->req_id, p->pid);
+	move_ended(m->id, EV_GHOST, p->pid);
+	move_free(m);
+	if (p->held_stop)
+		/* Met while it was parked: it is the original's. */
+		event(&(struct init_msg){
+			.type = EV_SIGNAL,
+			.pid = p->pid,
+			.u.signal = {.pid = p->pid, .sig = SIGSTOP, .code = SI_USER}});
+	p->held_stop = false;
+}
+
+static void aborted(struct proc *p);
+
+void leave_message(struct proc *p, const struct chan_msg *c)
+{
+	struct move *m = move_of(p);
+
+	if (!m)
+		return;
+	switch (c->type) {
+	case CHAN_HERE:
+		if (c->flags != CHAN_HERE_ENTRY)
+			break;
+		p->inject = INJECT_NO;
+		if (m->phase == LEAVE_EXEC)
+			go(m, p);
+		else if (m->phase == LEAVE_ABORTING)
+			trace_release(p, aborted);
+		break;
+	case CHAN_SENT:
+		if (m->phase != LEAVE_SENDING)
+			break;
+		m->phase = LEAVE_SENT;
+		event_move(EV_SENT, m->id, m->req_id, p->pid);
+		break;
+	case CHAN_FAILED:
+		if (m->phase == LEAVE_EXEC || m->phase == LEAVE_ABORTING) {
+			/* The exec failed, and its caller goes on by itself. */
+			p->inject = INJECT_NO;
+			if (m->phase == LEAVE_EXEC)
+				leave_failed(m, c->err, c->u.text);
+			trace_release(p, aborted);
+		} else if (m->phase == LEAVE_SENDING) {
+			leave_failed(m, c->err, c->u.text);
+		}
+		break;
+	case CHAN_GHOST:
+		if (m->phase == LEAVE_GHOSTING)
+			became_ghost(m, p);
+		break;
+	default:
+		break;
+	}
+}
+
+/* -- step 9: the master has decided */
+
+static void decide_ghost(struct move *m, struct sysio_pkt *pkt, uint32_t mask)
+{
+	struct chan_msg c = {.type = CHAN_BE_GHOST,
+			     .move_id = m->id,
+			     .stream_mask = mask,
+			     .flags = CHAN_GHOST_CODE | (m->away ? CHAN_GHOST_REAP : 0)};
+	struct proc *p = proc_find(m->pid);
+	int fd[CHAN_STREAMS + 1], n = 0;
+
+	if (m->phase == LEAVE_GHOSTING)
+		return;
+	if (!p || p->state != PROC_LEAVING) {
+		/* Its end came between the vote and now, and has been told. */
+		event_move(EV_GHOST, m->id, m->req_id, m->pid);
+		move_ended(m->id, EV_GHOST, m->pid);
+		move_free(m);
+		return;
+	}
+	if (p->exiting) {
+		became_ghost(m, p);
+		trace_killed(p);
+		return;
+	}
+	m->phase = LEAVE_GHOSTING;
+	for (; n < pkt->nfd && n < CHAN_STREAMS; n++)
+		fd[n] = pkt->fd[n];
+	fd[n++] = self.code;
+	proc_tell(p, &c, fd, n);
+}
+
+/* Untraced: it may thaw. */
+static void aborted(struct proc *p)
+{
+	struct move *m = move_of(p);
+	struct chan_msg c = {.type = CHAN_ABORT};
+
+	if (m && m->phase == LEAVE_ABORTING) {
+		c.move_id = m->id;
+		c.err = m->abort_err;
+		memcpy(c.u.text, m->abort_text, sizeof(c.u.text));
+		proc_tell(p, &c, NULL, 0);
+		move_ended(m->id, EV_FAILED, p->pid);
+		move_free(m);
+	}
+	p->move = 0;
+	if (p->was_real) {
+		proc_close_chan(p);
+		p->state = PROC_REAL;
+	} else {
+		proc_remove(p);
+	}
+}
+
+static void decide_abort(struct move *m, int err, const char *text)
+{
+	struct proc *p = m->pid ? proc_find(m->pid) : NULL;
+	struct chan_msg c = {.type = CHAN_ABORT, .move_id = m->id, .err = err};
+
+	if (m->phase == LEAVE_ABORTING)
+		return;
+	m->phase = LEAVE_ABORTING;
+	m->abort_err = err;
+	memcpy(m->abort_text, text, CHAN_TEXT_MAX);
+	m->abort_text[CHAN_TEXT_MAX - 1] = '\0';
+	memcpy(c.u.text, m->abort_text, sizeof(c.u.text));
+	m->data = close_fd(m->data);
+	if (!p || move_of(p) != m) {
+		/* Not here yet: it finds this when it comes, or has gone. */
+		if (m->chan >= 0)
+			pkt_send(m->chan, &c, sizeof(c), NULL, 0);
+		else
+			move_free(m);
+		return;
+	}
+	if (p->exiting) {
+		ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+		move_ended(m->id, EV_FAILED, p->pid);
+		move_free(m);
+		return;
+	}
+	if (p->inject)
+		/* Between an exec and its entry: the blob finds this when it is there. */
+		proc_tell(p, &c, NULL, 0);
+	else
+		trace_release(p, aborted);
+}
+
+void init_decide(const struct init_msg *msg, struct sysio_pkt *pkt)
+{
+	struct move *m = move_find_leaving(msg->move_id, msg->req_id);
+	int32_t pid;
+
+	if (!m) {
+		/* Said again by a bpslave that does not know that it is done. */
+		if (msg->u.decide.ghost && move_how_ended(msg->move_id, &pid) == EV_GHOST)
+			event_move(EV_GHOST, msg->move_id, msg->req_id, pid);
+		return;
+	}
+	if (msg->u.decide.ghost)
+		decide_ghost(m, pkt, msg->stream_mask);
+	else
+		decide_abort(m, msg->err ? msg->err : EIO, msg->u.decide.text);
+}
+
+/* -- it is killed while it is parked */
+
+void leave_exit_stop(struct proc *p)
+{
+	struct move *m = move_of(p);
+
+	/* With the vote it has no say any more: what becomes of it is decided elsewhere. */
+	if (m && (m->phase == LEAVE_SENT || m->phase == LEAVE_GHOSTING)) {
+		if (m->phase == LEAVE_GHOSTING) {
+			became_ghost(m, p);
+			trace_killed(p);
+		}
+		return;
+	}
+	if (m && m->phase != LEAVE_FAILED && m->phase != LEAVE_ABORTING)
+		leave_failed(m, ESRCH, "the process was killed before it had left");
+	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+}
+
+void leave_died(struct proc *p, int status)
+{
+	struct move *m = move_of(p);
+	bool ours = p->our_child;
+
+	if (m && m->phase != LEAVE_FAILED && m->phase != LEAVE_ABORTING)
+		leave_failed(m, ESRCH, "the process ended before it had left");
+	if (m) {
+		m->pid = 0;
+		if (m->phase == LEAVE_ABORTING || !m->granted)
+			move_free(m);
+	}
+	p->move = 0;
+	if (!p->was_real) {
+		proc_remove(p);
+		return;
+	}
+	/* A real process of this node: its parent's ghost, or we, tell how it ended. */
+	p->state = PROC_REAL;
+	proc_close_chan(p);
+	if (ours)
+		child_report(&(struct chan_child){.pid = p->pid,
+						  .code = (status & 0x7f) ? CLD_KILLED : CLD_EXITED,
+						  .status = (status & 0x7f) ? status & 0x7f
+									    : status >> 8 & 0xff});
+}
+
+void leave_inject_failed(struct proc *p, int err, const char *what)
+{
+	struct move *m = move_of(p);
+
+	p->inject = INJECT_NO;
+	if (m && m->phase == LEAVE_EXEC)
+		leave_failed(m, err, what);
+	trace_release(p, aborted);
+}
