@@ -136,9 +136,16 @@ static void on_class(evutil_socket_t fd, short what, void *arg)
 		incoming_free(in);
 }
 
-static void set_nodelay(int fd)
+/*
+ * A peer without power sends no reset: what a process or its worker writes to it has to fail in
+ * about the time in which the master finds that the node is gone, not in tcp(7)'s 15 minutes.
+ */
+static void set_options(int fd)
 {
+	unsigned int dead_ms = slave.ping_timeout_ms;
 	int one = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
@@ -159,7 +166,7 @@ static void on_accept(evutil_socket_t lfd, short what, void *arg)
 		close_fd(fd);
 		return;
 	}
-	set_nodelay(fd);
+	set_options(fd);
 	in->fd = fd;
 	LIST_INSERT_HEAD(&incoming, in, list);
 	nincoming++;
@@ -264,7 +271,7 @@ static void on_connected(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	free_event(&o->ev);
-	set_nodelay(fd);
+	set_options(fd);
 	if (!o->tls) {
 		if (fcntl(fd, F_SETFL, 0) < 0)
 			outgoing_fail(o, -errno);
