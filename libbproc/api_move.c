@@ -245,6 +245,23 @@ static int read_failure(int told)
 }
 
 /*
+ * Why there will be no child, of two reasons: what it could not carry, it knows best;
+ * the answer may be the target's word on half an image. But a channel that is closed
+ * after an answer is no reason.
+ */
+static int last_words(int told, int e)
+{
+	struct pollfd p = {.fd = told, .events = POLLIN};
+	struct bproc_err answer = *api_err();
+	int its = poll(&p, 1, LAST_WORDS_MS) > 0 ? read_failure(told) : 0;
+
+	if (its < 0 && its != -ECONNRESET)
+		return its;
+	*api_err() = answer;
+	return e;
+}
+
+/*
  * bpslave has ended before it said what became of the move, which goes on without
  * it: bpinit and the master decide. The child says it if it could not leave;
  * otherwise the table says it, as soon as somebody can be asked again.
@@ -321,9 +338,7 @@ static int rfork_once(int node, int flags)
 	if (e == -ECONNRESET)
 		e = outcome(child, node, told);
 	if (e < 0) {
-		/* What it could not carry it knows best: the answer may be the target's word. */
-		if (poll(&(struct pollfd){.fd = told, .events = POLLIN}, 1, LAST_WORDS_MS) > 0)
-			e = read_failure(told) ?: e;
+		e = last_words(told, e);
 		api_reap(child);
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -22,7 +22,7 @@ int main(int argc, char **argv)
 					.err = BE_NODEDOWN,
 					.text = "node is down",
 					.self = -1});
-	/* Its life line is close-on-exec: the command's parent has to stay. */
+	/* It ends with this process, which has to stay. */
 	pid_t pid = fork();
 
 	if (pid == 0) {
