@@ -5,6 +5,7 @@
  * it, so a flood stops its own writer and delays nobody else.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -16,6 +17,7 @@
 #include "bpslave_stdio.h"
 #include "libbproc/log.h"
 
+#define WAKE_MS 50
 #define TURN_BYTES (256u << 10) /* of one stream before the loop looks at the others */
 
 struct stdio_list stdio_table[STDIO_HASH];
@@ -91,6 +93,7 @@ void stdio_say_open(const struct stdio *s, uint64_t offset)
 	OF_STREAM(m, s);
 
 	m.offset = offset;
+	m.of = s->proc->of;
 	peer_send(stdio_link(s), &m);
 }
 
@@ -171,11 +174,17 @@ static size_t discard(int fd)
  */
 static void wake_writer(int fd)
 {
-	uint64_t end = now_ms() + 2;
+	uint64_t end = now_ms() + WAKE_MS;
 	int queued = 0;
 
-	while (ioctl(fd, SIOCINQ, &queued) == 0 && queued == 0 && now_ms() < end)
-		;
+	while (ioctl(fd, SIOCINQ, &queued) == 0 && now_ms() < end) {
+		if (queued >= (int)STREAM_CHUNK)
+			discard(fd); /* it may have filled it again */
+		else if (queued > 0)
+			return;
+		else
+			sched_yield();
+	}
 }
 
 void stdio_close(struct stdio *s)
@@ -185,10 +194,12 @@ void stdio_close(struct stdio *s)
 	s->reading = false;
 	if (s->fd < 0)
 		return;
-	if (discard(s->fd) >= STREAM_CHUNK && s->sends)
-		wake_writer(s->fd);
-	shutdown(s->fd, SHUT_RDWR);
-	discard(s->fd);
+	if (!s->shared) {
+		if (discard(s->fd) >= STREAM_CHUNK && s->sends)
+			wake_writer(s->fd);
+		shutdown(s->fd, SHUT_RDWR);
+		discard(s->fd);
+	}
 	s->fd = close_fd(s->fd);
 }
 
@@ -345,6 +356,10 @@ struct stdio_proc *stdio_new(int32_t pid, struct stdio_fds *f)
 		s->sends = at_home() == (i == 0);
 		stream_out_init(&s->out, at_home());
 		stream_in_init(&s->in, at_home());
+		if (s->fd < 0) {
+			stdio_break(s, false);
+			continue;
+		}
 		s->rd = watch_fd(s->fd, EV_READ, on_readable, s);
 		s->wr = event_new(slave.base, s->fd, EV_WRITE, on_writable, s);
 		s->reading = true;

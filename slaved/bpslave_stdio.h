@@ -19,6 +19,7 @@ struct stdio {
 	bool sends;	/* fd -> link; else link -> fd */
 	bool broken;	/* nobody reads at one of the ends: nothing moves any more */
 	bool reading;	/* the socket's readable event is on */
+	bool shared;	/* home: fd is a copy of another process's */
 	bool drain;	/* node: to be read until it is empty; then its end is told */
 	int fd;		/* owned: our end of the socketpair; -1: closed */
 	struct event *rd, *wr; /* owned */
@@ -42,12 +43,14 @@ struct stdio_proc {
 	void *arg;		 /* owned */
 	struct event *give_up;	 /* owned; only where a link is missing */
 	/* node */
+	int32_t of;	/* 0, or the parent whose streams they are, if home does not know it */
 	uint64_t inode;	/* of the process's end of stream 0 */
 	bool leaving, gone, exited;
 	unsigned char *unread; /* owned: stdin taken out of the parked process's socket */
 	size_t unread_len;
 	/* home */
 	bool final;
+	bool joined;	/* it has no ghost here: its output goes to an ancestor's */
 };
 LIST_HEAD(stdio_list, stdio_proc);
 

@@ -5,6 +5,7 @@
  * is what keeps the bytes in order when a process moves on.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -72,12 +73,37 @@ static void open_or_wait(struct stdio *s, struct peer *q, uint64_t offset)
 	s->next_offset = offset;
 }
 
+/*
+ * A process that was born on a node has no ghost here that could write for it: its output joins
+ * its parent's, byte for byte as it comes. It has no stdin of its own; the parent's stays whole.
+ */
+static struct stdio_proc *join(int32_t pid, int32_t of)
+{
+	struct stdio_proc *parent = of ? stdio_find(of) : NULL, *p;
+	struct stdio_fds f = {{-1, -1, -1}, {-1, -1, -1}, 0};
+
+	if (!parent)
+		return NULL;
+	for (int i = 1; i < CHAN_STREAMS; i++)
+		if (parent->s[i].fd >= 0)
+			f.ours[i] = fcntl(parent->s[i].fd, F_DUPFD_CLOEXEC, 3);
+	p = stdio_new(pid, &f);
+	if (!p)
+		return NULL;
+	p->joined = true;
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		p->s[i].shared = true;
+	return p;
+}
+
 void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m)
 {
 	struct stdio_proc *p = stdio_find(m->proc->pid);
 	uint64_t now = now_ms();
 	struct early *y;
 
+	if (!p)
+		p = join(m->proc->pid, m->of);
 	if (p) {
 		open_or_wait(&p->s[m->stream], q, m->offset);
 		return stdio_home_progress(p);
@@ -198,6 +224,8 @@ void stdio_home_progress(struct stdio_proc *p)
 		done = done && flushed(s);
 		linked = linked && (s->peer || flushed(s));
 	}
+	if (p->joined && done && !p->s[1].next_peer && !p->s[2].next_peer && !p->then)
+		return stdio_free(p);
 	if (!p->then)
 		return;
 	if (!done) {

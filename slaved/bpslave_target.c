@@ -18,7 +18,7 @@
 struct arriving {
 	LIST_ENTRY(arriving) next;
 	struct data_hdr want; /* what the header has to say; pid 0: not known yet */
-	int32_t pid;
+	int32_t pid, of;
 	bool home_here, ready, flushing, handed_over, has_exec;
 	int fd;			/* owned: the image, if it has come before the ghosts are made */
 	struct stdio_fds fds;	/* owned */
@@ -125,6 +125,7 @@ void target_on_start(const Bproc__MoveStart *s)
 				    .pid = s->pid};
 	memcpy(a->want.token, s->token.data, sizeof(a->want.token));
 	a->pid = s->pid;
+	a->of = s->source == HOME_NODE ? 0 : s->ppid;
 	a->fd = a->again.chan = -1;
 	a->home_here = slave.node == HOME_NODE;
 	a->fds = (struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}, 0};
@@ -288,7 +289,7 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 	if (a->home_here)
 		stdio_forget_home(m->pid);
 	else
-		stdio_arrived(m->pid, &a->fds);
+		stdio_arrived(m->pid, a->of, &a->fds);
 	if (a->again.chan >= 0) {
 		struct arriving copy = *a;
 
