@@ -259,24 +259,25 @@ void fake_start_apart(const struct fake *f)
 {
 	char path[96];
 	int lsock, life;
-	pid_t pid, whose = getpid();
+	pid_t pid;
 
 	fake_run_dir();
 	snprintf(path, sizeof(path), "%s/%s", dir, LOCAL_SOCK);
 	lsock = unix_listen(path, 0666);
-	if (lsock < 0)
+	/* A pipe would be something open in the test that cannot move. */
+	life = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	if (lsock < 0 || life < 0)
 		abort();
 	pid = fork();
 	if (pid == 0) {
 		if (fork() > 0)
 			_exit(0);
 		apart = 1;
-		/* A pipe would be something open in the test that cannot move. */
-		life = (int)syscall(SYS_pidfd_open, whose, 0);
 		serve(lsock, *f, open("/dev/null", O_WRONLY), life);
 	}
 	waitpid(pid, NULL, 0);
 	close(lsock);
+	close(life);
 }
 
 void fake_stop(void)
