@@ -240,13 +240,17 @@ struct stdio_fds {
 	int ours[CHAN_STREAMS], theirs[CHAN_STREAMS];
 	uint64_t inode; /* of theirs[0], to know it again */
 };
+struct stdio_of {
+	size_t n;
+	int32_t pid[INIT_CHAIN_MAX];
+};
 int stdio_fds_make(struct stdio_fds *ret);
 void stdio_fds_close(struct stdio_fds *f);
 /*
- * An arrival runs here: its streams are opened to home. of: 0, or if home may not know it, its
- * parent, whose output its own joins. Takes f->ours.
+ * An arrival runs here: its streams are opened to home. of: its ancestors
+ * if home may not know it: its output joins that of the first one that home knows. Takes f->ours.
  */
-void stdio_arrived(int32_t pid, int32_t of, struct stdio_fds *f);
+void stdio_arrived(int32_t pid, const struct stdio_of *of, struct stdio_fds *f);
 /* A process of ours is parked and will run elsewhere: what it wrote goes out, and the end. */
 void stdio_departing(int32_t pid, int32_t host_pid);
 /* It stays after all; or it left for good, and all is let go when the last byte has gone. */

@@ -93,7 +93,8 @@ void stdio_say_open(const struct stdio *s, uint64_t offset)
 	OF_STREAM(m, s);
 
 	m.offset = offset;
-	m.of = s->proc->of;
+	m.n_of = s->proc->of.n;
+	m.of = (int32_t *)(uintptr_t)s->proc->of.pid;
 	peer_send(stdio_link(s), &m);
 }
 

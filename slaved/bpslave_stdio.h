@@ -43,7 +43,7 @@ struct stdio_proc {
 	void *arg;		 /* owned */
 	struct event *give_up;	 /* owned; only where a link is missing */
 	/* node */
-	int32_t of;	/* 0, or the parent whose streams they are, if home does not know it */
+	struct stdio_of of; /* whose streams they are, if home does not know it */
 	uint64_t inode;	/* of the process's end of stream 0 */
 	bool leaving, gone, exited;
 	unsigned char *unread; /* owned: stdin taken out of the parked process's socket */

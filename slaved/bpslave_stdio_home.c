@@ -77,17 +77,19 @@ static void open_or_wait(struct stdio *s, struct peer *q, uint64_t offset)
  * A process that was born on a node has no ghost here that could write for it: its output joins
  * its parent's, byte for byte as it comes. It has no stdin of its own; the parent's stays whole.
  */
-static struct stdio_proc *join(int32_t pid, int32_t of)
+static struct stdio_proc *join(const Bproc__StreamOpen *m)
 {
-	struct stdio_proc *parent = of ? stdio_find(of) : NULL, *p;
+	struct stdio_proc *parent = NULL, *p;
 	struct stdio_fds f = {{-1, -1, -1}, {-1, -1, -1}, 0};
 
+	for (size_t i = 0; i < m->n_of && !parent; i++)
+		parent = stdio_find(m->of[i]);
 	if (!parent)
 		return NULL;
 	for (int i = 1; i < CHAN_STREAMS; i++)
 		if (parent->s[i].fd >= 0)
 			f.ours[i] = fcntl(parent->s[i].fd, F_DUPFD_CLOEXEC, 3);
-	p = stdio_new(pid, &f);
+	p = stdio_new(m->proc->pid, &f);
 	if (!p)
 		return NULL;
 	p->joined = true;
@@ -103,7 +105,7 @@ void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m)
 	struct early *y;
 
 	if (!p)
-		p = join(m->proc->pid, m->of);
+		p = join(m);
 	if (p) {
 		open_or_wait(&p->s[m->stream], q, m->offset);
 		return stdio_home_progress(p);

@@ -30,13 +30,13 @@ static void open_stream(struct stdio *s)
 	stdio_say_credit(s, true);
 }
 
-void stdio_arrived(int32_t pid, int32_t of, struct stdio_fds *f)
+void stdio_arrived(int32_t pid, const struct stdio_of *of, struct stdio_fds *f)
 {
 	struct stdio_proc *p = f->ours[0] >= 0 ? stdio_new(pid, f) : NULL;
 
 	if (!p)
 		return;
-	p->of = of;
+	p->of = *of;
 	for (int i = 0; i < CHAN_STREAMS; i++)
 		open_stream(&p->s[i]);
 }

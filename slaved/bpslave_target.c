@@ -18,7 +18,8 @@
 struct arriving {
 	LIST_ENTRY(arriving) next;
 	struct data_hdr want; /* what the header has to say; pid 0: not known yet */
-	int32_t pid, of;
+	int32_t pid;
+	struct stdio_of of;
 	bool home_here, ready, flushing, handed_over, has_exec;
 	int fd;			/* owned: the image, if it has come before the ghosts are made */
 	struct stdio_fds fds;	/* owned */
@@ -98,6 +99,19 @@ static int put_chain(const Bproc__MoveStart *s, struct init_msg *m)
 	return 0;
 }
 
+/* The parent first; leaders that are no ancestors are in the chain too. */
+static void ancestors(const Bproc__MoveStart *s, struct stdio_of *of)
+{
+	int32_t pid = s->ppid;
+
+	for (size_t i = s->n_chain; i > 0; i--) {
+		if (s->chain[i - 1]->pid != pid)
+			continue;
+		of->pid[of->n++] = pid;
+		pid = s->chain[i - 1]->ppid;
+	}
+}
+
 static void hand_over(struct arriving *a);
 static void take_early(struct arriving *a);
 
@@ -125,7 +139,8 @@ void target_on_start(const Bproc__MoveStart *s)
 				    .pid = s->pid};
 	memcpy(a->want.token, s->token.data, sizeof(a->want.token));
 	a->pid = s->pid;
-	a->of = s->source == HOME_NODE ? 0 : s->ppid;
+	if (s->source != HOME_NODE)
+		ancestors(s, &a->of);
 	a->fd = a->again.chan = -1;
 	a->home_here = slave.node == HOME_NODE;
 	a->fds = (struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}, 0};
@@ -289,7 +304,7 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 	if (a->home_here)
 		stdio_forget_home(m->pid);
 	else
-		stdio_arrived(m->pid, a->of, &a->fds);
+		stdio_arrived(m->pid, &a->of, &a->fds);
 	if (a->again.chan >= 0) {
 		struct arriving copy = *a;
 
