@@ -51,14 +51,15 @@ mid_move() { # TEXT COMMAND...: COMMAND in the middle of a move to node 1
 	"$t/big" 1 >"$t/big.out" 2>&1 &
 	job=$!
 	within 5 "$text: it goes" grep -q going "$t/big.out"
-	sleep 0.05
+	sleep 0.02
 	"$@" || bad "$text: $*"
-	( sleep 40; kill -9 $job 2>/dev/null ) &
+	( sleep 30; kill -USR1 $job; sleep 2; kill -9 $job ) 2>/dev/null &
 	guard=$!
 	wait $job
 	got=$?
 	kill $guard 2>/dev/null
 	wait $guard 2>/dev/null
+	ok "$text: it came to an end" test $got -ne 138
 	echo "   $text: status $got, $(tail -n 1 "$t/big.out")"
 }
 mid_move 'node killed' bplab kill 1

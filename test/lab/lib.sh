@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=bash
 # For the scripts of this folder, on the front end of a lab: . lib.sh
 #
 #   ok TEXT COMMAND...          COMMAND succeeds
@@ -15,11 +15,11 @@ good() { checks=$((checks + 1)); echo "ok - $*"; }
 bad() { checks=$((checks + 1)); failures=$((failures + 1)); echo "NOT OK - $*"; }
 
 ok() {
-	text=$1; shift
+	local text=$1; shift
 	if "$@"; then good "$text"; else bad "$text: status $? of: $*"; fi
 }
 status() {
-	text=$1 want=$2; shift 2
+	local text=$1 want=$2 got; shift 2
 	"$@"
 	got=$?
 	if [ "$got" -eq "$want" ]; then good "$text"; else bad "$text: status $got, not $want, of: $*"; fi
@@ -35,8 +35,7 @@ has() {
 	esac
 }
 within() {
-	limit=$(($1 * 10)) text=$2; shift 2
-	n=0
+	local limit=$(($1 * 10)) text=$2 n=0; shift 2
 	while ! "$@" >/dev/null 2>&1; do
 		n=$((n + 1))
 		if [ $n -gt $limit ]; then
