@@ -132,7 +132,7 @@ static int node_word(struct parse *p, const char *s)
 static int kw_ip(struct parse *p, int n, char **w)
 {
 	int i = node_word(p, w[0]), r;
-	uint32_t addr;
+	uint32_t addr = 0;
 
 	if (i < 0)
 		return i;
@@ -151,7 +151,7 @@ static int kw_ip(struct parse *p, int n, char **w)
 static int kw_iprange(struct parse *p, int n, char **w)
 {
 	int i = node_word(p, w[0]), r;
-	uint32_t first, last;
+	uint32_t first = 0, last = 0;
 
 	if (i < 0)
 		return i;
@@ -262,7 +262,7 @@ static int kw_nodes(struct parse *p, int n, char **w)
 /* BProc's slaves set the node's clock and mounted a tmpfs; ours do neither. */
 static int kw_slave(struct parse *p, int n, char **w)
 {
-	bool on;
+	bool on = false;
 	int r = yes_no(p, w[1], &on);
 
 	(void)n;

@@ -175,13 +175,12 @@ static void writable(struct bufferevent *bev, void *arg)
 	}
 }
 
+/* Within event_happened, which keeps l alive. */
 static void went_up(struct link *l)
 {
 	event_del(l->timer);
 	l->state = UP;
-	enter(l);
 	l->ops->on_up(l, l->arg);
-	leave(l);
 }
 
 static void failed(struct link *l, short what, int err)

@@ -178,7 +178,7 @@ static void grant(struct master *m, struct move *mv, const struct node *source,
 void moves_ask(struct peer *p, const Bproc__MoveAsk *a)
 {
 	struct master *m = p->m;
-	struct node *source = p->node, *target;
+	struct node *source = p->node, *target = NULL;
 	const char *bad = malformed(a);
 	struct bproc_err err = {.text = ""};
 	struct proc *proc = NULL;
