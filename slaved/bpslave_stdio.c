@@ -18,6 +18,7 @@
 #include "libbproc/log.h"
 
 #define WAKE_MS 50
+#define AWAKE_BYTES (16 << 10)
 #define TURN_BYTES (256u << 10) /* of one stream before the loop looks at the others */
 
 struct stdio_list stdio_table[STDIO_HASH];
@@ -157,35 +158,32 @@ static void progress(struct stdio *s)
 }
 
 /* Throws away what is unread, since a unix socket closed with that gives ECONNRESET. */
-static size_t discard(int fd)
+static size_t discard(int fd, uint64_t end_ms)
 {
 	char rest[16384];
 	size_t all = 0;
 	ssize_t n;
 
-	while (all < 2 * STREAM_WINDOW && (n = recv(fd, rest, sizeof(rest), MSG_DONTWAIT)) > 0)
+	while ((n = recv(fd, rest, sizeof(rest), MSG_DONTWAIT)) > 0 && now_ms() <= end_ms)
 		all += (size_t)n;
 	return all;
 }
 
 /*
  * The writer is to get SIGPIPE. A unix socket gives none to a writer that sleeps
- * for room in it, only EPIPE (net/core/sock.c, sock_alloc_send_pskb), so a writer
- * that has filled it is let run first: while it writes, it cannot sleep.
+ * for room in it, only EPIPE (net/core/sock.c, sock_alloc_send_pskb). So one that
+ * may sleep is let run first: when a few bytes come into a socket that was empty,
+ * it is writing, and cannot be asleep again so soon.
  */
-static void wake_writer(int fd)
+static void wake_writer(int fd, uint64_t end_ms)
 {
-	uint64_t end = now_ms() + WAKE_MS;
 	int queued = 0;
 
-	while (ioctl(fd, SIOCINQ, &queued) == 0 && now_ms() < end) {
-		if (queued >= (int)STREAM_CHUNK)
-			discard(fd); /* it may have filled it again */
-		else if (queued > 0)
-			return;
-		else
+	do {
+		discard(fd, end_ms);
+		while (ioctl(fd, SIOCINQ, &queued) == 0 && queued == 0 && now_ms() <= end_ms)
 			sched_yield();
-	}
+	} while (queued > AWAKE_BYTES && now_ms() <= end_ms);
 }
 
 void stdio_close(struct stdio *s)
@@ -196,10 +194,14 @@ void stdio_close(struct stdio *s)
 	if (s->fd < 0)
 		return;
 	if (!s->shared) {
-		if (discard(s->fd) >= STREAM_CHUNK && s->sends)
-			wake_writer(s->fd);
+		uint64_t end = now_ms() + WAKE_MS;
+		size_t unread = discard(s->fd, end);
+
+		/* It is woken only when three quarters are free: it can sleep with little in it. */
+		if (unread > 0 && s->sends)
+			wake_writer(s->fd, unread > AWAKE_BYTES ? end : now_ms() + 2);
 		shutdown(s->fd, SHUT_RDWR);
-		discard(s->fd);
+		discard(s->fd, end + WAKE_MS);
 	}
 	s->fd = close_fd(s->fd);
 }
