@@ -461,5 +461,6 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
-	return detach_and_run(timens_ns, foreground);
+	/* Not by exit(): a leak checker there would clone into the new pid namespace. */
+	_exit(detach_and_run(timens_ns, foreground));
 }
