@@ -104,6 +104,8 @@ void init_done(uint64_t seq);
 /* Asks bpinit for all it holds and has not been told to forget: after a Welcome. */
 void init_resync(void);
 void init_fence(void);
+/* bpslave_start.c */
+void start_bpinit(int64_t mono_off_ns, int64_t boot_off_ns);
 bool init_has_processes(void);
 
 /* -- bpslave_local.c: node.sock */
@@ -274,6 +276,18 @@ void stdio_peer_up(struct peer *p);
 void stdio_peer_down(struct peer *p);
 void stdio_peer_drained(struct peer *p);
 void stdio_on_msg(struct peer *p, const Bproc__Envelope *env);
+
+/* -- bpslave_ask.c: who asks, and the question to the master */
+struct asker {
+	struct proc_ids ids;
+	struct chan_cred cred;
+	struct proc_chain chain;
+	struct exec_file exec; /* path "": none */
+};
+/* 0, or -errno with the reason in text: who it is; then what it has and whom it needs. */
+int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX]);
+int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX]);
+void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node);
 
 /* -- bpslave_event.c: signals, exits, mirrors between bpinit and the master */
 void event_on_init(const struct init_msg *m);

@@ -371,70 +371,6 @@ static bool found(void)
 	return true;
 }
 
-/* Beside our own binary (build tree), else where it is installed. */
-static void beside(const char *name, char path[PATH_MAX])
-{
-	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 64);
-	char *slash;
-
-	path[n > 0 ? n : 0] = '\0';
-	slash = strrchr(path, '/');
-	if (slash) {
-		strcpy(slash + 1, name);
-		if (access(path, X_OK) == 0)
-			return;
-	}
-	snprintf(path, PATH_MAX, BPROC_LIBEXECDIR "/%s", name);
-}
-
-/* In the child: a session of its own and nothing of ours, so that it outlives us. */
-static _Noreturn void become_bpinit(const char *path)
-{
-	char offsets[64], *argv[8], role_node[] = "--node", role_keeper[] = "--keeper";
-	char timens[] = "--timens", name[] = "bpinit";
-	int n = 0;
-
-	setsid();
-	if (fork() != 0)
-		_exit(0);
-	signal(SIGPIPE, SIG_DFL);
-	argv[n++] = name;
-	argv[n++] = slave.opt.front_end ? role_keeper : role_node;
-	if (in.mono_off || in.boot_off) {
-		snprintf(offsets, sizeof(offsets), "%lld:%lld", (long long)in.mono_off,
-			 (long long)in.boot_off);
-		argv[n++] = timens;
-		argv[n++] = offsets;
-	}
-	argv[n] = NULL;
-	close_range(3, ~0u, 0);
-	execv(path, argv);
-	dprintf(2, "<3>bpslave: %s: %s\n", path, strerror(errno));
-	_exit(127);
-}
-
-static void start_bpinit(void)
-{
-	char path[PATH_MAX];
-	pid_t pid;
-
-	if (slave.opt.bpinit)
-		snprintf(path, sizeof(path), "%s", slave.opt.bpinit);
-	else
-		beside("bpinit", path);
-	write_id();
-	pid = fork();
-	if (pid == 0)
-		become_bpinit(path);
-	if (pid < 0)
-		log_error("bpinit: fork: %s", strerror(errno));
-	else
-		waitpid(pid, NULL, 0); /* its child goes on: this one ends at once */
-	in.started = true;
-	in.tries = 0;
-	log_info("started %s", path);
-}
-
 static void seek(void)
 {
 	if (in.fd >= 0)
@@ -447,7 +383,10 @@ static void seek(void)
 	if (!in.wanted)
 		return;
 	if (!in.started) {
-		start_bpinit();
+		write_id();
+		start_bpinit(in.mono_off, in.boot_off);
+		in.started = true;
+		in.tries = 0;
 	} else if (++in.tries == CONNECT_TRIES) {
 		log_error("bpinit does not answer on %s/" INIT_SOCK "; trying on", run_dir());
 		in.tries = 0;

@@ -136,90 +136,12 @@ static void depart(const struct leaving *v, int32_t asker_pid, int chan)
 	init_send(&m, &chan, 1);
 }
 
-/* Step 2, to the master. */
-static void ask_master(const struct leaving *v, const struct proc_ids *ids,
-		       const struct chan_cred *cred, const struct proc_chain *chain)
-{
-	Bproc__MoveAsk m = BPROC__MOVE_ASK__INIT;
-	Bproc__Creds creds = BPROC__CREDS__INIT;
-	Bproc__ExecFile exec = BPROC__EXEC_FILE__INIT;
-	Bproc__Chain link[INIT_CHAIN_MAX], *links[INIT_CHAIN_MAX];
-	unsigned char raw[WIRE_CRED_SIZE];
-	bool fork = v->kind == MOVE_RFORK;
-
-	wire_put_cred(cred, raw);
-	creds.raw.data = raw;
-	creds.raw.len = sizeof(raw);
-	for (int i = 0; i < chain->n; i++) {
-		const struct init_chain *c = &chain->member[i];
-
-		bproc__chain__init(&link[i]);
-		link[i].pid = c->pid;
-		link[i].ppid = c->ppid;
-		link[i].pgid = c->pgid;
-		link[i].sid = c->sid;
-		link[i].uid = c->uid;
-		link[i].gid = c->gid;
-		link[i].comm = (char *)(uintptr_t)c->comm;
-		links[i] = &link[i];
-	}
-	m.req = v->req;
-	m.kind = v->kind;
-	m.node = v->node;
-	m.asker_pid = ids->pid;
-	m.ppid = fork ? ids->pid : chain->n > 0 ? chain->member[chain->n - 1].pid : 0;
-	m.pgid = ids->pgid;
-	m.sid = ids->sid;
-	m.n_chain = (size_t)chain->n;
-	m.chain = links;
-	m.creds = &creds;
-	m.uid = ids->uid[1];
-	m.gid = ids->gid[1];
-	m.n_groups = cred->ngroups;
-	m.groups = (uint32_t *)(uintptr_t)cred->group;
-	exec.path = (char *)(uintptr_t)v->exec.path;
-	exec.size = v->exec.size;
-	exec.mtime_ns = v->exec.mtime_ns;
-	if (v->exec.path[0])
-		m.exec = &exec;
-	master_send(&m.base);
-}
-
-/* Who asks, and whom it needs with it. 0 or -errno with the reason in text. */
-static int read_asker(int32_t host_pid, bool fork, struct proc_ids *ids, struct chan_cred *cred,
-		      struct proc_chain *chain, char text[LOCAL_TEXT_MAX])
-{
-	int e = proc_read_ids(host_pid, ids);
-
-	if (e < 0) {
-		snprintf(text, LOCAL_TEXT_MAX, "pid %d: %s", host_pid, strerror(-e));
-		return e;
-	}
-	if (!proc_is_cluster(ids)) {
-		snprintf(text, LOCAL_TEXT_MAX, "pid %d is not a process of the cluster: it is %s",
-			 host_pid, ids->ns_depth > 1 ? "in another pid namespace" :
-						       "the node's own");
-		return -EPERM;
-	}
-	e = proc_read_cred(ids, cred);
-	if (e == 0)
-		e = proc_read_chain(ids, fork, chain);
-	if (e == -E2BIG)
-		snprintf(text, LOCAL_TEXT_MAX, "pid %d: over %d groups or %d ancestors", ids->pid,
-			 CHAN_NGROUPS, INIT_CHAIN_MAX);
-	else if (e < 0)
-		snprintf(text, LOCAL_TEXT_MAX, "pid %d: %s", ids->pid, strerror(-e));
-	return e;
-}
-
 void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan)
 {
 	struct leaving *v = calloc(1, sizeof(*v));
 	char text[LOCAL_TEXT_MAX] = "";
 	struct chan_msg abort = {.type = CHAN_ABORT, .err = ENOTCONN};
-	struct proc_ids ids = {0};
-	struct proc_chain chain;
-	struct chan_cred cred;
+	struct asker who = {0};
 	int e;
 
 	if (target_defer(client, id, ask, asker, chan)) {
@@ -245,11 +167,14 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 		v->id = id;
 	}
 	LIST_INSERT_HEAD(&leavings, v, next);
-	e = read_asker(asker, ask->kind == MOVE_RFORK, &ids, &cred, &chain, text);
+	e = asker_identify(&who, asker, text);
 	if (e == 0 && ask->kind != MOVE_RFORK)
-		v->pid = ids.pid;
-	depart(v, ids.pid, chan);
+		v->pid = who.ids.pid;
+	/* bpinit goes to work on it while the rest is read. */
+	depart(v, who.ids.pid, chan);
 	close_fd(chan);
+	if (e == 0)
+		e = asker_read(&who, ask->kind, text);
 	if (e == 0 && (ask->kind < MOVE_RFORK || ask->kind > MOVE_EXECMOVE || ask->zero != 0)) {
 		e = -EINVAL;
 		snprintf(text, sizeof(text), "no such kind of move: %u", ask->kind);
@@ -257,12 +182,10 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 		e = -ENOTCONN;
 		snprintf(text, sizeof(text), "no link to the master");
 	}
-	if (e == 0 && (ask->kind == MOVE_RFORK || ask->kind == MOVE_MOVE))
-		exec_of(asker, &v->exec);
 	if (e < 0)
-		refuse(v, -e, text);
-	else
-		ask_master(v, &ids, &cred, &chain);
+		return refuse(v, -e, text);
+	v->exec = who.exec;
+	asker_ask(&who, v->req, v->kind, v->node);
 }
 
 /* It has ended without waiting. The move goes on: what it asked for is its child's life. */

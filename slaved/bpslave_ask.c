@@ -1,0 +1,91 @@
+/*
+ * Who asks to leave, read from the kernel, and the question to the master: step 2
+ * of a move (doc/move.md). Runs in bpslave of the source.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bpslave.h"
+#include "libbproc/wire.h"
+
+int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX])
+{
+	int e = proc_read_ids(host_pid, &a->ids);
+
+	if (e < 0) {
+		snprintf(text, LOCAL_TEXT_MAX, "pid %d: %s", host_pid, strerror(-e));
+		return e;
+	}
+	if (!proc_is_cluster(&a->ids)) {
+		snprintf(text, LOCAL_TEXT_MAX, "pid %d is not a process of the cluster: it is %s",
+			 host_pid, a->ids.ns_depth > 1 ? "in another pid namespace" :
+							 "the node's own");
+		return -EPERM;
+	}
+	return 0;
+}
+
+int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
+{
+	int e = proc_read_cred(&a->ids, &a->cred);
+
+	if (e == 0)
+		e = proc_read_chain(&a->ids, kind == MOVE_RFORK, &a->chain);
+	if (e == -E2BIG)
+		snprintf(text, LOCAL_TEXT_MAX, "pid %d: over %d groups or %d ancestors",
+			 a->ids.pid, CHAN_NGROUPS, INIT_CHAIN_MAX);
+	else if (e < 0)
+		snprintf(text, LOCAL_TEXT_MAX, "pid %d: %s", a->ids.pid, strerror(-e));
+	if (e == 0 && (kind == MOVE_RFORK || kind == MOVE_MOVE))
+		exec_of(a->ids.host_pid, &a->exec);
+	return e;
+}
+
+void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node)
+{
+	const struct proc_chain *chain = &a->chain;
+	Bproc__MoveAsk m = BPROC__MOVE_ASK__INIT;
+	Bproc__Creds creds = BPROC__CREDS__INIT;
+	Bproc__ExecFile exec = BPROC__EXEC_FILE__INIT;
+	Bproc__Chain link[INIT_CHAIN_MAX], *links[INIT_CHAIN_MAX];
+	unsigned char raw[WIRE_CRED_SIZE];
+	bool fork = kind == MOVE_RFORK;
+
+	wire_put_cred(&a->cred, raw);
+	creds.raw.data = raw;
+	creds.raw.len = sizeof(raw);
+	for (int i = 0; i < chain->n; i++) {
+		const struct init_chain *c = &chain->member[i];
+
+		bproc__chain__init(&link[i]);
+		link[i].pid = c->pid;
+		link[i].ppid = c->ppid;
+		link[i].pgid = c->pgid;
+		link[i].sid = c->sid;
+		link[i].uid = c->uid;
+		link[i].gid = c->gid;
+		link[i].comm = (char *)(uintptr_t)c->comm;
+		links[i] = &link[i];
+	}
+	m.req = req;
+	m.kind = kind;
+	m.node = node;
+	m.asker_pid = a->ids.pid;
+	m.ppid = fork ? a->ids.pid : chain->n > 0 ? chain->member[chain->n - 1].pid : 0;
+	m.pgid = a->ids.pgid;
+	m.sid = a->ids.sid;
+	m.n_chain = (size_t)chain->n;
+	m.chain = links;
+	m.creds = &creds;
+	m.uid = a->ids.uid[1];
+	m.gid = a->ids.gid[1];
+	m.n_groups = a->cred.ngroups;
+	m.groups = (uint32_t *)(uintptr_t)a->cred.group;
+	exec.path = (char *)(uintptr_t)a->exec.path;
+	exec.size = a->exec.size;
+	exec.mtime_ns = a->exec.mtime_ns;
+	if (a->exec.path[0])
+		m.exec = &exec;
+	master_send(&m.base);
+}

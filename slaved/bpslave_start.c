@@ -1,0 +1,75 @@
+/*
+ * bpslave starts bpinit: in a session of its own and with nothing of ours, so
+ * that it outlives us. Runs in bpslave, and in the child until it execs.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bpslave.h"
+#include "libbproc/log.h"
+
+/* Beside our own binary (build tree), else where it is installed. */
+static void beside(const char *name, char path[PATH_MAX])
+{
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 64);
+	char *slash;
+
+	path[n > 0 ? n : 0] = '\0';
+	slash = strrchr(path, '/');
+	if (slash) {
+		strcpy(slash + 1, name);
+		if (access(path, X_OK) == 0)
+			return;
+	}
+	snprintf(path, PATH_MAX, BPROC_LIBEXECDIR "/%s", name);
+}
+
+/* In the child: a session of its own and nothing of ours, so that it outlives us. */
+static _Noreturn void become_bpinit(const char *path, int64_t mono_off_ns, int64_t boot_off_ns)
+{
+	char offsets[64], *argv[8], role_node[] = "--node", role_keeper[] = "--keeper";
+	char timens[] = "--timens", name[] = "bpinit";
+	int n = 0;
+
+	setsid();
+	if (fork() != 0)
+		_exit(0);
+	signal(SIGPIPE, SIG_DFL);
+	argv[n++] = name;
+	argv[n++] = slave.opt.front_end ? role_keeper : role_node;
+	if (mono_off_ns || boot_off_ns) {
+		snprintf(offsets, sizeof(offsets), "%lld:%lld", (long long)mono_off_ns,
+			 (long long)boot_off_ns);
+		argv[n++] = timens;
+		argv[n++] = offsets;
+	}
+	argv[n] = NULL;
+	close_range(3, ~0u, 0);
+	execv(path, argv);
+	dprintf(2, "<3>bpslave: %s: %s\n", path, strerror(errno));
+	_exit(127);
+}
+
+void start_bpinit(int64_t mono_off_ns, int64_t boot_off_ns)
+{
+	char path[PATH_MAX];
+	pid_t pid;
+
+	if (slave.opt.bpinit)
+		snprintf(path, sizeof(path), "%s", slave.opt.bpinit);
+	else
+		beside("bpinit", path);
+	pid = fork();
+	if (pid == 0)
+		become_bpinit(path, mono_off_ns, boot_off_ns);
+	if (pid < 0)
+		log_error("bpinit: fork: %s", strerror(errno));
+	else
+		waitpid(pid, NULL, 0); /* its child goes on: this one ends at once */
+	log_info("started %s", path);
+}
