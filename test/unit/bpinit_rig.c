@@ -282,6 +282,10 @@ void trip_begin(struct trip *t, int far_end)
 	m.u.arrive.home_here = t->to_home;
 	m.u.arrive.nchain = (uint32_t)t->nchain;
 	my_cred(&m.u.arrive.cred);
+	for (int i = 0; i < 4 && t->as_user; i++)
+		m.u.arrive.cred.uid[i] = m.u.arrive.cred.gid[i] = t->as_user;
+	if (t->as_user)
+		m.u.arrive.cred.cap_prm = m.u.arrive.cred.cap_eff = 0;
 	memcpy(m.u.arrive.chain, t->chain, sizeof(t->chain));
 	tell(to, &m, NULL, 0);
 }

@@ -1,0 +1,206 @@
+/*
+ * What a node's bpinit gives to those that run there: pids of the lease, signals
+ * with the sender they had at home, credentials of the arrival, relations of the
+ * ghosts; and what it says when a number is in use.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bpinit_rig.h"
+#include "libbproc/local.h"
+#include "libbproc/sysio.h"
+
+static siginfo_t info;
+static volatile sig_atomic_t seen;
+
+static void on_signal(int sig, siginfo_t *si, void *uc)
+{
+	(void)sig;
+	(void)uc;
+	info = *si;
+	seen = 1;
+}
+
+static void catch (int sig)
+{
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
+
+	CHECK(sigaction(sig, &sa, NULL) == 0);
+}
+
+static void await(void)
+{
+	for (int i = 0; i < 5000 && !seen; i++)
+		usleep(1000);
+	if (!seen)
+		_exit(70);
+	seen = 0;
+}
+
+static int status_of(int32_t pid)
+{
+	struct init_msg m = want(&node, EV_CHILD, pid);
+
+	CHECK(m.u.child.code == CLD_EXITED);
+	mirror(&home, pid, CLD_EXITED, m.u.child.status);
+	CHECK(wait_for(pid, 0) == m.u.child.status << 8);
+	return m.u.child.status;
+}
+
+/* Children born there have numbers of the slot, however many. */
+static void test_lease(void)
+{
+	struct trip t = {0};
+	int32_t pid = rig_rfork(&t);
+
+	if (pid == 0) {
+		for (int i = 0; i < 300; i++) {
+			pid_t child = fork();
+
+			if (child == 0)
+				_exit(0);
+			if (child < 65536 || child >= 131072)
+				_exit(1);
+			waitpid(child, NULL, 0);
+		}
+		_exit(41);
+	}
+	trip_send(&t);
+	trip_commit(&t);
+	CHECK(status_of(pid) == 41);
+	printf("lease: ok\n");
+}
+
+static void signal_from(int32_t to, int32_t from, uint32_t uid, int code, uint64_t value)
+{
+	struct init_msg m = {.type = INIT_SIGNAL,
+			     .u.signal = {.pid = to,
+					  .sender_pid = from,
+					  .sender_uid = uid,
+					  .code = code,
+					  .sig = SIGUSR1,
+					  .value = value}};
+
+	tell(&node, &m, NULL, 0);
+}
+
+static void test_senders(void)
+{
+	struct trip t = {0};
+	int32_t pid;
+
+	catch (SIGUSR1);
+	pid = rig_rfork(&t);
+	if (pid == 0) {
+		await(); /* 4321 is not here: a postman */
+		if (info.si_code != SI_USER || info.si_pid != 4321 || info.si_uid != 65534)
+			_exit(1);
+		await(); /* the parent's ghost */
+		if (info.si_code != SI_USER || info.si_pid != getppid() || info.si_uid != 0)
+			_exit(2);
+		await();
+		if (info.si_code != SI_QUEUE || info.si_pid != 4321 || info.si_uid != 1000 ||
+		    info.si_value.sival_int != 9)
+			_exit(3);
+		await(); /* a thread's; of one that is not here */
+		if (info.si_code != SI_TKILL || info.si_pid != 4400)
+			_exit(4);
+		await(); /* the kernel's: documented as bpinit's */
+		if (info.si_code != SI_USER || info.si_pid != 1)
+			_exit(5);
+		_exit(42);
+	}
+	trip_send(&t);
+	trip_commit(&t);
+	signal_from(pid, 4321, 65534, SI_USER, 0);
+	usleep(30000);
+	signal_from(pid, getpid(), 0, SI_USER, 0);
+	usleep(30000);
+	signal_from(pid, 4321, 1000, SI_QUEUE, 9);
+	usleep(30000);
+	signal_from(pid, 4400, 0, SI_TKILL, 0);
+	usleep(30000);
+	signal_from(pid, 0, 0, SI_KERNEL, 0);
+	CHECK(status_of(pid) == 42);
+	printf("senders: ok\n");
+}
+
+/* An ordinary user arrives as one: no capability, his limits, in his group. */
+static void test_credentials(void)
+{
+	struct trip t = {.as_user = 65534};
+	int32_t pid = rig_rfork(&t);
+
+	if (pid == 0) {
+		char line[128];
+		unsigned long long caps = 1;
+		FILE *f;
+
+		if (getuid() != 65534 || geteuid() != 65534 || getgid() != 65534)
+			_exit(1);
+		if (setuid(0) == 0 || kill(1, 0) == 0)
+			_exit(2);
+		f = fopen("/proc/self/status", "r");
+		while (f && fgets(line, sizeof(line), f))
+			sscanf(line, "CapEff: %llx", &caps);
+		if (caps != 0 || getppid() != t.ppid || getsid(0) != t.sid)
+			_exit(3);
+		_exit(44);
+	}
+	trip_send(&t);
+	trip_commit(&t);
+	CHECK(status_of(pid) == 44);
+	printf("credentials: ok\n");
+}
+
+/* The number of a process that is there already. */
+static void test_in_use(void)
+{
+	struct trip t = {0};
+	struct init_msg m;
+	int32_t pid = rig_rfork(&t);
+	int data[2];
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	trip_send(&t);
+	trip_commit(&t);
+	m = (struct init_msg){.type = INIT_ARRIVE, .move_id = 77};
+	m.u.arrive.kind = MOVE_RFORK;
+	tell(&node, &m, NULL, 0);
+	want(&node, EV_READY, 0);
+	CHECK(pipe2(data, O_CLOEXEC) == 0);
+	m = (struct init_msg){.type = INIT_DATA, .move_id = 77, .u.data.pid = pid};
+	tell(&node, &m, &data[0], 1);
+	m = want(&node, EV_FAILED, 0);
+	printf("  %s\n", m.u.text);
+	CHECK(m.err == EEXIST && strstr(m.u.text, "in use"));
+	close(data[0]);
+	close(data[1]);
+	/* The end of the line for everything there, as when a node is cut off. */
+	tell(&node, &(struct init_msg){.type = INIT_FENCE}, NULL, 0);
+	CHECK(want(&node, EV_CHILD, pid).u.child.status == SIGKILL);
+	mirror(&home, pid, CLD_KILLED, SIGKILL);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	/* On the front end nothing of the kind. */
+	tell(&home, &(struct init_msg){.type = INIT_FENCE}, NULL, 0);
+	printf("in use, fence: ok\n");
+}
+
+int main(void)
+{
+	rig_start();
+	test_lease();
+	test_senders();
+	test_credentials();
+	test_in_use();
+	rig_stop();
+	return 0;
+}
