@@ -83,7 +83,8 @@ const struct node_row *table_find(int32_t node);
 /* What a Proc message must hold for one of our pids. */
 #define PROC_OF(name, number)                                                                      \
 	Bproc__Proc name = BPROC__PROC__INIT;                                                      \
-	name.home = HOME_NODE, name.epoch = slave.epoch, name.pid = (number), name.gen = gen_of(number)
+	name.home = HOME_NODE, name.epoch = slave.epoch, name.pid = (number),                      \
+	name.gen = gen_of(number)
 /* Generation numbers, as far as the master has told them. */
 uint32_t gen_of(int32_t pid);
 void gen_note(const Bproc__Proc *proc);

@@ -19,8 +19,8 @@ int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX])
 	}
 	if (!proc_is_cluster(&a->ids)) {
 		snprintf(text, LOCAL_TEXT_MAX, "pid %d is not a process of the cluster: it is %s",
-			 host_pid, a->ids.ns_depth > 1 ? "in another pid namespace" :
-							 "the node's own");
+			 host_pid,
+			 a->ids.ns_depth > 1 ? "in another pid namespace" : "the node's own");
 		return -EPERM;
 	}
 	return 0;
@@ -33,8 +33,8 @@ int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
 	if (e == 0)
 		e = proc_read_chain(&a->ids, kind == MOVE_RFORK, &a->chain);
 	if (e == -E2BIG)
-		snprintf(text, LOCAL_TEXT_MAX, "pid %d: over %d groups or %d ancestors",
-			 a->ids.pid, CHAN_NGROUPS, INIT_CHAIN_MAX);
+		snprintf(text, LOCAL_TEXT_MAX, "pid %d: over %d groups or %d ancestors", a->ids.pid,
+			 CHAN_NGROUPS, INIT_CHAIN_MAX);
 	else if (e < 0)
 		snprintf(text, LOCAL_TEXT_MAX, "pid %d: %s", a->ids.pid, strerror(-e));
 	if (e == 0 && (kind == MOVE_RFORK || kind == MOVE_MOVE))

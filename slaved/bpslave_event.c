@@ -27,8 +27,8 @@ static struct gen *find_gen(int32_t pid)
 	struct gen *g;
 
 	LIST_FOREACH(g, &gens[(uint32_t)pid % HASH], next)
-		if (g->pid == pid)
-			return g;
+	if (g->pid == pid)
+		return g;
 	return NULL;
 }
 

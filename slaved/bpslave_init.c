@@ -21,9 +21,9 @@
 
 #define ACK_MS 100
 #define ACK_BATCH 64
-#define CONNECT_MS 20	 /* between tries while bpinit starts */
+#define CONNECT_MS 20 /* between tries while bpinit starts */
 #define CONNECT_TRIES 250
-#define QUEUE_MAX 4096	 /* messages that wait for a bpinit that does not read */
+#define QUEUE_MAX 4096 /* messages that wait for a bpinit that does not read */
 
 struct queued {
 	STAILQ_ENTRY(queued) next;
@@ -37,7 +37,7 @@ struct outstanding {
 };
 
 static struct {
-	int fd; /* owned; -1 */
+	int fd;						 /* owned; -1 */
 	struct event *readable, *writable, *ack, *retry; /* owned */
 	STAILQ_HEAD(, queued) queue;
 	size_t nqueue;
@@ -219,7 +219,8 @@ void init_done(uint64_t seq)
 	if (seq == 0)
 		return;
 	/* Nearly always the newest: what waits is older. */
-	TAILQ_FOREACH_REVERSE(o, &in.events, event_list, next) {
+	TAILQ_FOREACH_REVERSE(o, &in.events, event_list, next)
+	{
 		if (o->seq == seq) {
 			o->done = true;
 			break;

@@ -17,7 +17,7 @@
 #define CLIENTS_PER_UID 4096 /* the library keeps one or two in each process; root: no limit */
 #define ASKS_MAX 64	     /* questions of one client that the master has not answered */
 #define QUEUE_MAX (1u << 20) /* bytes of answers that a client has not read */
-#define SETTLE_MS 100 /* a set that changed nothing is followed by no table */
+#define SETTLE_MS 100	     /* a set that changed nothing is followed by no table */
 #define HASH 256
 
 struct answer {
@@ -59,8 +59,8 @@ static struct client *find(uint32_t number)
 	struct client *c;
 
 	LIST_FOREACH(c, &loc.clients[number % HASH], hash)
-		if (c->number == number)
-			return c;
+	if (c->number == number)
+		return c;
 	return NULL;
 }
 
@@ -142,8 +142,8 @@ static void send_answer(uint32_t number, uint32_t id, uint16_t type, int err, co
 
 	if (!c)
 		return;
-	*h = (struct local_hdr){.version = LOCAL_VERSION, .type = type, .id = id, .err = err,
-				.len = (uint32_t)len};
+	*h = (struct local_hdr){
+		.version = LOCAL_VERSION, .type = type, .id = id, .err = err, .len = (uint32_t)len};
 	if (payload)
 		memcpy(h + 1, payload, len);
 	if (STAILQ_EMPTY(&c->queue))
@@ -169,8 +169,12 @@ void local_error(uint32_t client, uint32_t id, uint16_t type, int err, const cha
 
 static void fill_node(struct local_node *n, const struct node_row *r)
 {
-	*n = (struct local_node){.node = r->node, .mode = r->mode, .uid = r->uid, .gid = r->gid,
-				 .addr_be = htonl(r->addr), .port = r->data_port};
+	*n = (struct local_node){.node = r->node,
+				 .mode = r->mode,
+				 .uid = r->uid,
+				 .gid = r->gid,
+				 .addr_be = htonl(r->addr),
+				 .port = r->data_port};
 	memcpy(n->status, r->status, sizeof(n->status));
 	memcpy(n->reason, r->reason, sizeof(n->reason));
 }
@@ -221,7 +225,8 @@ static struct ask *take_ask(uint32_t req)
 	struct client *c;
 	struct ask *k;
 
-	LIST_FOREACH(k, &loc.asks, next) {
+	LIST_FOREACH(k, &loc.asks, next)
+	{
 		if (k->req != req)
 			continue;
 		LIST_REMOVE(k, next);
@@ -420,7 +425,7 @@ static uint32_t of_uid(uid_t uid)
 
 	for (int i = 0; i < HASH; i++)
 		LIST_FOREACH(c, &loc.clients[i], hash)
-			n += c->uid == uid;
+	n += c->uid == uid;
 	return n;
 }
 

@@ -23,16 +23,16 @@
 #define RETRY_MAX_MS 5000
 
 static struct {
-	struct link *link;  /* owned */
-	bool up;	    /* Welcome has come */
+	struct link *link; /* owned */
+	bool up;	   /* Welcome has come */
 	bool ready_told;
 	struct sockaddr_in addr;
 	uint32_t retry_ms;
-	uint64_t heard_ms;  /* last message of the master */
-	uint64_t alone_ms;  /* since when there is no master; 0: there is one */
+	uint64_t heard_ms; /* last message of the master */
+	uint64_t alone_ms; /* since when there is no master; 0: there is one */
 	bool fenced;
 	char last_reason[BPROC_ERR_TEXT]; /* logged once, not at each try */
-	struct event *retry, *watch; /* owned */
+	struct event *retry, *watch;	  /* owned */
 } m;
 
 bool master_is_up(void)
@@ -178,8 +178,11 @@ static void on_table(const Bproc__NodeTable *t)
 	for (size_t i = 0; i < t->n_node; i++) {
 		const Bproc__Node *n = t->node[i];
 
-		rows[i] = (struct node_row){.node = n->node, .mode = n->mode, .uid = n->uid,
-					    .gid = n->gid, .addr = n->addr,
+		rows[i] = (struct node_row){.node = n->node,
+					    .mode = n->mode,
+					    .uid = n->uid,
+					    .gid = n->gid,
+					    .addr = n->addr,
 					    .data_port = (uint16_t)n->data_port};
 		snprintf(rows[i].status, sizeof(rows[i].status), "%s", n->status);
 		snprintf(rows[i].reason, sizeof(rows[i].reason), "%s", n->reason);

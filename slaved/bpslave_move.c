@@ -23,12 +23,12 @@ struct leaving {
 	uint32_t req;
 	uint64_t move; /* 0 until it is granted */
 	uint32_t epoch, kind, flags;
-	int32_t node;	    /* as asked, then as granted */
+	int32_t node;	     /* as asked, then as granted */
 	uint32_t client, id; /* who waits for an answer: rfork; 0: nobody */
-	int32_t host_pid;   /* of the asker */
-	int32_t pid;	    /* of the one that leaves; 0 while not known */
+	int32_t host_pid;    /* of the asker */
+	int32_t pid;	     /* of the one that leaves; 0 while not known */
 	unsigned char token[32];
-	uint32_t ticket; /* a data connection is waited for */
+	uint32_t ticket;     /* a data connection is waited for */
 	struct event *later; /* owned: the node's address is not in our table yet */
 	int tries;
 	bool parked, committed;
@@ -48,8 +48,8 @@ static struct leaving *by_req(uint32_t req)
 	struct leaving *v;
 
 	LIST_FOREACH(v, &leavings, next)
-		if (v->req == req)
-			return v;
+	if (v->req == req)
+		return v;
 	return NULL;
 }
 
@@ -58,8 +58,8 @@ static struct leaving *by_move(uint64_t move)
 	struct leaving *v;
 
 	LIST_FOREACH(v, &leavings, next)
-		if (move != 0 && v->move == move)
-			return v;
+	if (move != 0 && v->move == move)
+		return v;
 	return NULL;
 }
 
@@ -86,8 +86,8 @@ void move_after_ghost(const struct init_msg *m)
 	struct held *h = NULL;
 
 	LIST_FOREACH(v, &leavings, next)
-		if (v->committed && v->pid == m->pid && m->pid != 0)
-			break;
+	if (v->committed && v->pid == m->pid && m->pid != 0)
+		break;
 	if (v)
 		h = malloc(sizeof(*h));
 	if (!h)
@@ -99,8 +99,11 @@ void move_after_ghost(const struct init_msg *m)
 /* The process goes on here: by bpinit's word on the channel, and the asker by ours. */
 static void refuse(struct leaving *v, int err, const char *text)
 {
-	struct init_msg m = {.type = INIT_DECIDE, .move_id = v->move, .req_id = v->req,
-			     .pid = v->pid, .err = err};
+	struct init_msg m = {.type = INIT_DECIDE,
+			     .move_id = v->move,
+			     .req_id = v->req,
+			     .pid = v->pid,
+			     .err = err};
 
 	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", text);
 	init_send(&m, NULL, 0);
@@ -158,7 +161,9 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 		free(v);
 		return;
 	}
-	*v = (struct leaving){.req = new_req(), .kind = ask->kind, .flags = ask->flags,
+	*v = (struct leaving){.req = new_req(),
+			      .kind = ask->kind,
+			      .flags = ask->flags,
 			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
 			      .host_pid = asker};
 	STAILQ_INIT(&v->held);
@@ -194,8 +199,8 @@ void move_client_gone(uint32_t client)
 	struct leaving *v;
 
 	LIST_FOREACH(v, &leavings, next)
-		if (v->client == client)
-			v->client = 0;
+	if (v->client == client)
+		v->client = 0;
 }
 
 /* -- step 3: the master has judged */
@@ -226,8 +231,8 @@ void move_tell_failed(uint64_t move, int err, const char *text, bool target)
 static void have_connection(int fd, void *arg)
 {
 	struct leaving *v = arg;
-	struct init_msg m = {.type = INIT_GRANT, .move_id = v->move, .req_id = v->req,
-			     .pid = v->pid};
+	struct init_msg m = {
+		.type = INIT_GRANT, .move_id = v->move, .req_id = v->req, .pid = v->pid};
 	char text[CHAN_TEXT_MAX];
 
 	v->ticket = 0;

@@ -68,19 +68,33 @@ static void parse_comm(const char *p, char comm[16])
 }
 
 enum field {
-	F_NAME, F_PID, F_PPID, F_UID, F_GID, F_GROUPS, F_NSPID, F_NSPGID, F_NSSID,
-	F_INH, F_PRM, F_EFF, F_BND, F_AMB, F_NNP, F_COUNT
+	F_NAME,
+	F_PID,
+	F_PPID,
+	F_UID,
+	F_GID,
+	F_GROUPS,
+	F_NSPID,
+	F_NSPGID,
+	F_NSSID,
+	F_INH,
+	F_PRM,
+	F_EFF,
+	F_BND,
+	F_AMB,
+	F_NNP,
+	F_COUNT
 };
 static const struct {
 	const char *name;
 	uint8_t len;
 } fields[F_COUNT] = {
 #define FIELD(f, s) [f] = {s ":", sizeof(s)}
-	FIELD(F_NAME, "Name"), FIELD(F_PID, "Pid"), FIELD(F_PPID, "PPid"), FIELD(F_UID, "Uid"),
-	FIELD(F_GID, "Gid"), FIELD(F_GROUPS, "Groups"), FIELD(F_NSPID, "NSpid"),
-	FIELD(F_NSPGID, "NSpgid"), FIELD(F_NSSID, "NSsid"), FIELD(F_INH, "CapInh"),
-	FIELD(F_PRM, "CapPrm"), FIELD(F_EFF, "CapEff"), FIELD(F_BND, "CapBnd"),
-	FIELD(F_AMB, "CapAmb"), FIELD(F_NNP, "NoNewPrivs"),
+	FIELD(F_NAME, "Name"),	 FIELD(F_PID, "Pid"),	    FIELD(F_PPID, "PPid"),
+	FIELD(F_UID, "Uid"),	 FIELD(F_GID, "Gid"),	    FIELD(F_GROUPS, "Groups"),
+	FIELD(F_NSPID, "NSpid"), FIELD(F_NSPGID, "NSpgid"), FIELD(F_NSSID, "NSsid"),
+	FIELD(F_INH, "CapInh"),	 FIELD(F_PRM, "CapPrm"),    FIELD(F_EFF, "CapEff"),
+	FIELD(F_BND, "CapBnd"),	 FIELD(F_AMB, "CapAmb"),    FIELD(F_NNP, "NoNewPrivs"),
 #undef FIELD
 };
 
@@ -181,13 +195,20 @@ int proc_read_ids(int32_t host_pid, struct proc_ids *ret_ids)
 int proc_parse_limits(const char *text, uint64_t ret_rlim[16][2])
 {
 	static const char *const names[16] = {
-		[RLIMIT_CPU] = "Max cpu time", [RLIMIT_FSIZE] = "Max file size",
-		[RLIMIT_DATA] = "Max data size", [RLIMIT_STACK] = "Max stack size",
-		[RLIMIT_CORE] = "Max core file size", [RLIMIT_RSS] = "Max resident set",
-		[RLIMIT_NPROC] = "Max processes", [RLIMIT_NOFILE] = "Max open files",
-		[RLIMIT_MEMLOCK] = "Max locked memory", [RLIMIT_AS] = "Max address space",
-		[RLIMIT_LOCKS] = "Max file locks", [RLIMIT_SIGPENDING] = "Max pending signals",
-		[RLIMIT_MSGQUEUE] = "Max msgqueue size", [RLIMIT_NICE] = "Max nice priority",
+		[RLIMIT_CPU] = "Max cpu time",
+		[RLIMIT_FSIZE] = "Max file size",
+		[RLIMIT_DATA] = "Max data size",
+		[RLIMIT_STACK] = "Max stack size",
+		[RLIMIT_CORE] = "Max core file size",
+		[RLIMIT_RSS] = "Max resident set",
+		[RLIMIT_NPROC] = "Max processes",
+		[RLIMIT_NOFILE] = "Max open files",
+		[RLIMIT_MEMLOCK] = "Max locked memory",
+		[RLIMIT_AS] = "Max address space",
+		[RLIMIT_LOCKS] = "Max file locks",
+		[RLIMIT_SIGPENDING] = "Max pending signals",
+		[RLIMIT_MSGQUEUE] = "Max msgqueue size",
+		[RLIMIT_NICE] = "Max nice priority",
 		[RLIMIT_RTPRIO] = "Max realtime priority",
 		[RLIMIT_RTTIME] = "Max realtime timeout",
 	};
@@ -201,8 +222,9 @@ int proc_parse_limits(const char *text, uint64_t ret_rlim[16][2])
 		if (!p || sscanf(p + strlen(names[r]), "%31s %31s", word[0], word[1]) != 2)
 			return -EBADMSG;
 		for (int k = 0; k < 2; k++)
-			rlim[r][k] = strcmp(word[k], "unlimited") == 0 ?
-					     RLIM_INFINITY : strtoull(word[k], NULL, 10);
+			rlim[r][k] = strcmp(word[k], "unlimited") == 0
+					     ? RLIM_INFINITY
+					     : strtoull(word[k], NULL, 10);
 	}
 	memcpy(ret_rlim, rlim, sizeof(rlim));
 	return 0;
@@ -227,8 +249,12 @@ static int read_limits(int32_t host_pid, uint64_t ret_rlim[16][2])
 int proc_read_cred(const struct proc_ids *ids, struct chan_cred *ret_cred)
 {
 	struct chan_cred c = {
-		.ngroups = ids->ngroups, .cap_inh = ids->cap_inh, .cap_prm = ids->cap_prm,
-		.cap_eff = ids->cap_eff, .cap_bnd = ids->cap_bnd, .cap_amb = ids->cap_amb,
+		.ngroups = ids->ngroups,
+		.cap_inh = ids->cap_inh,
+		.cap_prm = ids->cap_prm,
+		.cap_eff = ids->cap_eff,
+		.cap_bnd = ids->cap_bnd,
+		.cap_amb = ids->cap_amb,
 		.no_new_privs = ids->no_new_privs,
 	};
 	struct rlimit lim;
@@ -277,8 +303,12 @@ static int put(struct proc_chain *c, const struct proc_ids *ids, int32_t ppid)
 
 	if (c->n == INIT_CHAIN_MAX)
 		return -E2BIG;
-	*m = (struct init_chain){.pid = ids->pid, .ppid = ppid, .pgid = ids->pgid,
-				 .sid = ids->sid, .uid = ids->uid[0], .gid = ids->gid[0]};
+	*m = (struct init_chain){.pid = ids->pid,
+				 .ppid = ppid,
+				 .pgid = ids->pgid,
+				 .sid = ids->sid,
+				 .uid = ids->uid[0],
+				 .gid = ids->gid[0]};
 	memcpy(m->comm, ids->comm, sizeof(m->comm));
 	c->n++;
 	return 0;
@@ -327,8 +357,7 @@ static int put_leader(struct proc_chain *c, const struct proc_ids *up, int32_t p
 
 	if (pid <= 1 || in_chain(c, pid) || pid == up->pid)
 		return 0;
-	if (find_leader(up, pid, &leader) < 0 || !proc_is_cluster(&leader) ||
-	    leader.sid != up->sid)
+	if (find_leader(up, pid, &leader) < 0 || !proc_is_cluster(&leader) || leader.sid != up->sid)
 		return 0;
 	return put(c, &leader, cluster_pid(leader.host_ppid, &parent));
 }

@@ -27,8 +27,8 @@ struct stdio_proc *stdio_find(int32_t pid)
 	struct stdio_proc *p;
 
 	LIST_FOREACH(p, bucket(pid), next)
-		if (p->pid == pid)
-			return p;
+	if (p->pid == pid)
+		return p;
 	return NULL;
 }
 
@@ -307,8 +307,8 @@ static struct stdio *stream_of(struct peer *q, const Bproc__Proc *proc, uint32_t
 	if (!proc || no >= CHAN_STREAMS)
 		return NULL;
 	LIST_FOREACH(p, bucket(proc->pid), next)
-		if (p->pid == proc->pid && !p->s[no].broken)
-			old = p;
+	if (p->pid == proc->pid && !p->s[no].broken)
+		old = p;
 	if (!old || (at_home() && old->s[no].peer != q))
 		return NULL;
 	return &old->s[no];

@@ -15,13 +15,13 @@
 struct stdio_proc;
 struct stdio {
 	struct stdio_proc *proc;
-	uint8_t no;	/* 0 stdin, 1 stdout, 2 stderr */
-	bool sends;	/* fd -> link; else link -> fd */
-	bool broken;	/* nobody reads at one of the ends: nothing moves any more */
-	bool reading;	/* the socket's readable event is on */
-	bool shared;	/* home: fd is a copy of another process's */
-	bool drain;	/* node: to be read until it is empty; then its end is told */
-	int fd;		/* owned: our end of the socketpair; -1: closed */
+	uint8_t no;	       /* 0 stdin, 1 stdout, 2 stderr */
+	bool sends;	       /* fd -> link; else link -> fd */
+	bool broken;	       /* nobody reads at one of the ends: nothing moves any more */
+	bool reading;	       /* the socket's readable event is on */
+	bool shared;	       /* home: fd is a copy of another process's */
+	bool drain;	       /* node: to be read until it is empty; then its end is told */
+	int fd;		       /* owned: our end of the socketpair; -1: closed */
 	struct event *rd, *wr; /* owned */
 	struct stream_out out;
 	struct stream_in in;
@@ -44,13 +44,13 @@ struct stdio_proc {
 	struct event *give_up;	 /* owned; only where a link is missing */
 	/* node */
 	struct stdio_of of; /* whose streams they are, if home does not know it */
-	uint64_t inode;	/* of the process's end of stream 0 */
+	uint64_t inode;	    /* of the process's end of stream 0 */
 	bool leaving, gone, exited;
 	unsigned char *unread; /* owned: stdin taken out of the parked process's socket */
 	size_t unread_len;
 	/* home */
 	bool final;
-	bool joined;	/* it has no ghost here: its output goes to an ancestor's */
+	bool joined; /* it has no ghost here: its output goes to an ancestor's */
 };
 LIST_HEAD(stdio_list, stdio_proc);
 
@@ -60,7 +60,9 @@ struct stdio_proc *stdio_new(int32_t pid, struct stdio_fds *f);
 void stdio_free(struct stdio_proc *p);
 extern struct stdio_list stdio_table[];
 #define STDIO_HASH 1024
-#define STDIO_EACH(p, i) for (int i = 0; i < STDIO_HASH; i++) LIST_FOREACH(p, &stdio_table[i], next)
+#define STDIO_EACH(p, i)                                                                           \
+	for (int i = 0; i < STDIO_HASH; i++)                                                       \
+	LIST_FOREACH(p, &stdio_table[i], next)
 void stdio_wait(struct stdio_proc *p, void (*then)(void *arg), void *arg);
 void stdio_then(struct stdio_proc *p);
 

@@ -13,9 +13,9 @@
 #include "bpslave_stdio.h"
 #include "libbproc/log.h"
 
-#define EARLY_MAX 4096	   /* streams opened before the master's word has come */
+#define EARLY_MAX 4096 /* streams opened before the master's word has come */
 #define EARLY_MS 10000
-#define GIVE_UP_MS 3000	   /* for the link of a node that is up */
+#define GIVE_UP_MS 3000 /* for the link of a node that is up */
 
 struct early {
 	TAILQ_ENTRY(early) next;
@@ -114,8 +114,11 @@ void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m)
 	y = calloc(1, sizeof(*y));
 	if (!y)
 		return;
-	*y = (struct early){.peer = q, .pid = m->proc->pid, .no = m->stream,
-			    .offset = m->offset, .since_ms = now};
+	*y = (struct early){.peer = q,
+			    .pid = m->proc->pid,
+			    .no = m->stream,
+			    .offset = m->offset,
+			    .since_ms = now};
 	TAILQ_INSERT_TAIL(&earlies, y, next);
 	nearly++;
 }

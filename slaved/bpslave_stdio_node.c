@@ -45,7 +45,8 @@ void stdio_node_peer_up(void)
 {
 	struct stdio_proc *p;
 
-	STDIO_EACH(p, i) {
+	STDIO_EACH(p, i)
+	{
 		free_event(&p->give_up);
 		for (int n = 0; n < CHAN_STREAMS; n++)
 			open_stream(&p->s[n]);

@@ -21,9 +21,9 @@ struct arriving {
 	int32_t pid;
 	struct stdio_of of;
 	bool home_here, ready, flushing, handed_over, has_exec;
-	int fd;			/* owned: the image, if it has come before the ghosts are made */
-	struct stdio_fds fds;	/* owned */
-	struct {		/* it asks to leave again already */
+	int fd;		      /* owned: the image, if it has come before the ghosts are made */
+	struct stdio_fds fds; /* owned */
+	struct {	      /* it asks to leave again already */
 		uint32_t client, id;
 		struct local_move ask;
 		int32_t asker;
@@ -46,8 +46,8 @@ static struct arriving *find(uint64_t move)
 	struct arriving *a;
 
 	LIST_FOREACH(a, &arrivings, next)
-		if (a->want.move_id == move)
-			return a;
+	if (a->want.move_id == move)
+		return a;
 	return NULL;
 }
 
@@ -69,8 +69,8 @@ bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, in
 	if (LIST_EMPTY(&arrivings) || proc_read_ids(asker, &ids) < 0)
 		return false;
 	LIST_FOREACH(a, &arrivings, next)
-		if (a->pid == ids.pid && a->handed_over && a->again.chan < 0)
-			break;
+	if (a->pid == ids.pid && a->handed_over && a->again.chan < 0)
+		break;
 	if (!a)
 		return false;
 	a->again.client = client;
@@ -91,8 +91,12 @@ static int put_chain(const Bproc__MoveStart *s, struct init_msg *m)
 		const Bproc__Chain *c = s->chain[i];
 		struct init_chain *to = &m->u.arrive.chain[i];
 
-		*to = (struct init_chain){.pid = c->pid, .ppid = c->ppid, .pgid = c->pgid,
-					  .sid = c->sid, .uid = c->uid, .gid = c->gid};
+		*to = (struct init_chain){.pid = c->pid,
+					  .ppid = c->ppid,
+					  .pgid = c->pgid,
+					  .sid = c->sid,
+					  .uid = c->uid,
+					  .gid = c->gid};
 		snprintf(to->comm, sizeof(to->comm), "%s", c->comm);
 	}
 	m->u.arrive.nchain = (uint32_t)s->n_chain;
@@ -125,8 +129,9 @@ void target_on_start(const Bproc__MoveStart *s)
 		return;
 	e = put_chain(s, &m);
 	if (e == 0)
-		e = s->creds ? wire_get_cred(s->creds->raw.data, s->creds->raw.len,
-					     &m.u.arrive.cred) : -EBADMSG;
+		e = s->creds
+			    ? wire_get_cred(s->creds->raw.data, s->creds->raw.len, &m.u.arrive.cred)
+			    : -EBADMSG;
 	if (e == 0 && s->token.len != sizeof(a->want.token))
 		e = -EBADMSG;
 	if (e == 0 && !init_is_up())
@@ -135,8 +140,8 @@ void target_on_start(const Bproc__MoveStart *s)
 	if (!a)
 		return move_tell_failed(s->move, e ? -e : ENOMEM,
 					"the target cannot take the move up", true);
-	a->want = (struct data_hdr){.move_id = s->move, .epoch = s->epoch, .kind = s->kind,
-				    .pid = s->pid};
+	a->want = (struct data_hdr){
+		.move_id = s->move, .epoch = s->epoch, .kind = s->kind, .pid = s->pid};
 	memcpy(a->want.token, s->token.data, sizeof(a->want.token));
 	a->pid = s->pid;
 	if (s->source != HOME_NODE)
@@ -245,7 +250,8 @@ static void take_early(struct arriving *a)
 {
 	struct early *y;
 
-	LIST_FOREACH(y, &earlies, next) {
+	LIST_FOREACH(y, &earlies, next)
+	{
 		if (data_admits(&y->hdr, &a->want) != 0)
 			continue;
 		if (admit(a, &y->hdr, y->fd) == 0)
@@ -310,8 +316,8 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 
 		a->again.chan = -1;
 		forget(a);
-		return move_ask(copy.again.client, copy.again.id, &copy.again.ask,
-				copy.again.asker, copy.again.chan);
+		return move_ask(copy.again.client, copy.again.id, &copy.again.ask, copy.again.asker,
+				copy.again.chan);
 	}
 	forget(a);
 }

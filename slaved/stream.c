@@ -99,8 +99,7 @@ unsigned char *stream_out_space(struct stream_out *o, size_t *ret_len)
 	if (o->ended || r->len >= STREAM_WINDOW)
 		return NULL;
 	/* An interactive stream stays small, a busy one grows to the window at once. */
-	if (r->len == r->size &&
-	    ring_reserve(r, r->size ? STREAM_WINDOW - r->len : RING_MIN) < 0)
+	if (r->len == r->size && ring_reserve(r, r->size ? STREAM_WINDOW - r->len : RING_MIN) < 0)
 		return NULL;
 	tail = (r->head + r->len) & (r->size - 1);
 	n = r->size - tail;

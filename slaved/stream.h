@@ -18,7 +18,7 @@
 #define STREAM_WINDOW (256u << 10) /* bytes under way in a stream, at most */
 #define STREAM_CHUNK (64u << 10)   /* bytes of one StreamData, at most */
 #define STREAM_CREDIT_STEP (STREAM_WINDOW / 4)
-#define STREAM_UNKNOWN UINT64_MAX  /* StreamOpen: the offset is for the other end to say */
+#define STREAM_UNKNOWN UINT64_MAX /* StreamOpen: the offset is for the other end to say */
 
 /* A queue of bytes; size is 0 or a power of two. */
 struct stream_ring {
@@ -30,9 +30,9 @@ struct stream_ring {
 struct stream_out {
 	struct stream_ring ring;
 	uint64_t acked, sent, end;
-	uint64_t limit;	 /* credit: sent may grow to here */
-	bool based;	 /* acked is true; before the first credit a stream may not know */
-	bool ended;	 /* nothing comes after end */
+	uint64_t limit; /* credit: sent may grow to here */
+	bool based;	/* acked is true; before the first credit a stream may not know */
+	bool ended;	/* nothing comes after end */
 	bool end_sent;
 };
 
@@ -40,8 +40,8 @@ struct stream_out {
 struct stream_in {
 	struct stream_ring ring;
 	uint64_t done, next;
-	uint64_t told;	 /* the credit that was given last */
-	uint64_t end;	 /* valid if ended */
+	uint64_t told; /* the credit that was given last */
+	uint64_t end;  /* valid if ended */
 	bool based;
 	bool ended;
 };

@@ -12,8 +12,8 @@
 static void golden(unsigned char buf[64])
 {
 	static const unsigned char head[32] = {
-		'B', 'P', 'R', 'D', 1, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1,
-		9, 0, 0, 0, 0x92, 0x10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+		'B', 'P', 'R', 'D', 1,	  0,	0, 0, 8, 7, 6, 5, 4, 3, 2, 1,
+		9,   0,	  0,   0,   0x92, 0x10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
 	};
 
 	memcpy(buf, head, 32);

@@ -139,8 +139,8 @@ START_TEST(chain_of_group)
 			bad |= ch.n != 2 || ch.member[0].pid != getsid(0) ||
 			       ch.member[1].pid != a || ch.member[1].ppid != getppid();
 			bad |= proc_read_chain(&me, true, &ch) != 0;
-			bad |= ch.n != 3 || ch.member[1].pid != a ||
-			       ch.member[2].pid != getpid() || ch.member[2].pgid != a;
+			bad |= ch.n != 3 || ch.member[1].pid != a || ch.member[2].pid != getpid() ||
+			       ch.member[2].pgid != a;
 			c = bad ? 'n' : 'y';
 			_exit(write(ready[1], &c, 1) != 1);
 		}
