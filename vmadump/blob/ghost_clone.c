@@ -81,7 +81,22 @@ _Noreturn void clone_become(struct blob *b)
 	ghost_loop(&g);
 }
 
-/* bpinit is confined to one processor, and its clones with it, until they run. */
+/*
+ * The daemons are confined to one processor, and their clones with them. An
+ * arrival goes to any other while it waits for its image: queued behind daemons
+ * that pass on the news of its run it would begin last of all.
+ */
+static void leave_cpu(void)
+{
+	uint64_t mask[16];
+	unsigned cpu = 0;
+
+	memset(mask, 0xff, sizeof mask);
+	if (sys_getcpu(&cpu, NULL) == 0 && cpu < 64 * COUNT(mask))
+		mask[cpu / 64] &= ~(1ul << cpu % 64);
+	sys_sched_setaffinity(0, sizeof mask, mask); /* fails on a machine with only one */
+}
+
 void free_of_cpu(void)
 {
 	uint64_t any[16];
@@ -128,13 +143,14 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c)
 	opt.fd = p.fd[0];
 	chan_streams(&p, 1, opt.stream_fd);
 	b->sigs_default = 1;
+	leave_cpu();
 	if (blob_restore(b, &opt) < 0) {
 		chan_fail(b, p.m.move_id);
 		sys_exit_group(127);
 	}
-	free_of_cpu(); /* now: the daemons will be busy with the news of its run */
 	if (!wait_run(b, p.m.move_id))
 		sys_exit_group(127);
+	free_of_cpu();
 	sys_close(b->chan);
 	blob_resume(b);
 }
