@@ -76,7 +76,6 @@ static void drop(struct client *c)
 			free(k);
 		}
 	}
-	/* Those in loc.done are answered to nobody. */
 	while ((a = STAILQ_FIRST(&c->queue))) {
 		STAILQ_REMOVE_HEAD(&c->queue, next);
 		free(a);
@@ -353,11 +352,6 @@ void local_link_lost(void)
 
 /* -- requests */
 
-static void bad(struct client *c, const struct local_hdr *h, const char *text)
-{
-	local_error(c->number, h->id, h->type, EPROTO, text);
-}
-
 static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pkt)
 {
 	static const char version[] = "bpslave " BPROC_VERSION;
@@ -372,10 +366,12 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 	void *body = h + 1;
 
 	if (h->version != LOCAL_VERSION)
-		return bad(c, h, "the library is of another version than bpslave");
+		return local_error(c->number, h->id, h->type, EPROTO,
+				   "the library is of another version than bpslave");
 	if (h->type == 0 || h->type >= sizeof(sizes) / sizeof(sizes[0]) ||
 	    h->len != sizes[h->type] || pkt->nfd != (h->type == LOCAL_MOVE))
-		return bad(c, h, "not a question of the local protocol");
+		return local_error(c->number, h->id, h->type, EPROTO,
+				   "not a question of the local protocol");
 	switch (h->type) {
 	case LOCAL_NODES:
 		return tell_nodes(c, h);
