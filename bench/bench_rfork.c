@@ -47,7 +47,8 @@ static void lat(int node, int count, size_t mb)
 	char *p;
 
 	if (mb) {
-		p = mmap(NULL, mb << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		p = mmap(NULL, mb << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			 0);
 		if (p == MAP_FAILED)
 			die("mmap of %zu MB", mb);
 		for (size_t i = 0; i < mb << 20; i += 8)

@@ -379,7 +379,8 @@ int bproc_nodespec(struct bproc_node_set_t *ns, const char *str);
  *   EACCES          the node's permissions do not admit the caller
  *   EINVAL          flags outside BPROC_DUMP_ALL; a NULL where none may be
  *   ENOTSUP         the process cannot leave: it has several threads, or an open
- *                   file, mapping or state that no image can carry
+ *                   file, mapping or state that no image can carry; bproc_rfork:
+ *                   the caller is away and the child would begin on the front end
  *   EAGAIN          no process number or no room for a process there
  *   E2BIG           the caller is a member of more than 32 groups
  *   ENOMEM, EIO, EPIPE, ETIMEDOUT  the image could not be made, sent or put in place
@@ -389,7 +390,9 @@ int bproc_nodespec(struct bproc_node_set_t *ns, const char *str);
  *
  * stdin, stdout and stderr of the process are forwarded to where it came from;
  * regular files are opened again by their path; the library's own descriptors
- * are closed. Signals that arrive meanwhile wait.
+ * are closed. A child of bproc_rfork leaves behind what cannot be carried and is
+ * marked close-on-exec (a pipe's other end, say). Signals that arrive meanwhile
+ * wait.
  */
 
 /**
