@@ -83,6 +83,7 @@ struct mirror {
 struct proc {
 	enum proc_state state;
 	int32_t pid;
+	int32_t ppid;	    /* REAL at home: the ghost that is its parent there; 0: none */
 	uint32_t gen, next; /* next: in the hash chain, index + 1 */
 	int chan;
 	uint32_t move;	/* LEAVING, ARRIVING: index + 1 of its move; 0: it is over */

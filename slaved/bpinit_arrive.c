@@ -233,16 +233,21 @@ static void start_arrival(struct move *m)
 		arrive_failed(m, ESRCH, "the process was killed at the place where it goes");
 		return;
 	}
-	if (m->home_here) {
-		arrive_failed(m, ESRCH, "there is no ghost of it at home");
+	/* Born on a node: home has its parent's ghost, whose stdio is its own too. */
+	if (m->home_here && !can_clone(proc_find(m->ppid))) {
+		arrive_failed(m, ESRCH, "neither it nor its parent has a ghost at home");
 		return;
 	}
+	if (m->home_here)
+		id.kind = CLONE_ARRIVAL_HOME;
 	e = p ? -EEXIST : make(m, m->ppid, &id, PROC_ARRIVING);
 	if (e < 0) {
 		make_failed(m, m->pid, -e);
 		return;
 	}
-	send_arrive(m, proc_find(m->pid), m->kind == MOVE_REXEC ? CHAN_ARRIVE_EXEC : 0);
+	send_arrive(m, proc_find(m->pid),
+		    (m->kind == MOVE_REXEC ? CHAN_ARRIVE_EXEC : 0) |
+			    (m->home_here ? CHAN_ARRIVE_HOME : 0));
 }
 
 void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
@@ -265,11 +270,19 @@ void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
 
 static void ran(struct move *m, struct proc *p)
 {
+	struct proc *parent;
+
 	/* The record first. From here on it runs, whatever else happens. */
 	move_ended(m->id, EV_RAN, p->pid);
 	p->state = PROC_REAL;
 	p->in_place = false;
 	p->move = 0;
+	parent = self.keeper ? proc_find(m->ppid) : NULL;
+	if (parent && parent->state == PROC_GHOST) {
+		/* Its parent is away: its end is told there, so it has to be seen here. */
+		p->ppid = m->ppid;
+		init_watch(&(struct init_msg){.pid = p->pid});
+	}
 	event_move(EV_RAN, m->id, m->req_id, p->pid);
 	move_free(m);
 }

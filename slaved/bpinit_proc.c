@@ -346,12 +346,18 @@ static void watch_ended(int32_t pid, int pidfd)
 {
 	struct pidfd_exit_info info = {.mask = PIDFD_HAS_EXIT};
 	struct chan_child c = {.pid = pid, .code = CLD_EXITED};
-	struct proc *p = proc_find(pid);
+	struct proc *p = proc_find(pid), *parent;
 	int status = 0;
 
 	/* A ghost by now: its end is mirrored, whoever ordered that knows it. */
 	if (p && p->state != PROC_REAL)
 		return;
+	parent = p && p->ppid ? proc_find(p->ppid) : NULL;
+	if (parent && parent->state == PROC_GHOST && parent->chan >= 0 && !parent->dying) {
+		/* It waits for its child by order only: at home they are not its to reap. */
+		proc_tell(parent, &(struct chan_msg){.type = CHAN_REAP, .u.pid = pid}, NULL, 0);
+		return;
+	}
 	if (pidfd >= 0 && ioctl(pidfd, PIDFD_EXIT_INFO, &info) == 0 && (info.mask & PIDFD_HAS_EXIT))
 		status = info.exit_code;
 	if (WIFSIGNALED(status)) {

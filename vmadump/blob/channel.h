@@ -46,6 +46,7 @@ enum chan_type {
 	CHAN_EXIT = 38,	    /* status (wait status word): die so */
 	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails (CHAN_FAILED) */
 	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */
+	CHAN_REAP = 41,	    /* pid: this child has ended; answered by CHAN_CHILD */
 };
 
 #define CHAN_HERE_EXEC 1u
@@ -58,7 +59,11 @@ enum chan_type {
 #define CHAN_ARRIVE_EXEC 2u /* MOVE_REXEC: an argument block comes, not an image */
 
 /* What a clone is to become. Ids are the cluster's; -1 leaves an id alone. */
-enum chan_clone_kind { CLONE_GHOST = 1, CLONE_ARRIVAL = 2 };
+enum chan_clone_kind {
+	CLONE_GHOST = 1,
+	CLONE_ARRIVAL = 2,
+	CLONE_ARRIVAL_HOME = 3, /* born on a node: descriptors 0..2 are its parent's */
+};
 #define CHAN_NGROUPS 32
 struct chan_cred {
 	uint32_t uid[4], gid[4]; /* real, effective, saved, fs */

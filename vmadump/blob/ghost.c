@@ -293,29 +293,33 @@ _Noreturn void blob_ghost(struct blob *b)
 
 /* -- the loop */
 
-static void tell_children(struct ghost *g)
+/* What one child, or any, has done. 0: nothing. */
+static int tell_child(struct ghost *g, int type, int pid, int options)
 {
 	struct chan_msg m;
 	struct sys_rusage ru;
 	siginfo_t si;
 
-	for (;;) {
-		memset(&si, 0, sizeof si);
-		memset(&ru, 0, sizeof ru);
-		if (sys_waitid(P_ALL, 0, &si, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | __WALL,
-			       &ru) < 0 ||
-		    si.si_pid == 0)
-			return;
-		memset(&m, 0, sizeof m);
-		m.type = CHAN_CHILD;
-		m.u.child.pid = si.si_pid;
-		m.u.child.code = si.si_code;
-		m.u.child.status = si.si_status;
-		m.u.child.utime_us = (uint64_t)(ru.utime_s * 1000000 + ru.utime_us);
-		m.u.child.stime_us = (uint64_t)(ru.stime_s * 1000000 + ru.stime_us);
-		m.u.child.maxrss_kb = (uint64_t)ru.maxrss_kb;
-		chan_send(g->b, &m);
-	}
+	memset(&si, 0, sizeof si);
+	memset(&ru, 0, sizeof ru);
+	if (sys_waitid(type, pid, &si, options | WNOHANG | __WALL, &ru) < 0 || si.si_pid == 0)
+		return 0;
+	memset(&m, 0, sizeof m);
+	m.type = CHAN_CHILD;
+	m.u.child.pid = si.si_pid;
+	m.u.child.code = si.si_code;
+	m.u.child.status = si.si_status;
+	m.u.child.utime_us = (uint64_t)(ru.utime_s * 1000000 + ru.utime_us);
+	m.u.child.stime_us = (uint64_t)(ru.stime_s * 1000000 + ru.stime_us);
+	m.u.child.maxrss_kb = (uint64_t)ru.maxrss_kb;
+	chan_send(g->b, &m);
+	return 1;
+}
+
+static void tell_children(struct ghost *g)
+{
+	while (tell_child(g, P_ALL, 0, WEXITED | WSTOPPED | WCONTINUED))
+		;
 }
 
 /* Dies exactly so; no core, whatever the limits say: the original dumped its own. */
@@ -381,6 +385,9 @@ static void obey(struct ghost *g, struct chan_pkt *p)
 		die(g, p->m.u.status);
 	case CHAN_KILL:
 		send_signal(g, &p->m);
+		break;
+	case CHAN_REAP:
+		tell_child(g, P_PID, p->m.u.pid, WEXITED);
 		break;
 	case CHAN_STREAMS_SET:
 		chan_streams(p, 0, sock);

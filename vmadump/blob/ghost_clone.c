@@ -52,6 +52,17 @@ static void take_place(const struct chan_clone *c)
 		sys_prctl(PR_SET_NAME, (unsigned long)c->comm, 0, 0, 0);
 }
 
+/* Of its parent's descriptors none, or its stdio: there is no node that forwards it. */
+static void keep_own(struct blob *b, int stdio)
+{
+	int with[] = {0, 1, 2, b->chan};
+
+	if (stdio)
+		close_all_but(with, COUNT(with));
+	else
+		close_all_but(&b->chan, 1);
+}
+
 _Noreturn void clone_become(struct blob *b)
 {
 	struct ghost g = {.b = b, .reap = 1, .sigfd = -1};
@@ -59,15 +70,14 @@ _Noreturn void clone_become(struct blob *b)
 	struct chan_pkt p;
 
 	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);
-	close_all_but(&b->chan, 1);
 	b->regs_given = 0;
 	b->err.code = 0;
 	arena_reset(b);
 	if (chan_recv(b, &p, 0) <= 0 || p.m.type != CHAN_CLONE)
 		sys_exit_group(127);
-	chan_close_fds(&p, 0);
+	keep_own(b, p.m.u.clone.kind == CLONE_ARRIVAL_HOME);
 	take_place(&p.m.u.clone);
-	if (p.m.u.clone.kind == CLONE_ARRIVAL)
+	if (p.m.u.clone.kind != CLONE_GHOST)
 		arrive_clone(b, &p.m.u.clone);
 
 	/* It keeps its capabilities, so nobody may look into it or trace it. */
@@ -141,6 +151,7 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c)
 	if (p.m.flags & CHAN_ARRIVE_EXEC)
 		arrive_exec(b, &p);
 	opt.fd = p.fd[0];
+	opt.keep_streams = !!(p.m.flags & CHAN_ARRIVE_HOME);
 	chan_streams(&p, 1, opt.stream_fd);
 	b->sigs_default = 1;
 	leave_cpu();
