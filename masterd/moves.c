@@ -55,14 +55,6 @@ static int judge_node(struct master *m, const struct node *source, const Bproc__
 		return bproc_err_set(err, BE_INVALIDNODE, "there is no node %d", a->node);
 	if (target == source)
 		return bproc_err_set(err, BE_SAMENODE, "it runs on node %d already", a->node);
-	/*
-	 * TODO(born-on-a-node): home has no ghost of a process that a node has made, so there is
-	 * nothing that it could come home into. Its parent can go home and fork there.
-	 */
-	if (a->kind == MOVE_RFORK && a->node == NODE_HOME)
-		return bproc_err_set(err, ENOTSUP,
-				     "a child cannot be forked from node %d onto the front end",
-				     source->num);
 	if (a->n_chain > CHAIN_MAX)
 		return bproc_err_set(err, E2BIG, "%zu ancestors and leaders, at most %d",
 				     a->n_chain, CHAIN_MAX);

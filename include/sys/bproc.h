@@ -379,8 +379,7 @@ int bproc_nodespec(struct bproc_node_set_t *ns, const char *str);
  *   EACCES          the node's permissions do not admit the caller
  *   EINVAL          flags outside BPROC_DUMP_ALL; a NULL where none may be
  *   ENOTSUP         the process cannot leave: it has several threads, or an open
- *                   file, mapping or state that no image can carry; bproc_rfork:
- *                   the caller is away and the child would begin on the front end
+ *                   file, mapping or state that no image can carry
  *   EAGAIN          no process number or no room for a process there
  *   E2BIG           the caller is a member of more than 32 groups
  *   ENOMEM, EIO, EPIPE, ETIMEDOUT  the image could not be made, sent or put in place
