@@ -90,6 +90,7 @@ struct proc {
 	bool our_child; /* in its exit stop: no other parent is told of the end */
 	struct chan_clone id;
 	bool traced, in_place, at_home;
+	bool was_ghost; /* ARRIVING: into a ghost, which it is again if it fails */
 	bool was_real;	/* LEAVING: runs on as REAL after an abort */
 	bool stopped;	/* in a group stop, as its parent was shown */
 	bool exiting;	/* in its exit stop, held there */
@@ -171,6 +172,7 @@ struct move {
 	struct init_chain chain[INIT_CHAIN_MAX];
 };
 extern struct move moves[MOVES_MAX];
+extern uint32_t moves_used; /* no slot at or above it was ever used: they are long */
 #define move_index(m) ((uint32_t)((m)-moves))
 #define move_of(p) ((p)->move ? &moves[(p)->move - 1] : NULL)
 

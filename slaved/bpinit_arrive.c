@@ -123,7 +123,7 @@ static void chain_step(struct move *m)
 
 void arrive_progress(void)
 {
-	for (uint32_t i = 0; i < MOVES_MAX; i++)
+	for (uint32_t i = 0; i < moves_used; i++)
 		if (moves[i].phase == ARRIVE_CHAIN)
 			chain_step(&moves[i]);
 }
@@ -183,7 +183,8 @@ void arrive_cloned(const struct chan_msg *c)
 
 static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 {
-	struct chan_msg c = {.type = CHAN_ARRIVE, .move_id = m->id, .flags = flags};
+	struct chan_msg c = {
+		.type = CHAN_ARRIVE, .move_id = m->id, .flags = flags, .u.clone.cred = m->cred};
 	int fd[1 + CHAN_STREAMS] = {m->data}, n = 1, e;
 
 	for (int i = 0; i < CHAN_STREAMS; i++) {
@@ -200,10 +201,14 @@ static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 
 static void arrive_into_ghost(struct move *m, struct proc *p)
 {
+	uint32_t flags = (m->home_here ? CHAN_ARRIVE_HOME : 0) |
+			 (m->kind == MOVE_REXEC ? CHAN_ARRIVE_EXEC : 0);
+
 	p->state = PROC_ARRIVING;
 	p->move = move_index(m) + 1;
 	p->held_stop = false;
-	if (send_arrive(m, p, m->home_here ? CHAN_ARRIVE_HOME : 0) < 0) {
+	p->was_ghost = true;
+	if (send_arrive(m, p, flags) < 0) {
 		p->state = PROC_GHOST;
 		arrive_failed(m, EPIPE, "its ghost does not answer");
 		return;
@@ -223,10 +228,7 @@ static void start_arrival(struct move *m)
 
 	m->phase = ARRIVE_RESTORING;
 	if (p && can_clone(p)) {
-		if (m->kind == MOVE_REXEC)
-			arrive_failed(m, ENOSYS, "a program cannot be started in a ghost");
-		else
-			arrive_into_ghost(m, p);
+		arrive_into_ghost(m, p);
 		return;
 	}
 	if (p && (p->exiting || p->dying)) {
@@ -275,7 +277,7 @@ static void ran(struct move *m, struct proc *p)
 	/* The record first. From here on it runs, whatever else happens. */
 	move_ended(m->id, EV_RAN, p->pid);
 	p->state = PROC_REAL;
-	p->in_place = false;
+	p->in_place = p->was_ghost = false;
 	p->move = 0;
 	parent = self.keeper ? proc_find(m->ppid) : NULL;
 	if (parent && parent->state == PROC_GHOST) {
@@ -287,16 +289,25 @@ static void ran(struct move *m, struct proc *p)
 	move_free(m);
 }
 
+static void commit(struct move *m, struct proc *p)
+{
+	uint64_t id = m->id;
+
+	if (m->kind == MOVE_REXEC)
+		/* The exec decides; its channel's end is the word that it was one. */
+		m->phase = ARRIVE_EXECING;
+	else
+		ran(m, p);
+	proc_order(p, CHAN_RUN, id);
+}
+
 /* A ghost that is complete again is not traced any more. */
 static void untraced(struct proc *p)
 {
 	struct move *m = move_of(p);
 
 	if (m && !m->voided && m->phase == ARRIVE_DETACHING) {
-		uint64_t id = m->id;
-
-		ran(m, p);
-		proc_order(p, CHAN_RUN, id);
+		commit(m, p);
 		return;
 	}
 	p->state = PROC_GHOST;
@@ -311,19 +322,12 @@ static void untraced(struct proc *p)
 
 static void prepared(struct move *m, struct proc *p)
 {
-	uint64_t id = m->id;
-
 	if (p->traced) {
 		m->phase = ARRIVE_DETACHING;
 		p->awake = 0;
 		trace_release(p, untraced);
-	} else if (m->kind == MOVE_REXEC) {
-		/* The exec decides; its channel's end is the word that it was one. */
-		m->phase = ARRIVE_EXECING;
-		proc_order(p, CHAN_RUN, id);
 	} else {
-		ran(m, p);
-		proc_order(p, CHAN_RUN, id);
+		commit(m, p);
 	}
 }
 
@@ -334,6 +338,13 @@ static void drop_copy(struct proc *p)
 	if (p->traced) {
 		p->state = PROC_GHOST;
 		trace_sleep(p);
+		return;
+	}
+	if (p->was_ghost) {
+		/* Its exec has failed after the tracer had let go. */
+		p->state = PROC_GHOST;
+		if (trace_begin(p, 0) < 0)
+			say("ghost %d cannot be traced any more", p->pid);
 		return;
 	}
 	p->state = PROC_MAKING; /* until its parent has seen the end of it */

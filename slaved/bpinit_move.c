@@ -13,11 +13,11 @@ static struct {
 	int32_t pid;
 } ended[ENDED_MAX];
 static uint32_t nended;
-static uint32_t high; /* no slot at or above this was ever used: they are long */
+uint32_t moves_used; /* no slot at or above this was ever used: they are long */
 
 struct move *move_find(uint64_t id)
 {
-	for (uint32_t i = 0; id && i < high; i++)
+	for (uint32_t i = 0; id && i < moves_used; i++)
 		if (moves[i].phase != MOVE_NONE && moves[i].id == id)
 			return &moves[i];
 	return NULL;
@@ -28,8 +28,8 @@ struct move *move_new(enum move_phase phase)
 	for (uint32_t i = 0; i < MOVES_MAX; i++) {
 		if (moves[i].phase != MOVE_NONE)
 			continue;
-		if (i == high)
-			high++;
+		if (i == moves_used)
+			moves_used++;
 		moves[i] = (struct move){.phase = phase,
 					 .gen = moves[i].gen + 1,
 					 .chan = -1,
@@ -107,7 +107,7 @@ bool move_state_msg(uint32_t *at, struct init_msg *msg)
 		[ARRIVE_DETACHING] = INIT_PHASE_ARRIVING, [ARRIVE_EXECING] = INIT_PHASE_ARRIVING,
 	};
 
-	for (; *at < high; (*at)++) {
+	for (; *at < moves_used; (*at)++) {
 		const struct move *m = &moves[*at];
 
 		if (m->phase == MOVE_NONE)
@@ -131,7 +131,7 @@ bool move_state_msg(uint32_t *at, struct init_msg *msg)
 
 struct move *move_find_leaving(uint64_t id, uint32_t req_id)
 {
-	for (uint32_t i = 0; i < high; i++) {
+	for (uint32_t i = 0; i < moves_used; i++) {
 		struct move *m = &moves[i];
 
 		if (m->phase == MOVE_NONE || m->phase >= ARRIVE_CHAIN)

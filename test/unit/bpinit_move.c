@@ -269,6 +269,62 @@ static void test_rexec(const char *cmd, bool works)
 	printf("rexec: ok\n");
 }
 
+/* A program of home's is started in the place of one that is away. */
+static void test_rexec_home(const char *cmd, bool works)
+{
+	int far, chan = channel(&far), far2, chan2;
+	struct trip t = {.kind = MOVE_RFORK};
+	struct sysio_pkt pkt;
+	struct init_msg m;
+	char args[512], c;
+	int32_t pid;
+
+	t.dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER;
+	trip_begin(&t, far);
+	pid = fork();
+	if (pid == 0) {
+		if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
+			_exit(1);
+		chan2 = channel(&far2);
+		if (pkt_send(0, "c", 1, &far2, 1) < 0)
+			_exit(2);
+		close_fd(far2);
+		rig_leave(chan2, MOVE_REXEC, args, argument_block(args, "/tmp", cmd, "exit 8"));
+		_exit(28);
+	}
+	close_fd(chan);
+	t.streams = 1;
+	trip_send(&t);
+	trip_commit(&t);
+	CHECK(pkt_recv(t.node_sock[0], &c, 1, 0, &pkt) == 0 && pkt.nfd == 1);
+	t.to_home = t.own_chain = true;
+	t.nchain = 0;
+	t.kind = MOVE_REXEC;
+	trip_begin(&t, pkt.fd[0]);
+	trip_send(&t);
+	if (works) {
+		trip_commit(&t);
+		CHECK(wait_for(pid, 0) == 8 << 8);
+		mirror(&node, pid, CLD_EXITED, 8);
+		want(&node, EV_MIRRORED, pid);
+	} else {
+		/* It goes on where it was, and its ghost is one again. */
+		m = want(&home, EV_FAILED, 0);
+		CHECK(m.err == ENOENT);
+		decide_abort(&node, &t, m.err, m.u.text);
+		m = want(&node, EV_CHILD, pid);
+		CHECK(m.u.child.status == 28);
+		CHECK(kill(pid, SIGTERM) == 0);
+		CHECK(want(&home, EV_SIGNAL, pid).u.signal.sig == SIGTERM);
+		wait_none(pid, 0, 20);
+		mirror(&home, pid, CLD_EXITED, 28);
+		CHECK(wait_for(pid, 0) == 28 << 8);
+	}
+	close_fd(t.node_sock[0]);
+	close_fd(t.home_sock[0]);
+	printf("rexec home: ok\n");
+}
+
 /* The program is mapped at home, its first own instruction runs on the node. */
 static void test_execmove(const char *prog)
 {
@@ -412,6 +468,8 @@ int main(int argc, char **argv)
 	test_rexec("/bin/sh", true);
 	test_rexec("sh", true);
 	test_rexec("/no/such/program", false);
+	test_rexec_home("sh", true);
+	test_rexec_home("/no/such/program", false);
 	test_execmove(argv[0]);
 	test_restart();
 	rig_stop();

@@ -42,7 +42,8 @@ enum chan_type {
 	CHAN_RUN = 35,	    /* the commit: return into the image */
 	CHAN_CLONE = 36,    /* + channel fd of the child; clone: what to make. The child reads */
 			    /* the same message without fd from its own channel: who it is */
-	CHAN_ARRIVE = 37,   /* + data fd, + stream fds (mask): restore from it */
+	CHAN_ARRIVE = 37,   /* + data fd, + stream fds (mask): restore from it; to a ghost: as */
+			    /* clone.cred, whatever the image says */
 	CHAN_EXIT = 38,	    /* status (wait status word): die so */
 	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails (CHAN_FAILED) */
 	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */

@@ -98,5 +98,8 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c);
 long cred_arrival(struct blob *b, const struct chan_cred *c);
 long cred_ghost(struct blob *b, uint32_t uid, uint32_t gid);
 
-/* ghost_exec.c: the arrival of a MOVE_REXEC. */
-_Noreturn void arrive_exec(struct blob *b, struct chan_pkt *p);
+/* Says CHAN_PREPARED. 1: it is to run; 0: it is not to be. */
+int wait_run(struct blob *b, uint64_t move_id);
+
+/* ghost_exec.c: the arrival of a MOVE_REXEC; in g, or as a clone. Comes back if it failed. */
+void arrive_exec(struct blob *b, struct chan_pkt *p, struct ghost *g);

@@ -116,7 +116,7 @@ void free_of_cpu(void)
 }
 
 /* Prepared: runs when bpinit has recorded that it runs, and never otherwise. */
-static int wait_run(struct blob *b, uint64_t move_id)
+int wait_run(struct blob *b, uint64_t move_id)
 {
 	struct chan_pkt p;
 
@@ -148,8 +148,10 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c)
 		chan_fail(b, p.m.move_id);
 		sys_exit_group(127);
 	}
-	if (p.m.flags & CHAN_ARRIVE_EXEC)
-		arrive_exec(b, &p);
+	if (p.m.flags & CHAN_ARRIVE_EXEC) {
+		arrive_exec(b, &p, NULL);
+		sys_exit_group(127);
+	}
 	opt.fd = p.fd[0];
 	opt.keep_streams = !!(p.m.flags & CHAN_ARRIVE_HOME);
 	chan_streams(&p, 1, opt.stream_fd);
@@ -180,11 +182,21 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	if (g->sigfd >= 0)
 		sys_close(g->sigfd);
 	g->sigfd = -1;
+	b->err.code = 0;
+	/* The kernel's word on the source, not the image's: that is the user's to write. */
+	if (cred_arrival(b, &p->m.u.clone.cred) < 0) {
+		chan_fail(b, move_id);
+		chan_close_fds(p, 0);
+		return;
+	}
+	if (p->m.flags & CHAN_ARRIVE_EXEC) {
+		arrive_exec(b, p, g);
+		chan_close_fds(p, 0);
+		return;
+	}
 	opt.fd = p->fd[0];
 	opt.keep_streams = !!(p->m.flags & CHAN_ARRIVE_HOME);
-	opt.set_creds = 1;
 	chan_streams(p, 1, opt.stream_fd);
-	b->err.code = 0;
 	stash = relay_stash(g);
 	if (stash < 0) {
 		blob_err_set(&b->err, (int)-stash, "streams of the ghost: %s", errno_name(stash));

@@ -14,12 +14,6 @@ struct exec_args {
 	char **argv, **envp;
 };
 
-static _Noreturn void give_up(struct blob *b, uint64_t move_id)
-{
-	chan_fail(b, move_id);
-	sys_exit_group(127);
-}
-
 static long read_all(struct blob *b, int fd, void *to, uint64_t n)
 {
 	char *at = to;
@@ -97,6 +91,8 @@ static void set_streams(struct blob *b, struct chan_pkt *p)
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		int fd = sock[i];
 
+		if (fd < 0 && (p->m.flags & CHAN_ARRIVE_HOME))
+			continue; /* its parent's */
 		if (fd < 0)
 			fd = (int)sys_open("/dev/null", O_RDWR, 0);
 		if (fd >= 0 && fd != i) {
@@ -144,47 +140,51 @@ static long exec_by_path(const struct exec_args *a)
 	return err;
 }
 
-_Noreturn void arrive_exec(struct blob *b, struct chan_pkt *p)
+/* The block, split, and the directory entered. 0 or -errno with err filled. */
+static long read_args(struct blob *b, int fd, struct exec_args *ret)
 {
-	uint64_t move_id = p->m.move_id, len = 0, none = 0;
-	struct exec_args a = {NULL, NULL, NULL, NULL};
-	struct chan_pkt run;
+	uint64_t len = 0;
 	char *block;
 	long r;
 
-	if (read_all(b, p->fd[0], &len, sizeof len) < 0)
-		give_up(b, move_id);
-	if (len == 0 || len > ARGS_MAX) {
-		blob_err_set(&b->err, E2BIG, "%lu bytes of arguments", len);
-		give_up(b, move_id);
-	}
+	if (read_all(b, fd, &len, sizeof len) < 0)
+		return -1;
+	if (len == 0 || len > ARGS_MAX)
+		return blob_err_set(&b->err, E2BIG, "%lu bytes of arguments", len);
 	block = arena_alloc(b, len);
-	if (!block || read_all(b, p->fd[0], block, len) < 0 || split(b, block, len, &a) < 0)
-		give_up(b, move_id);
-	set_streams(b, p);
-	r = *a.dir ? sys_chdir(a.dir) : 0;
-	if (r < 0) {
-		blob_err_set(&b->err, (int)-r, "%s: %s", a.dir, errno_name(r));
-		give_up(b, move_id);
+	if (!block || read_all(b, fd, block, len) < 0 || split(b, block, len, ret) < 0)
+		return -1;
+	r = *ret->dir ? sys_chdir(ret->dir) : 0;
+	return r < 0 ? blob_err_set(&b->err, (int)-r, "%s: %s", ret->dir, errno_name(r)) : 0;
+}
+
+static long exec(const struct exec_args *a)
+{
+	for (const char *s = a->cmd; *s; s++)
+		if (*s == '/')
+			return sys_execve(a->cmd, a->argv, a->envp);
+	return *a->cmd ? exec_by_path(a) : -ENOENT;
+}
+
+void arrive_exec(struct blob *b, struct chan_pkt *p, struct ghost *g)
+{
+	struct exec_args a = {NULL, NULL, NULL, NULL};
+	uint64_t none = 0;
+	long r;
+
+	if (read_args(b, p->fd[0], &a) < 0) {
+		chan_fail(b, p->m.move_id);
+		return;
 	}
-	free_of_cpu();
-	chan_tell(b, CHAN_PREPARED, move_id);
-	do {
-		if (chan_recv(b, &run, 0) <= 0 || run.m.type == CHAN_ABORT)
-			sys_exit_group(127);
-		chan_close_fds(&run, 0);
-	} while (run.m.type != CHAN_RUN || run.m.move_id != move_id);
+	if (!g)
+		set_streams(b, p);
+	if (!wait_run(b, p->m.move_id))
+		return;
+	/* What the node wrote before goes out before what the program writes. */
+	if (g)
+		relay_drain(g);
 	sys_sigprocmask(SIG_SETMASK, &none, NULL);
-	for (const char *s = a.cmd;; s++) {
-		if (*s == '/') {
-			r = sys_execve(a.cmd, a.argv, a.envp);
-			break;
-		}
-		if (!*s) {
-			r = *a.cmd ? exec_by_path(&a) : -ENOENT;
-			break;
-		}
-	}
+	r = exec(&a);
 	blob_err_set(&b->err, (int)-r, "%s: %s", a.cmd, errno_name(r));
-	give_up(b, move_id);
+	chan_fail(b, p->m.move_id);
 }
