@@ -10,4 +10,8 @@ if(TARGET bpinit)
 		set_tests_properties(unit.bpinit_${what} PROPERTIES LABELS "unit;root" TIMEOUT 120
 			SKIP_RETURN_CODE 77 ENVIRONMENT BPINIT=$<TARGET_FILE:bpinit>)
 	endforeach()
+	# The moved programs of a sanitized build have no sanitizer, so this holds there too.
+	add_test(NAME unit.bpinit_weight COMMAND bpinit_stream weight)
+	set_tests_properties(unit.bpinit_weight PROPERTIES LABELS "unit;root" TIMEOUT 120
+		SKIP_RETURN_CODE 77 ENVIRONMENT BPINIT=$<TARGET_FILE:bpinit>)
 endif()
