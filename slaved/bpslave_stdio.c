@@ -201,7 +201,10 @@ struct stdio_proc *stdio_new(int32_t pid, struct stdio_fds *f)
 	p->inode = f->inode;
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		s = &p->s[i];
-		*s = (struct stdio){.proc = p, .no = (uint8_t)i, .fd = take_fd(f->ours[i])};
+		*s = (struct stdio){.proc = p,
+				    .no = (uint8_t)i,
+				    .fd = take_fd(f->ours[i]),
+				    .writer = at_home() ? -1 : take_fd(f->theirs[i])};
 		s->sends = at_home() == (i == 0);
 		stream_out_init(&s->out, at_home());
 		stream_in_init(&s->in, at_home());

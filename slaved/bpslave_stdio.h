@@ -22,6 +22,7 @@ struct stdio {
 	bool shared;	       /* home: fd is a copy of another process's */
 	bool drain;	       /* node: to be read until it is empty; then its end is told */
 	int fd;		       /* owned: our end of the socketpair; -1: closed */
+	int writer;	       /* node, outputs: owned; a copy of the process's end, or -1 */
 	struct event *rd, *wr; /* owned */
 	struct stream_out out;
 	struct stream_in in;

@@ -14,7 +14,8 @@
 #include "bpslave_stdio.h"
 
 #define WAKE_MS 50
-#define AWAKE_BYTES (16 << 10)
+#define LITTLE_BYTES (16 << 10)
+#define ROOM_BYTES (64 << 20)
 
 /* -- socketpairs */
 
@@ -117,51 +118,42 @@ void stdio_say_reset(struct peer *to, int32_t pid, uint32_t no)
 
 /* -- closing */
 
-/* Throws away what is unread, since a unix socket closed with that gives ECONNRESET. */
-static size_t discard(int fd, uint64_t end_ms)
-{
-	char rest[16384];
-	size_t all = 0;
-	ssize_t n;
-
-	while ((n = recv(fd, rest, sizeof(rest), MSG_DONTWAIT)) > 0 && now_ms() <= end_ms)
-		all += (size_t)n;
-	return all;
-}
-
 /*
  * The writer is to get SIGPIPE. A unix socket gives none to a writer that sleeps
- * for room in it, only EPIPE (net/core/sock.c, sock_alloc_send_pskb). So one that
- * may sleep is let run first: when a few bytes come into a socket that was empty,
- * it is writing, and cannot be asleep again so soon.
+ * for room in it, only EPIPE (net/core/sock.c, sock_alloc_send_pskb). So the
+ * socket is made so large that it wakes, and it is let run: when more bytes come,
+ * it is awake, and there is room enough for it to stay so.
  */
-static void wake_writer(int fd, uint64_t end_ms)
+static void wake_writer(const struct stdio *s)
 {
-	int queued = 0;
+	int before = 0, queued = 0, room = ROOM_BYTES;
+	uint64_t end;
 
-	do {
-		discard(fd, end_ms);
-		while (ioctl(fd, SIOCINQ, &queued) == 0 && queued == 0 && now_ms() <= end_ms)
-			sched_yield();
-	} while (queued > AWAKE_BYTES && now_ms() <= end_ms);
+	if (s->writer < 0 || ioctl(s->fd, SIOCINQ, &before) < 0 || before == 0)
+		return;
+	/* Few bytes fill it only if they were written one by one. */
+	end = now_ms() + (before > LITTLE_BYTES ? WAKE_MS : 2);
+	setsockopt(s->writer, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+	while (ioctl(s->fd, SIOCINQ, &queued) == 0 && queued <= before && now_ms() <= end)
+		sched_yield();
 }
 
 void stdio_close(struct stdio *s)
 {
+	char rest[16384];
+
 	free_event(&s->rd);
 	free_event(&s->wr);
 	s->reading = false;
 	if (s->fd < 0)
 		return;
 	if (!s->shared) {
-		uint64_t end = now_ms() + WAKE_MS;
-		size_t unread = discard(s->fd, end);
-
-		/* It is woken only when three quarters are free: it can sleep with little in it. */
-		if (unread > 0 && s->sends)
-			wake_writer(s->fd, unread > AWAKE_BYTES ? end : now_ms() + 2);
+		wake_writer(s);
 		shutdown(s->fd, SHUT_RDWR);
-		discard(s->fd, end + WAKE_MS);
+		/* A unix socket that is closed with bytes unread gives ECONNRESET. */
+		while (recv(s->fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+			;
 	}
 	s->fd = close_fd(s->fd);
+	s->writer = close_fd(s->writer);
 }

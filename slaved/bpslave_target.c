@@ -208,8 +208,8 @@ static void hand_over(struct arriving *a)
 	init_send(&m, fd, n);
 	a->handed_over = true;
 	a->fd = close_fd(a->fd);
-	for (int i = 0; i < CHAN_STREAMS; i++)
-		a->fds.theirs[i] = close_fd(a->fds.theirs[i]);
+	/* Of the outputs a copy is kept: stdio_close() says what for. */
+	a->fds.theirs[0] = close_fd(a->fds.theirs[0]);
 }
 
 static int admit(struct arriving *a, const struct data_hdr *hdr, int fd)
