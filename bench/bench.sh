@@ -3,19 +3,21 @@
 # run, medians with [min..max]. Runs on the front end of a lab, once with image encryption off
 # and once with it on:
 #
-#   bench.sh off|on [RUNS]
+#   bench.sh off|on [RUNS [ROWS...]]      ROWS: small bulk rate commands others
 #
 # CRIU=/path/to/criu (4.2 or newer) adds the peer of the small rforks; without it those rows
 # say so. ssh needs Debian's openssh-server and openssh-client.
 set -u
 mode=${1:?off or on}
 runs=${2:-20}
+shift $(($# < 2 ? $# : 2))
 bin=${BENCH_BIN:-$(dirname "$(command -v bpsh)")}
-work=$(mktemp -d /dev/shm/bproc-bench.XXXXXX)
+work=$(mktemp -d /dev/shm/bproc-bench.XXXXXX) # the front end's own: images lie in memory
+shared=$(mktemp -d /tmp/bproc-bench.XXXXXX)   # the nodes see it too
 pids=()
 cleanup() {
 	for p in "${pids[@]}"; do kill "$p" 2>/dev/null; done
-	rm -rf "$work"
+	rm -rf "$work" "$shared"
 }
 trap cleanup EXIT
 
@@ -39,6 +41,7 @@ criu_sample() { # "calls_us" of dump + restore of the same small static process
 	rm -rf "$dir"; mkdir "$dir"
 	setsid "$bin/bench_rfork" wait </dev/null >/dev/null 2>&1 &
 	pid=$!
+	disown
 	sleep 0.02
 	t0=$EPOCHREALTIME
 	"$CRIU" dump -t "$pid" -D "$dir" -o dump.log >/dev/null 2>&1 || return 1
@@ -46,7 +49,7 @@ criu_sample() { # "calls_us" of dump + restore of the same small static process
 	wait "$pid" 2>/dev/null
 	"$CRIU" restore -D "$dir" -d -o restore.log >/dev/null 2>&1 || return 1
 	t2=$EPOCHREALTIME
-	kill -9 "$pid" 2>/dev/null
+	{ kill -9 "$pid" && wait "$pid"; } 2>/dev/null
 	echo $(( ${t2/./} - ${t0/./} ))
 }
 
@@ -99,7 +102,7 @@ bulk() {
 }
 
 start_sshd() {
-	local d=$work/ssh n
+	local d=$shared/ssh n
 	mkdir -p "$d/home/.ssh" /run/sshd && chmod 700 "$d" "$d/home" "$d/home/.ssh"
 	ssh-keygen -q -t ed25519 -N '' -f "$d/host" && ssh-keygen -q -t ed25519 -N '' -f "$d/id"
 	cp "$d/id.pub" "$d/keys"; chmod 600 "$d/keys"
@@ -159,13 +162,15 @@ others() {
 		"$(ratio "$(median <(cut -d' ' -f2 "$m"))" "$(median <(cut -d' ' -f2 "$h"))") of it"
 }
 
+rows=("$@")
+[ ${#rows[@]} -gt 0 ] || rows=(small bulk)
+[ $# -eq 0 ] && [ "$mode" = on ] && rows+=(rate commands others)
 [ "$mode" = off ] && row "work" "ours: median [min..max]" "peer" ""
-small
-bulk
-if [ "$mode" = on ]; then
-	rate
-	commands
-	others
-fi
+for r in "${rows[@]}"; do
+	case $r in
+	small | bulk | rate | commands | others) "$r" ;;
+	*) echo "bench: no rows named $r" >&2; exit 2 ;;
+	esac
+done
 [ -s "$work/errors" ] && { echo "errors:"; sort "$work/errors" | uniq -c | head; exit 1; }
 exit 0

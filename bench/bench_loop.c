@@ -29,13 +29,13 @@ static void work(void)
 	int fd, n;
 
 	a = cpu();
-	for (int i = 0; i < 150000000; i++)
+	for (int i = 0; i < 1000000000; i++)
 		x = x * 6364136223846793005u + 1442695040888963407u;
 	b = cpu();
 	fd = open("/dev/shm", O_TMPFILE | O_RDWR, 0600);
 	if (fd < 0)
 		fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
-	for (int i = 0; i < 200000; i++)
+	for (int i = 0; i < 2000000; i++)
 		if (pwrite(fd, buf, sizeof(buf), (off_t)(i % 256) * 4096) != sizeof(buf))
 			_exit(3);
 	c = cpu();

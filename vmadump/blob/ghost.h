@@ -91,7 +91,7 @@ void clone_child(struct ghost *g, struct chan_pkt *p);
 _Noreturn void clone_become(struct blob *b);
 /* A ghost turns into its original again; comes back if that failed. */
 void arrive_in_place(struct ghost *g, struct chan_pkt *p);
-void free_of_cpu(void);
+void leave_cpu(void);
 _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c);
 
 /* ghost_cred.c. 0 or -errno with err filled. */

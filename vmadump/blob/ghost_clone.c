@@ -93,25 +93,20 @@ _Noreturn void clone_become(struct blob *b)
 
 /*
  * The daemons are confined to one processor, and their clones with them. An
- * arrival goes to any other while it waits for its image: queued behind daemons
- * that pass on the news of its run it would begin last of all.
+ * arrival leaves it while it waits for its image, for any other: queued behind
+ * daemons that pass on the news of its run it would begin last of all.
  */
-static void leave_cpu(void)
+void leave_cpu(void)
 {
-	uint64_t mask[16];
+	uint64_t any[16], others[16];
 	unsigned cpu = 0;
 
-	memset(mask, 0xff, sizeof mask);
-	if (sys_getcpu(&cpu, NULL) == 0 && cpu < 64 * COUNT(mask))
-		mask[cpu / 64] &= ~(1ul << cpu % 64);
-	sys_sched_setaffinity(0, sizeof mask, mask); /* fails on a machine with only one */
-}
-
-void free_of_cpu(void)
-{
-	uint64_t any[16];
-
 	memset(any, 0xff, sizeof any);
+	memset(others, 0xff, sizeof others);
+	if (sys_getcpu(&cpu, NULL) == 0 && cpu < 64 * COUNT(others))
+		others[cpu / 64] &= ~(1ul << cpu % 64);
+	/* The first moves it, unless there is only one; the second lets it go anywhere. */
+	sys_sched_setaffinity(0, sizeof others, others);
 	sys_sched_setaffinity(0, sizeof any, any);
 }
 
@@ -163,7 +158,6 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c)
 	}
 	if (!wait_run(b, p.m.move_id))
 		sys_exit_group(127);
-	free_of_cpu();
 	sys_close(b->chan);
 	blob_resume(b);
 }
