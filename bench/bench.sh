@@ -107,7 +107,9 @@ start_sshd() {
 	ssh-keygen -q -t ed25519 -N '' -f "$d/host" && ssh-keygen -q -t ed25519 -N '' -f "$d/id"
 	cp "$d/id.pub" "$d/keys"; chmod 600 "$d/keys"
 	for n in 0 1 2 3; do
-		bplab exec "$n" sh -c "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -f /dev/null -p 2200 \
+		# An empty home: what a user's .bashrc does is not ssh's fault.
+		bplab exec "$n" unshare -m sh -c "mkdir -p /run/sshd; mount --bind $d/home ~
+			exec /usr/sbin/sshd -D -f /dev/null -p 2200 \
 			-h $d/host -o AuthorizedKeysFile=$d/keys -o StrictModes=no -o UsePAM=no \
 			-o PermitRootLogin=yes -o PidFile=none -o PrintMotd=no -o PrintLastLog=no \
 			-o LogLevel=ERROR" & pids+=($!)
@@ -134,7 +136,7 @@ commands() {
 		us_of ssh "${ssh_opts[@]}" "${addr[0]}" true >>"$b"
 		us_of bpsh 0-3 true >>"$a4"
 		us_of ssh4 >>"$b4"
-		us_of ssh "${ssh_opts[@]}" -o ControlPath=none "${addr[0]}" true >>"$c"
+		us_of ssh -o ControlPath=none "${ssh_opts[@]}" "${addr[0]}" true >>"$c"
 		us_of /bin/true >>"$f"
 	done
 	row "bpsh NODE true (us)" "$(spread <"$a")" "warm ssh $(spread <"$b")" \
