@@ -89,7 +89,9 @@ static struct bpdata_msg heard(int ctl)
 
 static void fill(void)
 {
-	image = malloc(SIZE);
+	if (!image)
+		image = malloc(SIZE);
+	ck_assert_ptr_nonnull(image);
 	for (size_t i = 0; i < SIZE; i += 4)
 		*(uint32_t *)(void *)(image + i) = (uint32_t)(i * 2654435761u);
 }
