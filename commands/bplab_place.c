@@ -94,7 +94,12 @@ become(const struct lab_opts *o, struct lab_msg *m, const int *fds, int slave, i
 		_exit(1);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
+	/*
+	 * What whoever started the lab ignores (a shell's background job ignores SIGINT) would
+	 * be ignored by every program in it: an exec keeps that, and a shell cannot undo it.
+	 */
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
 	if (m->flags & SPAWN_COMMAND)
 		argv = o->command;
 	if (argv && argv[0])

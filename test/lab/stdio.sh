@@ -31,8 +31,9 @@ ok 'a process that closes its input' sh -c "bpsh 0 sh -c 'exec <&-; sleep 0.2' <
 # A reader that leaves
 bpsh 0 sh -c "yes; echo \$? >$t/yes" 2>/dev/null | head -n 1 >/dev/null
 within 5 'yes ended' test -s "$t/yes"
-# 141: killed by SIGPIPE; 1: it saw EPIPE
-has 'the writer got SIGPIPE' "$(cat "$t/yes" 2>/dev/null)" '141'
+# 141: killed by SIGPIPE; 1: it saw EPIPE. On a socket the signal is raised where a write begins:
+# a writer that sleeps for room when its reader goes may get EPIPE alone.
+is 'the writer got SIGPIPE or EPIPE' "$(sed 's/^1$/141/' "$t/yes" 2>/dev/null)" 141
 bpsh 0 sh -c "trap '' PIPE; yes 2>$t/err; echo \$? >$t/yes2" | head -n 1 >/dev/null
 within 5 'yes ended' test -s "$t/yes2"
 has 'or EPIPE' "$(cat "$t/err" 2>/dev/null)" '*roken pipe*'
