@@ -54,6 +54,7 @@ void master_setup(const char *extra)
 	char name[128], keyname[128];
 	FILE *f;
 
+	signal(SIGPIPE, SIG_IGN); /* as a daemon does: the master is killed under our links */
 	fm = (struct fake_master){.pid = -1};
 	strcpy(fm.dir, "/tmp/bproc-master-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(fm.dir));
