@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -93,6 +94,8 @@ void gen_forget(int32_t pid);
 /* -- bpslave_init.c: the link to bpinit */
 int init_start(struct bproc_err *err);
 void init_stop(void);
+/* bpslave_start.c: a program of ours: beside our own binary (build tree), else in libexecdir. */
+void program_beside(const char *name, char path[PATH_MAX]);
 /* The id that names this bpinit in Hello: made before it is started, kept in a file beside it. */
 const char *init_id(void);
 /* Welcome is here: bpinit may be started, with these clocks' offsets if they are not 0. */

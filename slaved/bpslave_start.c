@@ -14,7 +14,7 @@
 #include "libbproc/log.h"
 
 /* Beside our own binary (build tree), else where it is installed. */
-static void beside(const char *name, char path[PATH_MAX])
+void program_beside(const char *name, char path[PATH_MAX])
 {
 	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 64);
 	char *slash;
@@ -63,7 +63,7 @@ void start_bpinit(int64_t mono_off_ns, int64_t boot_off_ns)
 	if (slave.opt.bpinit)
 		snprintf(path, sizeof(path), "%s", slave.opt.bpinit);
 	else
-		beside("bpinit", path);
+		program_beside("bpinit", path);
 	pid = fork();
 	if (pid == 0)
 		become_bpinit(path, mono_off_ns, boot_off_ns);

@@ -91,25 +91,9 @@ static void on_ctl(evutil_socket_t sock, short what, void *arg)
 	}
 }
 
-/* bpdata lies beside our own binary, or in libexecdir. */
-static const char *bpdata_path(void)
-{
-	static char path[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("/bpdata"));
-	char *slash;
-
-	if (n > 0) {
-		path[n] = '\0';
-		slash = strrchr(path, '/');
-		strcpy(slash ? slash : path, "/bpdata");
-		if (access(path, X_OK) == 0)
-			return path;
-	}
-	return BPROC_LIBEXECDIR "/bpdata";
-}
-
 static pid_t spawn_bpdata(int ctl)
 {
+	char path[PATH_MAX];
 	char name[] = "bpdata", *argv[] = {name, NULL};
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t at;
@@ -121,13 +105,14 @@ static pid_t spawn_bpdata(int ctl)
 	safe = fcntl(ctl, F_DUPFD_CLOEXEC, BPDATA_FD + 1);
 	if (safe < 0)
 		return -errno;
+	program_beside("bpdata", path);
 	sigemptyset(&none);
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_adddup2(&fa, safe, BPDATA_FD);
 	posix_spawnattr_init(&at);
 	posix_spawnattr_setsigmask(&at, &none);
 	posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSIGMASK);
-	r = posix_spawn(&pid, bpdata_path(), &fa, &at, argv, environ);
+	r = posix_spawn(&pid, path, &fa, &at, argv, environ);
 	posix_spawnattr_destroy(&at);
 	posix_spawn_file_actions_destroy(&fa);
 	close_fd(safe);
@@ -155,7 +140,7 @@ static struct worker *worker_new(void)
 	w->pid = w->ev && !pkt_send(sv[0], &key, sizeof(key), NULL, 0) ? spawn_bpdata(sv[1]) : -EIO;
 	explicit_bzero(&key, sizeof(key));
 	if (w->pid <= 0) {
-		log_error("cannot start %s: %s", bpdata_path(), strerror(-w->pid));
+		log_error("cannot start bpdata: %s", strerror(-w->pid));
 		goto fail;
 	}
 	close_fd(sv[1]);
