@@ -8,7 +8,7 @@
  *	bpinit_move.c	the table of moves; bpinit_leave.c the source's side of one,
  *	bpinit_arrive.c	the target's
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
- *	bpinit_inject.c	execmove: from the exec to the blob at the entry point
+ *	bpinit_inject.c	execmove: from the exec to the blob in the new program
  *	bpinit_signal.c	delivery of signals, with their sender
  *	bpinit_spawn.c	namespaces, clones under a wanted pid, the lease
  */
@@ -74,7 +74,7 @@ enum proc_state {
 	PROC_ARRIVING, /* target of a move: a clone, or a ghost that turns back */
 	PROC_REAL,     /* it came by a move and runs here */
 };
-enum { INJECT_NO, INJECT_EXEC, INJECT_ENTRY, INJECT_MMAP };
+enum { INJECT_NO, INJECT_EXEC, INJECT_MMAP };
 
 struct mirror {
 	int32_t code, status;
@@ -106,7 +106,7 @@ struct proc {
 	void (*detached)(struct proc *p); /* wanted: called when it is untraced */
 	int inject;
 	int inject_chan;
-	uint64_t inject_entry, inject_saved;
+	uint64_t inject_saved; /* what was at the start of the new program */
 	struct blob_regs inject_regs;
 };
 extern struct proc procs[PROCS_MAX];
@@ -195,6 +195,7 @@ void move_readable(struct move *m); /* its channel, while the pid is not known *
 void leave_message(struct proc *p, const struct chan_msg *c); /* from a LEAVING process */
 void leave_exit_stop(struct proc *p);			      /* killed while parked */
 void leave_died(struct proc *p, int status);
+void leave_injected(struct proc *p); /* its blob is about to run */
 void leave_inject_failed(struct proc *p, int err, const char *what);
 
 void init_arrive(const struct init_msg *m);

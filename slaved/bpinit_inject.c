@@ -1,11 +1,11 @@
 /*
- * bpinit: execmove. The asker execs under our trace; at the new program's entry
- * point, where its libraries are mapped and not one of its own instructions has
- * run, the blob is put into it and started with the verb to leave.
+ * bpinit: execmove. The asker execs under our trace; before the new program's first
+ * instruction, its dynamic loader's included, the blob is put into it and started
+ * with the verb to leave. So the loader runs where the program will run, and what
+ * has to travel is little more than a stack.
  *
- *	1 PTRACE_EVENT_EXEC: a breakpoint at AT_ENTRY
- *	2 the breakpoint: there, run "mmap; int3" in its place
- *	3 that int3: write the blob, with the registers of 2, and jump into it
+ *	1 PTRACE_EVENT_EXEC: "mmap; int3" in place of the first instructions
+ *	2 that int3: write the blob, with the registers of 1, and jump into it
  */
 #include <elf.h>
 #include <errno.h>
@@ -22,9 +22,13 @@
 #include "slaved/bpinit.h"
 #include "vmadump.h"
 
-#define AUXV_MAX 128
-#define INT3 0xccull
-#define SYSCALL_INT3 0xcc050full /* 0f 05 cc, little endian */
+/*
+ * b8 nr 0 0 0  mov $SYS_mmap,%eax   the exec under way would overwrite a register of ours
+ * 0f 05        syscall
+ * cc           int3
+ */
+#define MMAP_CODE (0xcc050f00000000b8ull | (uint64_t)SYS_mmap << 8)
+#define MMAP_CODE_LEN 8
 #define BLOB_TRIES 8
 #define BLOB_APART (1ul << 30)
 
@@ -63,21 +67,6 @@ int inject_begin(struct proc *p, int chan_fd)
 	return 0;
 }
 
-static int entry_point(struct proc *p, uint64_t *ret_entry)
-{
-	Elf64_auxv_t aux[AUXV_MAX];
-	cleanup_fd int fd = open_proc(p, "auxv", O_RDONLY);
-	ssize_t n = fd < 0 ? -1 : read(fd, aux, sizeof(aux));
-
-	for (ssize_t i = 0; i < n / (ssize_t)sizeof(aux[0]); i++) {
-		if (aux[i].a_type != AT_ENTRY)
-			continue;
-		*ret_entry = aux[i].a_un.a_val;
-		return 0;
-	}
-	return -ENOEXEC;
-}
-
 /* POKETEXT writes into private pages whatever their protection. */
 static long peek(struct proc *p, uint64_t at, uint64_t *ret)
 {
@@ -91,27 +80,10 @@ static long poke(struct proc *p, uint64_t at, uint64_t word)
 	return ptrace(PTRACE_POKETEXT, p->pid, (void *)at, (void *)word);
 }
 
-void inject_exec(struct proc *p)
-{
-	if (p->inject != INJECT_EXEC) {
-		ptrace(PTRACE_CONT, p->pid, NULL, NULL);
-		return;
-	}
-	if (entry_point(p, &p->inject_entry) < 0 ||
-	    peek(p, p->inject_entry, &p->inject_saved) < 0 ||
-	    poke(p, p->inject_entry, (p->inject_saved & ~0xffull) | INT3) < 0) {
-		fail(p, ENOEXEC, "the entry point of the new program is not to be found");
-		return;
-	}
-	p->inject = INJECT_ENTRY;
-	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
-}
-
 static void run_mmap(struct proc *p, unsigned int try)
 {
 	struct blob_regs r = p->inject_regs;
 
-	r.ax = SYS_mmap;
 	r.di = BLOB_ADDR + try * BLOB_APART;
 	r.si = BLOB_SIZE;
 	/* Its own later pages are r-x and rw-; one call here for a few milliseconds. */
@@ -119,11 +91,27 @@ static void run_mmap(struct proc *p, unsigned int try)
 	r.r10 = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
 	r.r8 = (uint64_t)-1;
 	r.r9 = 0;
-	r.orig_ax = (uint64_t)-1;
-	r.ip = p->inject_entry;
 	set_regs(p, &r);
 	p->inject = INJECT_MMAP + (int)try;
 	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+}
+
+void inject_exec(struct proc *p)
+{
+	struct blob_regs *r = &p->inject_regs;
+
+	if (p->inject != INJECT_EXEC) {
+		ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+		return;
+	}
+	if (get_regs(p, r) < 0 || peek(p, r->ip, &p->inject_saved) < 0 ||
+	    poke(p, r->ip, MMAP_CODE) < 0) {
+		fail(p, ENOEXEC, "the new program cannot be stopped at its start");
+		return;
+	}
+	r->ax = 0; /* what the exec returns into it */
+	r->orig_ax = (uint64_t)-1;
+	run_mmap(p, 0);
 }
 
 static int get_xsave(struct proc *p, struct blob *b)
@@ -198,39 +186,29 @@ static void start_blob(struct proc *p, uint64_t base)
 	r.ax = 0;
 	r.orig_ax = (uint64_t)-1;
 	set_regs(p, &r);
-	/* From here on it parks by itself; CHAN_HERE says that it has. */
+	/* From here on it parks by itself, and finds its order waiting. */
+	leave_injected(p);
 	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
 }
 
 bool inject_trap(struct proc *p)
 {
+	unsigned int try = (unsigned int)(p->inject - INJECT_MMAP) + 1;
 	struct blob_regs r;
 
-	if (p->inject < INJECT_ENTRY || get_regs(p, &r) < 0)
+	if (p->inject < INJECT_MMAP || get_regs(p, &r) < 0 ||
+	    r.ip != p->inject_regs.ip + MMAP_CODE_LEN)
 		return false;
-	if (p->inject == INJECT_ENTRY && r.ip == p->inject_entry + 1) {
-		r.ip--;
-		r.orig_ax = (uint64_t)-1;
-		p->inject_regs = r;
-		poke(p, p->inject_entry, (p->inject_saved & ~0xffffffull) | SYSCALL_INT3);
-		run_mmap(p, 0);
+	if (r.ax == (uint64_t)-EEXIST && try < BLOB_TRIES) {
+		run_mmap(p, try);
 		return true;
 	}
-	if (p->inject >= INJECT_MMAP && r.ip == p->inject_entry + 3) {
-		unsigned int try = (unsigned int)(p->inject - INJECT_MMAP) + 1;
-
-		if (r.ax == (uint64_t)-EEXIST && try < BLOB_TRIES) {
-			run_mmap(p, try);
-			return true;
-		}
-		poke(p, p->inject_entry, p->inject_saved);
-		if (r.ax > (uint64_t)-4096) {
-			set_regs(p, &p->inject_regs);
-			fail(p, (int)-r.ax, "no room for the blob in the new program");
-			return true;
-		}
-		start_blob(p, r.ax);
+	poke(p, p->inject_regs.ip, p->inject_saved);
+	if (r.ax > (uint64_t)-4096) {
+		set_regs(p, &p->inject_regs);
+		fail(p, (int)-r.ax, "no room for the blob in the new program");
 		return true;
 	}
-	return false;
+	start_blob(p, r.ax);
+	return true;
 }

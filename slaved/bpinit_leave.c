@@ -239,12 +239,10 @@ void leave_message(struct proc *p, const struct chan_msg *c)
 		return;
 	switch (c->type) {
 	case CHAN_HERE:
-		if (c->flags != CHAN_HERE_ENTRY)
+		if (c->flags != CHAN_HERE_ENTRY || !p->inject)
 			break;
 		p->inject = INJECT_NO;
-		if (m->phase == LEAVE_EXEC)
-			go(m, p);
-		else if (m->phase == LEAVE_ABORTING)
+		if (m->phase == LEAVE_ABORTING)
 			trace_release(p, aborted);
 		break;
 	case CHAN_SENT:
@@ -423,6 +421,17 @@ void leave_died(struct proc *p, int status)
 						  .code = (status & 0x7f) ? CLD_KILLED : CLD_EXITED,
 						  .status = (status & 0x7f) ? status & 0x7f
 									    : status >> 8 & 0xff});
+}
+
+/* Its order is there before it asks: a wake-up less. An abort is waited with until it is there. */
+void leave_injected(struct proc *p)
+{
+	struct move *m = move_of(p);
+
+	if (!m || m->phase != LEAVE_EXEC)
+		return;
+	p->inject = INJECT_NO;
+	go(m, p);
 }
 
 void leave_inject_failed(struct proc *p, int err, const char *what)

@@ -26,6 +26,16 @@ is 'environment' "$(ROVER=yes bpsh 0 sh -c 'echo $ROVER')" yes
 is 'working directory' "$(cd /usr/share && bpsh 0 pwd)" /usr/share
 ok 'a rank' sh -c 'bpsh -a sh -c "echo \$BPROC_RANK" | sort -u | wc -l | grep -qx 3'
 
+
+# The dynamic loader runs where the program does: a library that only the node has is found.
+libc=$(ldd /bin/cat | awk '$1 ~ /^libc\.so/ {print $3}')
+bplab exec 1 sh -c "mkdir /dev/shm/lib && cp $libc /dev/shm/lib"
+has 'the libraries of the node' \
+	"$(LD_LIBRARY_PATH=/dev/shm/lib bpsh 1 cat /proc/self/maps)" "*/dev/shm/lib/${libc##*/}*"
+cp /bin/cat /dev/shm/our-cat
+is 'the program is not on the node' "$(bpsh 1 ls /dev/shm)" lib
+is 'it runs there all the same' "$(echo moved | bpsh 1 /dev/shm/our-cat)" moved
+
 status 'exit status' 7 bpsh 0 sh -c 'exit 7'
 status 'the largest one' 9 bpsh 0-2 sh -c 'case $(hostname) in n1) exit 9;; n2) exit 3;; esac'
 status 'killed by a signal' 255 bpsh 0 sh -c 'kill -KILL $$'

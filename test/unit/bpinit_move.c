@@ -325,7 +325,7 @@ static void test_rexec_home(const char *cmd, bool works)
 	printf("rexec home: ok\n");
 }
 
-/* The program is mapped at home, its first own instruction runs on the node. */
+/* The program is executed at home, its first instruction runs on the node. */
 static void test_execmove(const char *prog)
 {
 	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC}, go;

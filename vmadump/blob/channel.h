@@ -24,7 +24,7 @@ enum chan_type {
 	/* process -> bpinit */
 	CHAN_HERE = 1,	   /* it has its pid and is parked (flags 0); or about to exec */
 			   /* (flags CHAN_HERE_EXEC; u.status: fd number of its channel), then */
-			   /* at the new program's entry (flags CHAN_HERE_ENTRY) */
+			   /* in the new program (flags CHAN_HERE_ENTRY) */
 	CHAN_SENT = 2,	   /* end mark written: it has voted */
 	CHAN_FAILED = 3,   /* err, text; source: before the vote. target: before RUN */
 	CHAN_PREPARED = 4, /* all of the image is in place, not running */
@@ -35,7 +35,7 @@ enum chan_type {
 
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
-			    /* first CHAN_GO_EXEC without fd, then, at the entry, this */
+			    /* first CHAN_GO_EXEC without fd, then, after the exec, this */
 	CHAN_ABORT = 33,    /* err, text: thaw, go on where you were */
 	CHAN_BE_GHOST = 34, /* + stream fds; stream_mask says which of 0..2, in order; */
 			    /* + an fd with the blob's bytes if CHAN_GHOST_CODE */
