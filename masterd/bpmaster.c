@@ -15,6 +15,7 @@
 #include "libbproc/fault.h"
 #include "libbproc/local.h"
 #include "libbproc/log.h"
+#include "libbproc/slice.h"
 #include "libbproc/sysio.h"
 #include "master.h"
 
@@ -215,6 +216,7 @@ int main(int argc, char **argv)
 		r = lock < 0 ? lock : 0;
 	}
 	raise_nofile();
+	slice_short();
 	signal(SIGHUP, SIG_IGN); /* the configuration is read at start only */
 	if (r == 0)
 		r = start(&m, &err);

@@ -166,11 +166,18 @@ static void grant(struct master *m, struct move *mv, const struct node *source,
 		mv->pid = a->asker_pid;
 	log_debug("move %llx: pid %d of node %d to node %d", (unsigned long long)mv->id,
 		  a->asker_pid, source->num, target->num);
-	/* The target first: it makes the chain while the source gets to its grant. */
 	fault_point(FAULT_MASTER_ASKED);
-	send_start(m, mv, a);
+	/* First who has more to do until the image flows: the source executes a program, or the
+	 * target makes the chain while the source's image is ready since it asked. */
+	if (mv->kind == MOVE_EXECMOVE)
+		send_grant(m, mv);
+	else
+		send_start(m, mv, a);
 	fault_point(FAULT_MASTER_STARTED);
-	send_grant(m, mv);
+	if (mv->kind == MOVE_EXECMOVE)
+		send_start(m, mv, a);
+	else
+		send_grant(m, mv);
 	fault_point(FAULT_MASTER_GRANTED);
 	note_chain(m, source, target, a);
 }

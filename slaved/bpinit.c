@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "libbproc/slice.h"
 #include "slaved/bpinit.h"
 
 #define EPOLL_BATCH 64
@@ -317,6 +318,7 @@ static int start(void)
 	self.signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (self.epoll < 0 || self.signals < 0)
 		return -errno;
+	slice_short();
 	e = spawn_prepare();
 	if (e < 0)
 		return e;

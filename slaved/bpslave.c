@@ -21,6 +21,7 @@
 #include "libbproc/config.h"
 #include "libbproc/daemon.h"
 #include "libbproc/log.h"
+#include "libbproc/slice.h"
 
 struct slave slave = {.node = NODE_NONE, .ping_timeout_ms = PING_DEFAULT_MS};
 
@@ -289,6 +290,7 @@ int main(int argc, char **argv)
 	log_open("bpslave", slave.opt.to_stderr ? -1 : LOG_DAEMON, true);
 	log_level(level);
 	raise_limits();
+	slice_short();
 	e = settle_options(&err);
 	if (e == 0)
 		e = daemon_cpu(slave.opt.cpu, &err); /* bpinit inherits it */
