@@ -328,6 +328,7 @@ static int rfork_once(int node, int flags)
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 		return api_ret(e);
 	}
+	client_add(&c, LOCAL_MOVE_CHILD, &(struct local_pid){child}, sizeof(struct local_pid));
 	close_fd(chan);
 	tell = close_fd(tell);
 	/* The parent serves its signals; SIGCHLD waits, since the child may be unmade. */

@@ -189,13 +189,26 @@ static int gone(struct bproc_err *err)
 	return bproc_err_set(err, ECONNRESET, "bpslave ended during the call");
 }
 
+struct question {
+	struct local_hdr hdr;
+	char payload[512];
+};
+
+void client_add(struct client *c, enum local_type type, const void *more, size_t len)
+{
+	struct question pkt = {.hdr = {.version = LOCAL_VERSION,
+				       .type = (uint16_t)type,
+				       .id = c->id,
+				       .len = (uint32_t)len}};
+
+	memcpy(pkt.payload, more, len);
+	pkt_send(c->fd, &pkt, sizeof(pkt.hdr) + len, NULL, 0);
+}
+
 int client_begin(struct client *c, enum local_type type, const void *ask, size_t len, int fd,
 		 struct bproc_err *err)
 {
-	struct {
-		struct local_hdr hdr;
-		char payload[512];
-	} pkt = {.hdr = {.version = LOCAL_VERSION, .type = (uint16_t)type}};
+	struct question pkt = {.hdr = {.version = LOCAL_VERSION, .type = (uint16_t)type}};
 	int e;
 
 	if (len > sizeof(pkt.payload))

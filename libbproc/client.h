@@ -42,6 +42,11 @@ void client_answer_free(struct client_answer *ans);
 int client_begin(struct client *c, enum local_type type, const void *ask, size_t len, int fd,
 		 struct bproc_err *err);
 /*
+ * More about what was begun, under its id. A loss is not told here: it is when the
+ * answer is waited for.
+ */
+void client_add(struct client *c, enum local_type type, const void *more, size_t len);
+/*
  * Waits for the answer of what was begun; ans may be NULL. 0, or the negative of
  * the daemon's error with its text in err. -ECONNRESET: it ended without one.
  */

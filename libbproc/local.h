@@ -24,6 +24,7 @@ enum local_type {
 	LOCAL_SETNODE = 4, /* local_setnode -> {} */
 	LOCAL_MOVE = 5,	   /* local_move + channel fd -> {}, when the move has ended */
 	LOCAL_VERSION_ASK = 6, /* {} -> char[] version text of the daemon */
+	LOCAL_MOVE_CHILD = 7,  /* local_pid, under the id of a MOVE_RFORK: its child; no answer */
 };
 
 /* err: 0, or a positive errno or BE_ value; then the payload is char text[LOCAL_TEXT_MAX]. */
@@ -94,3 +95,4 @@ struct local_move {
 	uint32_t flags; /* BPROC_DUMP_* */
 	uint32_t zero;
 };
+

@@ -104,7 +104,7 @@ void moves_ask(struct peer *p, const Bproc__MoveAsk *a);
 /* Steps the move and carries the action out. False: the peer may not say that now. */
 bool moves_event(struct master *m, struct move *mv, enum move_event event);
 void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int err,
-		       const char *text, int32_t pid);
+		       const char *text);
 void moves_from_target(struct peer *p, uint64_t id, enum move_event event, int err,
 		       const char *text, int32_t pid);
 /* The node is back, or dead: to all moves it has a part in. */

@@ -25,7 +25,6 @@ enum move_state {
 	MV_COUNT
 };
 enum move_event {
-	ME_PID,
 	ME_SENT,
 	ME_SRC_FAILED,
 	ME_DST_FAILED,
@@ -42,7 +41,6 @@ enum move_action {
 	MA_IGNORE,
 	MA_BAD,	     /* the peer may not say this now */
 	MA_NOTE,     /* the new state is all */
-	MA_PID,	     /* remember who it is */
 	MA_VOID,     /* MoveVoid -> target */
 	MA_ABORT,    /* MoveAbort -> source, with the error of the move */
 	MA_COMMIT,   /* table, MoveCommit -> source */

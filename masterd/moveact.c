@@ -166,7 +166,6 @@ bool moves_event(struct master *m, struct move *mv, enum move_event event)
 		return false;
 	case MA_IGNORE:
 	case MA_NOTE:
-	case MA_PID:
 	case MA_END:
 		break;
 	}
@@ -186,7 +185,7 @@ static void note_error(struct move *mv, int code, const char *text)
 }
 
 void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int err,
-		       const char *text, int32_t pid)
+		       const char *text)
 {
 	struct master *m = p->m;
 	struct move *mv = move_get(&m->moves, id);
@@ -201,16 +200,13 @@ void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int e
 				   text && *text ? text : "the move was aborted");
 		return;
 	}
-	if (mv->source != p->node->num ||
-	    (event == ME_PID && (pid == 0 || (mv->pid && mv->pid != pid)))) {
-		peer_drop(p, "protocol error: not the source, or not the pid, of move %llx",
+	if (mv->source != p->node->num) {
+		peer_drop(p, "protocol error: not the source of move %llx",
 			  (unsigned long long)id);
 		return;
 	}
 	if (event == ME_SRC_FAILED)
 		note_error(mv, err, text);
-	if (event == ME_PID)
-		mv->pid = pid;
 	if (event == ME_SENT)
 		fault_point(FAULT_MASTER_SENT);
 	if (!moves_event(m, mv, event))

@@ -37,6 +37,8 @@ static const char *malformed(const Bproc__MoveAsk *a)
 		return "kind";
 	if (!pid_ok(a->asker_pid))
 		return "asker_pid";
+	if (!pid_ok(a->pid) || (a->kind != MOVE_RFORK && a->pid != a->asker_pid))
+		return "pid";
 	if (!a->creds || wire_get_cred(a->creds->raw.data, a->creds->raw.len, &cred) < 0)
 		return "creds";
 	for (size_t i = 0; i < a->n_chain; i++)
@@ -162,10 +164,9 @@ static void grant(struct master *m, struct move *mv, const struct node *source,
 	mv->source = source->num;
 	mv->target = target->num;
 	mv->uid = a->uid;
-	if (mv->kind != MOVE_RFORK)
-		mv->pid = a->asker_pid;
-	log_debug("move %llx: pid %d of node %d to node %d", (unsigned long long)mv->id,
-		  a->asker_pid, source->num, target->num);
+	mv->pid = a->pid;
+	log_debug("move %llx: pid %d of node %d to node %d", (unsigned long long)mv->id, a->pid,
+		  source->num, target->num);
 	fault_point(FAULT_MASTER_ASKED);
 	/* First who has more to do until the image flows: the source executes a program, or the
 	 * target makes the chain while the source's image is ready since it asked. */

@@ -194,14 +194,9 @@ static int32_t pid_in(const Bproc__Proc *proc)
 	return proc && proc->pid > 0 && proc->pid < PROC_PID_MAX ? proc->pid : 0;
 }
 
-static void on_move_pid(struct peer *p, const Bproc__Envelope *e)
-{
-	moves_from_source(p, e->move_pid->move, ME_PID, 0, NULL, pid_in(e->move_pid->proc));
-}
-
 static void on_move_sent(struct peer *p, const Bproc__Envelope *e)
 {
-	moves_from_source(p, e->move_sent->move, ME_SENT, 0, NULL, 0);
+	moves_from_source(p, e->move_sent->move, ME_SENT, 0, NULL);
 }
 
 static void on_move_ran(struct peer *p, const Bproc__Envelope *e)
@@ -220,7 +215,7 @@ static void on_move_failed(struct peer *p, const Bproc__Envelope *e)
 	if (f->target)
 		moves_from_target(p, f->move, ME_DST_FAILED, (int)f->err, f->text, 0);
 	else
-		moves_from_source(p, f->move, ME_SRC_FAILED, (int)f->err, f->text, 0);
+		moves_from_source(p, f->move, ME_SRC_FAILED, (int)f->err, f->text);
 }
 
 static void on_move_voided(struct peer *p, const Bproc__Envelope *e)
@@ -230,7 +225,7 @@ static void on_move_voided(struct peer *p, const Bproc__Envelope *e)
 
 static void on_move_ghosted(struct peer *p, const Bproc__Envelope *e)
 {
-	moves_from_source(p, e->move_ghosted->move, ME_GHOSTED, 0, NULL, 0);
+	moves_from_source(p, e->move_ghosted->move, ME_GHOSTED, 0, NULL);
 }
 
 static void on_signal(struct peer *p, const Bproc__Envelope *e)
@@ -276,7 +271,6 @@ static const struct {
 	{BPROC__ENVELOPE__MSG_PID_ASK, true, on_pid_ask},
 	{BPROC__ENVELOPE__MSG_PROCS_ASK, true, on_procs_ask},
 	{BPROC__ENVELOPE__MSG_MOVE_ASK, true, on_move_ask},
-	{BPROC__ENVELOPE__MSG_MOVE_PID, true, on_move_pid},
 	{BPROC__ENVELOPE__MSG_MOVE_SENT, true, on_move_sent},
 	{BPROC__ENVELOPE__MSG_MOVE_RAN, true, on_move_ran},
 	{BPROC__ENVELOPE__MSG_MOVE_FAILED, true, on_move_failed},

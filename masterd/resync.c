@@ -127,7 +127,7 @@ void resync_move(struct peer *p, const Bproc__MoveState *s)
 	if (move_get(&p->m->moves, s->move))
 		return;
 	if (s->move >> 32 == p->m->epoch)
-		moves_from_source(p, s->move, ME_SRC_FAILED, 0, NULL, 0);
+		moves_from_source(p, s->move, ME_SRC_FAILED, 0, NULL);
 	else
 		revive(p, s);
 }

@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -40,6 +41,8 @@ struct bpinit {
 	bool keeper;	   /* beside the front end's bpslave, in no namespace of ours */
 	int code;	   /* memfd with the blob's bytes */
 	struct blob *blob; /* in our own memory: clones begin in a copy of it */
+	bool confined;	   /* to one processor, of several */
+	cpu_set_t others;
 };
 extern struct bpinit self;
 
@@ -159,6 +162,7 @@ struct move {
 	uint32_t kind, dump_flags, epoch;
 	bool away, here, granted, voided;
 	int32_t asker_pid, pid; /* pid 0: not known */
+	int32_t granted_pid;	/* source: whom the target expects; 0: whoever it is */
 	int chan;		/* source, until the process is known */
 	int data;
 	int stream[CHAN_STREAMS];

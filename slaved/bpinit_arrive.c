@@ -6,6 +6,7 @@
  * The record that a move has committed is made here, before the process runs.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -92,6 +93,7 @@ static void make_failed(struct move *m, int32_t pid, int err)
 /* -- step 4: what must be here before it */
 
 static void start_arrival(struct move *m);
+static void make_early(struct move *m);
 
 static void chain_step(struct move *m)
 {
@@ -119,6 +121,8 @@ static void chain_step(struct move *m)
 	event_move(EV_READY, m->id, m->req_id, 0);
 	if (m->data >= 0)
 		start_arrival(m);
+	else
+		make_early(m);
 }
 
 void arrive_progress(void)
@@ -152,6 +156,7 @@ void init_arrive(const struct init_msg *msg)
 	}
 	m->id = msg->move_id;
 	m->req_id = msg->req_id;
+	m->pid = msg->pid;
 	m->epoch = msg->u.arrive.epoch;
 	m->kind = msg->u.arrive.kind;
 	m->ppid = msg->u.arrive.ppid;
@@ -216,15 +221,33 @@ static void arrive_into_ghost(struct move *m, struct proc *p)
 	trace_wake(p);
 }
 
-static void start_arrival(struct move *m)
+/* Its parent's ghost makes it. NULL: the move has failed. */
+static struct proc *make_arrival(struct move *m)
 {
-	struct chan_clone id = {.kind = CLONE_ARRIVAL,
+	struct chan_clone id = {.kind = m->home_here ? CLONE_ARRIVAL_HOME : CLONE_ARRIVAL,
 				.pid = m->pid,
 				.pgid = m->pgid,
 				.sid = m->sid,
 				.cred = m->cred};
+	int e = make(m, m->ppid, &id, PROC_ARRIVING);
+
+	if (e == 0)
+		return proc_find(m->pid);
+	make_failed(m, m->pid, -e);
+	return NULL;
+}
+
+/* While its image is still to come: what is to take it in. */
+static void make_early(struct move *m)
+{
+	/* What is in the way of it is told when the image is here, not before. */
+	if (m->pid > 0 && !proc_find(m->pid) && (!m->home_here || can_clone(proc_find(m->ppid))))
+		make_arrival(m);
+}
+
+static void start_arrival(struct move *m)
+{
 	struct proc *p = proc_find(m->pid);
-	int e;
 
 	m->phase = ARRIVE_RESTORING;
 	if (p && can_clone(p)) {
@@ -236,20 +259,20 @@ static void start_arrival(struct move *m)
 		return;
 	}
 	/* Born on a node: home has its parent's ghost, whose stdio is its own too. */
-	if (m->home_here && !can_clone(proc_find(m->ppid))) {
+	if (!p && m->home_here && !can_clone(proc_find(m->ppid))) {
 		arrive_failed(m, ESRCH, "neither it nor its parent has a ghost at home");
 		return;
 	}
-	if (m->home_here)
-		id.kind = CLONE_ARRIVAL_HOME;
-	e = p ? -EEXIST : make(m, m->ppid, &id, PROC_ARRIVING);
-	if (e < 0) {
-		make_failed(m, m->pid, -e);
+	if (p && move_of(p) != m) {
+		make_failed(m, m->pid, EEXIST);
 		return;
 	}
-	send_arrive(m, proc_find(m->pid),
-		    (m->kind == MOVE_REXEC ? CHAN_ARRIVE_EXEC : 0) |
-			    (m->home_here ? CHAN_ARRIVE_HOME : 0));
+	if (!p)
+		p = make_arrival(m);
+	if (p)
+		send_arrive(m, p,
+			    (m->kind == MOVE_REXEC ? CHAN_ARRIVE_EXEC : 0) |
+				    (m->home_here ? CHAN_ARRIVE_HOME : 0));
 }
 
 void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
@@ -258,8 +281,10 @@ void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
 
 	if (!m || m->phase > ARRIVE_READY || m->phase < ARRIVE_CHAIN || m->data >= 0 || m->voided)
 		return; /* its descriptors are closed with the packet: the source sees it */
-	m->pid = msg->u.data.pid;
-	if (pkt->nfd < 1 || m->pid <= 0 || sort_streams(pkt, 1, msg->stream_mask, m->stream) < 0) {
+	if (m->pid == 0)
+		m->pid = msg->u.data.pid;
+	if (pkt->nfd < 1 || m->pid <= 0 || m->pid != msg->u.data.pid ||
+	    sort_streams(pkt, 1, msg->stream_mask, m->stream) < 0) {
 		arrive_failed(m, EPROTO, "no connection came with the image");
 		return;
 	}
@@ -289,6 +314,16 @@ static void ran(struct move *m, struct proc *p)
 	move_free(m);
 }
 
+/*
+ * It waits for its order, and we run where the daemons run: woken here it would be
+ * last, behind those that pass on the news. It puts its own mask back.
+ */
+static void away_from_us(int32_t pid)
+{
+	if (self.confined)
+		sched_setaffinity(pid, sizeof(self.others), &self.others);
+}
+
 static void commit(struct move *m, struct proc *p)
 {
 	uint64_t id = m->id;
@@ -298,6 +333,7 @@ static void commit(struct move *m, struct proc *p)
 		m->phase = ARRIVE_EXECING;
 	else
 		ran(m, p);
+	away_from_us(p->pid);
 	proc_order(p, CHAN_RUN, id);
 }
 

@@ -30,6 +30,16 @@ static void leave_failed(struct move *m, int err, const char *text)
 		move_free(m);
 }
 
+/*
+ * Of an rfork these are not told: its pid was announced, nothing of it is to be kept
+ * here, and the target's word follows in no time. Each would wake two daemons.
+ */
+static void tell_step(const struct move *m, enum init_type step)
+{
+	if (m->kind != MOVE_RFORK)
+		event_move(step, m->id, m->req_id, m->pid);
+}
+
 void init_depart(const struct init_msg *msg, struct sysio_pkt *pkt)
 {
 	struct move *m;
@@ -108,6 +118,10 @@ static void may_go(struct move *m)
 
 	if (!p || m->phase != LEAVE_ASKED)
 		return;
+	if (m->granted_pid && m->pid != m->granted_pid) {
+		leave_failed(m, EPROTO, "the child that is to leave is not the one announced");
+		return;
+	}
 	if (m->kind != MOVE_EXECMOVE) {
 		go(m, p);
 		return;
@@ -153,7 +167,7 @@ static void here(struct move *m, const struct chan_msg *c, int32_t pid)
 		return;
 	}
 	m->here = true;
-	event_move(EV_HERE, m->id, m->req_id, pid);
+	tell_step(m, EV_HERE);
 	may_go(m);
 }
 
@@ -195,6 +209,7 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 	if (m->granted)
 		return;
 	m->granted = true;
+	m->granted_pid = msg->pid;
 	/* Less than was asked for, where the node has the program. */
 	m->dump_flags = msg->u.depart.dump_flags;
 	m->id = msg->move_id;
@@ -249,7 +264,7 @@ void leave_message(struct proc *p, const struct chan_msg *c)
 		if (m->phase != LEAVE_SENDING)
 			break;
 		m->phase = LEAVE_SENT;
-		event_move(EV_SENT, m->id, m->req_id, p->pid);
+		tell_step(m, EV_SENT);
 		break;
 	case CHAN_FAILED:
 		if (m->phase == LEAVE_EXEC || m->phase == LEAVE_ABORTING) {

@@ -167,6 +167,7 @@ void exec_note(int32_t node, const struct exec_file *file, bool has_it);
 
 /* -- bpslave_move.c: moves, steps of the source */
 void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan);
+void move_child(uint32_t client, uint32_t id, int32_t pid); /* of the rfork asked under id */
 void move_client_gone(uint32_t client);
 void move_on_grant(const Bproc__MoveGrant *m);
 void move_on_deny(const Bproc__MoveDeny *m);
@@ -291,7 +292,7 @@ struct asker {
 /* 0, or -errno with the reason in text: who it is; then what it has and whom it needs. */
 int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX]);
 int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX]);
-void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node);
+void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node, int32_t pid);
 
 /* -- bpslave_event.c: signals, exits, mirrors between bpinit and the master */
 void event_on_init(const struct init_msg *m);

@@ -42,7 +42,7 @@ int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
 	return e;
 }
 
-void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node)
+void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node, int32_t pid)
 {
 	const struct proc_chain *chain = &a->chain;
 	Bproc__MoveAsk m = BPROC__MOVE_ASK__INIT;
@@ -72,6 +72,7 @@ void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node)
 	m.kind = kind;
 	m.node = node;
 	m.asker_pid = a->ids.pid;
+	m.pid = pid;
 	m.ppid = fork ? a->ids.pid : chain->n > 0 ? chain->member[chain->n - 1].pid : 0;
 	m.pgid = a->ids.pgid;
 	m.sid = a->ids.sid;

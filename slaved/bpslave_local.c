@@ -362,6 +362,7 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 		[LOCAL_SETNODE] = sizeof(struct local_setnode),
 		[LOCAL_MOVE] = sizeof(struct local_move),
 		[LOCAL_VERSION_ASK] = 0,
+		[LOCAL_MOVE_CHILD] = sizeof(struct local_pid),
 	};
 	void *body = h + 1;
 
@@ -387,6 +388,8 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 
 		return move_ask(c->number, h->id, &ask, pkt->cred.pid, take_fd(pkt->fd[0]));
 	}
+	case LOCAL_MOVE_CHILD:
+		return move_child(c->number, h->id, ((struct local_pid *)body)->pid);
 	default:
 		return send_answer(c->number, h->id, LOCAL_VERSION_ASK, 0, version,
 				   sizeof(version));

@@ -27,6 +27,7 @@ struct leaving {
 	uint32_t client, id; /* who waits for an answer: rfork; 0: nobody */
 	int32_t host_pid;    /* of the asker */
 	int32_t pid;	     /* of the one that leaves; 0 while not known */
+	struct asker *who;   /* owned: what the master will be asked, while that waits for pid */
 	unsigned char token[32];
 	uint32_t ticket;     /* a data connection is waited for */
 	struct event *later; /* owned: the node's address is not in our table yet */
@@ -71,6 +72,7 @@ static void forget(struct leaving *v)
 	if (v->ticket)
 		data_cancel(v->ticket);
 	free_event(&v->later);
+	free(v->who);
 	LIST_REMOVE(v, next);
 	while ((h = STAILQ_FIRST(&v->held))) {
 		STAILQ_REMOVE_HEAD(&v->held, next);
@@ -139,29 +141,39 @@ static void depart(const struct leaving *v, int32_t asker_pid, int chan)
 	init_send(&m, &chan, 1);
 }
 
+static void ask_master(struct leaving *v)
+{
+	asker_ask(v->who, v->req, v->kind, v->node, v->pid);
+	free(v->who);
+	v->who = NULL;
+}
+
 void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan)
 {
 	struct leaving *v = calloc(1, sizeof(*v));
 	char text[LOCAL_TEXT_MAX] = "";
 	struct chan_msg abort = {.type = CHAN_ABORT, .err = ENOTCONN};
-	struct asker who = {0};
+	struct asker *who;
 	int e;
 
 	if (target_defer(client, id, ask, asker, chan)) {
 		free(v);
 		return;
 	}
-	if (!v || !init_is_up()) {
+	who = v ? calloc(1, sizeof(*who)) : NULL;
+	if (!who || !init_is_up()) {
 		/* Nobody else reads the channel, so the word on it is ours. */
 		snprintf(abort.u.text, sizeof(abort.u.text), "bpinit is not running here");
 		pkt_send(chan, &abort, sizeof(abort), NULL, 0);
 		if (ask->kind == MOVE_RFORK)
 			local_error(client, id, LOCAL_MOVE, ENOTCONN, abort.u.text);
 		close_fd(chan);
+		free(who);
 		free(v);
 		return;
 	}
 	*v = (struct leaving){.req = new_req(),
+			      .who = who,
 			      .kind = ask->kind,
 			      .flags = ask->flags,
 			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
@@ -172,14 +184,14 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 		v->id = id;
 	}
 	LIST_INSERT_HEAD(&leavings, v, next);
-	e = asker_identify(&who, asker, text);
+	e = asker_identify(who, asker, text);
 	if (e == 0 && ask->kind != MOVE_RFORK)
-		v->pid = who.ids.pid;
+		v->pid = who->ids.pid;
 	/* bpinit goes to work on it while the rest is read. */
-	depart(v, who.ids.pid, chan);
+	depart(v, who->ids.pid, chan);
 	close_fd(chan);
 	if (e == 0)
-		e = asker_read(&who, ask->kind, text);
+		e = asker_read(who, ask->kind, text);
 	if (e == 0 && (ask->kind < MOVE_RFORK || ask->kind > MOVE_EXECMOVE || ask->zero != 0)) {
 		e = -EINVAL;
 		snprintf(text, sizeof(text), "no such kind of move: %u", ask->kind);
@@ -189,8 +201,28 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 	}
 	if (e < 0)
 		return refuse(v, -e, text);
-	v->exec = who.exec;
-	asker_ask(&who, v->req, v->kind, v->node);
+	v->exec = who->exec;
+	/* The child's number follows at once: the target makes a place for it by that. */
+	if (ask->kind != MOVE_RFORK)
+		ask_master(v);
+}
+
+void move_child(uint32_t client, uint32_t id, int32_t pid)
+{
+	struct leaving *v;
+
+	LIST_FOREACH(v, &leavings, next)
+	if (v->client == client && v->id == id && v->who)
+		break;
+	if (!v || v->pid)
+		return; /* refused meanwhile */
+	if (pid <= 0)
+		return refuse(v, EINVAL, "not the number of a child");
+	gen_forget(pid);
+	v->pid = pid;
+	if (!master_is_up())
+		return refuse(v, ENOTCONN, "no link to the master");
+	ask_master(v);
 }
 
 /* It has ended without waiting. The move goes on: what it asked for is its child's life. */
@@ -311,19 +343,8 @@ static void parked(struct leaving *v)
 
 static void on_here(struct leaving *v, const struct init_msg *m)
 {
-	Bproc__MovePid p = BPROC__MOVE_PID__INIT;
-
-	if (v->pid != m->pid)
-		gen_forget(m->pid);
-	v->pid = m->pid;
-	if (v->kind != MOVE_EXECMOVE)
+	if (v->pid == m->pid && v->kind != MOVE_EXECMOVE)
 		parked(v);
-	{
-		PROC_OF(proc, m->pid);
-		p.move = v->move;
-		p.proc = &proc;
-		master_send(&p.base);
-	}
 }
 
 /* -- step 6: it has voted */

@@ -4,12 +4,14 @@
  * a test that dies.
  */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -152,8 +154,14 @@ void side_connect(struct side *s)
 	tell(s, &m, NULL, 0);
 }
 
+/* What was told before has been read: else it would be lost with the connection. */
 void side_drop(struct side *s)
 {
+	int unread = 1;
+
+	for (int ms = 0; unread && ms < 5000; ms++, usleep(1000))
+		CHECK(ioctl(s->sock, SIOCOUTQ, &unread) == 0);
+	CHECK(unread == 0);
 	s->sock = close_fd(s->sock);
 	kept[s == &node].n = 0;
 }
@@ -297,13 +305,16 @@ void trip_send(struct trip *t)
 	struct data_hdr h;
 	int data[2], fds[4], nfd = 1, pair[2];
 
-	t->pid = want(from, EV_HERE, 0).pid;
+	if (t->kind != MOVE_RFORK)
+		t->pid = want(from, EV_HERE, 0).pid;
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
 	m.u.depart.epoch = 1;
 	memset(m.u.depart.token, 7, 32);
 	tell(from, &m, &data[0], 1);
 	close_fd(data[0]);
 	CHECK(read_full(data[1], &h, sizeof(h)) == 0);
+	if (t->kind == MOVE_RFORK)
+		t->pid = h.pid;
 	CHECK(h.magic == DATA_MAGIC && h.move_id == t->id && h.pid == t->pid && h.token[31] == 7);
 	want(to, EV_READY, 0);
 	m = (struct init_msg){.type = INIT_DATA, .move_id = t->id};
@@ -321,7 +332,7 @@ void trip_send(struct trip *t)
 	tell(to, &m, fds, nfd);
 	for (int i = 0; i < nfd; i++)
 		close_fd(fds[i]);
-	if (t->kind != MOVE_REXEC || 1)
+	if (t->kind != MOVE_RFORK)
 		want(from, EV_SENT, t->pid);
 }
 

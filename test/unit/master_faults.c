@@ -47,7 +47,7 @@ static void ask(void)
 	creds.raw = (ProtobufCBinaryData){.len = sizeof(raw), .data = raw};
 	st.parked = true;
 	SAY(home, MoveAsk, MOVE_ASK, m_.req = 1; m_.kind = MOVE_MOVE; m_.node = 0;
-	    m_.asker_pid = PID; m_.creds = &creds);
+	    m_.asker_pid = m_.pid = PID; m_.creds = &creds);
 }
 
 /* The source's bpslave and bpinit. */
@@ -56,7 +56,6 @@ static void source_hears(const Bproc__Envelope *e)
 	switch (e->msg_case) {
 	case BPROC__ENVELOPE__MSG_MOVE_GRANT:
 		st.move = e->move_grant->move;
-		SAY(home, MovePid, MOVE_PID, m_.move = st.move; m_.proc = &p_);
 		st.sent = true;
 		SAY(home, MoveSent, MOVE_SENT, m_.move = st.move);
 		break;

@@ -55,6 +55,7 @@ static void ask(struct fake_slave *s, unsigned int kind, int node, int pid, unsi
 	a.kind = kind;
 	a.node = node;
 	a.asker_pid = pid;
+	a.pid = kind == MOVE_RFORK ? CHILD : pid;
 	a.ppid = PARENT;
 	a.chain = &chainp;
 	a.n_chain = 1;
@@ -72,7 +73,6 @@ static void ask(struct fake_slave *s, unsigned int kind, int node, int pid, unsi
 		__VA_ARGS__;                                                                       \
 		slave_send(s, &m_.base);                                                           \
 	} while (0)
-#define SAY_PID(s, id, n) SAY(s, MovePid, MOVE_PID, m_.move = id; p_.pid = n; m_.proc = &p_)
 #define SAY_SENT(s, id) SAY(s, MoveSent, MOVE_SENT, m_.move = id)
 #define SAY_RAN(s, id, n) SAY(s, MoveRan, MOVE_RAN, m_.move = id; p_.pid = n; m_.proc = &p_)
 #define SAY_FAILED(s, id, at_target, e)                                                            \
@@ -149,7 +149,7 @@ static uint64_t granted(struct fake_slave *src, struct fake_slave *dst, unsigned
 	     ck_assert_int_eq(e_->move_start->home, -1);
 	     ck_assert_uint_eq(e_->move_start->n_chain, 1);
 	     ck_assert_uint_eq(e_->move_start->creds->raw.len, WIRE_CRED_SIZE);
-	     ck_assert_int_eq(e_->move_start->pid, kind == MOVE_RFORK ? 0 : pid));
+	     ck_assert_int_eq(e_->move_start->pid, kind == MOVE_RFORK ? CHILD : pid));
 	HEAR(src, MOVE_GRANT, ck_assert_uint_eq(e_->move_grant->req, 5);
 	     ck_assert_uint_eq(e_->move_grant->move, id);
 	     ck_assert_int_eq(e_->move_grant->node, node);
@@ -168,7 +168,6 @@ static uint64_t rfork_to_n0(int child)
 	uint64_t id = granted(home, n0, MOVE_RFORK, 0, PARENT);
 
 	hear_watch(home, PARENT);
-	SAY_PID(home, id, child);
 	SAY_SENT(home, id);
 	SAY_RAN(n0, id, child);
 	HEAR(home, MOVE_COMMIT, ck_assert_uint_eq(e_->move_commit->move, id);
@@ -239,7 +238,6 @@ START_TEST(source_fails)
 	uint64_t id = granted(home, n0, MOVE_RFORK, 0, PARENT);
 
 	hear_watch(home, PARENT);
-	SAY_PID(home, id, CHILD);
 	SAY_FAILED(home, id, false, EINVAL);
 	HEAR(n0, MOVE_VOID, ck_assert_uint_eq(e_->move_void->move, id));
 	slave_expect_nothing(home, 100); /* not before the target has said so */

@@ -93,6 +93,11 @@ struct blob_frozen {
 	uint64_t itimer[3][4]; /* ITIMER_*: interval s us, value s us */
 };
 
+/* What of files goes as contents; the values of BProc's BPROC_DUMP_*. */
+#define DUMP_LIBS 1u
+#define DUMP_EXEC 2u
+#define DUMP_OTHER 4u
+
 /*
  * At the start of the rw part; filled by whoever maps the blob (self.c in the
  * process itself, bpinit from outside). Valid for as long as the blob is mapped.
@@ -104,7 +109,7 @@ struct blob {
 	uint32_t verb;
 	int32_t chan;	     /* LEAVE, GHOST: the process's end; -1 none */
 	int32_t fd;	     /* DUMP, RESTORE: the image */
-	uint32_t dump_flags; /* BPROC_DUMP_* */
+	uint32_t dump_flags; /* DUMP_* */
 	uint32_t regs_given; /* 1: regs and xsave were filled in from outside */
 	uint32_t exec_kind;  /* LEAVE: enum move_kind */
 	uint64_t exec_args;  /* LEAVE + MOVE_REXEC: address of the argument block, */

@@ -10,10 +10,6 @@
 #include "refuse.h"
 #include "sys.h"
 
-#define DUMP_LIBS 1u
-#define DUMP_EXEC 2u
-#define DUMP_OTHER 4u
-
 /* VmFlags that no flag of ours carries, of the mapping being read. */
 struct other_flags {
 	uint32_t pfn, hugetlb, uffd, may_write, shstk;

@@ -32,6 +32,7 @@ struct relay {
 struct ghost {
 	struct blob *b;
 	uint32_t reap; /* what its children do is told and reaped */
+	uint32_t cloned; /* it was never its original: confined as bpinit is */
 	uint32_t deaf; /* the channel has ended: an inquiry is bpinit's, not ours */
 	int sigfd;
 	uint64_t special_home[BLOB_SPECIALS]; /* where the vdso was before */
@@ -91,8 +92,7 @@ void clone_child(struct ghost *g, struct chan_pkt *p);
 _Noreturn void clone_become(struct blob *b);
 /* A ghost turns into its original again; comes back if that failed. */
 void arrive_in_place(struct ghost *g, struct chan_pkt *p);
-void leave_cpu(void);
-_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c);
+_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t move_id);
 
 /* ghost_cred.c. 0 or -errno with err filled. */
 long cred_arrival(struct blob *b, const struct chan_cred *c);

@@ -7,6 +7,8 @@
 
 static const uint64_t all_signals = ~0ul;
 
+#define MASK_WORDS 128 /* of a processor mask: as many as the kernel may have */
+
 /* A ghost makes a child: the kernel then has the right parent by itself. */
 void clone_child(struct ghost *g, struct chan_pkt *p)
 {
@@ -65,7 +67,7 @@ static void keep_own(struct blob *b, int stdio)
 
 _Noreturn void clone_become(struct blob *b)
 {
-	struct ghost g = {.b = b, .reap = 1, .sigfd = -1};
+	struct ghost g = {.b = b, .reap = 1, .cloned = 1, .sigfd = -1};
 	const int none[CHAN_STREAMS] = {-1, -1, -1};
 	struct chan_pkt p;
 
@@ -78,7 +80,7 @@ _Noreturn void clone_become(struct blob *b)
 	keep_own(b, p.m.u.clone.kind == CLONE_ARRIVAL_HOME);
 	take_place(&p.m.u.clone);
 	if (p.m.u.clone.kind != CLONE_GHOST)
-		arrive_clone(b, &p.m.u.clone);
+		arrive_clone(b, &p.m.u.clone, p.m.move_id);
 
 	/* It keeps its capabilities, so nobody may look into it or trace it. */
 	sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
@@ -91,35 +93,30 @@ _Noreturn void clone_become(struct blob *b)
 	ghost_loop(&g);
 }
 
-/*
- * The daemons are confined to one processor, and their clones with them. An
- * arrival leaves it while it waits for its image, for any other: queued behind
- * daemons that pass on the news of its run it would begin last of all.
- */
-void leave_cpu(void)
+/* The daemons are confined to one processor, and their clones with them; what runs is not. */
+static void leave_cpu(void)
 {
-	uint64_t any[16], others[16];
-	unsigned cpu = 0;
+	uint64_t any[MASK_WORDS];
 
 	memset(any, 0xff, sizeof any);
-	memset(others, 0xff, sizeof others);
-	if (sys_getcpu(&cpu, NULL) == 0 && cpu < 64 * COUNT(others))
-		others[cpu / 64] &= ~(1ul << cpu % 64);
-	/* The first moves it, unless there is only one; the second lets it go anywhere. */
-	sys_sched_setaffinity(0, sizeof others, others);
 	sys_sched_setaffinity(0, sizeof any, any);
 }
 
 /* Prepared: runs when bpinit has recorded that it runs, and never otherwise. */
 int wait_run(struct blob *b, uint64_t move_id)
 {
+	uint64_t mine[MASK_WORDS];
+	long n = sys_sched_getaffinity(0, sizeof mine, mine);
 	struct chan_pkt p;
 
 	chan_tell(b, CHAN_PREPARED, move_id);
 	while (chan_recv(b, &p, 0) > 0) {
 		chan_close_fds(&p, 0);
-		if (p.m.move_id == move_id && p.m.type == CHAN_RUN)
+		if (p.m.move_id == move_id && p.m.type == CHAN_RUN) {
+			if (n > 0) /* bpinit has moved it off its own processor */
+				sys_sched_setaffinity(0, (size_t)n, mine);
 			return 1;
+		}
 		if (p.m.move_id == move_id && p.m.type == CHAN_ABORT)
 			return 0;
 	}
@@ -127,22 +124,23 @@ int wait_run(struct blob *b, uint64_t move_id)
 	return 0;
 }
 
-_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c)
+/* All that needs no image is done before there is one: its clone is made early. */
+_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t move_id)
 {
 	struct blob_restore opt;
 	struct chan_pkt p;
 
+	/* Before a byte of the image is believed: no more than its user may do. */
+	if (cred_arrival(b, &c->cred) < 0) {
+		chan_fail(b, move_id);
+		sys_exit_group(127);
+	}
+	leave_cpu();
 	memset(&opt, 0, sizeof opt);
 	do {
 		if (chan_recv(b, &p, 0) <= 0 || p.m.type == CHAN_ABORT)
 			sys_exit_group(127);
 	} while (p.m.type != CHAN_ARRIVE || p.nfd < 1);
-
-	/* Before a byte of the image is believed: no more than its user may do. */
-	if (cred_arrival(b, &c->cred) < 0) {
-		chan_fail(b, p.m.move_id);
-		sys_exit_group(127);
-	}
 	if (p.m.flags & CHAN_ARRIVE_EXEC) {
 		arrive_exec(b, &p, NULL);
 		sys_exit_group(127);
@@ -151,7 +149,6 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c)
 	opt.keep_streams = !!(p.m.flags & CHAN_ARRIVE_HOME);
 	chan_streams(&p, 1, opt.stream_fd);
 	b->sigs_default = 1;
-	leave_cpu();
 	if (blob_restore(b, &opt) < 0) {
 		chan_fail(b, p.m.move_id);
 		sys_exit_group(127);
@@ -177,6 +174,8 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 		sys_close(g->sigfd);
 	g->sigfd = -1;
 	b->err.code = 0;
+	if (g->cloned)
+		leave_cpu();
 	/* The kernel's word on the source, not the image's: that is the user's to write. */
 	if (cred_arrival(b, &p->m.u.clone.cred) < 0) {
 		chan_fail(b, move_id);

@@ -95,8 +95,18 @@ static long write_all(struct blob *b, int fd, const void *p, uint64_t n)
 }
 
 /*
+ * What CHAN_GO will most likely ask for. A node that was sent this program once
+ * has its file, so all but the first image of a program go without it.
+ */
+static uint32_t likely_flags(const struct blob *b)
+{
+	return b->dump_flags & ~(uint32_t)DUMP_EXEC;
+}
+
+/*
  * All of the image but the writing, for a leave with these flags of CHAN_GO. It is
- * made while the master judges, as if it leaves from home, which is mostly so.
+ * made while the master judges, as if it leaves from home, which is mostly so. If
+ * CHAN_GO says otherwise it is made anew.
  */
 static void prepare_image(struct blob *b, struct leave *l, uint32_t flags)
 {
@@ -165,7 +175,7 @@ long blob_leave(struct blob *b)
 
 	/* 1. Here I am, parked: bpinit learns the pid from the kernel. */
 	chan_here(b, b->regs_given ? CHAN_HERE_ENTRY : 0);
-	prepare_image(b, &l, b->dump_flags << 8);
+	prepare_image(b, &l, likely_flags(b) << 8);
 
 	/* 2. The master's grant, with the connection to the node. */
 	r = wait_go(b, &l);

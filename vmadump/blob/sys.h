@@ -189,7 +189,8 @@ SYS(sys_fchdir, (int fd), sys1(__NR_fchdir, fd))
 SYS(sys_getcwd, (char *buf, size_t n), sys2(__NR_getcwd, buf, n))
 SYS(sys_sched_setaffinity, (int tid, uint64_t len, const void *mask),
     sys3(__NR_sched_setaffinity, tid, len, (long)mask))
-SYS(sys_getcpu, (unsigned *cpu, unsigned *node), sys3(__NR_getcpu, (long)cpu, (long)node, 0))
+SYS(sys_sched_getaffinity, (int pid, size_t n, void *set),
+    sys3(__NR_sched_getaffinity, pid, (long)n, (long)set))
 SYS(sys_umask, (int mask), sys1(__NR_umask, mask))
 SYS(sys_kcmp, (int p1, int p2, int type, long a, long b), sys6(__NR_kcmp, p1, p2, type, a, b, 0))
 SYS(sys_pipe2, (int *fds, int flags), sys2(__NR_pipe2, fds, flags))
