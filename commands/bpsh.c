@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -127,6 +128,11 @@ static void null_stdio(int from, int to)
 			dup2(fd, i);
 }
 
+void shut_from(int fd, unsigned int flags)
+{
+	syscall(SYS_close_range, fd, ~0u, flags); /* not every libc has the call */
+}
+
 /* Becomes the program; comes back if it cannot, and failed[k] says why. */
 static void become(const struct options *o, int k)
 {
@@ -136,7 +142,7 @@ static void become(const struct options *o, int k)
 	if (o->no_stdin || o->no_io)
 		null_stdio(0, o->no_io ? 2 : 0);
 	/* What the shell left open could not go along, and is not meant to. */
-	close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+	shut_from(3, CLOSE_RANGE_CLOEXEC);
 	snprintf(rank, sizeof(rank), "%07d", k);
 	setenv("BPROC_RANK", rank, 1);
 	setenv("BPROC_PROGNAME", o->path, 1);

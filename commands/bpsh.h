@@ -51,6 +51,8 @@ const char *parse_options(int argc, char **argv, struct options *o);
 /* The program is looked for here, not on the node: it is loaded here. Or no return. */
 const char *find_program(const char *name);
 
+/* close_range(2) from a descriptor on: flags 0 closes. */
+void shut_from(int fd, unsigned int flags);
 /* Children of a job that ended since the last call are taken note of. */
 void reap(bool wait);
 

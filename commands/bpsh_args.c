@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,6 +49,49 @@ static void parse_buffer(struct options *o, const char *s)
 	o->buffer = (size_t)v;
 }
 
+static const struct {
+	char option;
+	size_t flag;
+} flags[] = {
+	{'n', offsetof(struct options, no_stdin)},   {'N', offsetof(struct options, no_io)},
+	{'L', offsetof(struct options, lines)},	     {'p', offsetof(struct options, prefix)},
+	{'s', offsetof(struct options, sequential)}, {'d', offsetof(struct options, divider)},
+	{'t', offsetof(struct options, time)},
+};
+
+/* Options that stand for nodes. */
+static const struct {
+	char option;
+	const char *nodes;
+} named[] = {{'a', "allup"}, {'A', "allnotdown"}, {'1', "-1"}};
+
+/* One option; the nodes that it names, or NULL. */
+static const char *take_option(struct options *o, int c)
+{
+	static const char files[] = "IOE";
+	const char *file = strchr(files, c);
+
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
+		if (flags[i].option == c)
+			*(bool *)((char *)o + flags[i].flag) = true;
+	for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++)
+		if (named[i].option == c)
+			return named[i].nodes;
+	if (file)
+		o->file[file - files] = optarg;
+	if (c == 'b')
+		parse_buffer(o, optarg);
+	if (c == 'h')
+		usage(stdout);
+	if (c == 'v') {
+		puts("bpsh " BPROC_VERSION);
+		exit(0);
+	}
+	if (c == '?')
+		usage(stderr);
+	return NULL; /* -l too: rsh's remote user; the user is the same everywhere */
+}
+
 const char *parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {{"help", no_argument, NULL, 'h'},
@@ -59,79 +103,25 @@ const char *parse_options(int argc, char **argv, struct options *o)
 					      {"stderr", required_argument, NULL, 'E'},
 					      {"time", no_argument, NULL, 't'},
 					      {0}};
-	const char *nodes = NULL, *named;
+	const char *nodes = NULL, *more;
 	int c;
 
 	for (;;) {
-		named = NULL;
 		c = getopt_long(argc, argv, "+hvaAnNLpsdb:I:O:E:tl:1", longs, NULL);
-		switch (c) {
-		case 'h':
-			usage(stdout);
-		case 'v':
-			puts("bpsh " BPROC_VERSION);
-			exit(0);
-		case 'a':
-			named = "allup";
+		if (c == -1 && nodes)
 			break;
-		case 'A':
-			named = "allnotdown";
-			break;
-		case '1':
-			named = "-1";
-			break;
-		case 'n':
-			o->no_stdin = true;
-			break;
-		case 'N':
-			o->no_io = true;
-			break;
-		case 'L':
-			o->lines = true;
-			break;
-		case 'p':
-			o->prefix = o->lines = true;
-			break;
-		case 's':
-			o->sequential = true;
-			break;
-		case 'd':
-			o->divider = o->sequential = true;
-			break;
-		case 'b':
-			parse_buffer(o, optarg);
-			break;
-		case 'I':
-			o->file[0] = optarg;
-			break;
-		case 'O':
-			o->file[1] = optarg;
-			break;
-		case 'E':
-			o->file[2] = optarg;
-			break;
-		case 't':
-			o->time = true;
-			break;
-		case 'l':
-			break; /* rsh's remote user: the user is the same everywhere */
-		case -1:
-			if (nodes) {
-				o->argv = argv + optind;
-				return nodes;
-			}
-			if (optind >= argc)
-				usage(stderr);
-			named = argv[optind++];
-			break;
-		default:
+		if (c == -1 && optind >= argc)
 			usage(stderr);
-		}
-		if (named && nodes)
+		more = c == -1 ? argv[optind++] : take_option(o, c);
+		if (more && nodes)
 			die(255, "nodes are named twice");
-		if (named)
-			nodes = named;
+		if (more)
+			nodes = more;
 	}
+	o->lines |= o->prefix;
+	o->sequential |= o->divider;
+	o->argv = argv + optind;
+	return nodes;
 }
 
 static bool is_program(const char *path)

@@ -68,7 +68,7 @@ int file_open(const struct options *o, struct job *j, int which)
 		null = open("/dev/null", O_RDWR | O_CLOEXEC);
 		dup2(theirs, which == 0 ? 1 : 0);
 		dup2(null, which == 0 ? 0 : 1);
-		closefrom(3);
+		shut_from(3, 0);
 		helper(o, j, which);
 	}
 	close(theirs);

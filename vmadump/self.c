@@ -94,6 +94,10 @@ static struct blob *map_new(void)
 	return (struct blob *)(base + BLOB_CODE_MAX);
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* linux/mman.h; not every libc has it */
+#endif
+
 /* Pages that every verb writes to: at once they cost half of what faults cost. */
 static void populate(struct blob *b)
 {
