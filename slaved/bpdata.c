@@ -1,9 +1,9 @@
 /*
- * bpdata: the TLS of one image's data connection, between a TCP socket and a
- * plain local socket that the process (or bpslave, for the header) holds. A
- * process of its own, so that a gigabyte of encryption never delays a signal
- * and the image's bytes never pass through bpslave. Started and reused by
- * bpslave (bpslave_tls.c); image bytes go one way, from TLS client to server.
+ * bpdata: the TLS of one data connection, between a TCP socket and plain local
+ * sockets, one for each image, that the processes hold. A process of its own, so
+ * that a gigabyte of encryption never delays a signal and the image's bytes never
+ * pass through bpslave. Started and used again by bpslave (bpslave_tls.c); images
+ * go one way, from TLS client to server (doc/streams.md, section 3).
  */
 #include <errno.h>
 #include <poll.h>
@@ -12,90 +12,245 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <openssl/err.h>
 
 #include "libbproc/link.h"
 #include "libbproc/sysio.h"
 #include "slaved/bpdata.h"
+#include "slaved/bpdata_frame.h"
 
 #define BUF_BYTES (512u << 10)
 #define HANDSHAKE_S 10
+#define HEADER_S 5 /* from an image's first byte until its header is whole */
 
-static unsigned char buf[BUF_BYTES];
+_Static_assert(BUF_BYTES <= FRAME_MAX, "what is read at once is one frame");
 
-/* The plain end has bytes, or the peer has said something (it can only be goodbye). */
-static int wait_plain(int plain, int tcp)
-{
-	struct pollfd p[2] = {{.fd = plain, .events = POLLIN}, {.fd = tcp, .events = POLLIN}};
+static unsigned char buf[FRAME_HEAD + BUF_BYTES];
 
-	while (poll(p, 2, -1) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return p[0].revents ? 0 : -ECONNRESET;
-}
-
-/* Plain -> TLS until the plain end is at its end. Only then a TLS goodbye: a cut stays a cut. */
-static void copy_out(SSL *ssl, int tcp, int plain)
-{
-	ssize_t n;
-	int done, w;
-
-	for (;;) {
-		if (wait_plain(plain, tcp) < 0)
-			return;
-		n = read(plain, buf, sizeof(buf));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		for (done = 0; done < n; done += w) {
-			w = SSL_write(ssl, buf + done, (int)n - done);
-			if (w <= 0)
-				return;
-		}
-	}
-	if (n == 0)
-		SSL_shutdown(ssl);
-}
-
-/* TLS -> plain. What has come is handed on before more is waited for. */
-static void copy_in(SSL *ssl, int plain)
-{
-	size_t have = 0;
-	int n;
-
-	for (;;) {
-		n = SSL_read(ssl, buf + have, (int)(sizeof(buf) - have));
-		if (n <= 0)
-			break;
-		have += (size_t)n;
-		if (have < sizeof(buf) && SSL_has_pending(ssl))
-			continue;
-		if (write_full(plain, buf, have) < 0)
-			return;
-		have = 0;
-	}
-	if (have)
-		write_full(plain, buf, have);
-}
-
-static int say(uint32_t type, int err, const char *text)
+static int say(uint32_t type, int err, const char *text, int fd)
 {
 	struct bpdata_msg m = {.type = type, .err = err};
 
 	if (text)
 		strncpy(m.u.text, text, sizeof(m.u.text) - 1);
-	return pkt_send(BPDATA_FD, &m, sizeof(m), NULL, 0);
+	return pkt_send(BPDATA_FD, &m, sizeof(m), &fd, fd >= 0);
 }
 
-static void run(SSL_CTX *ctx, int server, int tcp, int plain)
+/*
+ * Until the plain end (-1: none) or the TCP socket has something. 0: the plain one has; 1: only
+ * the other; -errno. Between images also: bpslave has ended, and so do we. In the middle of
+ * one we do not, since the image belongs to the process.
+ */
+static int wait_for(int plain, int tcp, int between)
+{
+	struct pollfd p[3] = {{.fd = plain, .events = POLLIN},
+			      {.fd = tcp, .events = POLLIN},
+			      {.fd = between ? BPDATA_FD : -1}};
+
+	while (poll(p, 3, -1) < 0)
+		if (errno != EINTR)
+			return -errno;
+	if (p[2].revents)
+		return -EPIPE;
+	return p[0].revents ? 0 : 1;
+}
+
+static int put(SSL *ssl, const unsigned char *p, size_t n)
+{
+	int w;
+
+	for (; n; n -= (size_t)w, p += w) {
+		w = SSL_write(ssl, p, (int)n);
+		if (w <= 0)
+			return -ECONNRESET;
+	}
+	return 0;
+}
+
+/*
+ * The image has ended; is it handed on? Only then may the next one use the connection: it would
+ * wait behind a reader that is slow or does not come. bpslave's end is not looked at here, for
+ * a close with the answer unread is a reset, which can overtake the image's last bytes.
+ */
+static int finish(SSL *ssl)
+{
+	unsigned char done[FRAME_HEAD];
+	unsigned int have = 0;
+	int n;
+
+	frame_put(buf, FRAME_END, 0);
+	n = put(ssl, buf, FRAME_HEAD);
+	if (n < 0)
+		return n;
+	for (; have < sizeof(done); have += (unsigned int)n) {
+		n = SSL_read(ssl, done + have, (int)(sizeof(done) - have));
+		if (n <= 0)
+			return -ECONNRESET;
+	}
+	return frame_is_done(done) == 0 ? 1 : -EBADMSG;
+}
+
+/*
+ * One image, plain -> TLS. 1: there is another; 0: none was sent, bpslave has let go of the
+ * connection; -errno: the connection is of no use any more.
+ */
+static int image_out(SSL *ssl, int tcp, int plain)
+{
+	int begun = 0, r;
+	ssize_t n;
+
+	for (;;) {
+		/* The server says nothing: what comes from it is its end. */
+		r = wait_for(plain, tcp, !begun);
+		if (r)
+			return r < 0 ? r : -ECONNRESET;
+		n = read(plain, buf + FRAME_HEAD, BUF_BYTES);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		begun = 1;
+		frame_put(buf, FRAME_DATA, (uint32_t)n);
+		r = put(ssl, buf, FRAME_HEAD + (size_t)n);
+		if (r < 0)
+			return r;
+	}
+	if (n < 0 || !begun)
+		return n < 0 ? -errno : 0;
+	return finish(ssl);
+}
+
+static int run_client(SSL *ssl, int tcp)
+{
+	int sv[2], r;
+
+	do {
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+			return -errno;
+		r = say(BPDATA_IMAGE, 0, NULL, sv[0]);
+		close_fd(sv[0]);
+		if (r == 0)
+			r = image_out(ssl, tcp, sv[1]);
+		close_fd(sv[1]);
+	} while (r > 0);
+	if (r == 0)
+		SSL_shutdown(ssl);
+	return r;
+}
+
+/* What the server end knows of the images that come. */
+struct in {
+	struct frame_in frame;
+	int plain;	  /* owned; -1 between images */
+	unsigned int hdr; /* bytes of the header that are there */
+	unsigned char head[BPDATA_HDR];
+};
+
+/* The header is whole: bpslave gets it, and the end from which the rest can be read. */
+static int begin(struct in *in)
+{
+	struct bpdata_msg m = {.type = BPDATA_IMAGE, .server = 1};
+	int sv[2], r;
+
+	alarm(0);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+		return -errno;
+	memcpy(m.u.hdr, in->head, sizeof(m.u.hdr));
+	r = pkt_send(BPDATA_FD, &m, sizeof(m), &sv[0], 1);
+	close_fd(sv[0]);
+	in->plain = sv[1];
+	return r;
+}
+
+static int image_bytes(struct in *in, const unsigned char *p, size_t n)
+{
+	size_t take;
+
+	if (in->hdr < BPDATA_HDR) {
+		take = BPDATA_HDR - in->hdr < n ? BPDATA_HDR - in->hdr : n;
+		if (!in->hdr)
+			alarm(HEADER_S);
+		memcpy(in->head + in->hdr, p, take);
+		in->hdr += (unsigned int)take;
+		p += take;
+		n -= take;
+		if (in->hdr == BPDATA_HDR) {
+			int r = begin(in);
+
+			if (r < 0)
+				return r;
+		}
+	}
+	/* Its reader is gone: the source has to hear of it, and does by the end of all. */
+	return n ? write_full(in->plain, p, n) : 0;
+}
+
+static int end(struct in *in, SSL *ssl)
+{
+	unsigned char done[FRAME_HEAD];
+
+	if (in->plain < 0)
+		return -EBADMSG; /* not even a header was in it */
+	in->plain = close_fd(in->plain);
+	in->hdr = 0;
+	frame_put(done, FRAME_DONE, 0);
+	return put(ssl, done, sizeof(done));
+}
+
+static int take_in(struct in *in, SSL *ssl, const unsigned char *p, size_t n)
+{
+	const unsigned char *data = NULL;
+	size_t len = 0;
+	int r;
+
+	while ((r = frame_take(&in->frame, &p, &n, &data, &len)) > 0) {
+		r = r == FRAME_BYTES ? image_bytes(in, data, len) : end(in, ssl);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+/* TLS -> plain. What has come is handed on before more is waited for. */
+static int run_server(SSL *ssl, int tcp)
+{
+	struct in in = {.plain = -1};
+	size_t have = 0;
+	int n, r = 0;
+
+	for (;;) {
+		if (!have && in.plain < 0 && !SSL_has_pending(ssl)) {
+			r = wait_for(-1, tcp, 1);
+			if (r < 0)
+				break;
+		}
+		n = SSL_read(ssl, buf + have, (int)(BUF_BYTES - have));
+		if (n <= 0)
+			break;
+		have += (size_t)n;
+		if (have < BUF_BYTES && SSL_has_pending(ssl))
+			continue;
+		r = take_in(&in, ssl, buf, have);
+		if (r < 0)
+			break;
+		have = 0;
+	}
+	/* Cut: what is there still counts for nothing without the image's end mark. */
+	alarm(0);
+	close_fd(in.plain);
+	return r < 0 ? r : 0;
+}
+
+static void run(SSL_CTX *ctx, int server, int tcp)
 {
 	SSL *ssl = SSL_new(ctx);
 	const char *text = "no memory for TLS";
+	int r;
 
 	if (!ssl || !SSL_set_fd(ssl, tcp)) {
-		say(BPDATA_UP, ENOMEM, text);
+		say(BPDATA_UP, ENOMEM, text, -1);
 		goto out;
 	}
 	SSL_set_mode(ssl, SSL_MODE_AUTO_RETRY);
@@ -104,21 +259,21 @@ static void run(SSL_CTX *ctx, int server, int tcp, int plain)
 	alarm(HANDSHAKE_S); /* a peer that is silent ends this worker; bpslave sees it go */
 	if ((server ? SSL_accept(ssl) : SSL_connect(ssl)) != 1) {
 		link_tls_why(ERR_get_error(), &text);
-		say(BPDATA_UP, EPROTO, text);
+		say(BPDATA_UP, EPROTO, text, -1);
 		goto out;
 	}
 	alarm(0);
-	if (say(BPDATA_UP, 0, NULL) < 0)
-		goto out;
-	if (server)
-		copy_in(ssl, plain);
-	else
-		copy_out(ssl, tcp, plain);
+	if (say(BPDATA_UP, 0, NULL, -1) == 0) {
+		r = server ? run_server(ssl, tcp) : run_client(ssl, tcp);
+		if (r == -EBADMSG)
+			text = "what came is no sequence of images";
+		else
+			text = strerror(-r);
+		say(BPDATA_IDLE, -r, text, -1);
+	}
 out:
-	alarm(0);
 	SSL_free(ssl);
 	close_fd(tcp);
-	close_fd(plain);
 	ERR_clear_error();
 }
 
@@ -145,10 +300,8 @@ int main(void)
 			if (!ctx)
 				return EXIT_FAILURE;
 			SSL_CTX_clear_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE);
-		} else if (m.type == BPDATA_RUN && ctx && pkt.nfd == 2) {
-			run(ctx, m.server != 0, pkt.fd[0], pkt.fd[1]);
-			if (say(BPDATA_IDLE, 0, NULL) < 0)
-				break;
+		} else if (m.type == BPDATA_RUN && ctx && pkt.nfd == 1) {
+			run(ctx, m.server != 0, pkt.fd[0]);
 		} else {
 			return EXIT_FAILURE;
 		}

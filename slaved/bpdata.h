@@ -1,6 +1,7 @@
 /*
  * bpslave <-> bpdata, its TLS worker: SOCK_SEQPACKET on the worker's fd 3, host
- * byte order, one build. One connection at a time; the worker is used again.
+ * byte order, one build. One connection at a time, of which images go one after
+ * the other; a worker whose connection has ended is used again.
  */
 #pragma once
 
@@ -10,12 +11,16 @@
 #include "libbproc/keyfile.h"
 
 #define BPDATA_FD 3
+#define BPDATA_HDR 64 /* of an image: the header of doc/streams.md, section 2 */
 
 enum bpdata_type {
-	BPDATA_KEY = 1, /* bpslave -> worker, first: psk */
-	BPDATA_RUN = 2, /* bpslave -> worker: + TCP fd, + plain fd; server */
-	BPDATA_UP = 3,	/* worker -> bpslave: the handshake is done; or err, text */
-	BPDATA_IDLE = 4, /* worker -> bpslave: both ends are closed, it may be given another */
+	BPDATA_KEY = 1,	  /* bpslave -> worker, first: psk */
+	BPDATA_RUN = 2,	  /* bpslave -> worker: + TCP fd; server */
+	BPDATA_UP = 3,	  /* worker -> bpslave: the handshake is done; or err, text */
+	BPDATA_IMAGE = 4, /* worker -> bpslave: + plain fd. Client: to write the next image to;
+			     server: one has begun, behind the header in hdr */
+	BPDATA_IDLE = 5,  /* worker -> bpslave: the connection has ended, err and text say why;
+			     it may be given another */
 };
 
 struct bpdata_msg {
@@ -24,6 +29,7 @@ struct bpdata_msg {
 	int32_t err;
 	union {
 		unsigned char psk[KEY_PSK];
+		unsigned char hdr[BPDATA_HDR];
 		char text[BPROC_ERR_TEXT];
 	} u;
 };

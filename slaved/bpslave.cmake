@@ -1,16 +1,16 @@
 # bpslave: one per machine. bpdata: its workers for TLS on data connections.
-add_library(bpslave_parts STATIC stream.c bpslave_proc.c bpslave_hdr.c)
+add_library(bpslave_parts STATIC stream.c bpslave_proc.c bpslave_hdr.c bpdata_frame.c)
 target_link_libraries(bpslave_parts PUBLIC bproc_net bproc_flags bproc_sanitize)
 
 add_executable(bpslave bpslave.c bpslave_master.c bpslave_init.c bpslave_local.c bpslave_move.c
-	bpslave_target.c bpslave_ask.c bpslave_start.c bpslave_data.c bpslave_tls.c bpslave_peer.c
-	bpslave_stdio.c bpslave_stdio_fd.c bpslave_stdio_home.c bpslave_stdio_node.c
+	bpslave_target.c bpslave_ask.c bpslave_start.c bpslave_data.c bpslave_out.c
+	bpslave_tls.c bpslave_peer.c bpslave_stdio.c bpslave_stdio_fd.c bpslave_stdio_home.c bpslave_stdio_node.c
 	bpslave_event.c bpslave_exec.c)
 target_link_libraries(bpslave PRIVATE bpslave_parts)
 target_compile_definitions(bpslave PRIVATE BPROC_VERSION="${PROJECT_VERSION}"
 	BPROC_LIBEXECDIR="${CMAKE_INSTALL_FULL_LIBEXECDIR}/bproc")
 
-add_executable(bpdata bpdata.c)
+add_executable(bpdata bpdata.c bpdata_frame.c)
 target_link_libraries(bpdata PRIVATE bproc_net bproc_flags bproc_sanitize)
 
 install(TARGETS bpslave DESTINATION ${CMAKE_INSTALL_SBINDIR})

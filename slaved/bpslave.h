@@ -198,14 +198,18 @@ bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, in
 int move_on_data(const struct data_hdr *hdr, int fd);
 void move_tell_failed(uint64_t move, int err, const char *text, bool target);
 
-/* -- bpslave_data.c: data port, connections kept warm */
+/* -- bpslave_data.c: the data port */
 int data_start(struct bproc_err *err);
 void data_stop(void);
+void data_set_options(int fd); /* of a TCP socket that carries images */
+
+/* -- bpslave_out.c: connections to the data ports of others, kept warm */
+void out_stop(void);
 /* The node table or the encryption has changed: what is kept warm follows. */
 void data_refresh(void);
 /*
- * A connection to the node, blocking, with nothing sent on it: taken(fd or -errno, arg), at
- * once if one is warm. The fd belongs to taken. Cancel by the ticket, which is never 0.
+ * What one image can be written to, blocking, with nothing sent on it: taken(fd or -errno, arg),
+ * at once if one is warm. The fd belongs to taken. Cancel by the ticket, which is never 0.
  */
 uint32_t data_take(int32_t node, void (*taken)(int fd, void *arg), void *arg);
 void data_cancel(uint32_t ticket);
@@ -218,10 +222,14 @@ int data_admits(const struct data_hdr *h, const struct data_hdr *want);
 /* -- bpslave_tls.c: the bpdata workers */
 struct worker;
 /*
- * TLS on a connected socket, by a worker: done(0 and the plain end, or -errno, arg). tcp belongs
- * to it at once. worker_end before done: nothing is called, all is closed.
+ * What the worker of a connection has to say. fd >= 0, which belongs to the callee: a client has
+ * an end to write the next image to (hdr NULL), a server the end of an image that has begun, and
+ * the BPDATA_HDR bytes in front of it. -errno: the connection is over, nothing more is told.
  */
-struct worker *worker_start(int tcp, bool server, void (*done)(int fd, void *arg), void *arg);
+typedef void worker_fn(int fd, const unsigned char *hdr, void *arg);
+/* TLS on a connected socket, by a worker. tcp belongs to it at once. NULL: it is closed. */
+struct worker *worker_start(int tcp, bool server, worker_fn *tell, void *arg);
+/* Nothing more is told. The connection ends, after the image that is on its way. */
 void worker_end(struct worker *w);
 void worker_stop_all(void);
 

@@ -1,7 +1,8 @@
 /*
  * bpslave: its bpdata workers. A worker is a process that speaks TLS on one data
- * connection at a time; it is started ahead of need, kept while idle (at most
- * IDLE_MAX) and used again. Nothing here blocks: a worker answers by events.
+ * connection, which carries images one after the other; when the connection has
+ * ended it is kept (at most IDLE_MAX) and used again. Nothing here blocks: a worker
+ * answers by events.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +11,6 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "libbproc/log.h"
@@ -25,44 +25,45 @@ struct worker {
 	pid_t pid;
 	int ctl;	  /* owned */
 	struct event *ev; /* owned */
-	int plain;	  /* owned until done: our end */
-	bool busy;
-	void (*done)(int fd, void *arg); /* NULL: nobody waits */
+	bool busy, up;	  /* it has a connection; and the handshake is done */
+	worker_fn *tell;  /* NULL: nobody waits */
 	void *arg;
 };
 
 static LIST_HEAD(, worker) workers = LIST_HEAD_INITIALIZER(workers);
 static int nworkers, nidle;
 
-static void worker_free(struct worker *w)
+/*
+ * The end of ctl tells it to end: between images at once, in a handshake when that is done or
+ * its time is up. It is never killed: on_child() may have reaped it, and its pid be another's.
+ */
+static void worker_drop(struct worker *w)
 {
 	LIST_REMOVE(w, list);
 	nworkers--;
 	nidle -= !w->busy;
 	free_event(&w->ev);
 	close_fd(w->ctl);
-	close_fd(w->plain);
-	/* It may be deep in a blocking copy. Our own child, so the pid is still its own. */
-	kill(w->pid, SIGKILL);
-	while (waitpid(w->pid, NULL, 0) < 0 && errno == EINTR)
-		;
 	free(w);
 }
 
-static void worker_done(struct worker *w, int err, const char *text)
+/* The connection has ended, or was never made. */
+static void worker_over(struct worker *w, int err, const char *text)
 {
-	void (*done)(int, void *) = w->done;
-	int fd = take_fd(w->plain);
+	worker_fn *tell = w->tell;
 
-	w->done = NULL;
-	if (err) {
-		fd = close_fd(fd);
-		log_warn("data connection: TLS failed: %s", text);
-	}
-	if (done)
-		done(err ? -err : fd, w->arg);
-	else
-		close_fd(fd);
+	w->tell = NULL;
+	if (err && err != ECONNRESET)
+		log_warn("data connection: %s%s", w->up ? "" : "TLS failed: ", text);
+	if (tell)
+		tell(err ? -err : -ECONNRESET, NULL, w->arg);
+}
+
+static void on_idle(struct worker *w)
+{
+	w->busy = w->up = false;
+	if (++nidle > IDLE_MAX)
+		worker_drop(w);
 }
 
 static void on_ctl(evutil_socket_t sock, short what, void *arg)
@@ -76,19 +77,20 @@ static void on_ctl(evutil_socket_t sock, short what, void *arg)
 	if (r == -EAGAIN)
 		return;
 	if (r < 0 || pkt.len != sizeof(m)) {
-		if (w->done)
-			worker_done(w, ECONNABORTED, "the worker has ended");
-		worker_free(w);
+		worker_over(w, ECONNABORTED, "the worker has ended");
+		worker_drop(w);
 		return;
 	}
 	m.u.text[sizeof(m.u.text) - 1] = '\0';
-	if (m.type == BPDATA_UP && w->done) {
-		worker_done(w, m.err, m.u.text);
-	} else if (m.type == BPDATA_IDLE && w->busy) {
-		w->busy = false;
-		if (++nidle > IDLE_MAX)
-			worker_free(w);
+	if (m.type == BPDATA_UP && m.err == 0) {
+		w->up = true;
+	} else if (m.type == BPDATA_UP || m.type == BPDATA_IDLE) {
+		worker_over(w, m.err, m.u.text);
+		on_idle(w);
+	} else if (m.type == BPDATA_IMAGE && pkt.nfd == 1 && w->tell) {
+		w->tell(take_fd(pkt.fd[0]), m.server ? m.u.hdr : NULL, w->arg);
 	}
+	pkt_close(&pkt);
 }
 
 static pid_t spawn_bpdata(int ctl)
@@ -134,7 +136,7 @@ static struct worker *worker_new(void)
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		goto fail;
-	*w = (struct worker){.ctl = sv[0], .plain = -1};
+	*w = (struct worker){.ctl = sv[0]};
 	w->ev = watch_fd(sv[0], EV_READ | EV_PERSIST, on_ctl, w);
 	memcpy(key.u.psk, slave.key.psk, sizeof(key.u.psk));
 	w->pid = w->ev && !pkt_send(sv[0], &key, sizeof(key), NULL, 0) ? spawn_bpdata(sv[1]) : -EIO;
@@ -168,38 +170,33 @@ static struct worker *worker_idle(void)
 	return worker_new();
 }
 
-struct worker *worker_start(int tcp, bool server, void (*done)(int fd, void *arg), void *arg)
+struct worker *worker_start(int tcp, bool server, worker_fn *tell, void *arg)
 {
 	struct bpdata_msg m = {.type = BPDATA_RUN, .server = server};
 	struct worker *w = worker_idle();
-	int sv[2] = {-1, -1}, r = -EIO;
+	int r = -EIO;
 
 	/* The worker blocks: the socket's flags are shared with it. */
-	if (w && fcntl(tcp, F_SETFL, 0) == 0 &&
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) == 0)
-		r = pkt_send(w->ctl, &m, sizeof(m), (int[]){tcp, sv[1]}, 2);
+	if (w && fcntl(tcp, F_SETFL, 0) == 0)
+		r = pkt_send(w->ctl, &m, sizeof(m), &tcp, 1);
 	close_fd(tcp);
-	close_fd(sv[1]);
-	if (r < 0) {
-		close_fd(sv[0]);
+	if (r < 0)
 		return NULL;
-	}
-	w->plain = sv[0];
 	w->busy = true;
 	nidle--;
-	w->done = done;
+	w->tell = tell;
 	w->arg = arg;
 	return w;
 }
 
 void worker_end(struct worker *w)
 {
-	w->done = NULL;
-	worker_free(w);
+	/* An image that is on its way is the process's, not ours: the worker ends after it. */
+	worker_drop(w);
 }
 
 void worker_stop_all(void)
 {
 	while (!LIST_EMPTY(&workers))
-		worker_free(LIST_FIRST(&workers));
+		worker_drop(LIST_FIRST(&workers));
 }

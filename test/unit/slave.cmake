@@ -7,7 +7,7 @@ foreach(part stream proc hdr)
 endforeach()
 
 add_executable(test_slave_data unit/slave_data.c)
-target_link_libraries(test_slave_data PRIVATE bproc_net PkgConfig::CHECK)
+target_link_libraries(test_slave_data PRIVATE bpslave_parts PkgConfig::CHECK)
 target_compile_definitions(test_slave_data PRIVATE BPDATA="$<TARGET_FILE:bpdata>")
 add_dependencies(test_slave_data bpdata)
 add_test(NAME unit.slave_data COMMAND test_slave_data)
