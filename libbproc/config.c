@@ -229,6 +229,20 @@ static int kw_imageencryption(struct parse *p, int n, char **w)
 	return yes_no(p, w[0], &p->c.image_encryption);
 }
 
+static int kw_eventsource(struct parse *p, int n, char **w)
+{
+	static const char *const name[] = {"auto", "bpf", "poll"};
+
+	(void)n;
+	for (unsigned int i = 0; i < sizeof(name) / sizeof(*name); i++) {
+		if (strcmp(w[0], name[i]) != 0)
+			continue;
+		p->c.event_source = (enum config_events)i;
+		return 0;
+	}
+	return FAIL(p, "'%s' is neither auto nor bpf nor poll", w[0]);
+}
+
 static int kw_keyfile(struct parse *p, int n, char **w)
 {
 	(void)n;
@@ -281,6 +295,7 @@ static const struct {
 } keyword[] = {
 	{"bprocport", 1, 1, false, kw_bprocport},
 	{"dataport", 1, 1, false, kw_dataport},
+	{"eventsource", 1, 1, false, kw_eventsource},
 	{"imageencryption", 1, 1, false, kw_imageencryption},
 	{"interface", 1, 1, false, kw_interface},
 	{"ip", 1, WORDS_MAX, true, kw_ip},

@@ -17,6 +17,9 @@
 #define CONFIG_PORT 2223
 #define CONFIG_DATA_PORT 2224
 
+/* How births on a node are learned; auto: by the kernel's events where they can be had. */
+enum config_events { CONFIG_EVENTS_AUTO, CONFIG_EVENTS_BPF, CONFIG_EVENTS_POLL };
+
 struct config_node {
 	int32_t node;
 	uint32_t addr; /* IPv4, host order */
@@ -28,6 +31,7 @@ struct config {
 	uint16_t data_port; /* dataport, of the front end's own slave and of all nodes */
 	uint32_t ping_timeout_ms;
 	bool image_encryption;
+	enum config_events event_source;
 	int log_facility; /* -1: stderr only */
 	char keyfile[CONFIG_PATH_MAX];
 	char node_up[CONFIG_PATH_MAX]; /* "" : none */

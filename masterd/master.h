@@ -7,6 +7,7 @@
  *   nodeset.c   the table, its changes       nodeup.c  the script
  *   moves.c     the judge: MoveAsk           moveact.c what follows a move's events
  *   procs.c     signals, exits, questions    resync.c  after a restart of the master
+ *   born.c      births on nodes
  */
 #pragma once
 
@@ -133,6 +134,15 @@ void procs_node_dead(struct master *m, struct node *n);
 /* Repeats the mirrors of deaths that n has not confirmed. */
 void procs_node_back(struct master *m, struct node *n);
 void proc_wire(const struct master *m, const struct proc *p, Bproc__Proc *ret_proc);
+
+/* Where it is, of one that a restarted master knew by its ghosts only. */
+void procs_found(struct master *m, struct proc *p, int32_t node);
+
+/* born.c */
+void born_tell(struct peer *p, const Bproc__ProcBorn *b);
+void born_reaped(struct peer *p, const Bproc__ProcReaped *r);
+/* The slave has told all it holds: what was born on it and is not among that has ended. */
+void born_state_end(struct master *m, struct node *n);
 
 /* resync.c */
 void resync_proc(struct peer *p, const Bproc__ProcState *s);

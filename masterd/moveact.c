@@ -84,7 +84,9 @@ static struct proc *enter_table(struct master *m, struct move *mv, bool source_l
 	if (!p) {
 		/* A slave may have told of it before, after a restart of the master. */
 		p = proc_get(&m->procs, mv->pid, 0);
-		if (!p || mv->epoch == m->epoch || p->state == PS_DYING)
+		if (p && p->born && p->node == mv->source && !p->move && p->state == PS_ALIVE)
+			p->born = false; /* born there a moment ago, and told before the move */
+		else if (!p || mv->epoch == m->epoch || p->state == PS_DYING)
 			p = proc_new(&m->procs, mv->pid, mv->target);
 		if (!p)
 			return NULL;
@@ -95,6 +97,7 @@ static struct proc *enter_table(struct master *m, struct move *mv, bool source_l
 		mv->proc = p;
 	}
 	p->node = mv->target;
+	p->born = false;
 	p->native = mv->target == NODE_HOME;
 	p->watched = false;
 	ghost_del(p, node_index(&m->nodes, target));

@@ -67,6 +67,7 @@ struct node {
 	char boot_id[NODE_ID_MAX];
 	bool fence;	   /* declared dead: if this bpinit comes back it must kill all first */
 	bool synced;	   /* has told all it holds in this epoch */
+	uint32_t told_all; /* how often it was asked to, by a Welcome */
 	struct peer *peer; /* not owned; NS_CONNECTED only */
 	uint64_t pong_ms;  /* CLOCK_MONOTONIC of its last sign of life */
 	uint64_t lost_ms;  /* since when it is unreachable */

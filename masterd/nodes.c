@@ -73,6 +73,7 @@ static void welcome(struct master *m, struct node *n)
 	w.epoch = m->epoch;
 	w.ping_timeout_ms = m->conf.ping_timeout_ms;
 	w.image_encryption = m->conf.image_encryption;
+	w.event_source = m->conf.event_source;
 	w.clock_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
 	w.clock_boottime_ns = clock_ns(CLOCK_BOOTTIME);
 	w.boot_id = m->boot_id;
@@ -81,6 +82,7 @@ static void welcome(struct master *m, struct node *n)
 	w.fence = n->fence;
 	node_send(m, n, &w.base);
 	n->fence = false;
+	n->told_all++;
 	table_tell(m, n);
 }
 

@@ -253,6 +253,16 @@ static void on_move_state(struct peer *p, const Bproc__Envelope *e)
 	resync_move(p, e->move_state);
 }
 
+static void on_proc_born(struct peer *p, const Bproc__Envelope *e)
+{
+	born_tell(p, e->proc_born);
+}
+
+static void on_proc_reaped(struct peer *p, const Bproc__Envelope *e)
+{
+	born_reaped(p, e->proc_reaped);
+}
+
 static void on_state_end(struct peer *p, const Bproc__Envelope *e)
 {
 	(void)e;
@@ -282,6 +292,8 @@ static const struct {
 	{BPROC__ENVELOPE__MSG_PROC_STATE, true, on_proc_state},
 	{BPROC__ENVELOPE__MSG_MOVE_STATE, true, on_move_state},
 	{BPROC__ENVELOPE__MSG_STATE_END, true, on_state_end},
+	{BPROC__ENVELOPE__MSG_PROC_BORN, true, on_proc_born},
+	{BPROC__ENVELOPE__MSG_PROC_REAPED, true, on_proc_reaped},
 };
 
 static void peer_msg(struct link *l, const Bproc__Envelope *env, void *arg)

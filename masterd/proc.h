@@ -67,9 +67,11 @@ struct proc {
 	int32_t pid;
 	uint32_t gen; /* grows with every entry the table makes */
 	uint32_t uid;
-	int32_t node; /* where it is real; NODE_NONE: not known (PS_LOST) */
-	bool native;  /* real where it was born, or at home: its node watches it */
-	bool watched; /* the Watch has been sent */
+	int32_t node;  /* where it is real; NODE_NONE: not known (PS_LOST) */
+	bool native;   /* real where it was born, or at home: its node watches it */
+	bool watched;  /* the Watch has been sent */
+	bool born;     /* on the node where it is: its slave tells of it */
+	uint32_t seen; /* born: the node's told_all when it was told last */
 	enum proc_state state;
 	struct move *move; /* not owned; until MoveGhosted, so also a while after PS_MOVING */
 	struct queued *queue, **queue_end; /* owned */

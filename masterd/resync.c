@@ -22,6 +22,11 @@ static void found(struct master *m, struct proc *p, int32_t node, bool native)
 	procs_watch(m, p);
 }
 
+void procs_found(struct master *m, struct proc *p, int32_t node)
+{
+	found(m, p, node, false);
+}
+
 /*
  * Ghosts of it, none at home, and no node has it: it is real at home, where
  * bpinit knows only what was moved. If it has ended meanwhile, Watch says so.
@@ -137,6 +142,7 @@ void resync_end(struct peer *p)
 	struct master *m = p->m;
 
 	p->node->synced = true;
+	born_state_end(m, p->node);
 	if (p->node->num != NODE_HOME || m->home_synced)
 		return;
 	m->home_synced = true;

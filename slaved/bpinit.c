@@ -195,6 +195,15 @@ void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 	case INIT_FORGET:
 		init_forget(m);
 		break;
+	case INIT_BORN:
+		init_born(m);
+		break;
+	case INIT_REAPED:
+		init_reaped(m);
+		break;
+	case INIT_ENDED:
+		init_ended(m);
+		break;
 	default:
 		say("message %u from bpslave: not known", m->type);
 	}
@@ -281,12 +290,18 @@ static void dispatch(const struct epoll_event *ev)
 	}
 }
 
+/* ms until something is due; the keeper has no lease, a node no births. */
+static int next_look(void)
+{
+	return self.keeper ? born_tick() : lease_tick();
+}
+
 static _Noreturn void loop(void)
 {
 	struct epoll_event ev[EPOLL_BATCH];
 
 	for (;;) {
-		int n = epoll_wait(self.epoll, ev, EPOLL_BATCH, lease_tick());
+		int n = epoll_wait(self.epoll, ev, EPOLL_BATCH, next_look());
 
 		for (int i = 0; i < n; i++)
 			dispatch(&ev[i]);

@@ -9,6 +9,7 @@
  *	bpinit_arrive.c	the target's
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
  *	bpinit_inject.c	execmove: from the exec to the blob in the new program
+ *	bpinit_born.c	ghosts at home of what was born on a node
  *	bpinit_signal.c	delivery of signals, with their sender
  *	bpinit_spawn.c	namespaces, clones under a wanted pid, the lease
  */
@@ -31,6 +32,8 @@
 #define EVENTS_RESERVED 4096 /* of them not for signals */
 #define MIRRORS_MAX 16	     /* queued for one ghost */
 #define ENDED_MAX 1024	     /* moves whose end is remembered */
+#define BIRTHS_MAX 4096	     /* ghosts of the born that are not made yet */
+#define BIRTHS_AT_ONCE 32    /* of them asked for and not answered */
 
 /* -- bpinit.c */
 
@@ -101,6 +104,9 @@ struct proc {
 	bool dying;	/* its exit was ordered: whatever ends it may pass */
 	bool held_stop; /* a SIGSTOP that came while it was parked */
 	bool cont_due;	/* its group stop ended by a SIGCONT that has not been met yet */
+	int32_t born_of; /* its parent when it was made, as a ghost of one born on a node */
+	bool reaped;	/* its original has been waited for, and so will it be */
+	uint32_t birth; /* MAKING: index + 1 of the birth it is made for */
 	int awake;	/* a stopped ghost has work: it runs, its stop stays shown */
 	int32_t exit_status;
 	int busy; /* signal of the mirrored stop or continue under way */
@@ -113,6 +119,7 @@ struct proc {
 	struct blob_regs inject_regs;
 };
 extern struct proc procs[PROCS_MAX];
+extern uint32_t procs_reaped; /* of them with reaped set */
 
 struct proc *proc_find(int32_t pid);
 struct proc *proc_add(int32_t pid, enum proc_state state); /* NULL: the table is full */
@@ -151,6 +158,7 @@ enum move_phase {
 	/* target */
 	ARRIVE_CHAIN,
 	ARRIVE_READY,
+	ARRIVE_GHOST, /* complete, but the ghost it turns into is still being made */
 	ARRIVE_RESTORING,
 	ARRIVE_DETACHING, /* home: complete, the tracer lets go */
 	ARRIVE_EXECING,
@@ -210,6 +218,28 @@ void arrive_chan_closed(struct proc *p);
 void arrive_cloned(const struct chan_msg *c); /* a ghost answers CHAN_CLONE */
 void arrive_died(struct proc *p);
 void arrive_progress(void); /* a ghost has been made: chains may go on */
+bool proc_can_clone(const struct proc *p);
+/*
+ * A process under its pid, child of its parent's ghost, or of ours if there is none. It is in
+ * the table when this returns 0; -errno otherwise. m: the move it is for, or NULL.
+ */
+int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum proc_state state);
+
+/* -- bpinit_born.c */
+
+void init_born(const struct init_msg *m);
+void init_reaped(const struct init_msg *m);
+void init_ended(const struct init_msg *m);
+bool born_of(int32_t ppid); /* a child of it is still to be made */
+void born_made(struct proc *p);		   /* the ghost says so */
+void born_failed(struct proc *p, int err); /* it could not be made; p is removed by the caller */
+bool born_drop(int32_t pid);		   /* its end has come first; true: it was waiting */
+/* What it has on 0..2 when it comes home: what the nearest ancestor has that left from here. */
+void born_stdio(int32_t pid, int ret_fd[CHAN_STREAMS]);
+void born_gone(int32_t pid);		   /* ended, and its original has been waited for */
+bool born_waits(int32_t pid);		   /* its ghost is still to be made */
+bool born_settled(int32_t pid);		   /* it may come home, as far as its children go */
+int born_tick(void);	     /* tries again what is due; ms until the next, or -1 */
 
 /* -- bpinit_trace.c */
 
@@ -218,7 +248,9 @@ void trace_stopped(struct proc *p, int status);
 void trace_ended(struct proc *p, int status);
 /* Lets go of it, wherever it runs, then calls done. */
 void trace_release(struct proc *p, void (*done)(struct proc *p));
+/* Kept, in order, while it is still being made: trace_mirror_next() goes on. */
 void trace_mirror(struct proc *p, int code, int status);
+void trace_mirror_next(struct proc *p);
 void trace_exit(struct proc *p, int status); /* dies so, now */
 /* A stopped ghost is to read its channel; calls nest. */
 void trace_killed(struct proc *p); /* it is in its exit stop: told as a SIGKILL */

@@ -31,7 +31,7 @@ static void arrive_failed(struct move *m, int err, const char *text)
 
 /* -- making processes */
 
-static bool can_clone(const struct proc *p)
+bool proc_can_clone(const struct proc *p)
 {
 	return p && p->state == PROC_GHOST && p->chan >= 0 && !p->exiting && !p->dying;
 }
@@ -41,9 +41,9 @@ static bool can_clone(const struct proc *p)
  * is real here or nowhere. What it is to be waits for it in its channel. On success
  * it is in the table; -errno otherwise.
  */
-static int make(struct move *m, int32_t ppid, const struct chan_clone *id, enum proc_state state)
+int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum proc_state state)
 {
-	struct chan_msg who = {.type = CHAN_CLONE, .move_id = m->id, .u.clone = *id};
+	struct chan_msg who = {.type = CHAN_CLONE, .move_id = m ? m->id : 0, .u.clone = *id};
 	struct proc *parent = proc_find(ppid), *p;
 	cleanup_fd int theirs = -1;
 	int pair[2], e;
@@ -57,11 +57,11 @@ static int make(struct move *m, int32_t ppid, const struct chan_clone *id, enum 
 		return -EAGAIN;
 	}
 	p->id = *id;
-	p->move = move_index(m) + 1;
+	p->move = m ? move_index(m) + 1 : 0;
 	e = proc_set_chan(p, pair[0]);
 	if (e == 0)
 		e = proc_tell(p, &who, NULL, 0);
-	if (e == 0 && can_clone(parent)) {
+	if (e == 0 && proc_can_clone(parent)) {
 		lease_raise(id->pid);
 		e = proc_tell(parent, &who, &theirs, 1);
 		if (e == 0)
@@ -110,7 +110,7 @@ static void chain_step(struct move *m)
 			memcpy(id.comm, c->comm, sizeof(id.comm));
 			id.cred.uid[0] = c->uid;
 			id.cred.gid[0] = c->gid;
-			e = make(m, c->ppid, &id, PROC_MAKING);
+			e = proc_make(m, c->ppid, &id, PROC_MAKING);
 			if (e < 0)
 				make_failed(m, c->pid, -e);
 			return;
@@ -127,9 +127,12 @@ static void chain_step(struct move *m)
 
 void arrive_progress(void)
 {
-	for (uint32_t i = 0; i < moves_used; i++)
+	for (uint32_t i = 0; i < moves_used; i++) {
 		if (moves[i].phase == ARRIVE_CHAIN)
 			chain_step(&moves[i]);
+		else if (moves[i].phase == ARRIVE_GHOST)
+			start_arrival(&moves[i]);
+	}
 }
 
 void init_arrive(const struct init_msg *msg)
@@ -178,6 +181,8 @@ void arrive_cloned(const struct chan_msg *c)
 	lease_lower(c->u.pid);
 	if (c->err == 0 || !p || (p->state != PROC_MAKING && p->state != PROC_ARRIVING))
 		return;
+	if (p->birth)
+		born_failed(p, c->err);
 	proc_remove(p);
 	if (m)
 		make_failed(m, c->u.pid, c->err);
@@ -206,9 +211,13 @@ static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 
 static void arrive_into_ghost(struct move *m, struct proc *p)
 {
-	uint32_t flags = (m->home_here ? CHAN_ARRIVE_HOME : 0) |
-			 (m->kind == MOVE_REXEC ? CHAN_ARRIVE_EXEC : 0);
+	uint32_t flags = m->kind == MOVE_REXEC ? CHAN_ARRIVE_EXEC : 0;
 
+	/* A ghost that was made by clone has nothing on 0..2. */
+	if (m->home_here && !p->in_place)
+		born_stdio(p->pid, m->stream);
+	else if (m->home_here)
+		flags |= CHAN_ARRIVE_HOME;
 	p->state = PROC_ARRIVING;
 	p->move = move_index(m) + 1;
 	p->held_stop = false;
@@ -229,7 +238,7 @@ static struct proc *make_arrival(struct move *m)
 				.pgid = m->pgid,
 				.sid = m->sid,
 				.cred = m->cred};
-	int e = make(m, m->ppid, &id, PROC_ARRIVING);
+	int e = proc_make(m, m->ppid, &id, PROC_ARRIVING);
 
 	if (e == 0)
 		return proc_find(m->pid);
@@ -241,7 +250,8 @@ static struct proc *make_arrival(struct move *m)
 static void make_early(struct move *m)
 {
 	/* What is in the way of it is told when the image is here, not before. */
-	if (m->pid > 0 && !proc_find(m->pid) && (!m->home_here || can_clone(proc_find(m->ppid))))
+	if (m->pid > 0 && !proc_find(m->pid) && !born_waits(m->pid) &&
+	    (!m->home_here || proc_can_clone(proc_find(m->ppid))))
 		make_arrival(m);
 }
 
@@ -249,8 +259,13 @@ static void start_arrival(struct move *m)
 {
 	struct proc *p = proc_find(m->pid);
 
+	/* Born on a node, and its ghost at home is being made: arrive_progress() comes back. */
+	m->phase = ARRIVE_GHOST;
+	if (p ? p->state == PROC_MAKING || (m->home_here && !born_settled(p->pid))
+	      : born_waits(m->pid))
+		return;
 	m->phase = ARRIVE_RESTORING;
-	if (p && can_clone(p)) {
+	if (p && proc_can_clone(p)) {
 		arrive_into_ghost(m, p);
 		return;
 	}
@@ -259,7 +274,7 @@ static void start_arrival(struct move *m)
 		return;
 	}
 	/* Born on a node: home has its parent's ghost, whose stdio is its own too. */
-	if (!p && m->home_here && !can_clone(proc_find(m->ppid))) {
+	if (!p && m->home_here && !proc_can_clone(proc_find(m->ppid))) {
 		arrive_failed(m, ESRCH, "neither it nor its parent has a ghost at home");
 		return;
 	}

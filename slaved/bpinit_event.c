@@ -31,8 +31,9 @@ void event(const struct init_msg *m)
 {
 	struct kept *k;
 	uint64_t room = EVENTS_MAX - (last - acked);
+	bool minor = m->type == EV_SIGNAL || m->flags & EVF_NATIVE;
 
-	if (room == 0 || (m->type == EV_SIGNAL && room <= EVENTS_RESERVED)) {
+	if (room == 0 || (minor && room <= EVENTS_RESERVED)) {
 		if (dropped++ == 0)
 			say("events are full: bpslave does not take them; event %u dropped",
 			    m->type);

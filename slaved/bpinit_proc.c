@@ -22,6 +22,7 @@
 #define CHAN_BATCH 16 /* messages of one process before the others have their turn */
 
 struct proc procs[PROCS_MAX];
+uint32_t procs_reaped;
 static uint32_t bucket[HASH]; /* index + 1 of the first */
 static uint32_t used;	      /* no slot at or above this was ever used */
 static uint32_t free_list[PROCS_MAX], nfree;
@@ -63,6 +64,7 @@ void proc_remove(struct proc *p)
 	uint32_t i = proc_index(p), *at = &bucket[(uint32_t)p->pid % HASH];
 
 	proc_close_chan(p);
+	procs_reaped -= p->reaped;
 	while (*at != i + 1)
 		at = &procs[*at - 1].next;
 	*at = p->next;
@@ -105,6 +107,9 @@ static void ghost_made(struct proc *p)
 	if (e < 0)
 		say("ghost %d cannot be traced: %s", p->pid, strerror(-e));
 	p->state = PROC_GHOST;
+	if (p->birth)
+		born_made(p);
+	trace_mirror_next(p);
 	arrive_progress();
 }
 
@@ -185,8 +190,15 @@ void child_report(const struct chan_child *c)
 	struct proc *p = proc_find(c->pid);
 	bool ended = c->code == CLD_EXITED || c->code == CLD_KILLED || c->code == CLD_DUMPED;
 
-	if (!p)
-		return; /* native, or a postman */
+	if (!p) {
+		/* Native here: of use where the event source cannot see how it ended. */
+		if (ended && !self.keeper)
+			event(&(struct init_msg){.type = EV_CHILD,
+						 .flags = EVF_NATIVE,
+						 .pid = c->pid,
+						 .u.child = *c});
+		return;
+	}
 	if (p->state == PROC_ARRIVING && ended) {
 		/* It may have said how on its own channel, which is read after its parent's. */
 		if (p->chan >= 0)
@@ -200,8 +212,12 @@ void child_report(const struct chan_child *c)
 		return;
 	if (p->state == PROC_REAL)
 		real_ended(p, c);
-	else if (p->state == PROC_MAKING && ended)
+	else if (p->state == PROC_MAKING && ended) {
+		if (p->birth)
+			born_failed(p, ECHILD);
 		proc_remove(p);
+		arrive_progress();
+	}
 }
 
 static uint64_t us(const struct timeval *t)
@@ -290,13 +306,14 @@ void init_mirror(const struct init_msg *m)
 	struct proc *p = proc_find(m->pid ? m->pid : m->u.mirror.pid);
 	int code = m->u.mirror.code, status = m->u.mirror.status;
 	bool ended = code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
+	bool waiting = ended && born_drop(m->u.mirror.pid);
 
-	if (p && p->state == PROC_GHOST) {
+	if (p && (p->state == PROC_GHOST || p->state == PROC_MAKING) && !(p->dying && waiting)) {
 		trace_mirror(p, code, status);
 		return;
 	}
 	/* Told again by a bpslave that does not know that it is done. */
-	if (!p && ended)
+	if (ended && (!p || waiting))
 		event(&(struct init_msg){.type = EV_MIRRORED, .pid = m->u.mirror.pid});
 }
 

@@ -15,8 +15,6 @@
 
 #include "slaved/bpinit.h"
 
-static void mirror_next(struct proc *p);
-
 static long trace(struct proc *p, enum __ptrace_request what, uintptr_t data)
 {
 	long r = ptrace(what, p->pid, NULL, (void *)data);
@@ -99,11 +97,14 @@ void trace_exit(struct proc *p, int status)
 	trace_wake(p);
 }
 
-static void mirror_next(struct proc *p)
+void trace_mirror_next(struct proc *p)
 {
-	while (!p->busy && p->nmirror > 0 && !p->dying) {
+	while (!p->busy && p->nmirror > 0 && !p->dying && p->state != PROC_MAKING) {
 		struct mirror m = p->mirror[0];
 
+		/* As on the node: it had its children before it died, and they are orphans then. */
+		if (m.code != CLD_STOPPED && m.code != CLD_CONTINUED && born_of(p->pid))
+			return;
 		memmove(p->mirror, p->mirror + 1, sizeof(m) * (size_t)--p->nmirror);
 		switch (m.code) {
 		case CLD_STOPPED:
@@ -142,7 +143,7 @@ void trace_mirror(struct proc *p, int code, int status)
 	if (p->nmirror == MIRRORS_MAX)
 		p->nmirror--; /* a parent sees the latest state only, as of wait() */
 	p->mirror[p->nmirror++] = m;
-	mirror_next(p);
+	trace_mirror_next(p);
 }
 
 /* -- stops */
@@ -269,7 +270,7 @@ static void group_stop(struct proc *p)
 		trace(p, PTRACE_LISTEN, 0);
 	if (!was && p->busy != SIGCONT) {
 		p->busy = 0;
-		mirror_next(p);
+		trace_mirror_next(p);
 	}
 }
 
@@ -285,7 +286,7 @@ static void trap_stop(struct proc *p)
 		return;
 	}
 	p->busy = 0;
-	mirror_next(p);
+	trace_mirror_next(p);
 }
 
 static void exit_stop(struct proc *p)
@@ -351,7 +352,7 @@ void trace_stopped(struct proc *p, int status)
 
 void trace_ended(struct proc *p, int status)
 {
-	bool mirrored = p->dying, ghost = p->state == PROC_GHOST;
+	bool mirrored = p->dying, ghost = p->state == PROC_GHOST, reaped = p->reaped;
 	int32_t pid = p->pid;
 
 	p->traced = false;
@@ -366,4 +367,6 @@ void trace_ended(struct proc *p, int status)
 	proc_remove(p);
 	if (ghost)
 		event(&(struct init_msg){.type = mirrored ? EV_MIRRORED : EV_LOST, .pid = pid});
+	if (reaped)
+		born_gone(pid);
 }

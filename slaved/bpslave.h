@@ -60,6 +60,7 @@ struct slave {
 	struct node_row *table; /* owned */
 	size_t ntable;
 	int32_t lease_lo, lease_hi;
+	uint32_t event_source; /* enum config_events, as the master has it */
 };
 
 extern struct slave slave;
@@ -101,6 +102,7 @@ const char *init_id(void);
 /* Welcome is here: bpinit may be started, with these clocks' offsets if they are not 0. */
 void init_want(int64_t mono_off_ns, int64_t boot_off_ns);
 bool init_is_up(void);
+int32_t init_pid(void); /* as we see it; 0: there is none */
 /* Copies; the fds are not closed. Kept and sent in order if the socket is full. */
 void init_send(const struct init_msg *m, const int *fds, int nfd);
 /* Every event up to what was acknowledged in this way, in order, is let go by bpinit. */
@@ -301,6 +303,25 @@ struct asker {
 int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX]);
 int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX]);
 void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node, int32_t pid);
+
+/*
+ * -- bpslave_born.c, bpslave_source.c: processes that are born on a node (doc/born.md). They
+ * must be told of everything that bpinit makes, since a clone looks like a birth.
+ */
+void born_expect(int32_t pid, int32_t ppid);  /* about to be made here, ghost or arrival */
+void born_left(int32_t pid);		      /* it is a ghost here now */
+void born_came(int32_t pid, bool other_name); /* it runs here now; exec'd on the way */
+void born_state(const struct init_msg *m);    /* what bpinit holds: EV_STATE */
+void born_child(const struct chan_child *c);  /* how one ended that bpinit does not know */
+/* It asks to leave, or to have a child elsewhere: the master hears of all before that. */
+void born_asks(int32_t pid, bool leaves);
+void born_tell_all(void);
+void born_flush(void);
+void source_start(int32_t init_pid);
+void source_stop(void);
+/* Home: ghosts for what was born elsewhere. */
+void born_on_born(const Bproc__ProcBorn *m);
+void born_on_reaped(const Bproc__ProcReaped *m);
 
 /* -- bpslave_event.c: signals, exits, mirrors between bpinit and the master */
 void event_on_init(const struct init_msg *m);

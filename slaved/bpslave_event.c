@@ -106,6 +106,11 @@ static void on_child(const struct init_msg *m)
 {
 	struct child_event *ev;
 
+	if (m->flags & EVF_NATIVE) {
+		born_child(&m->u.child);
+		born_flush();
+		return init_done(m->seq);
+	}
 	log_debug("process %d: code %d, status %d", m->u.child.pid, m->u.child.code,
 		  m->u.child.status);
 	if (!is_end(m->u.child.code))
@@ -230,4 +235,41 @@ void event_on_watch(const Bproc__Watch *w)
 	gen_note(w->proc);
 	m.pid = w->proc->pid;
 	init_send(&m, NULL, 0);
+}
+
+/* -- home: what was born on a node */
+
+void born_on_born(const Bproc__ProcBorn *m)
+{
+	for (size_t i = 0; i < m->n_birth; i++) {
+		const Bproc__Birth *b = m->birth[i];
+		struct init_msg msg = {.type = INIT_BORN};
+		struct chan_name *name = &msg.u.born.name;
+
+		if (!b->proc)
+			continue;
+		gen_note(b->proc);
+		msg.pid = b->proc->pid;
+		msg.u.born.ppid = b->ppid;
+		name->pgid = b->pgid;
+		name->sid = b->sid;
+		name->uid = b->uid;
+		name->gid = b->gid;
+		if (b->comm.len < sizeof(name->comm))
+			memcpy(name->comm, b->comm.data, b->comm.len);
+		name->nargs = b->args.len > CHAN_ARGS_MAX ? CHAN_ARGS_MAX : (uint32_t)b->args.len;
+		memcpy(name->args, b->args.data, name->nargs);
+		log_debug("ghost %d, child of %d: '%s'", msg.pid, b->ppid, name->comm);
+		/* It may be a name for one that has not said yet that it is a ghost. */
+		move_after_ghost(&msg);
+	}
+}
+
+void born_on_reaped(const Bproc__ProcReaped *m)
+{
+	for (size_t i = 0; i < m->n_proc; i++) {
+		struct init_msg msg = {.type = INIT_REAPED, .pid = m->proc[i]->pid};
+
+		init_send(&msg, NULL, 0);
+	}
 }

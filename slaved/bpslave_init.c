@@ -59,6 +59,17 @@ bool init_is_up(void)
 	return in.fd >= 0 || in.started;
 }
 
+int32_t init_pid(void)
+{
+	struct ucred c = {0};
+	socklen_t len = sizeof(c);
+
+	/* Of a connection that was accepted it is whoever called listen(). */
+	if (in.fd < 0 || getsockopt(in.fd, SOL_SOCKET, SO_PEERCRED, &c, &len) < 0)
+		return 0;
+	return c.pid;
+}
+
 /* Rather too often: a fence for nothing costs nothing. */
 bool init_has_processes(void)
 {
@@ -259,6 +270,7 @@ static void tell_state(const struct init_msg *m)
 
 	if (!m->u.state.is_ghost)
 		in.held++;
+	born_state(m);
 	s.proc = &proc;
 	s.ghost = m->u.state.is_ghost;
 	s.ppid = m->u.state.ppid;
@@ -277,9 +289,11 @@ static void handle(const struct init_msg *m)
 		return tell_state(m);
 	case EV_STATE_END:
 		in.state_running = false;
+		source_start(init_pid());
 		if (master_is_up()) {
 			Bproc__StateEnd end = BPROC__STATE_END__INIT;
 
+			born_tell_all();
 			master_send(&end.base);
 		}
 		return;
@@ -417,6 +431,7 @@ static void lost(const char *why)
 	drop_queue();
 	forget_events();
 	in.held = 0;
+	source_stop();
 	move_init_lost();
 	if (found()) {
 		say_hello();
@@ -471,6 +486,7 @@ int init_start(struct bproc_err *err)
 
 void init_stop(void)
 {
+	source_stop();
 	if (in.ack && in.fd >= 0)
 		send_ack(-1, 0, NULL);
 	free_event(&in.readable);

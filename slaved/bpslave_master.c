@@ -151,6 +151,7 @@ static void on_welcome(const Bproc__Welcome *w)
 		slave.ping_timeout_ms = w->ping_timeout_ms;
 	slave.lease_lo = w->lease_lo;
 	slave.lease_hi = w->lease_hi;
+	slave.event_source = w->event_source;
 	m.up = true;
 	m.retry_ms = RETRY_MIN_MS;
 	m.alone_ms = 0;
@@ -254,6 +255,12 @@ static void dispatch(const Bproc__Envelope *env)
 		return event_on_mirror(env->mirror);
 	case BPROC__ENVELOPE__MSG_WATCH:
 		return event_on_watch(env->watch);
+	case BPROC__ENVELOPE__MSG_PROC_BORN:
+		return born_on_born(env->proc_born);
+	case BPROC__ENVELOPE__MSG_PROC_REAPED:
+		return born_on_reaped(env->proc_reaped);
+	case BPROC__ENVELOPE__MSG_BORN_ASK:
+		return born_tell_all();
 	case BPROC__ENVELOPE__MSG_PING:
 		return answer_ping(env->ping);
 	case BPROC__ENVELOPE__MSG_PONG:

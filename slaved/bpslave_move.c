@@ -187,6 +187,8 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 	e = asker_identify(who, asker, text);
 	if (e == 0 && ask->kind != MOVE_RFORK)
 		v->pid = who->ids.pid;
+	if (e == 0)
+		born_asks(who->ids.pid, ask->kind != MOVE_RFORK);
 	/* bpinit goes to work on it while the rest is read. */
 	depart(v, who->ids.pid, chan);
 	close_fd(chan);
@@ -432,6 +434,7 @@ static void on_ghost(const struct init_msg *m)
 	g.move = m->move_id;
 	g.proc = &proc;
 	master_send(&g.base);
+	born_left(m->pid);
 	if (v)
 		forget(v);
 }

@@ -18,7 +18,7 @@
 struct arriving {
 	LIST_ENTRY(arriving) next;
 	struct data_hdr want; /* what the header has to say; pid 0: not known yet */
-	int32_t pid;
+	int32_t pid, ppid;
 	struct stdio_of of;
 	bool home_here, ready, flushing, handed_over, has_exec;
 	int fd;		      /* owned: the image, if it has come before the ghosts are made */
@@ -91,6 +91,7 @@ static int put_chain(const Bproc__MoveStart *s, struct init_msg *m)
 		const Bproc__Chain *c = s->chain[i];
 		struct init_chain *to = &m->u.arrive.chain[i];
 
+		born_expect(c->pid, c->ppid);
 		*to = (struct init_chain){.pid = c->pid,
 					  .ppid = c->ppid,
 					  .pgid = c->pgid,
@@ -144,6 +145,9 @@ void target_on_start(const Bproc__MoveStart *s)
 		.move_id = s->move, .epoch = s->epoch, .kind = s->kind, .pid = s->pid};
 	memcpy(a->want.token, s->token.data, sizeof(a->want.token));
 	a->pid = s->pid;
+	a->ppid = s->ppid;
+	if (s->pid > 0)
+		born_expect(s->pid, s->ppid);
 	if (s->source != HOME_NODE)
 		ancestors(s, &a->of);
 	a->fd = a->again.chan = -1;
@@ -196,6 +200,7 @@ static void hand_over(struct arriving *a)
 	struct init_msg m = {.type = INIT_DATA, .move_id = a->want.move_id, .pid = a->pid};
 	int fd[1 + CHAN_STREAMS] = {a->fd}, n = 1;
 
+	born_expect(a->pid, a->ppid);
 	m.u.data.pid = a->pid;
 	m.u.data.epoch = a->want.epoch;
 	memcpy(m.u.data.token, a->want.token, sizeof(m.u.data.token));
@@ -306,6 +311,7 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 	}
 	if (!a)
 		return;
+	born_came(m->pid, a->want.kind == MOVE_REXEC);
 	/* The news is on its way; now its streams. */
 	if (a->home_here)
 		stdio_forget_home(m->pid);

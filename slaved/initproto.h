@@ -31,6 +31,9 @@ enum init_type {
 	INIT_FENCE = 12,  /* kill every real process here (cut off for too long) */
 	INIT_WATCH = 13,  /* pid: EV_EXIT when this real process, not ours, ends */
 	INIT_FORGET = 14, /* pid: its ghost here is not needed any more: ghost exits */
+	INIT_BORN = 15,	  /* born: home: make its ghost, or let it look so if it is there */
+	INIT_REAPED = 16, /* pid: home: its original has been waited for; so is its ghost */
+	INIT_ENDED = 17,  /* child: an end that the event source saw, if nobody told it here */
 
 	/* bpinit -> bpslave */
 	EV_STATE = 64,	   /* state: one process or move it holds */
@@ -49,6 +52,7 @@ enum init_type {
 };
 #define EVF_SOURCE 1u
 #define EVF_TARGET 2u
+#define EVF_NATIVE 4u /* EV_CHILD of one that bpinit does not know: how it ended */
 
 /* state.phase of a move that is not decided, in EV_STATE. A process is told with phase 0. */
 enum init_phase {
@@ -128,6 +132,10 @@ struct init_msg {
 			int32_t status; /* exit code, or signal */
 		} mirror;
 		struct chan_child child;
+		struct {
+			int32_t ppid;
+			struct chan_name name;
+		} born;
 		struct {
 			int32_t lo, hi; /* [lo, hi) */
 		} lease;

@@ -48,6 +48,7 @@ enum chan_type {
 	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails (CHAN_FAILED) */
 	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */
 	CHAN_REAP = 41,	    /* pid: this child has ended; answered by CHAN_CHILD */
+	CHAN_NAME = 42,	    /* name: look like this from now on */
 };
 
 #define CHAN_HERE_EXEC 1u
@@ -83,6 +84,15 @@ struct chan_clone {
 	char comm[16];
 	struct chan_cred cred;
 };
+/* How a ghost is to look: as its original does. pgid and sid 0: not known. */
+#define CHAN_ARGS_MAX 448
+struct chan_name {
+	int32_t pgid, sid;
+	uint32_t uid, gid;
+	uint32_t nargs; /* bytes of args, which need not end with a NUL; 0: as they are */
+	char comm[16];
+	char args[CHAN_ARGS_MAX];
+};
 struct chan_child {
 	int32_t pid, code, status; /* CLD_*, exit code or signal */
 	int32_t zero;
@@ -99,6 +109,7 @@ struct chan_msg {
 		char text[CHAN_TEXT_MAX];
 		struct chan_child child;
 		struct chan_clone clone;
+		struct chan_name name;
 		struct {
 			int32_t pid, sig;
 			uint64_t value;

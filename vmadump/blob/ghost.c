@@ -389,6 +389,9 @@ static void obey(struct ghost *g, struct chan_pkt *p)
 	case CHAN_REAP:
 		tell_child(g, P_PID, p->m.u.pid, WEXITED);
 		break;
+	case CHAN_NAME:
+		ghost_name(g, &p->m.u.name);
+		break;
 	case CHAN_STREAMS_SET:
 		chan_streams(p, 0, sock);
 		relay_stop(g);

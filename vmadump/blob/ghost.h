@@ -72,6 +72,9 @@ void ghost_unsettle(struct ghost *g);
 _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost);
 _Noreturn void ghost_loop(struct ghost *g);
 
+/* ghost_name.c */
+void ghost_name(struct ghost *g, const struct chan_name *n);
+
 /* ghost_relay.c */
 void relay_set(struct ghost *g, const int sock[CHAN_STREAMS]);
 void relay_stop(struct ghost *g);
@@ -93,6 +96,9 @@ _Noreturn void clone_become(struct blob *b);
 /* A ghost turns into its original again; comes back if that failed. */
 void arrive_in_place(struct ghost *g, struct chan_pkt *p);
 _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t move_id);
+
+/* Joins the group or session, or makes it; -1 and 0 leave an id alone. */
+void take_place(int pid, int pgid, int sid);
 
 /* ghost_cred.c. 0 or -errno with err filled. */
 long cred_arrival(struct blob *b, const struct chan_cred *c);

@@ -41,17 +41,15 @@ void clone_child(struct ghost *g, struct chan_pkt *p)
 }
 
 /* Its place among the sessions and groups of this machine. */
-static void take_place(const struct chan_clone *c)
+void take_place(int pid, int pgid, int sid)
 {
-	if (c->sid == c->pid)
+	if (sid == pid)
 		sys_setsid();
-	else if (c->pgid == c->pid)
+	else if (pgid == pid)
 		sys_setpgid(0, 0);
-	else if (c->pgid > 0 && c->pgid != sys_getpgid(0))
+	else if (pgid > 0 && pgid != sys_getpgid(0))
 		/* EPERM: its group has no member here any more, and so is its parent's. */
-		sys_setpgid(0, c->pgid);
-	if (c->comm[0])
-		sys_prctl(PR_SET_NAME, (unsigned long)c->comm, 0, 0, 0);
+		sys_setpgid(0, pgid);
 }
 
 /* Of its parent's descriptors none, or its stdio: there is no node that forwards it. */
@@ -78,7 +76,9 @@ _Noreturn void clone_become(struct blob *b)
 	if (chan_recv(b, &p, 0) <= 0 || p.m.type != CHAN_CLONE)
 		sys_exit_group(127);
 	keep_own(b, p.m.u.clone.kind == CLONE_ARRIVAL_HOME);
-	take_place(&p.m.u.clone);
+	take_place(p.m.u.clone.pid, p.m.u.clone.pgid, p.m.u.clone.sid);
+	if (p.m.u.clone.comm[0])
+		sys_prctl(PR_SET_NAME, (unsigned long)p.m.u.clone.comm, 0, 0, 0);
 	if (p.m.u.clone.kind != CLONE_GHOST)
 		arrive_clone(b, &p.m.u.clone, p.m.move_id);
 

@@ -176,7 +176,7 @@ void arrive_exec(struct blob *b, struct chan_pkt *p, struct ghost *g)
 		chan_fail(b, p->m.move_id);
 		return;
 	}
-	if (!g)
+	if (!g || !(p->m.flags & CHAN_ARRIVE_HOME))
 		set_streams(b, p);
 	if (!wait_run(b, p->m.move_id))
 		return;

@@ -1,0 +1,186 @@
+/*
+ * The event source of a node: fork, exec, rename, exit and the freeing of processes
+ * of one pid namespace, and the signals that stop and continue them, into a ring
+ * that bpslave reads. Runs in the kernel. Only tp_btf programs: fentry is refused
+ * by some kernels, and a probe on every system call would tax the whole machine.
+ *
+ * Many nodes may run on one kernel (bplab): whatever is not of our namespace is
+ * left at the first test.
+ */
+#include "kernel.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "events.h"
+
+#define RING_BYTES (1 << 20)
+#define DYING_MAX 16384 /* processes that have ended and are not freed */
+
+enum { PGID = 2, SID = 3 };		 /* enum pid_type, since Linux 4.19 */
+enum { SIGNAL_GROUP_EXIT = 0x00000004 }; /* include/linux/sched/signal.h */
+enum { SIG_CONT = 18, SIG_STOP = 19, SIG_TSTP = 20, SIG_TTIN = 21, SIG_TTOU = 22 };
+
+const volatile unsigned int pidns; /* inode of the node's pid namespace */
+unsigned long long dropped;	   /* records that found the ring full */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, RING_BYTES);
+} ring SEC(".maps");
+
+/* From its end to its freeing a process has lost its number of the namespace. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, DYING_MAX);
+	__type(key, int);
+	__type(value, int);
+} dying SEC(".maps");
+
+/* Its number in the node's namespace; 0: it has none there. */
+static __always_inline int number(struct pid *pid)
+{
+	unsigned int level = BPF_CORE_READ(pid, level);
+	struct upid u = {};
+
+	if (!pid || level > 32)
+		return 0;
+	bpf_probe_read_kernel(&u, sizeof(u),
+			      (char *)__builtin_preserve_access_index(&pid->numbers[0]) +
+				      level * sizeof(u));
+	return BPF_CORE_READ(u.ns, ns.inum) == pidns ? u.nr : 0;
+}
+
+static __always_inline int number_of(struct task_struct *task)
+{
+	return number(BPF_CORE_READ(task, group_leader, thread_pid));
+}
+
+static __always_inline struct event_record *begin(unsigned int type, int pid)
+{
+	struct event_record *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
+
+	if (!r) {
+		__sync_fetch_and_add(&dropped, 1);
+		return 0;
+	}
+	__builtin_memset(r, 0, sizeof(*r));
+	r->type = type;
+	r->pid = pid;
+	return r;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	int pid = number_of(child), forker;
+	struct signal_struct *sig;
+	struct event_record *r;
+	const struct cred *cred;
+
+	if (pid == 0 || child->pid != child->tgid)
+		return 0;
+	forker = number_of(parent);
+	if (forker <= 1)
+		return 0; /* bpinit's ghosts, arrivals and postmen */
+	r = begin(EVENT_FORK, pid);
+	if (!r)
+		return 0;
+	sig = child->signal;
+	cred = child->cred;
+	r->ppid = number_of(BPF_CORE_READ(child, real_parent));
+	r->forker = forker;
+	r->pgid = number(BPF_CORE_READ(sig, pids[PGID]));
+	r->sid = number(BPF_CORE_READ(sig, pids[SID]));
+	r->uid = BPF_CORE_READ(cred, uid.val);
+	r->gid = BPF_CORE_READ(cred, gid.val);
+	BPF_CORE_READ_STR_INTO(&r->comm, child, comm);
+	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+static __always_inline void tell_name(unsigned int type, struct task_struct *task, const char *comm)
+{
+	int pid = number_of(task);
+	struct event_record *r = pid > 1 ? begin(type, pid) : 0;
+
+	if (!r)
+		return;
+	bpf_probe_read_kernel_str(&r->comm, sizeof(r->comm), comm);
+	bpf_ringbuf_submit(r, 0);
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	tell_name(EVENT_EXEC, task, task->comm);
+	return 0;
+}
+
+SEC("tp_btf/task_rename")
+int BPF_PROG(on_rename, struct task_struct *task, const char *comm)
+{
+	if (task->pid == task->tgid)
+		tell_name(EVENT_NAME, task, comm);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	int pid = number_of(task), tgid = task->tgid;
+	struct signal_struct *sig = task->signal;
+	struct event_record *r;
+
+	/* The threads before the last one are nobody's news. */
+	if (pid <= 1 || BPF_CORE_READ(sig, live.counter) != 0)
+		return 0;
+	bpf_map_update_elem(&dying, &tgid, &pid, BPF_ANY);
+	r = begin(EVENT_EXIT, pid);
+	if (!r)
+		return 0;
+	if (BPF_CORE_READ(sig, flags) & SIGNAL_GROUP_EXIT)
+		r->status = BPF_CORE_READ(sig, group_exit_code);
+	else
+		r->status = BPF_CORE_READ(task, group_leader, exit_code);
+	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(on_free, struct task_struct *task)
+{
+	int tgid = task->tgid, *pid;
+	struct event_record *r;
+
+	if (task->pid != tgid)
+		return 0;
+	pid = bpf_map_lookup_elem(&dying, &tgid);
+	if (!pid)
+		return 0;
+	r = begin(EVENT_REAPED, *pid);
+	bpf_map_delete_elem(&dying, &tgid);
+	if (r)
+		bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+SEC("tp_btf/signal_generate")
+int BPF_PROG(on_signal, int sig, struct kernel_siginfo *info, struct task_struct *task)
+{
+	struct event_record *r;
+	int pid;
+
+	if (sig < SIG_CONT || sig > SIG_TTOU)
+		return 0;
+	pid = number_of(task);
+	r = pid > 1 ? begin(EVENT_LOOK, pid) : 0;
+	if (!r)
+		return 0;
+	r->status = sig;
+	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

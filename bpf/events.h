@@ -1,0 +1,25 @@
+/*
+ * What the event program tells bpslave: one record for each thing that happens to a
+ * process of the node. Included by both; numbers are of the node's pid namespace.
+ */
+#pragma once
+
+enum event_type {
+	EVENT_FORK = 1, /* a process was born: pid, ppid, forker, pgid, sid, uid, gid, comm */
+	EVENT_EXEC,	/* pid, comm */
+	EVENT_NAME,	/* its first thread was renamed: pid, comm */
+	EVENT_EXIT,	/* the last thread has ended: pid, status as of wait() */
+	EVENT_REAPED,	/* its number is free: pid */
+	EVENT_LOOK,	/* sent a signal that stops or continues it: pid, signal in status */
+};
+
+struct event_record {
+	unsigned int type;
+	int pid;
+	int ppid;   /* its parent; 0: outside of the namespace */
+	int forker; /* who called fork: not the parent after CLONE_PARENT */
+	int pgid, sid;
+	unsigned int uid, gid;
+	int status;
+	char comm[16];
+};

@@ -1,0 +1,146 @@
+/*
+ * Processes that were born on a node: entered in the table with what the node tells
+ * of them, and passed on to the front end's slave, whose bpinit makes their ghosts.
+ * The same message says again how a process looks, after an exec for instance. Runs
+ * in bpmaster; doc/born.md.
+ */
+#include <signal.h>
+#include <string.h>
+
+#include "include/sys/bproc_common.h"
+#include "libbproc/log.h"
+#include "master.h"
+
+#define BORN_ALL_MAX 12000 /* of one cluster: the table of home's bpinit is PROCS_MAX */
+#define BORN_ONCE_MAX 64   /* in one message */
+
+static struct proc *enter(struct master *m, struct node *n, const Bproc__Birth *b)
+{
+	static bool told;
+	struct proc *p;
+
+	if (m->procs.count >= BORN_ALL_MAX) {
+		if (!told)
+			log_warn("%u processes: more that are born on nodes get no ghost",
+				 m->procs.count);
+		told = true;
+		return NULL;
+	}
+	told = false;
+	p = proc_new(&m->procs, b->proc->pid, n->num);
+	if (p)
+		p->uid = b->uid;
+	return p;
+}
+
+/* The entry, if home is to have a ghost that looks so. */
+static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b)
+{
+	struct proc *p;
+
+	if (!b->proc || b->proc->pid <= 1 || b->proc->pid >= PROC_PID_MAX)
+		return NULL;
+	p = proc_get(&m->procs, b->proc->pid, 0);
+	if (!p || p->state == PS_DYING)
+		p = enter(m, n, b);
+	if (!p)
+		return NULL;
+	if (p->state == PS_LOST)
+		procs_found(m, p, n->num);
+	if (p->node == n->num) {
+		p->born = true;
+		p->seen = n->told_all;
+	}
+	/* It may have left in the meantime; where it is real it needs no ghost. */
+	if (p->node == NODE_HOME)
+		return NULL;
+	ghost_add(p, 0);
+	return p;
+}
+
+void born_tell(struct peer *peer, const Bproc__ProcBorn *in)
+{
+	struct master *m = peer->m;
+	Bproc__ProcBorn out = BPROC__PROC_BORN__INIT;
+	Bproc__Birth birth[BORN_ONCE_MAX], *list[BORN_ONCE_MAX];
+	Bproc__Proc proc[BORN_ONCE_MAX];
+	struct proc *p;
+
+	if (peer->node->num == NODE_HOME || in->n_birth > BORN_ONCE_MAX) {
+		peer_drop(peer, "protocol error: %zu births", in->n_birth);
+		return;
+	}
+	for (size_t i = 0; i < in->n_birth; i++) {
+		p = take(m, peer->node, in->birth[i]);
+		if (!p)
+			continue;
+		birth[out.n_birth] = *in->birth[i];
+		proc_wire(m, p, &proc[out.n_birth]);
+		birth[out.n_birth].proc = &proc[out.n_birth];
+		list[out.n_birth] = &birth[out.n_birth];
+		out.n_birth++;
+	}
+	out.birth = list;
+	if (out.n_birth > 0)
+		node_send(m, node_get(&m->nodes, NODE_HOME), &out.base);
+}
+
+static void send_reaped(struct master *m, int32_t pid)
+{
+	Bproc__ProcReaped r = BPROC__PROC_REAPED__INIT;
+	Bproc__Proc proc = BPROC__PROC__INIT, *list[1] = {&proc};
+
+	proc.home = NODE_HOME;
+	proc.epoch = m->epoch;
+	proc.pid = pid;
+	r.n_proc = 1;
+	r.proc = list;
+	node_send(m, node_get(&m->nodes, NODE_HOME), &r.base);
+}
+
+void born_reaped(struct peer *peer, const Bproc__ProcReaped *r)
+{
+	if (peer->node->num == NODE_HOME) {
+		peer_drop(peer, "protocol error: ProcReaped by the front end");
+		return;
+	}
+	for (size_t i = 0; i < r->n_proc; i++)
+		if (r->proc[i]->pid > 1 && r->proc[i]->pid < PROC_PID_MAX)
+			send_reaped(peer->m, r->proc[i]->pid);
+}
+
+struct told_news {
+	struct master *m;
+	struct node *n;
+};
+
+/* It was told before, and now all were told but this one. */
+static void if_not_told(struct proc *p, void *arg)
+{
+	struct told_news *w = arg;
+	int32_t pid = p->pid;
+
+	if (!p->born || p->node != w->n->num || p->move || p->seen == w->n->told_all ||
+	    p->state != PS_ALIVE)
+		return;
+	procs_dead(w->m, p, PE_EXIT, CLD_KILLED, SIGKILL);
+	send_reaped(w->m, pid);
+}
+
+static void ask_all(struct master *m)
+{
+	Bproc__BornAsk ask = BPROC__BORN_ASK__INIT;
+
+	for (uint32_t i = 1; i < m->nodes.count; i++)
+		node_send(m, &m->nodes.node[i], &ask.base);
+}
+
+void born_state_end(struct master *m, struct node *n)
+{
+	struct told_news w = {.m = m, .n = n};
+
+	if (n->num == NODE_HOME)
+		ask_all(m); /* what was told while it was away has been lost */
+	else
+		proc_each(&m->procs, if_not_told, &w);
+}

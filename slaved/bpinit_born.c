@@ -1,0 +1,343 @@
+/*
+ * bpinit: ghosts at home of processes that were born on a node. The ghost of the
+ * parent clones it under its number, so that the kernel has every relation right
+ * by itself; where there is none, or it may not, it hangs under the keeper. A
+ * birth waits here until its ghost has been made. Home's ghosts do not reap by
+ * themselves: a zombie stays until the original has been waited for.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "slaved/bpinit.h"
+
+#define LIMIT_TRIES 5 /* with the user's limits in the way, before the keeper does it */
+#define RETRY_MS 20   /* its number is taken: by a zombie of its last use, as a rule */
+#define TRIES_MAX 500 /* 10 s of that */
+
+struct birth {
+	TAILQ_ENTRY(birth) next;
+	int32_t pid, ppid;
+	struct chan_name name;
+	bool making;
+	int tries;
+	int64_t due; /* ms; 0: now */
+};
+static struct birth births[BIRTHS_MAX];
+static TAILQ_HEAD(birth_list, birth) waiting = TAILQ_HEAD_INITIALIZER(waiting),
+				     unused = TAILQ_HEAD_INITIALIZER(unused);
+static uint32_t births_used; /* no slot at or above it was ever used */
+static uint32_t making;
+static bool full_told;
+
+static int64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static struct birth *find(int32_t pid)
+{
+	struct birth *b;
+
+	TAILQ_FOREACH(b, &waiting, next)
+	if (b->pid == pid)
+		return b;
+	return NULL;
+}
+
+/* If its parent's end waits for it, that is looked at again. */
+static void drop(struct birth *b)
+{
+	struct proc *parent = proc_find(b->ppid);
+
+	making -= b->making;
+	TAILQ_REMOVE(&waiting, b, next);
+	TAILQ_INSERT_TAIL(&unused, b, next);
+	if (parent && parent->state == PROC_GHOST)
+		trace_mirror_next(parent);
+	arrive_progress();
+}
+
+bool born_of(int32_t ppid)
+{
+	const struct birth *b;
+
+	TAILQ_FOREACH(b, &waiting, next)
+	if (b->ppid == ppid)
+		return true;
+	return false;
+}
+
+static struct birth *add(void)
+{
+	struct birth *b = TAILQ_FIRST(&unused);
+
+	if (b)
+		TAILQ_REMOVE(&unused, b, next);
+	else if (births_used < BIRTHS_MAX)
+		b = &births[births_used++];
+	else
+		return NULL;
+	*b = (struct birth){0};
+	TAILQ_INSERT_TAIL(&waiting, b, next);
+	return b;
+}
+
+static void show(struct proc *p, const struct chan_name *name)
+{
+	struct chan_msg c = {.type = CHAN_NAME, .u.name = *name};
+
+	/* A stopped one has its new name when it goes on, or when there is other work. */
+	if (p->chan >= 0 && !p->dying && !p->exiting)
+		proc_tell(p, &c, NULL, 0);
+}
+
+static void later(struct birth *b, int ms)
+{
+	making -= b->making;
+	b->making = false;
+	b->due = now() + ms;
+}
+
+static void give_up(struct birth *b, int err)
+{
+	say("pid %d was born on a node; its ghost: %s", b->pid, strerror(err));
+	/* The master is not to wait for a ghost that never was. */
+	event(&(struct init_msg){.type = EV_LOST, .pid = b->pid});
+	drop(b);
+}
+
+static void failed(struct birth *b, int err)
+{
+	if (b->ppid && err != EEXIST && (err != EAGAIN || b->tries > LIMIT_TRIES))
+		b->ppid = 0; /* the parent's ghost may not, or has gone: the keeper */
+	else if (++b->tries == TRIES_MAX || (err != EEXIST && err != EAGAIN)) {
+		give_up(b, err);
+		return;
+	}
+	later(b, RETRY_MS);
+}
+
+/* False: there is no room for more at the moment. */
+static bool make(struct birth *b)
+{
+	struct proc *p = proc_find(b->pid), *parent = proc_find(b->ppid);
+	struct chan_clone id = {
+		.kind = CLONE_GHOST, .pid = b->pid, .pgid = b->name.pgid, .sid = b->name.sid};
+	int e;
+
+	if (making >= BIRTHS_AT_ONCE)
+		return false;
+	if (p && p->state == PROC_GHOST && !p->dying && !p->exiting) {
+		show(p, &b->name);
+		drop(b);
+		return true;
+	}
+	if (p && p->state != PROC_GHOST && p->state != PROC_MAKING) {
+		drop(b); /* it is real here by now */
+		return true;
+	}
+	if (p) {
+		later(b, RETRY_MS); /* dying, of the number's last use; or made for a chain */
+		return true;
+	}
+	/* Its parent first: it becomes a ghost in a moment, or is one again. */
+	if (parent ? parent->state != PROC_GHOST && parent->state != PROC_REAL
+		   : find(b->ppid) != NULL)
+		return true;
+	memcpy(id.comm, b->name.comm, sizeof(id.comm));
+	id.cred.uid[0] = b->name.uid;
+	id.cred.gid[0] = b->name.gid;
+	b->making = true;
+	making++;
+	e = proc_make(NULL, b->ppid, &id, PROC_MAKING);
+	if (e < 0)
+		failed(b, -e);
+	else
+		proc_find(b->pid)->birth = (uint32_t)(b - births) + 1;
+	return true;
+}
+
+static void progress(void)
+{
+	int64_t t = now();
+	struct birth *b, *more;
+
+	for (b = TAILQ_FIRST(&waiting); b; b = more) {
+		more = TAILQ_NEXT(b, next);
+		if (!b->making && b->due <= t && !make(b))
+			return;
+	}
+}
+
+int born_tick(void)
+{
+	struct birth *b;
+
+	if (TAILQ_EMPTY(&waiting))
+		return -1;
+	progress();
+	TAILQ_FOREACH(b, &waiting, next)
+	if (!b->making)
+		return making >= BIRTHS_AT_ONCE ? -1 : RETRY_MS / 4;
+	return -1;
+}
+
+void born_made(struct proc *p)
+{
+	struct birth *b = &births[p->birth - 1];
+
+	p->birth = 0;
+	p->born_of = b->ppid;
+	show(p, &b->name);
+	drop(b);
+	full_told = false;
+}
+
+void born_failed(struct proc *p, int err)
+{
+	struct birth *b = &births[p->birth - 1];
+
+	p->birth = 0;
+	for (int i = 0; i < p->nmirror; i++) {
+		if (p->mirror[i].code == CLD_STOPPED || p->mirror[i].code == CLD_CONTINUED)
+			continue;
+		event(&(struct init_msg){.type = EV_MIRRORED, .pid = p->pid});
+		drop(b);
+		return;
+	}
+	failed(b, err);
+}
+
+bool born_drop(int32_t pid)
+{
+	struct birth *b = find(pid);
+
+	if (!b || b->making)
+		return false;
+	drop(b);
+	return true;
+}
+
+void init_born(const struct init_msg *m)
+{
+	struct proc *p = proc_find(m->pid);
+	struct birth *b;
+
+	if (!self.keeper)
+		return;
+	if (p && p->state == PROC_GHOST && !p->dying && !p->exiting) {
+		show(p, &m->u.born.name);
+		return;
+	}
+	b = find(m->pid);
+	if (!b)
+		b = add();
+	if (!b) {
+		if (!full_told)
+			say("%d ghosts are waiting to be made: more are not", BIRTHS_MAX);
+		full_told = true;
+		event(&(struct init_msg){.type = EV_LOST, .pid = m->pid});
+		return;
+	}
+	b->pid = m->pid;
+	b->name = m->u.born.name;
+	if (!b->making)
+		b->ppid = m->u.born.ppid;
+}
+
+/* -- it comes home */
+
+bool born_waits(int32_t pid)
+{
+	const struct birth *b = find(pid);
+
+	return b && b->tries == 0;
+}
+
+/*
+ * What it has waited for there it is not to find as its child here, and its children are to
+ * be its own: they are made, and reaped, before it is itself again.
+ */
+bool born_settled(int32_t pid)
+{
+	const struct birth *b;
+
+	TAILQ_FOREACH(b, &waiting, next)
+	if (b->ppid == pid && b->tries == 0)
+		return false;
+	for (uint32_t i = 0; procs_reaped > 0 && i < PROCS_MAX; i++)
+		if (procs[i].state != PROC_FREE && procs[i].reaped && procs[i].born_of == pid)
+			return false;
+	return true;
+}
+
+void born_stdio(int32_t pid, int ret_fd[CHAN_STREAMS])
+{
+	struct proc *p = proc_find(pid);
+	cleanup_fd int pidfd = -1;
+
+	while (p && !p->in_place)
+		p = proc_find(proc_parent(p->pid));
+	if (p)
+		pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		ret_fd[i] = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, i, 0);
+		if (ret_fd[i] < 0)
+			ret_fd[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+	}
+}
+
+/* -- its end */
+
+static void reap(int32_t pid)
+{
+	struct proc *parent = proc_find(proc_parent(pid));
+
+	/* Any other parent at home waits for itself: it is real here, or init, or we. */
+	if (!parent || parent->state != PROC_GHOST || parent->chan < 0)
+		return;
+	proc_tell(parent, &(struct chan_msg){.type = CHAN_REAP, .u.pid = pid}, NULL, 0);
+	if (parent->stopped) {
+		trace_wake(parent);
+		trace_sleep(parent);
+	}
+}
+
+void born_gone(int32_t pid)
+{
+	reap(pid);
+	arrive_progress();
+}
+
+void init_reaped(const struct init_msg *m)
+{
+	struct proc *p = proc_find(m->pid);
+
+	if (p && (p->state == PROC_GHOST || p->state == PROC_MAKING)) {
+		procs_reaped += !p->reaped; /* it has not ended here yet */
+		p->reaped = true;
+	} else if (!p) {
+		reap(m->pid);
+	}
+}
+
+/*
+ * One that came by a move and whose parent has come too, so that no ghost of it and
+ * not we were told of its end.
+ */
+void init_ended(const struct init_msg *m)
+{
+	struct proc *p = proc_find(m->u.child.pid);
+
+	if (p && p->state == PROC_REAL)
+		child_report(&m->u.child);
+}

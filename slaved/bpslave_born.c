@@ -1,0 +1,452 @@
+/*
+ * The processes of this node: which were born here, which came by a move, which are
+ * ghosts (doc/born.md). Runs in bpslave of a node; fed by bpslave_source.c with what
+ * happens to them, and by the moves with who comes and goes. Of those that came by a
+ * move bpinit tells the master; of the others we do.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "bpslave_born.h"
+#include "libbproc/log.h"
+
+#define HASH 4096
+#define LOOKS 3		/* after a signal, for the stop or continue it may cause */
+#define LOST_MS 1000	/* from an overflow to the next scan */
+#define EXPECT_MS 30000 /* a move that failed may never make what was expected of it */
+
+static LIST_HEAD(, born) table[HASH];
+static struct born_list looking = TAILQ_HEAD_INITIALIZER(looking);
+static uint32_t count, ntold, scan_no;
+static struct event *look_timer, *lost_timer; /* owned */
+
+static struct born *find(int32_t pid)
+{
+	struct born *b;
+
+	LIST_FOREACH(b, &table[(uint32_t)pid % HASH], next)
+	if (b->pid == pid)
+		return b;
+	return NULL;
+}
+
+static void on_lost(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	born_scan();
+	born_flush();
+}
+
+void born_overflow(void)
+{
+	static bool told;
+
+	if (!told)
+		log_warn("more processes than %d here, or %d with a ghost at home: some have none",
+			 BORN_TABLE_MAX, BORN_TOLD_MAX);
+	told = true;
+	if (!lost_timer)
+		lost_timer = new_timer(on_lost, NULL);
+	if (lost_timer && !event_pending(lost_timer, EV_TIMEOUT, NULL))
+		start_timer(lost_timer, LOST_MS);
+}
+
+bool born_room(void)
+{
+	if (ntold >= BORN_TOLD_MAX) {
+		born_overflow();
+		return false;
+	}
+	ntold++;
+	return true;
+}
+
+static struct born *add(int32_t pid)
+{
+	struct born *b = count < BORN_TABLE_MAX ? calloc(1, sizeof(*b)) : NULL;
+
+	if (!b) {
+		born_overflow();
+		return NULL;
+	}
+	b->pid = pid;
+	b->since = now_ms();
+	LIST_INSERT_HEAD(&table[(uint32_t)pid % HASH], b, next);
+	count++;
+	return b;
+}
+
+void born_forget(struct born *b)
+{
+	tell_never(b);
+	if (b->looked)
+		TAILQ_REMOVE(&looking, b, look);
+	ntold -= b->told;
+	LIST_REMOVE(b, next);
+	free(b);
+	count--;
+}
+
+void born_read(struct born *b)
+{
+	struct scan_proc p;
+
+	b->stale = false;
+	if (scan_stat(b->pid, &p) < 0 || scan_ids(b->pid, &p) < 0)
+		return;
+	b->ppid = p.ppid;
+	b->pgid = p.pgid;
+	b->sid = p.sid;
+	b->uid = p.uid;
+	b->gid = p.gid;
+	b->stack = p.stack;
+	memcpy(b->comm, p.comm, sizeof(b->comm));
+}
+
+/* -- what happens */
+
+static void ended(struct born *b, int32_t status)
+{
+	const struct born *parent = find(b->ppid);
+
+	if (b->ended)
+		return;
+	b->ended = true;
+	b->status = status;
+	if (b->moved || b->away)
+		return; /* bpinit tells it, or the node where it is real */
+	if (!b->told && (!parent || !parent->away)) {
+		/* Birth and death have met before anybody heard of either. */
+		b->tell = false;
+		tell_never(b);
+		return;
+	}
+	b->end = true;
+	tell_later(b, true);
+}
+
+static void reaped(struct born *b)
+{
+	struct init_msg m = {.type = INIT_ENDED, .pid = b->pid};
+	const struct born *parent = find(b->ppid);
+
+	if (!b->moved && !b->away) {
+		b->reap = b->told || b->queued;
+	} else if (parent && !parent->away) {
+		/* Its parent is real here, so neither a ghost nor bpinit was told of its end. */
+		if (!b->away) {
+			m.u.child.pid = b->pid;
+			m.u.child.code = WIFSIGNALED(b->status) ? CLD_KILLED : CLD_EXITED;
+			m.u.child.status = WIFSIGNALED(b->status) ? WTERMSIG(b->status)
+								  : WEXITSTATUS(b->status);
+			init_send(&m, NULL, 0);
+		}
+		b->reap = true;
+	}
+	if (b->reap)
+		tell_later(b, true);
+	else
+		born_forget(b);
+}
+
+/* The name it is told with is read at that time. */
+static void renamed(struct born *b)
+{
+	if (b->ended || b->away || (!b->told && !b->moved))
+		return;
+	b->tell = true;
+	tell_later(b, tell_token());
+}
+
+static void fork_seen(const struct event_record *r)
+{
+	struct born *b = find(r->pid);
+
+	if (b && !b->ended)
+		return; /* a ghost or an arrival; or a scan was faster */
+	if (b)
+		born_forget(b);
+	b = add(r->pid);
+	if (!b)
+		return;
+	b->ppid = r->ppid;
+	b->pgid = r->pgid;
+	b->sid = r->sid;
+	b->uid = r->uid;
+	b->gid = r->gid;
+	memcpy(b->comm, r->comm, sizeof(b->comm));
+	b->tell = true;
+	tell_later(b, tell_token());
+}
+
+/* -- stops: the kernel has no event of them, only of the signals that may cause one */
+
+static void on_look(evutil_socket_t fd, short what, void *arg);
+
+static void look_soon(struct born *b)
+{
+	static const uint32_t ms[LOOKS] = {200, 20, 2};
+
+	b->look_at = now_ms() + ms[b->looks - 1];
+	if (!b->looked)
+		TAILQ_INSERT_TAIL(&looking, b, look);
+	b->looked = true;
+	if (!look_timer)
+		look_timer = new_timer(on_look, NULL);
+	if (look_timer)
+		start_timer(look_timer, ms[LOOKS - 1]);
+}
+
+static void state_seen(struct born *b, char state)
+{
+	bool stopped = state == 'T';
+
+	if (b->moved || b->away || !b->told || b->ended || stopped == b->stopped)
+		return;
+	b->stopped = stopped;
+	tell_event(b, stopped ? CLD_STOPPED : CLD_CONTINUED,
+		   !stopped  ? SIGCONT
+		   : b->stop ? b->stop
+			     : SIGSTOP);
+}
+
+static void on_look(evutil_socket_t fd, short what, void *arg)
+{
+	uint64_t t = now_ms(), next = UINT64_MAX;
+	struct born *b, *more;
+	struct scan_proc p;
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	for (b = TAILQ_FIRST(&looking); b; b = more) {
+		more = TAILQ_NEXT(b, look);
+		if (b->look_at <= t) {
+			if (scan_stat(b->pid, &p) == 0)
+				state_seen(b, p.state);
+			if (--b->looks == 0 || b->ended) {
+				TAILQ_REMOVE(&looking, b, look);
+				b->looked = false;
+				continue;
+			}
+			look_soon(b);
+		}
+		next = b->look_at < next ? b->look_at : next;
+	}
+	if (next != UINT64_MAX)
+		start_timer(look_timer, next > t ? (uint32_t)(next - t) : 1);
+}
+
+void born_record(const struct event_record *r)
+{
+	struct born *b;
+
+	if (r->type == EVENT_FORK)
+		return fork_seen(r);
+	b = find(r->pid);
+	if (!b)
+		return;
+	switch (r->type) {
+	case EVENT_EXEC:
+		b->stale = true;
+		return renamed(b);
+	case EVENT_NAME:
+		if (memcmp(b->comm, r->comm, sizeof(b->comm)) == 0)
+			return;
+		memcpy(b->comm, r->comm, sizeof(b->comm));
+		return renamed(b);
+	case EVENT_EXIT:
+		return ended(b, r->status);
+	case EVENT_REAPED:
+		return reaped(b);
+	case EVENT_LOOK:
+		if (r->status != SIGCONT)
+			b->stop = r->status;
+		b->looks = LOOKS;
+		return look_soon(b);
+	default:
+		return;
+	}
+}
+
+/* What a ghost's waitid(), or bpinit's, says of one that was born here: it is exact. */
+void born_child(const struct chan_child *c)
+{
+	struct born *b = find(c->pid);
+
+	if (b && !b->moved && !b->away)
+		ended(b, c->code == CLD_EXITED ? (c->status & 0xff) << 8
+					       : c->status | (c->code == CLD_DUMPED ? 0x80 : 0));
+	source_hint();
+}
+
+/* -- looking at everything */
+
+static void seen(const struct scan_proc *p, void *arg)
+{
+	struct born *b = find(p->pid);
+	bool changed, first;
+
+	(void)arg;
+	if (!b) {
+		if (p->state == 'Z' || p->state == 'X' || !(b = add(p->pid)))
+			return;
+		b->stale = b->tell = true;
+		b->ppid = p->ppid;
+		b->stack = p->stack;
+		memcpy(b->comm, p->comm, sizeof(b->comm));
+		tell_later(b, tell_token());
+	}
+	first = b->seen == 0;
+	b->seen = scan_no;
+	if (b->ended)
+		return;
+	if (p->state == 'Z' || p->state == 'X')
+		return ended(b, p->status);
+	/* Of one that came by a move it is not known what name it has at home. */
+	changed = (b->stack && b->stack != p->stack) ||
+		  memcmp(b->comm, p->comm, sizeof(b->comm)) != 0 || (first && b->moved);
+	b->ppid = p->ppid;
+	b->stack = p->stack;
+	if (changed) {
+		b->stale = true;
+		renamed(b);
+	}
+	memcpy(b->comm, p->comm, sizeof(b->comm));
+	state_seen(b, p->state);
+}
+
+void born_scan(void)
+{
+	struct born *b, *more;
+
+	if (++scan_no == 0)
+		scan_no = 1;
+	if (scan_each(seen, NULL) < 0)
+		return;
+	for (int i = 0; i < HASH; i++) {
+		for (b = LIST_FIRST(&table[i]); b; b = more) {
+			more = LIST_NEXT(b, next);
+			if (b->seen == scan_no || b->reap ||
+			    (b->seen == 0 && now_ms() - b->since < EXPECT_MS))
+				continue;
+			ended(b, 0);
+			reaped(b);
+		}
+	}
+}
+
+/* -- moves */
+
+void born_expect(int32_t pid, int32_t ppid)
+{
+	struct born *b = find(pid);
+
+	if (slave.node == HOME_NODE)
+		return;
+	if (b && b->ended && !b->queued) {
+		born_forget(b);
+		b = NULL;
+	}
+	if (b || !(b = add(pid)))
+		return;
+	b->moved = b->away = true; /* real only when bpinit says so */
+	b->ppid = ppid;
+}
+
+void born_left(int32_t pid)
+{
+	struct born *b = find(pid);
+
+	if (slave.node == HOME_NODE)
+		return;
+	if (!b) {
+		b = add(pid);
+		if (!b)
+			return;
+		b->moved = true;
+	}
+	b->away = true;
+}
+
+void born_came(int32_t pid, bool other_name)
+{
+	struct born *b = find(pid);
+
+	if (slave.node == HOME_NODE || !b)
+		return;
+	b->moved = true;
+	b->away = b->stopped = false;
+	b->stale = true;
+	if (other_name) {
+		renamed(b);
+		born_flush();
+	}
+}
+
+void born_state(const struct init_msg *m)
+{
+	born_expect(m->u.state.pid, m->u.state.ppid);
+	if (!m->u.state.is_ghost)
+		born_came(m->u.state.pid, false);
+}
+
+/*
+ * It may wait for no child twice: at home it would find those that it has waited for
+ * here, if that news came after it. The kernel's own comes late, so /proc is asked.
+ */
+static void settle_children(int32_t pid)
+{
+	struct born *b, *more;
+	struct scan_proc p;
+
+	for (int i = 0; i < HASH; i++) {
+		for (b = LIST_FIRST(&table[i]); b; b = more) {
+			more = LIST_NEXT(b, next);
+			if (b->ppid == pid && b->ended && b->told && !b->reap &&
+			    scan_stat(b->pid, &p) < 0)
+				reaped(b);
+		}
+	}
+}
+
+void born_asks(int32_t pid, bool leaves)
+{
+	const struct born *b = find(pid);
+
+	if (slave.node == HOME_NODE || (!leaves && b && (b->told || b->moved)))
+		return;
+	source_take();
+	if (leaves && ntold > 0)
+		settle_children(pid);
+	tell_everything();
+}
+
+void born_tell_all(void)
+{
+	struct born *b, *more;
+
+	for (int i = 0; i < HASH; i++) {
+		for (b = LIST_FIRST(&table[i]); b; b = more) {
+			more = LIST_NEXT(b, next);
+			if (b->moved || (b->ended && !b->told))
+				continue;
+			b->tell = true;
+			b->end = b->ended;
+			tell_now(b);
+		}
+	}
+	tell_rest();
+}
+
+void born_clear(void)
+{
+	for (int i = 0; i < HASH; i++)
+		while (!LIST_EMPTY(&table[i]))
+			born_forget(LIST_FIRST(&table[i]));
+}

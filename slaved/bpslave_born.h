@@ -1,0 +1,95 @@
+/*
+ * Births on a node: what the files of it share (bpslave of a node only;
+ * doc/born.md).
+ *
+ *	bpslave_born.c	 the table: who was born here, what the master has heard of it
+ *	bpslave_tell.c	 when and how the master hears of it
+ *	bpslave_scan.c	 /proc of the node's pid namespace
+ *	bpslave_source.c where the news come from: the event program, or looking again
+ */
+#pragma once
+
+#include "bpf/events.h"
+#include "slaved/bpslave.h"
+
+#define BORN_TABLE_MAX 16384 /* processes of the node that are kept in mind */
+#define BORN_TOLD_MAX 4096   /* of them with a ghost at home */
+#define BORN_BURST 64	     /* births that are told at once ... */
+#define BORN_RATE 200	     /* ... and so many more each second; the others wait ... */
+#define BORN_WAIT_MS 20	     /* ... so long, in case they end in the meantime; then ... */
+#define BORN_ROUND 64	     /* ... at most so many each BORN_WAIT_MS */
+#define BORN_MESSAGE 32	     /* births in one message */
+
+/* One process, as /proc of the namespace has it. */
+struct scan_proc {
+	int32_t pid, ppid, pgid, sid;
+	uint32_t uid, gid;
+	char comm[16];
+	char state;	/* R S D T t Z X */
+	int32_t status; /* of a zombie, as of wait(); 0 where the kernel will not say */
+	uint64_t stack; /* where its stack begins: another one after each exec */
+};
+/* The namespace of this process; its number in ours. 0 or -errno. */
+int scan_open(int32_t init_host_pid, uint32_t *ret_inode);
+void scan_close(void);
+int scan_stat(int32_t pid, struct scan_proc *ret);
+int scan_ids(int32_t pid, struct scan_proc *ret); /* uid, gid */
+/* Bytes, at most size; 0: none, or it has gone. */
+size_t scan_args(int32_t pid, char *buf, size_t size);
+/* fn for each process but bpinit and what it is just making. 0 or -errno. */
+int scan_each(void (*fn)(const struct scan_proc *p, void *arg), void *arg);
+
+/* A process of the node. */
+struct born {
+	LIST_ENTRY(born) next;
+	TAILQ_ENTRY(born) queue, look;
+	int32_t pid, ppid, pgid, sid;
+	uint32_t uid, gid;
+	char comm[16];
+	uint64_t stack;
+	uint64_t since;	  /* ms; when it was put into the table */
+	uint64_t due;	  /* ms; in the queue */
+	uint64_t look_at; /* ms; in the list of those to be looked at */
+	uint32_t seen;	  /* number of the last scan that found it; 0: none has */
+	int32_t status;	  /* ended: as of wait() */
+	int32_t stop;	  /* the signal that stopped it, as far as it is known */
+	int looks;
+	bool moved;	      /* it came by a move, or stands in: bpinit tells of it */
+	bool away;	      /* a ghost here; real elsewhere */
+	bool stale;	      /* it has exec'd: ids and name are to be read again */
+	bool told;	      /* the master knows it */
+	bool queued, looked;  /* it is in the list */
+	bool tell, end, reap; /* what is to be told */
+	bool ended, stopped;
+};
+TAILQ_HEAD(born_list, born);
+
+/* -- bpslave_tell.c */
+/* In the order in which they come here; now: without the wait for an early end. */
+void tell_later(struct born *b, bool now);
+void tell_never(struct born *b);
+/* Whatever there is to be told of it, now. Frees it if it is reaped. */
+void tell_now(struct born *b);
+/* Births are gathered: what is left of them. */
+void tell_rest(void);
+void tell_everything(void);
+void tell_event(const struct born *b, uint32_t code, int32_t status);
+bool tell_token(void);
+
+/* -- bpslave_born.c, for the sources and bpslave_tell.c */
+void born_read(struct born *b);	  /* again from /proc: name and ids */
+void born_forget(struct born *b); /* in no list any more, and freed */
+bool born_room(void);		  /* for one more at home; if so it is counted */
+void born_overflow(void);
+void born_record(const struct event_record *r);
+/* All there was has been recorded. */
+void born_flush(void);
+/* Compares the table with /proc. */
+void born_scan(void);
+void born_clear(void);
+
+/* -- bpslave_source.c */
+/* Takes what is there now, not when its turn comes. */
+void source_take(void);
+/* Something has ended: worth a look where nothing else says so. */
+void source_hint(void);

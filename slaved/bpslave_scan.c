@@ -1,0 +1,135 @@
+/*
+ * /proc of the node's pid namespace, as bpinit has it mounted: numbers in it are
+ * the cluster's, so nothing of other nodes on the same kernel is ever read. Runs in
+ * bpslave of a node.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bpslave_born.h"
+
+static int proc_dir = -1;
+
+int scan_open(int32_t init_host_pid, uint32_t *ret_inode)
+{
+	char path[64];
+	struct stat st;
+
+	scan_close();
+	snprintf(path, sizeof(path), "/proc/%d/ns/pid", init_host_pid);
+	if (stat(path, &st) < 0)
+		return -errno;
+	*ret_inode = (uint32_t)st.st_ino;
+	snprintf(path, sizeof(path), "/proc/%d/root/proc", init_host_pid);
+	proc_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return proc_dir < 0 ? -errno : 0;
+}
+
+void scan_close(void)
+{
+	proc_dir = close_fd(proc_dir);
+}
+
+static ssize_t slurp(int32_t pid, const char *file, char *buf, size_t size)
+{
+	cleanup_fd int fd = -1;
+	char path[48];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "%d/%s", pid, file);
+	fd = openat(proc_dir, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, size);
+	return n < 0 ? -errno : n;
+}
+
+/* Field no of /proc/PID/stat, proc(5), given where field 3 begins. */
+static const char *field(const char *p, int no)
+{
+	for (int i = 3; p && i < no; i++)
+		p = strchr(p, ' ') ? strchr(p, ' ') + 1 : NULL;
+	return p;
+}
+
+int scan_stat(int32_t pid, struct scan_proc *ret)
+{
+	char text[1024], *name, *end;
+	ssize_t n = slurp(pid, "stat", text, sizeof(text) - 1);
+	struct scan_proc p = {.pid = pid};
+	const char *rest;
+
+	if (n < 0)
+		return (int)n;
+	text[n] = '\0';
+	/* The name may hold anything, even ") R 1". */
+	name = strchr(text, '(');
+	end = strrchr(text, ')');
+	if (!name || !end || end < name ||
+	    sscanf(end + 1, " %c %d %d %d", &p.state, &p.ppid, &p.pgid, &p.sid) != 4)
+		return -EBADMSG;
+	*end = '\0';
+	snprintf(p.comm, sizeof(p.comm), "%.15s", name + 1);
+	rest = field(end + 2, 28);
+	p.stack = rest ? strtoull(rest, NULL, 10) : 0;
+	rest = field(end + 2, 52);
+	p.status = rest ? (int32_t)strtol(rest, NULL, 10) : 0;
+	*ret = p;
+	return 0;
+}
+
+int scan_ids(int32_t pid, struct scan_proc *ret)
+{
+	char text[2048];
+	const char *uid, *gid;
+	ssize_t n = slurp(pid, "status", text, sizeof(text) - 1);
+
+	if (n < 0)
+		return (int)n;
+	text[n] = '\0';
+	uid = strstr(text, "\nUid:");
+	gid = strstr(text, "\nGid:");
+	if (!uid || !gid)
+		return -EBADMSG;
+	ret->uid = (uint32_t)strtoul(uid + 5, NULL, 10);
+	ret->gid = (uint32_t)strtoul(gid + 5, NULL, 10);
+	return 0;
+}
+
+size_t scan_args(int32_t pid, char *buf, size_t size)
+{
+	ssize_t n = slurp(pid, "cmdline", buf, size);
+
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* Just cloned by bpinit, and not yet what it is to be: not born, and soon no more. */
+static bool is_bpinits(const struct scan_proc *p)
+{
+	return p->pid == 1 || (p->ppid == 1 && strcmp(p->comm, "bpinit") == 0);
+}
+
+int scan_each(void (*fn)(const struct scan_proc *p, void *arg), void *arg)
+{
+	int fd = proc_dir < 0 ? -1 : openat(proc_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct scan_proc p;
+	struct dirent *e;
+
+	if (!d) {
+		close_fd(fd);
+		return -errno;
+	}
+	while ((e = readdir(d)))
+		if (e->d_name[0] >= '1' && e->d_name[0] <= '9' &&
+		    scan_stat((int32_t)strtol(e->d_name, NULL, 10), &p) == 0 && !is_bpinits(&p))
+			fn(&p, arg);
+	closedir(d);
+	return 0;
+}

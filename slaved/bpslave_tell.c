@@ -1,0 +1,186 @@
+/*
+ * When and how the master hears of what is born on this node (doc/born.md). Runs in
+ * bpslave of a node. A birth is told at once as long as they come one by one; in a
+ * storm it waits a moment, and if the process has ended by then nobody hears of it.
+ * There is one queue, so that a parent is told before its child, and of each process
+ * its birth before its end.
+ */
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "bpslave_born.h"
+#include "libbproc/log.h"
+
+static struct born_list queue = TAILQ_HEAD_INITIALIZER(queue);
+static struct event *timer; /* owned */
+static uint64_t tokens_ms;  /* tokens were counted then */
+static uint32_t tokens = BORN_BURST;
+
+static struct {
+	size_t n;
+	Bproc__Birth birth[BORN_MESSAGE], *list[BORN_MESSAGE];
+	Bproc__Proc proc[BORN_MESSAGE];
+	char args[BORN_MESSAGE][CHAN_ARGS_MAX];
+} out;
+
+void tell_rest(void)
+{
+	Bproc__ProcBorn m = BPROC__PROC_BORN__INIT;
+
+	if (out.n == 0)
+		return;
+	m.n_birth = out.n;
+	m.birth = out.list;
+	master_send(&m.base);
+	out.n = 0;
+}
+
+static void put_birth(struct born *b)
+{
+	Bproc__Birth *m = &out.birth[out.n];
+	PROC_OF(proc, b->pid);
+
+	if (b->stale)
+		born_read(b);
+	out.list[out.n] = m;
+	out.proc[out.n] = proc;
+	bproc__birth__init(m);
+	m->proc = &out.proc[out.n];
+	m->ppid = b->ppid > 1 ? b->ppid : 0;
+	m->pgid = b->pgid;
+	m->sid = b->sid;
+	m->uid = b->uid;
+	m->gid = b->gid;
+	m->comm.data = (uint8_t *)(uintptr_t)b->comm;
+	m->comm.len = strnlen(b->comm, sizeof(b->comm) - 1);
+	m->args.data = (uint8_t *)out.args[out.n];
+	m->args.len = scan_args(b->pid, out.args[out.n], CHAN_ARGS_MAX);
+	log_debug("process %d, child of %d: '%s' is told", b->pid, b->ppid, b->comm);
+	if (++out.n == BORN_MESSAGE)
+		tell_rest();
+}
+
+/* Without EventAck: if the link breaks, what the master has not heard is told after it. */
+void tell_event(const struct born *b, uint32_t code, int32_t status)
+{
+	Bproc__ProcEvent e = BPROC__PROC_EVENT__INIT;
+	PROC_OF(proc, b->pid);
+
+	e.proc = &proc;
+	e.code = code;
+	e.status = status;
+	master_send(&e.base);
+}
+
+static void tell_end(const struct born *b)
+{
+	int32_t s = b->status;
+
+	if (WIFSIGNALED(s))
+		tell_event(b, WCOREDUMP(s) ? CLD_DUMPED : CLD_KILLED, WTERMSIG(s));
+	else
+		tell_event(b, CLD_EXITED, WEXITSTATUS(s));
+}
+
+static void tell_reaped(const struct born *b)
+{
+	Bproc__ProcReaped m = BPROC__PROC_REAPED__INIT;
+	PROC_OF(proc, b->pid);
+	Bproc__Proc *list[1] = {&proc};
+
+	log_debug("process %d has been waited for: told", b->pid);
+	m.n_proc = 1;
+	m.proc = list;
+	master_send(&m.base);
+	gen_forget(b->pid);
+}
+
+void tell_never(struct born *b)
+{
+	if (b->queued)
+		TAILQ_REMOVE(&queue, b, queue);
+	b->queued = false;
+}
+
+void tell_now(struct born *b)
+{
+	tell_never(b);
+	if (b->tell && (b->moved || b->told || born_room())) {
+		b->told |= !b->moved;
+		put_birth(b);
+	}
+	b->tell = false;
+	if (b->end || b->reap)
+		tell_rest();
+	if (b->end && b->told)
+		tell_end(b);
+	b->end = false;
+	if (b->reap) {
+		if (b->told || b->moved)
+			tell_reaped(b);
+		born_forget(b);
+	}
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	born_flush();
+}
+
+void born_flush(void)
+{
+	uint64_t t = now_ms();
+	struct born *b;
+	int n = 0;
+
+	if (!master_is_up())
+		return; /* all is told after the next Welcome */
+	while ((b = TAILQ_FIRST(&queue)) && b->due <= t && n++ < BORN_ROUND)
+		tell_now(b);
+	tell_rest();
+	if (!b)
+		return;
+	if (!timer)
+		timer = new_timer(on_timer, NULL);
+	if (timer)
+		start_timer(timer, b->due <= t ? BORN_WAIT_MS : (uint32_t)(b->due - t));
+}
+
+void tell_everything(void)
+{
+	while (master_is_up() && !TAILQ_EMPTY(&queue))
+		tell_now(TAILQ_FIRST(&queue));
+	tell_rest();
+}
+
+bool tell_token(void)
+{
+	uint64_t t = now_ms(), more = (t - tokens_ms) * BORN_RATE / 1000;
+
+	if (more > 0) {
+		tokens = more > BORN_BURST - tokens ? BORN_BURST : tokens + (uint32_t)more;
+		tokens_ms = t;
+	}
+	if (tokens == 0)
+		return false;
+	tokens--;
+	return true;
+}
+
+/* What is due never decreases along the queue. */
+void tell_later(struct born *b, bool now)
+{
+	const struct born *last = TAILQ_LAST(&queue, born_list);
+
+	if (b->queued)
+		return;
+	b->due = now_ms() + (now ? 0 : BORN_WAIT_MS);
+	if (last && last->due > b->due)
+		b->due = last->due;
+	b->queued = true;
+	TAILQ_INSERT_TAIL(&queue, b, queue);
+}
