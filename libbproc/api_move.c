@@ -52,7 +52,8 @@ int api_start_move(enum move_kind kind, int node, int flags, struct client *c, i
 	mine = above_stdio(ch[0]);
 	if (mine < 0)
 		return bproc_err_set(api_err(), errno, "channel: %s", strerror(errno));
-	e = client_begin(c, LOCAL_MOVE, &ask, sizeof(ask), theirs, api_err());
+	e = (kind == MOVE_EXECMOVE ? client_tell : client_begin)(c, LOCAL_MOVE, &ask, sizeof(ask),
+								 theirs, api_err());
 	if (e < 0)
 		return e;
 	*ret_chan = take_fd(mine);

@@ -28,6 +28,8 @@ static struct slot {
 	bool busy;
 	ino_t ino; /* of the socket: tells ours from what has the number now */
 } slots[SLOTS] = {[0 ... SLOTS - 1] = {.fd = -1}};
+/* Of the process that we were forked from: only for questions without an answer. */
+static struct slot inherited = {.fd = -1};
 static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t atfork_once = PTHREAD_ONCE_INIT;
 static pid_t owner; /* whose connections these are; 0: nobody's yet */
@@ -63,10 +65,19 @@ static void after_fork_parent(void)
 	pthread_mutex_unlock(&slots_lock);
 }
 
-/* Answers would go to whoever reads first: the child gets connections of its own. */
+/*
+ * Answers would go to whoever reads first: the child gets connections of its own. But
+ * who asks is said with each message, so one is good enough to say where it wants to go.
+ */
 static void after_fork_child(void)
 {
 	pthread_mutex_unlock(&slots_lock);
+	for (int i = 0; i < SLOTS && inherited.fd < 0; i++) {
+		if (!still_ours(&slots[i]))
+			continue;
+		inherited = slots[i];
+		slots[i] = (struct slot){.fd = -1};
+	}
 	close_slots();
 	owner = getpid();
 }
@@ -154,6 +165,16 @@ static int take_connection(struct client *c, bool fresh, struct bproc_err *err)
 	return 0;
 }
 
+static bool take_inherited(struct client *c)
+{
+	pthread_mutex_lock(&slots_lock);
+	*c = (struct client){.fd = still_ours(&inherited) ? inherited.fd : -1, .slot = -1};
+	c->cached = 1;
+	inherited = (struct slot){.fd = -1};
+	pthread_mutex_unlock(&slots_lock);
+	return c->fd >= 0;
+}
+
 static void give_back(struct client *c)
 {
 	if (c->slot >= 0) {
@@ -205,31 +226,32 @@ void client_add(struct client *c, enum local_type type, const void *more, size_t
 	pkt_send(c->fd, &pkt, sizeof(pkt.hdr) + len, NULL, 0);
 }
 
-int client_begin(struct client *c, enum local_type type, const void *ask, size_t len, int fd,
-		 struct bproc_err *err)
+static int question(struct question *q, enum local_type type, const void *ask, size_t len,
+		    struct bproc_err *err)
 {
-	struct question pkt = {.hdr = {.version = LOCAL_VERSION, .type = (uint16_t)type}};
-	int e;
-
-	if (len > sizeof(pkt.payload))
+	if (len > sizeof(q->payload))
 		return bproc_err_set(err, EINVAL, "question of %zu bytes", len);
+	q->hdr = (struct local_hdr){
+		.version = LOCAL_VERSION, .type = (uint16_t)type, .len = (uint32_t)len};
 	if (len > 0)
-		memcpy(pkt.payload, ask, len);
-	pkt.hdr.len = (uint32_t)len;
-	e = take_connection(c, false, err);
-	if (e < 0)
-		return e;
-	pkt.hdr.id = c->id = __atomic_add_fetch(&next_id, 1, __ATOMIC_RELAXED);
-	e = pkt_send(c->fd, &pkt, sizeof(pkt.hdr) + len, &fd, fd >= 0);
+		memcpy(q->payload, ask, len);
+	return 0;
+}
+
+static int send_question(struct client *c, const struct question *q, int fd, struct bproc_err *err)
+{
+	size_t len = sizeof(q->hdr) + q->hdr.len;
+	int e = pkt_send(c->fd, q, len, &fd, fd >= 0);
+
 	if ((e == -EPIPE || e == -ECONNRESET || e == -ENOTCONN) && c->cached) {
 		/* That bpslave has gone; the packet did not reach it, a new one may be there. */
 		client_drop(c);
 		e = take_connection(c, true, err);
 		if (e < 0)
 			return e;
-		c->id = pkt.hdr.id;
-		e = pkt_send(c->fd, &pkt, sizeof(pkt.hdr) + len, &fd, fd >= 0);
+		e = pkt_send(c->fd, q, len, &fd, fd >= 0);
 	}
+	c->id = q->hdr.id;
 	if (e < 0) {
 		client_drop(c);
 		return e == -EPIPE || e == -ECONNRESET
@@ -237,6 +259,34 @@ int client_begin(struct client *c, enum local_type type, const void *ask, size_t
 			       : bproc_err_set(err, -e, "question to bpslave: %s", strerror(-e));
 	}
 	return 0;
+}
+
+int client_begin(struct client *c, enum local_type type, const void *ask, size_t len, int fd,
+		 struct bproc_err *err)
+{
+	struct question q;
+	int e = question(&q, type, ask, len, err);
+
+	if (e == 0)
+		e = take_connection(c, false, err);
+	if (e < 0)
+		return e;
+	q.hdr.id = __atomic_add_fetch(&next_id, 1, __ATOMIC_RELAXED);
+	return send_question(c, &q, fd, err);
+}
+
+int client_tell(struct client *c, enum local_type type, const void *ask, size_t len, int fd,
+		struct bproc_err *err)
+{
+	struct question q;
+	int e = question(&q, type, ask, len, err);
+
+	if (e == 0 && !take_inherited(c))
+		e = take_connection(c, false, err);
+	if (e < 0)
+		return e;
+	q.hdr.id = 0; /* no question of anybody's */
+	return send_question(c, &q, fd, err);
 }
 
 /* The size of the packet that is next, or -errno; waits for it. */
@@ -349,6 +399,7 @@ void client_close_all(void)
 	for (int i = 0; i < SLOTS; i++)
 		if (!slots[i].busy)
 			slot_close(&slots[i]);
+	slot_close(&inherited);
 	pthread_mutex_unlock(&slots_lock);
 }
 
@@ -357,4 +408,5 @@ void client_forget(void)
 	/* One thread is left, and its locks are as they were: free. */
 	for (int i = 0; i < SLOTS; i++)
 		slots[i] = (struct slot){.fd = -1};
+	inherited = (struct slot){.fd = -1};
 }

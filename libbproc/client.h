@@ -3,10 +3,10 @@
  * bpslave over a small pool of close-on-exec connections. A connection belongs to
  * one call at a time, so no lock is held while a call waits.
  *
- * A pooled connection does not outlive fork (the child's copy is closed), nor a
- * dump (client_close_all), nor a move (client_forget: the descriptors stayed
- * behind). A descriptor that the program closed behind our back is noticed by its
- * inode and never written to.
+ * A pooled connection does not outlive fork (the child's copy is closed, but for one
+ * that may still ask where no answer comes), nor a dump (client_close_all), nor a move
+ * (client_forget: the descriptors stayed behind). A descriptor that the program closed behind our
+ * back is noticed by its inode and never written to.
  */
 #pragma once
 
@@ -46,6 +46,12 @@ int client_begin(struct client *c, enum local_type type, const void *ask, size_t
  * answer is waited for.
  */
 void client_add(struct client *c, enum local_type type, const void *more, size_t len);
+/*
+ * The same for what has no answer, as when an asker leaves: on the connection of the
+ * process that this one was forked from, if it has none of its own yet.
+ */
+int client_tell(struct client *c, enum local_type type, const void *ask, size_t len, int fd,
+		struct bproc_err *err);
 /*
  * Waits for the answer of what was begun; ans may be NULL. 0, or the negative of
  * the daemon's error with its text in err. -ECONNRESET: it ended without one.

@@ -186,9 +186,9 @@ static void start_blob(struct proc *p, uint64_t base)
 	r.ax = 0;
 	r.orig_ax = (uint64_t)-1;
 	set_regs(p, &r);
-	/* From here on it parks by itself, and finds its order waiting. */
-	leave_injected(p);
+	/* From here on it parks by itself. Its order comes while it makes its image. */
 	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+	leave_injected(p);
 }
 
 bool inject_trap(struct proc *p)

@@ -32,11 +32,12 @@ static void leave_failed(struct move *m, int err, const char *text)
 
 /*
  * Of an rfork these are not told: its pid was announced, nothing of it is to be kept
- * here, and the target's word follows in no time. Each would wake two daemons.
+ * here, and the target's word follows in no time. Each would wake two daemons. The same
+ * of an execmove; but one that leaves a node has streams there that have to be ended.
  */
 static void tell_step(const struct move *m, enum init_type step)
 {
-	if (m->kind != MOVE_RFORK)
+	if (m->kind != MOVE_RFORK && (m->kind != MOVE_EXECMOVE || (m->away && step == EV_SENT)))
 		event_move(step, m->id, m->req_id, m->pid);
 }
 
@@ -438,7 +439,8 @@ void leave_died(struct proc *p, int status)
 									    : status >> 8 & 0xff});
 }
 
-/* Its order is there before it asks: a wake-up less. An abort is waited with until it is there. */
+/* Its order does not wait for its word that it is here: a wake-up less. An abort is waited with
+ * until it is there. */
 void leave_injected(struct proc *p)
 {
 	struct move *m = move_of(p);

@@ -303,9 +303,10 @@ void trip_send(struct trip *t)
 	struct side *from = t->to_home ? &node : &home, *to = t->to_home ? &home : &node;
 	struct init_msg m = {.type = INIT_GRANT, .move_id = t->id, .req_id = t->req_id};
 	struct data_hdr h;
+	bool told = t->kind != MOVE_RFORK && t->kind != MOVE_EXECMOVE;
 	int data[2], fds[4], nfd = 1, pair[2];
 
-	if (t->kind != MOVE_RFORK)
+	if (told)
 		t->pid = want(from, EV_HERE, 0).pid;
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
 	m.u.depart.epoch = 1;
@@ -313,7 +314,7 @@ void trip_send(struct trip *t)
 	tell(from, &m, &data[0], 1);
 	close_fd(data[0]);
 	CHECK(read_full(data[1], &h, sizeof(h)) == 0);
-	if (t->kind == MOVE_RFORK)
+	if (!told)
 		t->pid = h.pid;
 	CHECK(h.magic == DATA_MAGIC && h.move_id == t->id && h.pid == t->pid && h.token[31] == 7);
 	want(to, EV_READY, 0);
@@ -332,7 +333,7 @@ void trip_send(struct trip *t)
 	tell(to, &m, fds, nfd);
 	for (int i = 0; i < nfd; i++)
 		close_fd(fds[i]);
-	if (t->kind != MOVE_RFORK)
+	if (told)
 		want(from, EV_SENT, t->pid);
 }
 
