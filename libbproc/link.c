@@ -314,7 +314,7 @@ struct link *link_connect(struct event_base *base, SSL_CTX *ctx, const struct so
 		bproc_err_set(err, ENOMEM, "link: no memory");
 		return NULL;
 	}
-	l->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	l->fd = tcp_socket();
 	if (l->fd < 0 || (bind_addr && bind(l->fd, (const struct sockaddr *)bind_addr,
 					    sizeof(*bind_addr)) < 0)) {
 		bproc_err_set(err, errno, "link to %s: %s", l->name, strerror(errno));

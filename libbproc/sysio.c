@@ -2,6 +2,8 @@
  * Descriptors and packets (sysio.h). Used by the library and the daemons.
  */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -190,4 +192,21 @@ const char *run_dir(void)
 	const char *dir = secure_getenv("BPROC_RUN_DIR");
 
 	return dir && *dir ? dir : BPROC_RUN_DIR;
+}
+
+void tcp_unpaced(int fd)
+{
+	static const char cubic[] = "cubic";
+
+	/* Fails on a kernel without cubic: it has no bbr either. */
+	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, cubic, sizeof(cubic) - 1);
+}
+
+int tcp_socket(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd >= 0)
+		tcp_unpaced(fd);
+	return fd;
 }

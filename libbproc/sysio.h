@@ -39,5 +39,14 @@ int read_full(int fd, void *buf, size_t len);
 /* A listening or connected SOCK_SEQPACKET unix socket; the fd, or -errno. */
 int unix_listen(const char *path, mode_t mode);
 int unix_connect(const char *path);
+/*
+ * A socket that is to listen or connect within the cluster goes without the pacing that
+ * bbr, where it is the machine's default, does by a timer for every burst: half of the
+ * time that an image of 90 KB took to send. What bbr has turned on stays on, so this is
+ * for a socket that has no connection yet; those that it accepts inherit it.
+ */
+void tcp_unpaced(int fd);
+/* A new one, close-on-exec and non-blocking; or -1 with errno. */
+int tcp_socket(void);
 /* Directory of the daemons' sockets: BPROC_RUN_DIR, or its environment override. */
 const char *run_dir(void);

@@ -95,6 +95,7 @@ static int open_one(struct master *m, int i, struct in_addr addr, struct bproc_e
 		return bproc_err_set(err, errno, "port %u of %s: %s", m->conf.port,
 				     inet_ntop(AF_INET, &addr, ip, sizeof(ip)), strerror(errno));
 	evconnlistener_set_error_cb(m->listener->ev[i], accept_failed);
+	tcp_unpaced(evconnlistener_get_fd(m->listener->ev[i]));
 	return 0;
 }
 

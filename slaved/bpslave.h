@@ -203,6 +203,7 @@ void move_tell_failed(uint64_t move, int err, const char *text, bool target);
 /* -- bpslave_data.c: the data port */
 int data_start(struct bproc_err *err);
 void data_stop(void);
+int data_socket(void); /* to carry images, once it is connected; or -1 with errno */
 void data_set_options(int fd); /* of a TCP socket that carries images */
 
 /* -- bpslave_out.c: connections to the data ports of others, kept warm */

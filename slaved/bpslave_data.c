@@ -18,6 +18,7 @@
 
 #define INCOMING_MAX 1024    /* connections that have not said whose they are, or are TLS */
 #define HDR_DEADLINE_MS 5000 /* from the first byte of a header to its last */
+#define DATA_ROOM (1 << 20)  /* bytes held for a writer: a small image is written at once */
 #define CLASS_PEER 0x16	     /* a TLS handshake record: the link's own first byte */
 #define CLASS_TLS 'T'
 #define CLASS_PLAIN 'B' /* first byte of DATA_MAGIC, little endian; part of the header */
@@ -134,6 +135,15 @@ static void on_class(evutil_socket_t fd, short what, void *arg)
 		incoming_free(in);
 }
 
+int data_socket(void)
+{
+	int fd = tcp_socket(), room = DATA_ROOM;
+
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	return fd;
+}
+
 /*
  * A peer without power sends no reset: what a process or its worker writes to it has to fail in
  * about the time in which the master finds that the node is gone, not in tcp(7)'s 15 minutes.
@@ -181,7 +191,7 @@ int data_start(struct bproc_err *err)
 				.sin_addr = slave.opt.local_addr};
 	int one = 1;
 
-	listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	listen_fd = data_socket();
 	if (listen_fd < 0)
 		return bproc_err_set(err, errno, "data port: %s", strerror(errno));
 	setsockopt(listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));

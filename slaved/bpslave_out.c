@@ -275,7 +275,7 @@ static struct outgoing *outgoing_new(const struct node_row *row)
 			       .port = row->data_port,
 			       .tls = slave.encrypt};
 	LIST_INSERT_HEAD(&outgoing, o, list);
-	o->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	o->fd = data_socket();
 	o->timer = new_timer(on_connect_late, o);
 	if (o->fd < 0 || !o->timer ||
 	    (from.sin_addr.s_addr && bind(o->fd, (struct sockaddr *)&from, sizeof(from)) < 0) ||
