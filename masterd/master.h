@@ -119,6 +119,8 @@ void procs_pid_ask(struct peer *p, const Bproc__PidAsk *a);
 void procs_list_ask(struct peer *p, const Bproc__ProcsAsk *a);
 /* Tells p->node to watch it, once. */
 void procs_watch(struct master *m, struct proc *p);
+/* Of one that is dying, to one node. */
+void procs_mirror_exit(struct master *m, struct proc *p, struct node *n);
 /* The move of p has been decided: PS_ALIVE on p->node, and what waited is given out. */
 void procs_decided(struct master *m, struct proc *p);
 /* It has died so (PE_EXIT or PE_REAL_DOWN). May free p. */
@@ -148,4 +150,8 @@ void born_state_end(struct master *m, struct node *n);
 void resync_proc(struct peer *p, const Bproc__ProcState *s);
 void resync_move(struct peer *p, const Bproc__MoveState *s);
 void resync_end(struct peer *p);
+/* A target has run a move of an older epoch: the process is real there. */
+void resync_ran(struct peer *p, uint64_t move, int32_t pid);
+/* False: a slave that is connected has not told all it holds. */
+bool resync_is_due(const struct master *m);
 void resync_sweep(struct master *m);

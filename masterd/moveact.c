@@ -74,63 +74,97 @@ static void do_abort(struct master *m, struct move *mv)
 		procs_release(m, p);
 }
 
-/* The table after the commit: real on the target. */
-static struct proc *enter_table(struct master *m, struct move *mv, bool source_lives)
+/*
+ * A slave's word has made it known after a restart of the master, and maybe a later move too:
+ * the table is right already, only the ghost is news. Ids grow with the epochs.
+ */
+static bool is_known(struct master *m, const struct move *mv)
 {
-	struct node *source = node_get(&m->nodes, mv->source);
-	struct node *target = node_get(&m->nodes, mv->target);
+	const struct proc *p = mv->proc ? mv->proc : proc_get(&m->procs, mv->pid, 0);
+
+	return p && p->state != PS_DYING && p->came >= mv->id;
+}
+
+static struct proc *entry(struct master *m, struct move *mv)
+{
 	struct proc *p = mv->proc;
 
-	if (!p) {
-		/* A slave may have told of it before, after a restart of the master. */
-		p = proc_get(&m->procs, mv->pid, 0);
-		if (p && p->born && p->node == mv->source && !p->move && p->state == PS_ALIVE)
-			p->born = false; /* born there a moment ago, and told before the move */
-		else if (!p || mv->epoch == m->epoch || p->state == PS_DYING)
-			p = proc_new(&m->procs, mv->pid, mv->target);
-		if (!p)
-			return NULL;
-		p->uid = mv->uid;
-		if (p->move)
-			p->move->proc = NULL;
-		p->move = mv;
-		mv->proc = p;
-	}
+	if (p)
+		return p;
+	/* A slave may have told of it before, after a restart of the master. */
+	p = proc_get(&m->procs, mv->pid, 0);
+	if (p && p->born && p->node == mv->source && !p->move && p->state == PS_ALIVE)
+		p->born = false; /* born there a moment ago, and told before the move */
+	else if (!p || mv->epoch == m->epoch || p->state == PS_DYING)
+		p = proc_new(&m->procs, mv->pid, mv->target);
+	if (!p)
+		return NULL;
+	p->uid = mv->uid;
+	if (p->move)
+		p->move->proc = NULL;
+	p->move = mv;
+	mv->proc = p;
+	return p;
+}
+
+/* The table after the commit: real on the target. */
+static struct proc *enter_table(struct master *m, struct move *mv)
+{
+	struct node *target = node_get(&m->nodes, mv->target);
+	struct proc *p;
+
+	if (is_known(m, mv))
+		return mv->proc ? mv->proc : proc_get(&m->procs, mv->pid, 0);
+	p = entry(m, mv);
+	if (!p)
+		return NULL;
 	p->node = mv->target;
 	p->born = false;
 	p->native = mv->target == NODE_HOME;
 	p->watched = false;
+	p->came = mv->id;
 	ghost_del(p, node_index(&m->nodes, target));
-	if (source_lives)
-		ghost_add(p, node_index(&m->nodes, source));
 	return p;
 }
 
 static void do_commit(struct master *m, struct move *mv, bool source_lives)
 {
-	struct proc *p = enter_table(m, mv, source_lives);
+	struct proc *p = enter_table(m, mv);
 
 	if (!p) {
 		log_error("move %llx: no memory: pid %d is not in the table",
 			  (unsigned long long)mv->id, mv->pid);
 		return;
 	}
+	if (source_lives && p->node != mv->source)
+		ghost_add(p, node_index(&m->nodes, node_get(&m->nodes, mv->source)));
 	/* Before what waited: the source has to be a ghost to be mirrored to. */
 	fault_point(FAULT_MASTER_RAN);
 	if (source_lives)
 		send_commit(m, mv);
 	fault_point(FAULT_MASTER_COMMITTED);
-	procs_decided(m, p);
+	if (mv->proc)
+		procs_decided(m, p);
 	if (mv->source_died)
 		procs_kill(m, p, node_get(&m->nodes, p->node));
 	if (p->native)
 		procs_watch(m, p);
 }
 
+/*
+ * The source's node was declared dead, and fenced before it was let in again: what its bpinit
+ * still has of the move is its own books. Where it is not back, its MoveState is answered so.
+ */
+static void let_go(struct master *m, const struct move *mv)
+{
+	send_abort(node_get(&m->nodes, mv->source), m, mv->id, BE_SLAVEDIED, "the node died");
+}
+
 static void do_dead(struct master *m, struct move *mv)
 {
 	struct proc *p = mv->proc;
 
+	let_go(m, mv);
 	detach(mv);
 	if (!p)
 		return;
@@ -160,6 +194,7 @@ bool moves_event(struct master *m, struct move *mv, enum move_event event)
 		send_commit(m, mv);
 		break;
 	case MA_INHERIT:
+		let_go(m, mv);
 		do_commit(m, mv, false);
 		break;
 	case MA_DEAD:
@@ -225,10 +260,12 @@ void moves_from_target(struct peer *p, uint64_t id, enum move_event event, int e
 	struct move *mv = move_get(&m->moves, id);
 
 	if (!mv) {
-		/* Of an older epoch it is told again when MoveState has brought MoveVoid. */
-		if (event == ME_RAN && id >> 32 == m->epoch)
-			log_warn("node %d: ran pid %d of move %llx, which is not known",
-				 p->node->num, pid, (unsigned long long)id);
+		/*
+		 * Of an older epoch: where it is, is known from now on; the rest when the source's
+		 * MoveState has brought MoveVoid. Of this one: told again, and it is over.
+		 */
+		if (event == ME_RAN && pid > 0 && id >> 32 != m->epoch)
+			resync_ran(p, id, pid);
 		return;
 	}
 	if (mv->target != p->node->num ||

@@ -242,7 +242,8 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 		if (!p->node && link_is_up(p->link) && now - p->since_ms >= HELLO_MS)
 			peer_drop(p, "%s: no Hello in time", link_peer_name(p->link));
 	}
-	if (!m->swept && now - m->start_ms >= 5 * (uint64_t)m->conf.ping_timeout_ms / 2)
+	if (!m->swept && now - m->start_ms >= 5 * (uint64_t)m->conf.ping_timeout_ms / 2 &&
+	    resync_is_due(m))
 		resync_sweep(m);
 }
 

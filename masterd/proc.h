@@ -74,6 +74,7 @@ struct proc {
 	uint32_t seen; /* born: the node's told_all when it was told last */
 	enum proc_state state;
 	struct move *move; /* not owned; until MoveGhosted, so also a while after PS_MOVING */
+	uint64_t came;	   /* the newest move that is known to have run; 0: none */
 	struct queued *queue, **queue_end; /* owned */
 	uint32_t nqueued;
 	uint32_t exit_code; /* CLD_*, of PS_DYING, or of the parked original; 0: none */

@@ -74,6 +74,11 @@ static void send_mirror(struct master *m, struct proc *p, struct node *n, uint32
 	node_send(m, n, &mi.base);
 }
 
+void procs_mirror_exit(struct master *m, struct proc *p, struct node *n)
+{
+	send_mirror(m, p, n, p->exit_code, p->exit_status);
+}
+
 static void mirror(struct master *m, struct proc *p, uint32_t code, int32_t status)
 {
 	for (uint32_t i = 0; i < m->nodes.count; i++)
@@ -299,7 +304,7 @@ static void of_node_back(struct proc *p, void *arg)
 	struct node_news *w = arg;
 
 	if (p->state == PS_DYING && ghost_has(p, node_index(&w->m->nodes, w->n)))
-		send_mirror(w->m, p, w->n, p->exit_code, p->exit_status);
+		procs_mirror_exit(w->m, p, w->n);
 	if (p->native && p->watched && p->node == w->n->num) {
 		p->watched = false;
 		procs_watch(w->m, p);

@@ -56,31 +56,63 @@ static void ghost_told(struct peer *peer, const Bproc__ProcState *s)
 		return; /* it is just becoming one */
 	ghost_add(p, node_index(&m->nodes, peer->node));
 	maybe_at_home(p, m);
-	if (p->state == PS_DYING || (p->state == PS_LOST && m->swept))
+	if (p->state == PS_DYING)
+		procs_mirror_exit(m, p, peer->node); /* the others have been told before */
+	else if (p->state == PS_LOST && m->swept && m->home_synced)
 		procs_dead(m, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
 }
 
-static void real_told(struct peer *peer, const Bproc__ProcState *s)
+/* It is real there by the move, as its bpinit says. A later move than the table's is right. */
+static void is_real(struct master *m, struct proc *p, struct node *n, uint64_t move)
+{
+	if ((p->state == PS_ALIVE || p->state == PS_MOVING) && p->node != n->num && move > p->came) {
+		/* Where it was it has left a ghost, or is about to. */
+		ghost_add(p, node_index(&m->nodes, node_get(&m->nodes, p->node)));
+		p->node = n->num;
+		p->watched = false;
+	}
+	if (p->state == PS_DYING || p->state == PS_GONE || p->node != n->num)
+		return;
+	if (move)
+		p->native = n->num == NODE_HOME;
+	ghost_del(p, node_index(&m->nodes, n));
+	if (move > p->came)
+		p->came = move;
+	if (p->state == PS_MOVING && p->move && p->move->id < move) {
+		/* A source that has missed the commit: that move is long over. */
+		p->move->proc = NULL;
+		p->move = NULL;
+		procs_decided(m, p);
+	}
+	procs_watch(m, p);
+}
+
+static void real_told(struct peer *peer, int32_t pid, uint32_t gen, uint32_t uid, uint64_t move)
 {
 	int32_t num = peer->node->num;
 	struct master *m = peer->m;
-	struct proc *p = proc_get(&m->procs, s->proc->pid, s->proc->gen);
+	struct proc *p = proc_get(&m->procs, pid, gen);
 
 	if (!p) {
-		p = proc_new(&m->procs, s->proc->pid, num);
+		p = proc_new(&m->procs, pid, num);
 		if (!p)
 			return;
-		p->uid = s->uid;
+		p->uid = uid;
 		p->native = num == NODE_HOME;
-		procs_watch(m, p);
 	} else if (p->state == PS_LOST) {
 		found(m, p, num, num == NODE_HOME);
 	} else if (p->state == PS_DYING && p->node != num) {
 		log_warn("pid %d on node %d has been declared dead: killed", p->pid, num);
 		procs_kill(m, p, peer->node);
-	} else if (p->node != num && !p->move) {
+	} else if (p->node != num && !p->move && move <= p->came) {
 		log_error("pid %d is real on node %d and on node %d", p->pid, p->node, num);
 	}
+	is_real(m, p, peer->node, move);
+}
+
+void resync_ran(struct peer *p, uint64_t move, int32_t pid)
+{
+	real_told(p, pid, 0, 0, move);
 }
 
 void resync_proc(struct peer *p, const Bproc__ProcState *s)
@@ -90,7 +122,16 @@ void resync_proc(struct peer *p, const Bproc__ProcState *s)
 	else if (s->ghost)
 		ghost_told(p, s);
 	else
-		real_told(p, s);
+		real_told(p, s->proc->pid, s->proc->gen, s->uid, s->move);
+}
+
+/*
+ * After the sweep: what was there does not run any more. Never the front end, which nobody
+ * fences: its bpinit goes on without a bpslave, and what it has run is told when there is one.
+ */
+static bool is_fenced(const struct node *n)
+{
+	return n->state == NS_DOWN && n->num != NODE_HOME;
 }
 
 static void revive(struct peer *peer, const Bproc__MoveState *s)
@@ -114,14 +155,15 @@ static void revive(struct peer *peer, const Bproc__MoveState *s)
 			p = proc_new(&m->procs, mv->pid, mv->source);
 		if (p && p->state == PS_LOST)
 			found(m, p, mv->source, false);
-		if (p && proc_step(p, PE_MOVE) == PA_BEGIN) {
-			p->native = !ghost_any(&m->procs, p);
+		if (p && p->came < mv->id && proc_step(p, PE_MOVE) == PA_BEGIN) {
+			if (p->node == mv->source)
+				p->native = !s->moved;
 			p->move = mv;
 			mv->proc = p;
 		}
 	}
 	v.move = mv->id;
-	if (!target || (target->state == NS_DOWN && m->swept))
+	if (!target || (m->swept && is_fenced(target)))
 		moves_event(m, mv, ME_DST_DOWN);
 	else
 		node_send(m, target, &v.base);
@@ -137,6 +179,12 @@ void resync_move(struct peer *p, const Bproc__MoveState *s)
 		revive(p, s);
 }
 
+static void sweep_proc(struct proc *p, void *arg)
+{
+	if (p->state == PS_LOST)
+		procs_dead(arg, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
+}
+
 void resync_end(struct peer *p)
 {
 	struct master *m = p->m;
@@ -147,12 +195,8 @@ void resync_end(struct peer *p)
 		return;
 	m->home_synced = true;
 	proc_each(&m->procs, maybe_at_home, m);
-}
-
-static void sweep_proc(struct proc *p, void *arg)
-{
-	if (p->state == PS_LOST)
-		procs_dead(arg, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
+	if (m->swept)
+		proc_each(&m->procs, sweep_proc, m);
 }
 
 static void sweep_move(struct move *mv, void *arg)
@@ -160,13 +204,23 @@ static void sweep_move(struct move *mv, void *arg)
 	struct master *m = arg;
 	struct node *target = node_get(&m->nodes, mv->target);
 
-	if (mv->epoch != m->epoch && (!target || target->state == NS_DOWN))
+	if (mv->epoch != m->epoch && (!target || is_fenced(target)))
 		moves_event(m, mv, ME_DST_DOWN);
+}
+
+bool resync_is_due(const struct master *m)
+{
+	for (uint32_t i = 0; i < m->nodes.count; i++)
+		if (m->nodes.node[i].state != NS_DOWN && !m->nodes.node[i].synced)
+			return false; /* it is about to tell */
+	return true;
 }
 
 void resync_sweep(struct master *m)
 {
 	m->swept = true;
 	move_each(&m->moves, sweep_move, m);
-	proc_each(&m->procs, sweep_proc, m);
+	/* Any of them may be at home; resync_end() goes on. */
+	if (m->home_synced)
+		proc_each(&m->procs, sweep_proc, m);
 }

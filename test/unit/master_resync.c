@@ -140,6 +140,8 @@ START_TEST(moves)
 	tell_end(home);
 	n0 = slave_join(0, "a", NULL);
 	n1 = slave_join(1, "b", NULL);
+	tell_end(n0);
+	tell_end(n1);
 	hear(n0, BPROC__ENVELOPE__MSG_MOVE_VOID);
 	hear(n1, BPROC__ENVELOPE__MSG_MOVE_VOID);
 	proc.home = -1;
