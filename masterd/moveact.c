@@ -239,8 +239,7 @@ void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int e
 		return;
 	}
 	if (mv->source != p->node->num) {
-		peer_drop(p, "protocol error: not the source of move %llx",
-			  (unsigned long long)id);
+		peer_drop(p, "protocol error: not the source of move %llx", (unsigned long long)id);
 		return;
 	}
 	if (event == ME_SRC_FAILED)

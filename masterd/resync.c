@@ -65,7 +65,9 @@ static void ghost_told(struct peer *peer, const Bproc__ProcState *s)
 /* It is real there by the move, as its bpinit says. A later move than the table's is right. */
 static void is_real(struct master *m, struct proc *p, struct node *n, uint64_t move)
 {
-	if ((p->state == PS_ALIVE || p->state == PS_MOVING) && p->node != n->num && move > p->came) {
+	bool lives = p->state == PS_ALIVE || p->state == PS_MOVING;
+
+	if (lives && p->node != n->num && move > p->came) {
 		/* Where it was it has left a ghost, or is about to. */
 		ghost_add(p, node_index(&m->nodes, node_get(&m->nodes, p->node)));
 		p->node = n->num;

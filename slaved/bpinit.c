@@ -73,6 +73,7 @@ int rewatch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint3
 /* EV_STATE of everything, then the events that were not acknowledged, then live. */
 static struct {
 	bool greeted, running, procs_done;
+	uint32_t req_id; /* of the HELLO that asked */
 	uint32_t at;
 } state_dump;
 
@@ -100,8 +101,10 @@ static int dump_state(void)
 		before = state_dump.at;
 		more = state_dump.procs_done ? move_state_msg(&state_dump.at, &m)
 					     : proc_state_msg(&state_dump.at, &m);
-		if (!more && state_dump.procs_done)
+		if (!more && state_dump.procs_done) {
 			m.type = EV_STATE_END;
+			m.req_id = state_dump.req_id;
+		}
 		if (more || state_dump.procs_done) {
 			e = pkt_send(self.slave, &m, sizeof(m), NULL, 0);
 			if (e < 0) {
@@ -147,6 +150,8 @@ static void hello(const struct init_msg *m)
 	state_dump.greeted = state_dump.running = true;
 	state_dump.procs_done = false;
 	state_dump.at = 0;
+	state_dump.req_id = m->req_id;
+	fence_lift();
 	events_restart();
 }
 
@@ -188,6 +193,9 @@ void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 		break;
 	case INIT_FENCE:
 		init_fence();
+		break;
+	case INIT_ALIVE:
+		init_alive(m);
 		break;
 	case INIT_WATCH:
 		init_watch(m);
@@ -301,7 +309,7 @@ static _Noreturn void loop(void)
 	struct epoll_event ev[EPOLL_BATCH];
 
 	for (;;) {
-		int n = epoll_wait(self.epoll, ev, EPOLL_BATCH, next_look());
+		int n = epoll_wait(self.epoll, ev, EPOLL_BATCH, fence_tick(next_look()));
 
 		for (int i = 0; i < n; i++)
 			dispatch(&ev[i]);

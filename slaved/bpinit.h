@@ -5,6 +5,8 @@
  *	bpinit.c	start, the loop, the socket of bpslave
  *	bpinit_event.c	events kept until bpslave has them safe
  *	bpinit_proc.c	the table of processes, what becomes of children
+ *	bpinit_state.c	what a new bpslave, or a new master, is told of it all
+ *	bpinit_fence.c	the end of everything here, ordered or by the clock
  *	bpinit_move.c	the table of moves; bpinit_leave.c the source's side of one,
  *	bpinit_arrive.c	the target's
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
@@ -95,6 +97,7 @@ struct proc {
 	uint32_t move;	/* LEAVING, ARRIVING: index + 1 of its move; 0: it is over */
 	bool our_child; /* in its exit stop: no other parent is told of the end */
 	struct chan_clone id;
+	uint64_t came; /* REAL, and LEAVING from there: the move by which it came; 0: none */
 	bool traced, in_place, at_home;
 	bool was_ghost; /* ARRIVING: into a ghost, which it is again if it fails */
 	bool was_real;	/* LEAVING: runs on as REAL after an abort */
@@ -138,10 +141,19 @@ void child_report(const struct chan_child *c);
 void init_mirror(const struct init_msg *m);
 void init_forget(const struct init_msg *m);
 void init_watch(const struct init_msg *m);
-void init_fence(void);
 void watch_ready(uint32_t index);
-/* EV_STATE number *at, which is moved on; false: that was all. */
+extern uint32_t procs_used; /* no slot at or above it was ever used */
+
+/* -- bpinit_state.c: EV_STATE number *at, which is moved on; false: that was all. */
 bool proc_state_msg(uint32_t *at, struct init_msg *m);
+bool move_state_msg(uint32_t *at, struct init_msg *m);
+
+/* -- bpinit_fence.c */
+void init_fence(void);
+void init_alive(const struct init_msg *m);
+void fence_lift(void); /* a bpslave has greeted: it knows what was fenced */
+bool fence_is_up(void);
+int fence_tick(int ms); /* ms until the next look, at most this (-1: any time) */
 
 /* -- bpinit_move.c, bpinit_leave.c, bpinit_arrive.c */
 
@@ -168,6 +180,7 @@ struct move {
 	uint64_t id; /* 0: not granted yet */
 	uint32_t req_id, gen;
 	uint32_t kind, dump_flags, epoch;
+	int32_t target; /* source: where it goes, once granted */
 	bool away, here, granted, voided;
 	int32_t asker_pid, pid; /* pid 0: not known */
 	int32_t granted_pid;	/* source: whom the target expects; 0: whoever it is */
@@ -196,9 +209,11 @@ void move_free(struct move *m);
 /* Remembers how it ended: EV_GHOST, EV_RAN, EV_VOIDED, EV_FAILED (given up here). */
 void move_ended(uint64_t id, enum init_type how, int32_t pid);
 enum init_type move_how_ended(uint64_t id, int32_t *ret_pid);
+/* Of EV_RAN, how the process ended here afterwards; told with each answer that it ran. */
+void move_life_ended(uint64_t id, const struct chan_child *c);
+void event_ran(uint64_t id, uint32_t req_id, int32_t pid);
 int sort_streams(struct sysio_pkt *pkt, int from, uint32_t mask, int ret[CHAN_STREAMS]);
 void close_streams(int fd[CHAN_STREAMS]);
-bool move_state_msg(uint32_t *at, struct init_msg *m);
 
 void init_depart(const struct init_msg *m, struct sysio_pkt *pkt);
 void init_grant(const struct init_msg *m, struct sysio_pkt *pkt);
@@ -207,6 +222,7 @@ void move_readable(struct move *m); /* its channel, while the pid is not known *
 void leave_message(struct proc *p, const struct chan_msg *c); /* from a LEAVING process */
 void leave_exit_stop(struct proc *p);			      /* killed while parked */
 void leave_died(struct proc *p, int status);
+bool leave_is_ghosting(const struct proc *p); /* told to be a ghost, has not said so */
 void leave_injected(struct proc *p); /* its blob is about to run */
 void leave_inject_failed(struct proc *p, int err, const char *what);
 
@@ -217,6 +233,7 @@ void arrive_message(struct proc *p, const struct chan_msg *c);
 void arrive_chan_closed(struct proc *p);
 void arrive_cloned(const struct chan_msg *c); /* a ghost answers CHAN_CLONE */
 void arrive_died(struct proc *p);
+void arrive_fence(void); /* nothing that is on its way here may run any more */
 void arrive_progress(void); /* a ghost has been made: chains may go on */
 bool proc_can_clone(const struct proc *p);
 /*

@@ -151,6 +151,12 @@ void init_arrive(const struct init_msg *msg)
 		event_move(how, msg->move_id, msg->req_id, pid);
 		return;
 	}
+	if (fence_is_up()) {
+		/* A bpslave that hung reads what the master said before it gave the node up. */
+		event_failed(msg->move_id, msg->req_id, EVF_TARGET, ECONNABORTED,
+			     "the node was cut off for too long");
+		return;
+	}
 	m = msg->u.arrive.nchain <= INIT_CHAIN_MAX ? move_new(ARRIVE_CHAIN) : NULL;
 	if (!m) {
 		event_failed(msg->move_id, msg->req_id, EVF_TARGET, EAGAIN,
@@ -316,6 +322,7 @@ static void ran(struct move *m, struct proc *p)
 
 	/* The record first. From here on it runs, whatever else happens. */
 	move_ended(m->id, EV_RAN, p->pid);
+	p->came = m->id;
 	p->state = PROC_REAL;
 	p->in_place = p->was_ghost = false;
 	p->move = 0;
@@ -452,7 +459,10 @@ void init_void(const struct init_msg *msg)
 		how = move_how_ended(msg->move_id, &pid);
 		if (how != EV_RAN && how != EV_VOIDED)
 			move_ended(msg->move_id, EV_VOIDED, 0);
-		event_move(how == EV_RAN ? EV_RAN : EV_VOIDED, msg->move_id, msg->req_id, pid);
+		if (how == EV_RAN)
+			event_ran(msg->move_id, msg->req_id, pid);
+		else
+			event_move(EV_VOIDED, msg->move_id, msg->req_id, pid);
 		return;
 	}
 	m->voided = true;
@@ -464,4 +474,29 @@ void init_void(const struct init_msg *msg)
 		drop_copy(p);
 	}
 	arrive_failed(m, 0, "");
+}
+
+/*
+ * The image may still come, by a connection that is not cut, when the master has long let the
+ * source go on: so no move that is on its way here has a future. Those that the tracer is letting
+ * go of, or that exec, are decided in a moment, and the signal of the fence is there before.
+ */
+void arrive_fence(void)
+{
+	for (uint32_t i = 0; i < moves_used; i++) {
+		struct move *m = &moves[i];
+		struct proc *p = m->pid ? proc_find(m->pid) : NULL;
+
+		if (m->phase < ARRIVE_CHAIN)
+			continue;
+		if (m->phase == ARRIVE_DETACHING)
+			m->voided = true;
+		if (m->phase == ARRIVE_DETACHING || m->phase == ARRIVE_EXECING)
+			continue;
+		if (p && move_of(p) == m) {
+			proc_order(p, CHAN_ABORT, m->id);
+			drop_copy(p);
+		}
+		arrive_failed(m, ECONNABORTED, "the node was cut off for too long");
+	}
 }

@@ -215,6 +215,7 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 	m->dump_flags = msg->u.depart.dump_flags;
 	m->id = msg->move_id;
 	m->epoch = msg->u.depart.epoch;
+	m->target = msg->u.depart.target;
 	memcpy(m->token, msg->u.depart.token, sizeof(m->token));
 	if (pkt->nfd > 0)
 		m->data = take_fd(pkt->fd[0]);
@@ -236,6 +237,8 @@ static void became_ghost(struct move *m, struct proc *p)
 	event_move(EV_GHOST, m->id, m->req_id, p->pid);
 	move_ended(m->id, EV_GHOST, p->pid);
 	move_free(m);
+	if (p->nmirror > 0 && !p->exiting)
+		trace_mirror_next(p);
 	if (p->held_stop)
 		/* Met while it was parked: it is the original's. */
 		event(&(struct init_msg){
@@ -246,6 +249,13 @@ static void became_ghost(struct move *m, struct proc *p)
 }
 
 static void aborted(struct proc *p);
+
+bool leave_is_ghosting(const struct proc *p)
+{
+	const struct move *m = move_of(p);
+
+	return p->state == PROC_LEAVING && m && m->phase == LEAVE_GHOSTING;
+}
 
 void leave_message(struct proc *p, const struct chan_msg *c)
 {
@@ -347,7 +357,8 @@ static void decide_abort(struct move *m, int err, const char *text)
 	struct proc *p = m->pid ? proc_find(m->pid) : NULL;
 	struct chan_msg c = {.type = CHAN_ABORT, .move_id = m->id, .err = err};
 
-	if (m->phase == LEAVE_ABORTING)
+	/* What was told to be a ghost does not thaw any more, whoever says so. */
+	if (m->phase == LEAVE_ABORTING || (p && leave_is_ghosting(p)))
 		return;
 	m->phase = LEAVE_ABORTING;
 	m->abort_err = err;
@@ -417,6 +428,13 @@ void leave_died(struct proc *p, int status)
 	struct move *m = move_of(p);
 	bool ours = p->our_child;
 
+	if (m && m->phase == LEAVE_GHOSTING) {
+		/* Fenced on its way to be a ghost: it runs elsewhere, and there is no ghost. */
+		event_move(EV_GHOST, m->id, m->req_id, p->pid);
+		move_ended(m->id, EV_GHOST, p->pid);
+		move_free(m);
+		m = NULL;
+	}
 	if (m && m->phase != LEAVE_FAILED && m->phase != LEAVE_ABORTING)
 		leave_failed(m, ESRCH, "the process ended before it had left");
 	if (m) {

@@ -11,6 +11,7 @@ static struct {
 	uint64_t id;
 	enum init_type how;
 	int32_t pid;
+	struct chan_child life; /* EV_RAN: how it ended here; code 0: it has not */
 } ended[ENDED_MAX];
 static uint32_t nended;
 uint32_t moves_used; /* no slot at or above this was ever used: they are long */
@@ -57,6 +58,7 @@ void move_ended(uint64_t id, enum init_type how, int32_t pid)
 {
 	if (id == 0)
 		return;
+	ended[nended % ENDED_MAX].life.code = 0;
 	ended[nended % ENDED_MAX].id = id;
 	ended[nended % ENDED_MAX].how = how;
 	ended[nended++ % ENDED_MAX].pid = pid;
@@ -73,6 +75,31 @@ enum init_type move_how_ended(uint64_t id, int32_t *ret_pid)
 		}
 	}
 	return 0;
+}
+
+void move_life_ended(uint64_t id, const struct chan_child *c)
+{
+	for (uint32_t i = 0; id && i < ENDED_MAX && i < nended; i++) {
+		uint32_t at = (nended - 1 - i) % ENDED_MAX;
+
+		if (ended[at].id == id && ended[at].how == EV_RAN) {
+			ended[at].life = *c;
+			return;
+		}
+	}
+}
+
+/*
+ * Again the end too: if the first word on it came before the word that it ran, which was lost
+ * with a link, the master could make nothing of it.
+ */
+void event_ran(uint64_t id, uint32_t req_id, int32_t pid)
+{
+	event_move(EV_RAN, id, req_id, pid);
+	for (uint32_t i = 0; i < ENDED_MAX && i < nended; i++)
+		if (ended[i].id == id && ended[i].how == EV_RAN && ended[i].life.code)
+			event(&(struct init_msg){
+				.type = EV_CHILD, .pid = pid, .u.child = ended[i].life});
 }
 
 void close_streams(int fd[CHAN_STREAMS])
@@ -94,40 +121,6 @@ int sort_streams(struct sysio_pkt *pkt, int from, uint32_t mask, int ret[CHAN_ST
 		from++;
 	}
 	return 0;
-}
-
-bool move_state_msg(uint32_t *at, struct init_msg *msg)
-{
-	static const uint32_t told[] = {
-		[LEAVE_ASKED] = INIT_PHASE_ASKED,	  [LEAVE_EXEC] = INIT_PHASE_SENDING,
-		[LEAVE_SENDING] = INIT_PHASE_SENDING,	  [LEAVE_SENT] = INIT_PHASE_SENT,
-		[LEAVE_FAILED] = INIT_PHASE_FAILED,	  [LEAVE_GHOSTING] = INIT_PHASE_SENT,
-		[LEAVE_ABORTING] = INIT_PHASE_FAILED,	  [ARRIVE_CHAIN] = INIT_PHASE_CHAIN,
-		[ARRIVE_READY] = INIT_PHASE_READY,	  [ARRIVE_GHOST] = INIT_PHASE_READY,
-		[ARRIVE_RESTORING] = INIT_PHASE_ARRIVING, [ARRIVE_DETACHING] = INIT_PHASE_ARRIVING,
-		[ARRIVE_EXECING] = INIT_PHASE_ARRIVING,
-	};
-
-	for (; *at < moves_used; (*at)++) {
-		const struct move *m = &moves[*at];
-
-		if (m->phase == MOVE_NONE)
-			continue;
-		(*at)++;
-		msg->move_id = m->id;
-		msg->req_id = m->req_id;
-		msg->pid = msg->u.state.pid = m->pid;
-		msg->u.state.is_move = 1;
-		msg->u.state.kind = m->kind;
-		msg->u.state.phase = told[m->phase];
-		msg->u.state.epoch = m->epoch;
-		msg->u.state.home_here = m->phase < ARRIVE_CHAIN ? !m->away : m->home_here;
-		msg->u.state.ppid = m->ppid;
-		msg->u.state.pgid = m->pgid;
-		msg->u.state.sid = m->sid;
-		return true;
-	}
-	return false;
 }
 
 struct move *move_find_leaving(uint64_t id, uint32_t req_id)

@@ -24,7 +24,7 @@
 struct proc procs[PROCS_MAX];
 uint32_t procs_reaped;
 static uint32_t bucket[HASH]; /* index + 1 of the first */
-static uint32_t used;	      /* no slot at or above this was ever used */
+uint32_t procs_used; /* no slot at or above this was ever used */
 static uint32_t free_list[PROCS_MAX], nfree;
 
 struct proc *proc_find(int32_t pid)
@@ -39,9 +39,9 @@ struct proc *proc_add(int32_t pid, enum proc_state state)
 {
 	uint32_t i, *head = &bucket[(uint32_t)pid % HASH], gen;
 
-	if (nfree == 0 && used == PROCS_MAX)
+	if (nfree == 0 && procs_used == PROCS_MAX)
 		return NULL;
-	i = nfree ? free_list[--nfree] : used++;
+	i = nfree ? free_list[--nfree] : procs_used++;
 	gen = procs[i].gen;
 	procs[i] = (struct proc){.state = state,
 				 .pid = pid,
@@ -181,8 +181,10 @@ void proc_readable(struct proc *p)
 static void real_ended(struct proc *p, const struct chan_child *c)
 {
 	event(&(struct init_msg){.type = EV_CHILD, .pid = p->pid, .u.child = *c});
-	if (c->code == CLD_EXITED || c->code == CLD_KILLED || c->code == CLD_DUMPED)
+	if (c->code == CLD_EXITED || c->code == CLD_KILLED || c->code == CLD_DUMPED) {
+		move_life_ended(p->came, c);
 		proc_remove(p);
+	}
 }
 
 void child_report(const struct chan_child *c)
@@ -256,7 +258,7 @@ static void continued_wait(void)
 	struct rusage ru;
 	int status;
 
-	for (uint32_t i = 0; i < used && nstopped > 0; i++) {
+	for (uint32_t i = 0; i < procs_used && nstopped > 0; i++) {
 		struct proc *p = &procs[i];
 
 		if (p->state != PROC_REAL || !p->stopped)
@@ -312,6 +314,13 @@ void init_mirror(const struct init_msg *m)
 		trace_mirror(p, code, status);
 		return;
 	}
+	if (p && leave_is_ghosting(p)) {
+		/* It was told to be one and has not said so yet. */
+		if (p->nmirror == MIRRORS_MAX)
+			p->nmirror--;
+		p->mirror[p->nmirror++] = (struct mirror){code, status};
+		return;
+	}
 	/* Told again by a bpslave that does not know that it is done. */
 	if (ended && (!p || waiting))
 		event(&(struct init_msg){.type = EV_MIRRORED, .pid = m->u.mirror.pid});
@@ -323,23 +332,6 @@ void init_forget(const struct init_msg *m)
 
 	if (p && p->state == PROC_GHOST)
 		trace_exit(p, 0);
-}
-
-void init_fence(void)
-{
-	if (self.keeper) {
-		say("the front end is never fenced");
-		return;
-	}
-	say("cut off for too long: every process here is ended");
-	for (uint32_t i = 0; i < used; i++)
-		procs[i].dying = procs[i].state != PROC_FREE;
-	/* All of this pid namespace but us, who are its pid 1. */
-	if (getpid() == 1)
-		kill(-1, SIGKILL);
-	for (uint32_t i = 0; i < used; i++)
-		if (procs[i].state == PROC_GHOST && procs[i].exiting)
-			trace_exit(&procs[i], SIGKILL);
 }
 
 /* -- ends of processes that are not our children */
@@ -385,8 +377,10 @@ static void watch_ended(int32_t pid, int pidfd)
 	}
 	event(&(struct init_msg){.type = EV_CHILD, .pid = pid, .u.child = c});
 	/* Home again, and the child of whom the kernel says: its end is ours to tell once. */
-	if (p)
+	if (p) {
+		move_life_ended(p->came, &c);
 		proc_remove(p);
+	}
 }
 
 void watch_ready(uint32_t index)
@@ -427,45 +421,4 @@ void init_watch(const struct init_msg *m)
 	if (at == nwatches)
 		nwatches++;
 	watch_fd(fd, ON_PIDFD, at, 0, EPOLLIN);
-}
-
-/* -- the state for a new bpslave */
-
-/* The fourth field of /proc/PID/stat, behind the name, which may hold anything. */
-int32_t proc_parent(int32_t pid)
-{
-	char path[32], text[512], *end;
-	cleanup_fd int fd = -1;
-	int ppid = 0;
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (n <= 0)
-		return 0;
-	text[n] = '\0';
-	end = strrchr(text, ')');
-	return end && sscanf(end, ") %*c %d", &ppid) == 1 ? ppid : 0;
-}
-
-bool proc_state_msg(uint32_t *at, struct init_msg *m)
-{
-	for (; *at < used; (*at)++) {
-		const struct proc *p = &procs[*at];
-
-		if (p->state != PROC_GHOST && p->state != PROC_REAL)
-			continue;
-		(*at)++;
-		m->pid = m->u.state.pid = p->pid;
-		m->u.state.is_ghost = p->state == PROC_GHOST;
-		m->u.state.home_here = p->at_home;
-		m->u.state.ppid = proc_parent(p->pid);
-		m->u.state.pgid = getpgid(p->pid);
-		m->u.state.sid = getsid(p->pid);
-		m->u.state.uid = p->id.cred.uid[0];
-		m->u.state.gid = p->id.cred.gid[0];
-		return true;
-	}
-	return false;
 }

@@ -110,8 +110,13 @@ void init_done(uint64_t seq);
 /* Asks bpinit for all it holds and has not been told to forget: after a Welcome. */
 void init_resync(void);
 void init_fence(void);
+/* All is well for so long; after that bpinit fences the node by itself. */
+void init_alive(uint32_t ms);
 /* bpslave_start.c */
 void start_bpinit(int64_t mono_off_ns, int64_t boot_off_ns);
+void id_new(void);
+void id_read(void);
+void id_write(void);
 bool init_has_processes(void);
 
 /* -- bpslave_local.c: node.sock */
@@ -184,11 +189,14 @@ void move_on_init(const struct init_msg *m);
 void move_after_ghost(const struct init_msg *m);
 void move_link_lost(void);
 void move_init_lost(void);
+/* After bpinit's state: the granted ones, of which bpinit may not know that they are. */
+void move_tell_granted(void);
 
 /* -- bpslave_target.c: the same, of the target */
 void target_on_start(const Bproc__MoveStart *m);
 void target_on_void(const Bproc__MoveVoid *m);
 bool target_on_init(const struct init_msg *m); /* false: it is not of a move to here */
+void target_on_state(const struct init_msg *m);
 void target_init_lost(void);
 /*
  * A process that has just come, and runs, may ask to leave before bpinit's word that it runs has
@@ -198,7 +206,6 @@ bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, in
 		  int chan);
 /* A data connection has said whose it is; 0: the move has taken it, or -errno: close it. */
 int move_on_data(const struct data_hdr *hdr, int fd);
-void move_tell_failed(uint64_t move, int err, const char *text, bool target);
 
 /* -- bpslave_data.c: the data port */
 int data_start(struct bproc_err *err);
@@ -304,6 +311,10 @@ struct asker {
 int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX]);
 int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX]);
 void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node, int32_t pid);
+void move_tell_failed(uint64_t move, int err, const char *text, bool target);
+/* MoveState: an undecided move that is told to a master which may not know it. */
+void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, bool sent,
+		     bool moved);
 
 /*
  * -- bpslave_born.c, bpslave_source.c: processes that are born on a node (doc/born.md). They

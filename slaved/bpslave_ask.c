@@ -1,6 +1,6 @@
 /*
  * Who asks to leave, read from the kernel, and the question to the master: step 2
- * of a move (doc/move.md). Runs in bpslave of the source.
+ * of a move (doc/move.md); and what the master is told of one later. Runs in bpslave.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -89,4 +89,32 @@ void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node,
 	if (a->exec.path[0])
 		m.exec = &exec;
 	master_send(&m.base);
+}
+
+void move_tell_failed(uint64_t move, int err, const char *text, bool target)
+{
+	Bproc__MoveFailed m = BPROC__MOVE_FAILED__INIT;
+	char copy[CHAN_TEXT_MAX];
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	m.move = move;
+	m.err = (uint32_t)err;
+	m.text = copy;
+	m.target = target;
+	master_send(&m.base);
+}
+
+void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, bool sent,
+		     bool moved)
+{
+	Bproc__MoveState s = BPROC__MOVE_STATE__INIT;
+	PROC_OF(proc, pid);
+
+	s.move = move;
+	s.kind = kind;
+	s.target = target;
+	s.sent = sent;
+	s.proc = &proc;
+	s.moved = moved;
+	master_send(&s.base);
 }

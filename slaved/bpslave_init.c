@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,10 +43,11 @@ static struct {
 	TAILQ_HEAD(event_list, outstanding) events;
 	uint64_t acked, to_ack;
 	uint32_t unacked;
-	char id[64];
 	bool wanted;  /* a Welcome has come: it may be started */
 	bool started; /* we have started one and wait for its socket */
-	bool state_wanted, state_running;
+	bool greeted; /* HELLO has been said on this connection */
+	bool state_running;
+	uint32_t hello; /* number of the last one: only its answer counts */
 	int tries;
 	uint32_t held; /* real processes in the last state */
 	int64_t mono_off, boot_off;
@@ -74,53 +74,6 @@ int32_t init_pid(void)
 bool init_has_processes(void)
 {
 	return in.held > 0;
-}
-
-/* -- which bpinit this is */
-
-static void id_path(char path[256])
-{
-	snprintf(path, 256, "%s/init.id", run_dir());
-}
-
-static void make_id(void)
-{
-	unsigned char raw[16];
-
-	if (getrandom(raw, sizeof(raw), 0) < 0)
-		memset(raw, 0, sizeof(raw));
-	for (size_t i = 0; i < sizeof(raw); i++)
-		snprintf(in.id + 2 * i, 3, "%02x", raw[i]);
-}
-
-static void read_id(void)
-{
-	char path[256];
-	cleanup_fd int fd = -1;
-	ssize_t n;
-
-	id_path(path);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, in.id, sizeof(in.id) - 1);
-	in.id[n > 0 ? n : 0] = '\0';
-	if (n != 32)
-		make_id();
-}
-
-static void write_id(void)
-{
-	char path[256];
-	cleanup_fd int fd = -1;
-
-	id_path(path);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write_full(fd, in.id, 32) < 0)
-		log_warn("%s: %s", path, strerror(errno));
-}
-
-const char *init_id(void)
-{
-	return in.id;
 }
 
 /* -- sending */
@@ -152,7 +105,7 @@ static void enqueue(const struct init_msg *m, const int *fds, int nfd)
 	for (; q->nfd < nfd; q->nfd++)
 		q->fd[q->nfd] = fcntl(fds[q->nfd], F_DUPFD_CLOEXEC, 3);
 	/* Nothing is said before the greeting. */
-	if (m->type == INIT_HELLO)
+	if (m->type == INIT_HELLO && !in.greeted)
 		STAILQ_INSERT_HEAD(&in.queue, q, next);
 	else
 		STAILQ_INSERT_TAIL(&in.queue, q, next);
@@ -277,6 +230,7 @@ static void tell_state(const struct init_msg *m)
 	s.pgid = m->u.state.pgid;
 	s.sid = m->u.state.sid;
 	s.uid = m->u.state.uid;
+	s.move = m->move_id;
 	master_send(&s.base);
 }
 
@@ -288,12 +242,15 @@ static void handle(const struct init_msg *m)
 			return move_on_init(m);
 		return tell_state(m);
 	case EV_STATE_END:
+		if (m->req_id != in.hello)
+			return;
 		in.state_running = false;
 		source_start(init_pid());
 		if (master_is_up()) {
 			Bproc__StateEnd end = BPROC__STATE_END__INIT;
 
 			born_tell_all();
+			move_tell_granted();
 			master_send(&end.base);
 		}
 		return;
@@ -335,6 +292,9 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 			  sizeof(m));
 		return lost("another version");
 	}
+	/* Events come after the state; one that is here before its end is told again behind it. */
+	if (m.seq != 0 && in.state_running)
+		return;
 	if (m.seq != 0)
 		note(m.seq);
 	handle(&m);
@@ -344,14 +304,17 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 static void say_hello(void)
 {
-	struct init_msg m = {.type = INIT_HELLO, .version = INIT_VERSION};
+	struct init_msg m = {.type = INIT_HELLO, .version = INIT_VERSION, .req_id = ++in.hello};
 
-	in.state_wanted = false;
+	/* What is safe already need not be told again. */
+	if (in.greeted && in.to_ack != in.acked)
+		send_ack(-1, 0, NULL);
 	in.state_running = true;
 	in.held = 0;
 	forget_events();
 	in.acked = in.to_ack = 0;
 	init_send(&m, NULL, 0);
+	in.greeted = true;
 }
 
 static void say_lease(void)
@@ -380,7 +343,7 @@ static bool found(void)
 	in.readable = watch_fd(fd, EV_READ, on_readable, NULL);
 	in.writable = event_new(slave.base, fd, EV_WRITE | EV_PERSIST, on_writable, NULL);
 	in.tries = 0;
-	in.started = false;
+	in.started = in.greeted = false;
 	if (!STAILQ_EMPTY(&in.queue))
 		event_add(in.writable, NULL);
 	return true;
@@ -398,7 +361,7 @@ static void seek(void)
 	if (!in.wanted)
 		return;
 	if (!in.started) {
-		write_id();
+		id_write();
 		start_bpinit(in.mono_off, in.boot_off);
 		in.started = true;
 		in.tries = 0;
@@ -438,7 +401,7 @@ static void lost(const char *why)
 		say_lease();
 		return;
 	}
-	make_id();
+	id_new();
 	in.started = false;
 	master_reconnect();
 	start_timer(in.retry, CONNECT_MS);
@@ -454,11 +417,19 @@ void init_want(int64_t mono_off_ns, int64_t boot_off_ns)
 
 void init_resync(void)
 {
-	/* seek() has asked already if it has just found it. */
-	if (in.fd >= 0 && !in.state_running) {
+	/* Also if an answer is on its way: what of it was read before the Welcome went nowhere. */
+	if (in.fd >= 0) {
 		say_hello();
 		say_lease();
 	}
+}
+
+void init_alive(uint32_t ms)
+{
+	struct init_msg m = {.type = INIT_ALIVE, .u.alive.ms = ms};
+
+	if (in.fd >= 0)
+		init_send(&m, NULL, 0);
 }
 
 void init_fence(void)
@@ -477,10 +448,10 @@ int init_start(struct bproc_err *err)
 	in.retry = new_timer(on_retry, NULL);
 	if (!in.ack || !in.retry)
 		return bproc_err_set(err, ENOMEM, "no memory");
-	read_id();
+	id_read();
 	seek();
 	if (in.fd < 0)
-		make_id();
+		id_new();
 	return 0;
 }
 

@@ -162,6 +162,7 @@ static void on_welcome(const Bproc__Welcome *w)
 		init_fence();
 	init_want(mono, boot);
 	init_resync();
+	init_alive(slave.ping_timeout_ms);
 	if (!m.ready_told)
 		daemon_notify("READY=1");
 	m.ready_told = true;
@@ -204,6 +205,11 @@ static void on_refuse(const Bproc__Refuse *r)
 	snprintf(text, sizeof(text), "refused: %s", r->reason);
 	log_once(text);
 	m.retry_ms = RETRY_MAX_MS;
+	if (r->err == ESHUTDOWN && slave.node != HOME_NODE) {
+		/* Set down: our processes have been declared dead this moment. */
+		m.fenced = true;
+		init_fence();
+	}
 	lost();
 }
 
@@ -261,6 +267,8 @@ static void dispatch(const Bproc__Envelope *env)
 		return born_on_reaped(env->proc_reaped);
 	case BPROC__ENVELOPE__MSG_BORN_ASK:
 		return born_tell_all();
+	case BPROC__ENVELOPE__MSG_REFUSE:
+		return on_refuse(env->refuse); /* the node was set down */
 	case BPROC__ENVELOPE__MSG_PING:
 		return answer_ping(env->ping);
 	case BPROC__ENVELOPE__MSG_PONG:
@@ -341,12 +349,15 @@ static void on_watch(evutil_socket_t fd, short what, void *arg)
 	if (m.alone_ms && !m.fenced && slave.node != HOME_NODE &&
 	    now - m.alone_ms > (uint64_t)slave.ping_timeout_ms * 8 / 10) {
 		m.fenced = true;
-		if (init_has_processes()) {
+		if (init_has_processes())
 			log_error("no master for %u ms: the processes here are killed",
 				  slave.ping_timeout_ms * 8 / 10);
-			init_fence();
-		}
+		/* Also when there are none: one may be on its way here, and must not run. */
+		init_fence();
 	}
+	/* Should we die or hang, bpinit does the same by itself. */
+	if (m.up)
+		init_alive(slave.ping_timeout_ms);
 }
 
 void master_reconnect(void)

@@ -247,19 +247,6 @@ void move_on_deny(const Bproc__MoveDeny *d)
 		refuse(v, d->err ? (int)d->err : EIO, d->text);
 }
 
-void move_tell_failed(uint64_t move, int err, const char *text, bool target)
-{
-	Bproc__MoveFailed m = BPROC__MOVE_FAILED__INIT;
-	char copy[CHAN_TEXT_MAX];
-
-	snprintf(copy, sizeof(copy), "%s", text);
-	m.move = move;
-	m.err = (uint32_t)err;
-	m.text = copy;
-	m.target = target;
-	master_send(&m.base);
-}
-
 /* -- step 5: a connection for the image */
 
 static void have_connection(int fd, void *arg)
@@ -282,6 +269,7 @@ static void have_connection(int fd, void *arg)
 	if (exec_is_on(v->node, &v->exec))
 		m.u.depart.dump_flags &= ~(uint32_t)BPROC_DUMP_EXEC;
 	m.u.depart.epoch = v->epoch;
+	m.u.depart.target = v->node;
 	m.u.depart.away = slave.node != HOME_NODE;
 	memcpy(m.u.depart.token, v->token, sizeof(v->token));
 	init_send(&m, &fd, 1);
@@ -423,6 +411,9 @@ void move_on_abort(const Bproc__MoveAbort *a)
 		return refuse(v, a->err ? (int)a->err : EIO, a->text);
 	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", a->text);
 	init_send(&m, NULL, 0);
+	/* Committed: we were declared dead since, and the process was killed by the fence. */
+	if (v)
+		forget(v);
 }
 
 static void on_ghost(const struct init_msg *m)
@@ -443,12 +434,10 @@ static void on_ghost(const struct init_msg *m)
 
 static void tell_state(const struct init_msg *m)
 {
-	Bproc__MoveState s = BPROC__MOVE_STATE__INIT;
 	struct leaving *v = by_req(m->req_id);
-	PROC_OF(proc, m->u.state.pid);
 
 	if (m->u.state.phase >= INIT_PHASE_CHAIN)
-		return; /* the master asks the target by MoveVoid, if it has to know */
+		return target_on_state(m);
 	if (m->move_id == 0) {
 		/* A bpslave before us passed it on, and never heard of a grant. */
 		struct init_msg d = {.type = INIT_DECIDE, .req_id = m->req_id, .err = ECONNRESET};
@@ -458,12 +447,8 @@ static void tell_state(const struct init_msg *m)
 			init_send(&d, NULL, 0);
 		return;
 	}
-	s.move = m->move_id;
-	s.kind = m->u.state.kind;
-	s.target = v ? v->node : NODE_NONE;
-	s.sent = m->u.state.phase == INIT_PHASE_SENT;
-	s.proc = &proc;
-	master_send(&s.base);
+	move_tell_state(m->move_id, m->u.state.kind, m->u.state.target, m->u.state.pid,
+		  m->u.state.phase == INIT_PHASE_SENT, m->flags & EVF_MOVED);
 	if (m->u.state.phase == INIT_PHASE_FAILED)
 		move_tell_failed(m->move_id, EIO, "the process could not be sent", false);
 }
@@ -501,6 +486,20 @@ void move_link_lost(void)
 		if (v->move == 0)
 			refuse(v, ENOTCONN, "the link to the master was lost");
 	}
+}
+
+/*
+ * bpinit learns of the grant with the data connection, and forgets a move whose process has
+ * ended: then only we know of it, and a master that was restarted would never hear. What bpinit
+ * has told is told first, since it knows more; a second word on a move is nothing new.
+ */
+void move_tell_granted(void)
+{
+	struct leaving *v;
+
+	LIST_FOREACH(v, &leavings, next)
+	if (v->move && !v->committed)
+		move_tell_state(v->move, v->kind, v->node, v->pid, false, false);
 }
 
 void move_init_lost(void)

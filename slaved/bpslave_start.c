@@ -1,17 +1,71 @@
 /*
- * bpslave starts bpinit: in a session of its own and with nothing of ours, so
- * that it outlives us. Runs in bpslave, and in the child until it execs.
+ * bpslave starts bpinit, in a session of its own and with nothing of ours, so that
+ * it outlives us; and gives it the name by which the master knows it again, kept in
+ * a file beside its socket. Runs in bpslave, and in the child until it execs.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "bpslave.h"
 #include "libbproc/log.h"
+
+/* -- which bpinit this is */
+
+static char id[64];
+
+static void id_path(char path[256])
+{
+	snprintf(path, 256, "%s/init.id", run_dir());
+}
+
+void id_new(void)
+{
+	unsigned char raw[16];
+
+	if (getrandom(raw, sizeof(raw), 0) < 0)
+		memset(raw, 0, sizeof(raw));
+	for (size_t i = 0; i < sizeof(raw); i++)
+		snprintf(id + 2 * i, 3, "%02x", raw[i]);
+}
+
+void id_read(void)
+{
+	char path[256];
+	cleanup_fd int fd = -1;
+	ssize_t n;
+
+	id_path(path);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, id, sizeof(id) - 1);
+	id[n > 0 ? n : 0] = '\0';
+	if (n != 32)
+		id_new();
+}
+
+void id_write(void)
+{
+	char path[256];
+	cleanup_fd int fd = -1;
+
+	id_path(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write_full(fd, id, 32) < 0)
+		log_warn("%s: %s", path, strerror(errno));
+}
+
+const char *init_id(void)
+{
+	return id;
+}
+
+/* -- starting it */
 
 /* Beside our own binary (build tree), else where it is installed. */
 void program_beside(const char *name, char path[PATH_MAX])

@@ -14,6 +14,8 @@
 
 #define EARLY_MAX 64
 #define EARLY_MS 5000
+#define IMAGE_MS 60000 /* from the announcement to the connection; many times what it takes */
+#define LOOK_MS 5000
 
 struct arriving {
 	LIST_ENTRY(arriving) next;
@@ -23,6 +25,7 @@ struct arriving {
 	bool home_here, ready, flushing, handed_over, has_exec;
 	int fd;		      /* owned: the image, if it has come before the ghosts are made */
 	struct stdio_fds fds; /* owned */
+	uint64_t since_ms;    /* the master has announced it */
 	struct {	      /* it asks to leave again already */
 		uint32_t client, id;
 		struct local_move ask;
@@ -40,6 +43,7 @@ struct early {
 };
 static LIST_HEAD(, early) earlies = LIST_HEAD_INITIALIZER(earlies);
 static int nearly;
+static struct event *looking; /* for images that do not come; lives as long as we */
 
 static struct arriving *find(uint64_t move)
 {
@@ -117,6 +121,55 @@ static void ancestors(const Bproc__MoveStart *s, struct stdio_of *of)
 	}
 }
 
+/* -- no image comes */
+
+/* Only bpinit knows whether it has run; if not, it never will. */
+static void void_move(uint64_t move, int32_t pid)
+{
+	struct init_msg m = {.type = INIT_VOID, .move_id = move, .pid = pid};
+
+	move_after_ghost(&m);
+}
+
+/*
+ * A connection that breaks before its header was read is missed by nobody else: the source has
+ * written all into it and waits. The same if the source never got its grant and its master died.
+ */
+static void look(evutil_socket_t fd, short what, void *arg)
+{
+	uint64_t now = now_ms();
+	struct arriving *a, *more;
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	for (a = LIST_FIRST(&arrivings); a; a = more) {
+		more = LIST_NEXT(a, next);
+		if (a->fd >= 0 || a->handed_over || now - a->since_ms < IMAGE_MS)
+			continue;
+		move_tell_failed(a->want.move_id, ETIMEDOUT, "the image has not come", true);
+		void_move(a->want.move_id, a->pid);
+		forget(a);
+	}
+	if (!LIST_EMPTY(&arrivings))
+		start_timer(looking, LOOK_MS);
+}
+
+static void look_later(void)
+{
+	if (!looking)
+		looking = new_timer(look, NULL);
+	if (looking && !event_pending(looking, EV_TIMEOUT, NULL))
+		start_timer(looking, LOOK_MS);
+}
+
+/* A bpslave before us had its token: no image can come to it any more. */
+void target_on_state(const struct init_msg *m)
+{
+	if (m->u.state.phase != INIT_PHASE_ARRIVING && !find(m->move_id))
+		void_move(m->move_id, m->pid);
+}
+
 static void hand_over(struct arriving *a);
 static void take_early(struct arriving *a);
 
@@ -153,7 +206,9 @@ void target_on_start(const Bproc__MoveStart *s)
 	a->fd = a->again.chan = -1;
 	a->home_here = slave.node == HOME_NODE;
 	a->fds = (struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}, 0};
+	a->since_ms = now_ms();
 	LIST_INSERT_HEAD(&arrivings, a, next);
+	look_later();
 	m.u.arrive.epoch = s->epoch;
 	m.u.arrive.kind = s->kind;
 	m.u.arrive.ppid = s->ppid;
@@ -341,12 +396,9 @@ static void on_failed(struct arriving *a, const struct init_msg *m)
 
 void target_on_void(const Bproc__MoveVoid *v)
 {
-	struct init_msg m = {.type = INIT_VOID, .move_id = v->move};
 	struct arriving *a = find(v->move);
 
-	m.pid = a ? a->pid : 0;
-	/* Only bpinit knows whether it was in time, also when we have forgotten the move. */
-	move_after_ghost(&m);
+	void_move(v->move, a ? a->pid : 0);
 }
 
 bool target_on_init(const struct init_msg *m)

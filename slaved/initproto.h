@@ -17,7 +17,7 @@
 
 enum init_type {
 	/* bpslave -> bpinit */
-	INIT_HELLO = 1,	  /* version; answered by EV_STATE..., EV_STATE_END */
+	INIT_HELLO = 1,	  /* version, req_id; answered by EV_STATE..., EV_STATE_END */
 	INIT_ACK = 2,	  /* seq: events up to here are safe elsewhere */
 	INIT_DEPART = 3,  /* depart + channel fd: a process asked to leave */
 	INIT_GRANT = 4,	  /* depart (token, epoch) + data fd: it may */
@@ -34,10 +34,12 @@ enum init_type {
 	INIT_BORN = 15,	  /* born: home: make its ghost, or let it look so if it is there */
 	INIT_REAPED = 16, /* pid: home: its original has been waited for; so is its ghost */
 	INIT_ENDED = 17,  /* child: an end that the event source saw, if nobody told it here */
+	INIT_ALIVE = 18,  /* alive: all is well for ms from now; then bpinit fences by itself */
 
 	/* bpinit -> bpslave */
-	EV_STATE = 64,	   /* state: one process or move it holds */
-	EV_STATE_END = 65,
+	EV_STATE = 64,	   /* state: one process or move it holds; move_id of a process that is */
+			   /* real here: by which it came */
+	EV_STATE_END = 65, /* req_id: of the HELLO that it answers */
 	EV_HERE = 66,	   /* move_id, pid: the process has said CHAN_HERE, for DEPART */
 	EV_SENT = 67,	   /* move_id: the source has voted */
 	EV_FAILED = 68,	   /* move_id, err, text; flags: EVF_SOURCE or EVF_TARGET */
@@ -53,6 +55,7 @@ enum init_type {
 #define EVF_SOURCE 1u
 #define EVF_TARGET 2u
 #define EVF_NATIVE 4u /* EV_CHILD of one that bpinit does not know: how it ended */
+#define EVF_MOVED 8u /* EV_STATE of a departure: the process came here by a move */
 
 /* state.phase of a move that is not decided, in EV_STATE. A process is told with phase 0. */
 enum init_phase {
@@ -91,7 +94,7 @@ struct init_msg {
 			uint32_t epoch;
 			uint32_t away; /* this machine is not the process's home */
 			int32_t asker_pid;
-			uint32_t zero;
+			int32_t target; /* INIT_GRANT: where to; told again in EV_STATE */
 			unsigned char token[32];
 		} depart;
 		struct {
@@ -137,12 +140,16 @@ struct init_msg {
 			struct chan_name name;
 		} born;
 		struct {
+			uint32_t ms;
+		} alive;
+		struct {
 			int32_t lo, hi; /* [lo, hi) */
 		} lease;
 		struct {
 			int32_t pid, ppid, pgid, sid;
 			uint32_t is_ghost, is_move, kind, phase;
 			uint32_t home_here, epoch, uid, gid;
+			int32_t target; /* of a departure that was granted */
 		} state;
 	} u;
 };
