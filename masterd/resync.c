@@ -75,8 +75,10 @@ static void is_real(struct master *m, struct proc *p, struct node *n, uint64_t m
 	}
 	if (p->state == PS_DYING || p->state == PS_GONE || p->node != n->num)
 		return;
-	if (move)
+	if (move) {
 		p->native = n->num == NODE_HOME;
+		p->born = false;
+	}
 	ghost_del(p, node_index(&m->nodes, n));
 	if (move > p->came)
 		p->came = move;
