@@ -182,6 +182,7 @@ struct move {
 	uint32_t kind, dump_flags, epoch;
 	int32_t target; /* source: where it goes, once granted */
 	bool away, here, granted, voided;
+	uint32_t streams;	/* CHAN_GO_STREAM_* of a source that is not home */
 	int32_t asker_pid, pid; /* pid 0: not known */
 	int32_t granted_pid;	/* source: whom the target expects; 0: whoever it is */
 	int chan;		/* source, until the process is known */

@@ -100,7 +100,8 @@ static void go(struct move *m, struct proc *p)
 {
 	struct chan_msg c = {.type = CHAN_GO,
 			     .move_id = m->id,
-			     .flags = m->dump_flags << 8 | (m->away ? CHAN_GO_AWAY : 0)};
+			     .flags = m->dump_flags << 8 | (m->away ? CHAN_GO_AWAY : 0) |
+				      m->streams << CHAN_GO_STREAM_SHIFT};
 	int e = write_header(m);
 
 	m->phase = LEAVE_SENDING;
@@ -211,6 +212,7 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 		return;
 	m->granted = true;
 	m->granted_pid = msg->pid;
+	m->streams = msg->u.depart.streams & CHAN_GO_STREAM_MASK;
 	/* Less than was asked for, where the node has the program. */
 	m->dump_flags = msg->u.depart.dump_flags;
 	m->id = msg->move_id;

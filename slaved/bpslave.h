@@ -260,10 +260,9 @@ bool peer_is_full(const struct peer *p);
  * -- bpslave_stdio*.c: forwarded stdin, stdout, stderr (doc/streams.md). An arg that is given
  * with then is malloc'd: it is freed, and then not called, if a later call takes its place.
  */
-/* Three socketpairs: theirs go to a process or ghost. */
+/* Three pipes, or at home socketpairs: theirs go to a process or ghost. */
 struct stdio_fds {
 	int ours[CHAN_STREAMS], theirs[CHAN_STREAMS];
-	uint64_t inode; /* of theirs[0], to know it again */
 };
 struct stdio_of {
 	size_t n;
@@ -272,12 +271,15 @@ struct stdio_of {
 int stdio_fds_make(struct stdio_fds *ret);
 void stdio_fds_close(struct stdio_fds *f);
 /*
- * An arrival runs here: its streams are opened to home. of: its ancestors
- * if home may not know it: its output joins that of the first one that home knows. Takes f->ours.
+ * An arrival runs here: its streams are opened to home. fresh: it was on no other node before.
+ * of: its ancestors if home may not know it: its output joins that of the first one that home
+ * knows. Takes f->ours.
  */
-void stdio_arrived(int32_t pid, const struct stdio_of *of, struct stdio_fds *f);
+void stdio_arrived(int32_t pid, bool fresh, const struct stdio_of *of, struct stdio_fds *f);
+/* Which of a process's fds 0..2 are streams: CHAN_GO_STREAM_* without the shift. */
+uint32_t stdio_streams_of(int32_t host_pid);
 /* A process of ours is parked and will run elsewhere: what it wrote goes out, and the end. */
-void stdio_departing(int32_t pid, int32_t host_pid);
+void stdio_departing(int32_t pid);
 /* It stays after all; or it left for good, and all is let go when the last byte has gone. */
 void stdio_stays(int32_t pid);
 void stdio_departed(int32_t pid);
@@ -291,6 +293,12 @@ void stdio_left_home(int32_t pid, struct stdio_fds *f);
  * ghost's sockets; final: and these are shut down. At once if it has no streams here.
  */
 void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *arg);
+/*
+ * Home, after stdio_flush_home: the process comes home to its ghost, which gets what of its stdin
+ * was not read: ret[0]: a file with the bytes that are here, or -1; ret[1]: the far end of the
+ * ghost's own stream 0, or -1. If it does not come after all, its node opens its streams again.
+ */
+void stdio_homecoming(int32_t pid, int ret[CHAN_STREAMS]);
 /* Home: the process has come home or is dead; its streams are closed. */
 void stdio_forget_home(int32_t pid);
 

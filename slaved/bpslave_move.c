@@ -271,6 +271,8 @@ static void have_connection(int fd, void *arg)
 	m.u.depart.epoch = v->epoch;
 	m.u.depart.target = v->node;
 	m.u.depart.away = slave.node != HOME_NODE;
+	if (m.u.depart.away)
+		m.u.depart.streams = stdio_streams_of(v->host_pid);
 	memcpy(m.u.depart.token, v->token, sizeof(v->token));
 	init_send(&m, &fd, 1);
 	close_fd(fd);
@@ -328,7 +330,7 @@ static void parked(struct leaving *v)
 	if (slave.node == HOME_NODE || v->kind == MOVE_RFORK || v->parked)
 		return;
 	v->parked = true;
-	stdio_departing(v->pid, v->host_pid);
+	stdio_departing(v->pid);
 }
 
 static void on_here(struct leaving *v, const struct init_msg *m)

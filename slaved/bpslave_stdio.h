@@ -1,7 +1,8 @@
 /*
  * What the files of forwarded stdio share (bpslave only; doc/streams.md).
  *
- *	bpslave_stdio.c		sockets and links of one stream, whichever way it flows
+ *	bpslave_stdio.c		pipes, sockets and links of one stream, whichever way it flows
+ *	bpslave_stdio_fd.c	how the descriptors are made, and the messages
  *	bpslave_stdio_node.c	where the process is: arrival, departure, exit
  *	bpslave_stdio_home.c	where its ghost is: who is the node now, the last byte
  *
@@ -12,17 +13,27 @@
 #include "slaved/bpslave.h"
 #include "slaved/stream.h"
 
+#define STREAM_BIT(i) (1u << (i))
+#define STREAM_OUTPUTS (STREAM_BIT(1) | STREAM_BIT(2))
+#define STREAM_ALL (STREAM_BIT(0) | STREAM_OUTPUTS)
+
 struct stdio_proc;
 struct stdio {
 	struct stdio_proc *proc;
 	uint8_t no;	       /* 0 stdin, 1 stdout, 2 stderr */
 	bool sends;	       /* fd -> link; else link -> fd */
 	bool broken;	       /* nobody reads at one of the ends: nothing moves any more */
-	bool reading;	       /* the socket's readable event is on */
-	bool shared;	       /* home: fd is a copy of another process's */
-	bool drain;	       /* node: to be read until it is empty; then its end is told */
-	int fd;		       /* owned: our end of the socketpair; -1: closed */
-	int writer;	       /* node, outputs: owned; a copy of the process's end, or -1 */
+	bool reading;	       /* the readable event of fd is on */
+	bool shared;	       /* home: others have copies of fd */
+	bool large;	       /* the pipe is as large as the window */
+	bool at_end;	       /* node, stdin: the writing end is closed; fd is a reading end */
+	bool drain;	       /* node: "left" bytes more are read; then its end is told */
+	bool credit_due;       /* "upto" is to be told */
+	bool end_due;	       /* the end of out is to be told */
+	int fd;		       /* owned: our end; -1: closed, or (home, early) not there yet */
+	uint64_t left;	       /* UINT64_MAX: until its end */
+	uint64_t upto;	       /* valid if credit_due */
+	uint64_t inode;	       /* node: of the pipe */
 	struct event *rd, *wr; /* owned */
 	struct stream_out out;
 	struct stream_in in;
@@ -31,6 +42,8 @@ struct stdio {
 	struct peer *peer;	/* where the process is; NULL: not known, or between two */
 	struct peer *next_peer; /* where it has gone: served when peer has sent its last byte */
 	uint64_t next_offset;
+	bool turned;	     /* stdin: the node before has said what was read there: */
+	uint64_t used;	     /* all before this byte */
 	unsigned char *back; /* owned: stdin that came back */
 	uint64_t back_offset;
 	size_t back_len;
@@ -38,26 +51,34 @@ struct stdio {
 
 struct stdio_proc {
 	LIST_ENTRY(stdio_proc) next;
-	int32_t pid;
+	int32_t pid; /* below 0: what holds the streams that a process has left */
 	struct stdio s[CHAN_STREAMS];
 	void (*then)(void *arg); /* exit (node) or flush (home) is waited for */
 	void *arg;		 /* owned */
 	struct event *give_up;	 /* owned; only where a link is missing */
+	struct stdio_of of;	 /* whose streams they are, if home does not know it */
+	bool held;		 /* its sockets or pipes are not read for now */
 	/* node */
-	struct stdio_of of; /* whose streams they are, if home does not know it */
-	uint64_t inode;	    /* of the process's end of stream 0 */
 	bool leaving, gone, exited;
-	unsigned char *unread; /* owned: stdin taken out of the parked process's socket */
+	bool stdin_said;       /* home knows what was read of stdin */
+	unsigned char *unread; /* owned: stdin taken out of the parked process's pipe */
 	size_t unread_len;
+	struct stdio_proc *rest; /* takes its pipes over when all of its own has arrived */
 	/* home */
 	bool final;
 	bool joined; /* it has no ghost here: its output goes to an ancestor's */
+	bool early;  /* opened by its node before the master's word has come; in a list */
+	TAILQ_ENTRY(stdio_proc) early_next;
+	uint64_t since_ms;
 };
 LIST_HEAD(stdio_list, stdio_proc);
 
+bool stdio_at_home(void);
 /* The newest record of the pid, or NULL. */
 struct stdio_proc *stdio_find(int32_t pid);
-struct stdio_proc *stdio_new(int32_t pid, struct stdio_fds *f);
+struct stdio_proc *stdio_new(int32_t pid);
+/* Takes f->ours; a stream without is broken, and nobody is told. */
+void stdio_adopt(struct stdio_proc *p, struct stdio_fds *f);
 void stdio_free(struct stdio_proc *p);
 extern struct stdio_list stdio_table[];
 #define STDIO_HASH 1024
@@ -72,24 +93,37 @@ struct peer *stdio_link(const struct stdio *s);
 void stdio_close(struct stdio *s);
 /* Nobody reads: the other machine is told, and the writer gets EPIPE. */
 void stdio_break(struct stdio *s, bool tell);
-void stdio_fill(struct stdio *s);  /* socket -> window -> link, as far as each lets it */
+void stdio_fill(struct stdio *s);  /* fd -> window -> link, as far as each lets it */
 void stdio_pump(struct stdio *s);  /* window -> link */
-void stdio_drain(struct stdio *s); /* link's bytes -> socket, and credit */
+void stdio_drain(struct stdio *s); /* link's bytes -> fd, and credit */
 void stdio_read_on(struct stdio *s, bool on);
+void stdio_progress(struct stdio_proc *p);
 
-void stdio_say_open(const struct stdio *s, uint64_t offset);
-void stdio_say_upto(struct stdio *s, uint64_t upto);
+/* bpslave_stdio_fd.c. The same pipe by another description, or -1. */
+int stdio_reopen(int fd, int flags);
+void stdio_enlarge(struct stdio *s);
+/* Node, stdin: bytes that have been read by anybody. */
+uint64_t stdio_used(const struct stdio *s);
+/* Node, stdin: its reader is to see the end; what it has not read can still be counted. */
+void stdio_end_input(struct stdio *s);
+
+void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_STREAMS]);
 void stdio_say_credit(struct stdio *s, bool now);
-void stdio_say_reset(struct peer *to, int32_t pid, uint32_t no);
+void stdio_say_reset(struct peer *to, int32_t pid, uint32_t mask, uint64_t used);
 void stdio_say_data(const struct stdio *s, uint64_t offset, const unsigned char *p, size_t len);
-void stdio_say_end(const struct stdio *s, uint64_t offset);
+/* Credits and ends that are due: those of one process to one machine are one message. */
+void stdio_say_due(struct stdio_proc *p);
 
 /* Something of a process has moved: is what somebody waits for done? */
 void stdio_node_progress(struct stdio_proc *p);
 void stdio_home_progress(struct stdio_proc *p);
 void stdio_node_peer_up(void);
+/* Node: p has ended or gone, and others hold its pipes. */
+void stdio_rest_begin(struct stdio_proc *rest);
 void stdio_home_peer_down(struct peer *q);
 void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m);
 /* What a node sends of a stream whose writer is home: bytes that were not read there. */
 void stdio_home_back(struct stdio *s, const Bproc__StreamData *m);
-void stdio_home_end(struct stdio *s, struct peer *q, uint64_t offset);
+void stdio_home_end(struct stdio *s, uint64_t offset);
+/* Home, stdin: the ghost is told how many bytes were read of all it has sent. */
+void stdio_home_used(const struct stdio *s, uint64_t used);

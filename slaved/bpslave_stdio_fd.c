@@ -1,45 +1,61 @@
 /*
- * Forwarded stdio: its socketpairs, how one is closed so that its writer gets
- * SIGPIPE, and the messages of a stream. Runs in bpslave at both ends.
+ * Forwarded stdio: the pipes of a node, the sockets of a ghost, and the messages of
+ * a stream. Runs in bpslave at both ends.
+ *
+ * A process on a node holds pipes, since that is what programs know: /dev/stdout
+ * and /dev/stderr can be opened, and a writer whose reader goes gets SIGPIPE also if
+ * it sleeps for room. A pipe's two ends are two descriptions: O_NONBLOCK of ours is
+ * not the process's.
  */
 #include <errno.h>
-#include <sched.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <linux/sockios.h>
 #include <unistd.h>
 
 #include "bpslave_stdio.h"
 
-#define WAKE_MS 50
-#define LITTLE_BYTES (16 << 10)
-#define ROOM_BYTES (64 << 20)
+/* -- descriptors */
 
-/* -- socketpairs */
+/* pair[0] is ours. The process's user may open his own pipe by its name in /proc. */
+static int make_pipe(bool to_process, int pair[2])
+{
+	int end[2];
+
+	if (pipe2(end, O_CLOEXEC) < 0)
+		return -errno;
+	pair[0] = end[to_process ? 1 : 0];
+	pair[1] = end[to_process ? 0 : 1];
+	fchmod(end[0], 0666);
+	return 0;
+}
+
+static int make_socket(int pair[2])
+{
+	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
+}
 
 int stdio_fds_make(struct stdio_fds *ret)
 {
-	struct stdio_fds f = {{-1, -1, -1}, {-1, -1, -1}, 0};
-	struct stat st;
-	int pair[2];
+	struct stdio_fds f = {{-1, -1, -1}, {-1, -1, -1}};
+	int pair[2], e = 0;
 
-	for (int i = 0; i < CHAN_STREAMS; i++) {
-		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-			int e = -errno;
-
-			stdio_fds_close(&f);
-			*ret = f;
-			return e;
-		}
+	for (int i = 0; e == 0 && i < CHAN_STREAMS; i++) {
+		e = stdio_at_home() ? make_socket(pair) : make_pipe(i == 0, pair);
+		if (e < 0)
+			break;
 		f.ours[i] = pair[0];
 		f.theirs[i] = pair[1];
+		if (fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0)
+			e = -errno;
 	}
-	if (fstat(f.theirs[0], &st) == 0)
-		f.inode = st.st_ino;
+	if (e < 0)
+		stdio_fds_close(&f);
 	*ret = f;
-	return 0;
+	return e;
 }
 
 void stdio_fds_close(struct stdio_fds *f)
@@ -50,92 +66,45 @@ void stdio_fds_close(struct stdio_fds *f)
 	}
 }
 
-/* -- messages */
-
-#define OF_STREAM(m, s)                                                                            \
-	PROC_OF(proc_, (s)->proc->pid);                                                            \
-	(m).proc = &proc_;                                                                         \
-	(m).stream = (s)->no
-
-void stdio_say_open(const struct stdio *s, uint64_t offset)
+int stdio_reopen(int fd, int flags)
 {
-	Bproc__StreamOpen m = BPROC__STREAM_OPEN__INIT;
-	OF_STREAM(m, s);
+	char path[32];
 
-	m.offset = offset;
-	m.n_of = s->proc->of.n;
-	m.of = (int32_t *)(uintptr_t)s->proc->of.pid;
-	peer_send(stdio_link(s), &m);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_NONBLOCK | O_CLOEXEC);
 }
 
-void stdio_say_upto(struct stdio *s, uint64_t upto)
+/* A busy stream's only: it is memory of the user's, who may have no more (pipe(7)). */
+void stdio_enlarge(struct stdio *s)
 {
-	Bproc__StreamCredit m = BPROC__STREAM_CREDIT__INIT;
-	OF_STREAM(m, s);
-
-	m.upto = upto;
-	peer_send(stdio_link(s), &m);
+	if (s->large || stdio_at_home())
+		return;
+	s->large = true;
+	fcntl(s->fd, F_SETPIPE_SZ, STREAM_WINDOW);
 }
 
-void stdio_say_credit(struct stdio *s, bool now)
+uint64_t stdio_used(const struct stdio *s)
 {
-	uint64_t upto;
+	int unread = 0;
 
-	if (stdio_link(s) && stream_in_credit(&s->in, now, &upto))
-		stdio_say_upto(s, upto);
+	if (!s->in.based)
+		return STREAM_UNKNOWN;
+	if (s->fd >= 0 && ioctl(s->fd, FIONREAD, &unread) < 0)
+		unread = 0;
+	return s->in.done - (uint64_t)unread;
 }
-
-void stdio_say_data(const struct stdio *s, uint64_t offset, const unsigned char *p, size_t len)
-{
-	Bproc__StreamData m = BPROC__STREAM_DATA__INIT;
-	OF_STREAM(m, s);
-
-	m.offset = offset;
-	m.data.data = (unsigned char *)(uintptr_t)p;
-	m.data.len = len;
-	peer_send(stdio_link(s), &m);
-}
-
-void stdio_say_end(const struct stdio *s, uint64_t offset)
-{
-	Bproc__StreamEnd m = BPROC__STREAM_END__INIT;
-	OF_STREAM(m, s);
-
-	m.offset = offset;
-	peer_send(stdio_link(s), &m);
-}
-
-void stdio_say_reset(struct peer *to, int32_t pid, uint32_t no)
-{
-	Bproc__StreamReset m = BPROC__STREAM_RESET__INIT;
-	PROC_OF(proc, pid);
-
-	m.proc = &proc;
-	m.stream = no;
-	if (to)
-		peer_send(to, &m);
-}
-
-/* -- closing */
 
 /*
- * The writer is to get SIGPIPE. A unix socket gives none to a writer that sleeps
- * for room in it, only EPIPE (net/core/sock.c, sock_alloc_send_pskb). So the
- * socket is made so large that it wakes, and it is let run: when more bytes come,
- * it is awake, and there is room enough for it to stay so.
+ * No writing end may be left for the reader to see the end. A reading end of ours
+ * keeps what is unread, also if the process ends before it is counted.
  */
-static void wake_writer(const struct stdio *s)
+void stdio_end_input(struct stdio *s)
 {
-	int before = 0, queued = 0, room = ROOM_BYTES;
-	uint64_t end;
+	int fd = stdio_reopen(s->fd, O_RDONLY);
 
-	if (s->writer < 0 || ioctl(s->fd, SIOCINQ, &before) < 0 || before == 0)
-		return;
-	/* Few bytes fill it only if they were written one by one. */
-	end = now_ms() + (before > LITTLE_BYTES ? WAKE_MS : 2);
-	setsockopt(s->writer, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
-	while (ioctl(s->fd, SIOCINQ, &queued) == 0 && queued <= before && now_ms() <= end)
-		sched_yield();
+	stdio_close(s);
+	s->fd = fd;
+	s->at_end = true;
 }
 
 void stdio_close(struct stdio *s)
@@ -145,15 +114,162 @@ void stdio_close(struct stdio *s)
 	free_event(&s->rd);
 	free_event(&s->wr);
 	s->reading = false;
-	if (s->fd < 0)
-		return;
-	if (!s->shared) {
-		wake_writer(s);
+	if (s->fd >= 0 && stdio_at_home() && !s->shared) {
 		shutdown(s->fd, SHUT_RDWR);
 		/* A unix socket that is closed with bytes unread gives ECONNRESET. */
 		while (recv(s->fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
 			;
 	}
 	s->fd = close_fd(s->fd);
-	s->writer = close_fd(s->writer);
+}
+
+/* -- messages */
+
+void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_STREAMS])
+{
+	Bproc__StreamOpen m = BPROC__STREAM_OPEN__INIT;
+	uint64_t list[CHAN_STREAMS];
+	PROC_OF(proc, p->pid);
+
+	m.proc = &proc;
+	m.mask = mask;
+	m.at = list;
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		if (mask & STREAM_BIT(i))
+			list[m.n_at++] = at[i];
+	m.n_of = p->of.n;
+	m.of = p->of.pid;
+	if (mask)
+		peer_send(peer_home(), &m);
+}
+
+static void say_credits(struct peer *to, int32_t pid, uint32_t mask, uint64_t *upto, size_t n)
+{
+	Bproc__StreamCredit m = BPROC__STREAM_CREDIT__INIT;
+	PROC_OF(proc, pid);
+
+	m.proc = &proc;
+	m.mask = mask;
+	m.upto = upto;
+	m.n_upto = n;
+	peer_send(to, &m);
+}
+
+static void say_ends(struct peer *to, int32_t pid, uint32_t mask, uint64_t *at, size_t n)
+{
+	Bproc__StreamEnd m = BPROC__STREAM_END__INIT;
+	PROC_OF(proc, pid);
+
+	m.proc = &proc;
+	m.mask = mask;
+	m.at = at;
+	m.n_at = n;
+	peer_send(to, &m);
+}
+
+void stdio_say_credit(struct stdio *s, bool now)
+{
+	if (stream_in_credit(&s->in, now, &s->upto))
+		s->credit_due = true;
+}
+
+void stdio_say_data(const struct stdio *s, uint64_t offset, const unsigned char *p, size_t len)
+{
+	Bproc__StreamData m = BPROC__STREAM_DATA__INIT;
+	PROC_OF(proc, s->proc->pid);
+
+	m.proc = &proc;
+	m.stream = s->no;
+	m.offset = offset;
+	m.data.data = (unsigned char *)(uintptr_t)p;
+	m.data.len = len;
+	peer_send(stdio_link(s), &m);
+}
+
+void stdio_say_reset(struct peer *to, int32_t pid, uint32_t mask, uint64_t used)
+{
+	Bproc__StreamReset m = BPROC__STREAM_RESET__INIT;
+	PROC_OF(proc, pid);
+
+	m.proc = &proc;
+	m.mask = mask;
+	m.used = used;
+	if (to && mask)
+		peer_send(to, &m);
+}
+
+/*
+ * A process that ends or leaves says all in one: the ends of its outputs, and how far
+ * it has read. 0: it is not ready for that. An output that ends before is no news at
+ * home: its ghost holds what was its stdout to the end.
+ */
+static uint32_t last_word(struct stdio_proc *p, uint64_t *ret_used)
+{
+	struct stdio *in = &p->s[0];
+	uint32_t mask = 0;
+
+	if (!p->exited && !p->leaving)
+		return 0;
+	for (int i = 1; i < CHAN_STREAMS; i++) {
+		if (!p->s[i].broken && !p->s[i].out.end_sent)
+			return 0;
+		if (p->s[i].end_due)
+			mask |= STREAM_BIT(i);
+	}
+	if (p->stdin_said || in->broken || !in->in.based || !peer_home())
+		return mask;
+	p->stdin_said = true;
+	*ret_used = p->leaving ? in->in.done - p->unread_len : stdio_used(in);
+	if (p->leaving && p->unread_len > 0)
+		stdio_say_data(in, *ret_used, p->unread, p->unread_len);
+	return mask | STREAM_BIT(0);
+}
+
+static void say_due_ends(struct stdio_proc *p)
+{
+	bool last = !stdio_at_home() && p->pid > 0;
+	uint64_t at[CHAN_STREAMS], used = 0;
+	uint32_t mask = last ? last_word(p, &used) : 0;
+	struct peer *to = NULL;
+	size_t n = 0;
+
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		struct stdio *s = &p->s[i];
+
+		if (!last && s->end_due)
+			mask |= STREAM_BIT(i);
+		if (!(mask & STREAM_BIT(i)))
+			continue;
+		at[n++] = s->end_due ? s->out.end : used;
+		s->end_due = false;
+		to = stdio_link(s);
+	}
+	if (to)
+		say_ends(to, p->pid, mask, at, n);
+	/* What is in its ring is home's to send again; children that stay see its end. */
+	if ((p->exited || p->gone) && p->stdin_said)
+		stdio_break(&p->s[0], false);
+}
+
+void stdio_say_due(struct stdio_proc *p)
+{
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		struct peer *to = stdio_link(&p->s[i]);
+		uint64_t upto[CHAN_STREAMS];
+		uint32_t mask = 0;
+		size_t n = 0;
+
+		for (int k = i; to && k < CHAN_STREAMS; k++) {
+			struct stdio *s = &p->s[k];
+
+			if (!s->credit_due || stdio_link(s) != to)
+				continue;
+			mask |= STREAM_BIT(k);
+			upto[n++] = s->upto;
+			s->credit_due = false;
+		}
+		if (n > 0)
+			say_credits(to, p->pid, mask, upto, n);
+	}
+	say_due_ends(p);
 }

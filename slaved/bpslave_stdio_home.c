@@ -8,42 +8,57 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "bpslave_stdio.h"
 #include "libbproc/log.h"
 
-#define EARLY_MAX 4096 /* streams opened before the master's word has come */
+#define EARLY_MAX 1024 /* processes whose streams came before the master's word */
 #define EARLY_MS 10000
 #define GIVE_UP_MS 3000 /* for the link of a node that is up */
 
-struct early {
-	TAILQ_ENTRY(early) next;
-	struct peer *peer;
-	int32_t pid;
-	uint32_t no;
-	uint64_t offset, since_ms;
-};
-static TAILQ_HEAD(, early) earlies = TAILQ_HEAD_INITIALIZER(earlies);
+/* The oldest first. What they write is kept, and goes no further. */
+static TAILQ_HEAD(, stdio_proc) earlies = TAILQ_HEAD_INITIALIZER(earlies);
 static int nearly;
 
-static void end_early(struct early *y)
+static void end_early(struct stdio_proc *p)
 {
-	TAILQ_REMOVE(&earlies, y, next);
-	free(y);
+	if (!p->early)
+		return;
+	TAILQ_REMOVE(&earlies, p, early_next);
+	p->early = false;
 	nearly--;
 }
 
-static void forget_early(uint64_t now)
+/* Home has never had it, or not any more: the writer there gets EPIPE. */
+static void forget_early(struct stdio_proc *p)
 {
-	struct early *y;
+	end_early(p);
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		if (p->s[i].peer)
+			stdio_break(&p->s[i], true);
+	stdio_free(p);
+}
 
-	/* Home has never had it, or not any more: the writer there gets EPIPE. */
-	while ((y = TAILQ_FIRST(&earlies)) &&
-	       (now - y->since_ms > EARLY_MS || nearly >= EARLY_MAX)) {
-		stdio_say_reset(y->peer, y->pid, y->no);
-		end_early(y);
-	}
+static struct stdio_proc *new_early(const Bproc__StreamOpen *m)
+{
+	struct stdio_proc *p;
+	uint64_t now = now_ms();
+
+	while ((p = TAILQ_FIRST(&earlies)) && (now - p->since_ms > EARLY_MS || nearly >= EARLY_MAX))
+		forget_early(p);
+	p = stdio_new(m->proc->pid);
+	if (!p)
+		return NULL;
+	for (size_t i = 0; i < m->n_of && i < INIT_CHAIN_MAX; i++)
+		p->of.pid[p->of.n++] = m->of[i];
+	p->early = true;
+	p->since_ms = now;
+	TAILQ_INSERT_TAIL(&earlies, p, early_next);
+	nearly++;
+	return p;
 }
 
 /* -- whose turn it is */
@@ -52,14 +67,21 @@ static void attach(struct stdio *s, struct peer *q, uint64_t offset)
 {
 	s->peer = q;
 	s->next_peer = NULL;
+	s->turned = s->credit_due = false;
 	if (s->broken)
-		return stdio_say_reset(q, s->proc->pid, s->no);
-	if (!s->sends && offset == STREAM_UNKNOWN)
-		return stdio_say_upto(s, stream_in_rebase(&s->in));
-	if (!s->sends) {
-		s->in.ended = false;
-		return stdio_say_credit(s, true);
+		return stdio_say_reset(q, s->proc->pid, STREAM_BIT(s->no), STREAM_UNKNOWN);
+	if (!s->sends && offset == STREAM_UNKNOWN) {
+		s->upto = stream_in_rebase(&s->in);
+		s->credit_due = true;
+		return;
 	}
+	if (!s->sends) {
+		if (!stream_in_fresh(&s->in))
+			stdio_say_credit(s, true);
+		s->in.ended = false;
+		return;
+	}
+	s->proc->held = false;
 	if (stream_out_open(&s->out, offset) < 0)
 		return stdio_break(s, true);
 	stdio_fill(s);
@@ -74,72 +96,92 @@ static void open_or_wait(struct stdio *s, struct peer *q, uint64_t offset)
 }
 
 /*
- * A process that was born on a node has no ghost here that could write for it: its output joins
- * its parent's, byte for byte as it comes. It has no stdin of its own; the parent's stays whole.
+ * Who has no ghost here that could write for it: a process that was born on a node, or
+ * what others hold of a process that has ended. Its output joins its parent's, byte for byte as
+ * it comes. It has no stdin of its own; the parent's stays whole.
  */
-static struct stdio_proc *join(const Bproc__StreamOpen *m)
+static bool join(struct stdio_proc *p, struct stdio_proc *parent)
 {
-	struct stdio_proc *parent = NULL, *p;
-	struct stdio_fds f = {{-1, -1, -1}, {-1, -1, -1}, 0};
+	struct stdio_fds f = {{-1, -1, -1}, {-1, -1, -1}};
 
-	for (size_t i = 0; i < m->n_of && !parent; i++)
-		parent = stdio_find(m->of[i]);
-	if (!parent)
-		return NULL;
-	for (int i = 1; i < CHAN_STREAMS; i++)
-		if (parent->s[i].fd >= 0)
-			f.ours[i] = fcntl(parent->s[i].fd, F_DUPFD_CLOEXEC, 3);
-	p = stdio_new(m->proc->pid, &f);
-	if (!p)
-		return NULL;
+	if (parent == p || parent->early)
+		return false;
 	p->joined = true;
-	for (int i = 0; i < CHAN_STREAMS; i++)
-		p->s[i].shared = true;
-	return p;
+	for (int i = 1; i < CHAN_STREAMS; i++) {
+		if (parent->s[i].fd < 0)
+			continue;
+		f.ours[i] = fcntl(parent->s[i].fd, F_DUPFD_CLOEXEC, 3);
+		p->s[i].shared = parent->s[i].shared = true;
+	}
+	end_early(p);
+	stdio_adopt(p, &f);
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		if (p->s[i].broken && p->s[i].peer)
+			stdio_say_reset(p->s[i].peer, p->pid, STREAM_BIT(i), STREAM_UNKNOWN);
+		stdio_drain(&p->s[i]);
+	}
+	return true;
+}
+
+static void join_first(struct stdio_proc *p)
+{
+	bool joined = false;
+
+	for (size_t i = 0; i < p->of.n && !joined; i++) {
+		struct stdio_proc *parent = stdio_find(p->of.pid[i]);
+
+		joined = parent && join(p, parent);
+	}
 }
 
 void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m)
 {
 	struct stdio_proc *p = stdio_find(m->proc->pid);
-	uint64_t now = now_ms();
-	struct early *y;
+	size_t k = 0;
 
-	if (!p)
-		p = join(m);
-	if (p) {
-		open_or_wait(&p->s[m->stream], q, m->offset);
-		return stdio_home_progress(p);
+	if (!p) {
+		p = new_early(m);
+		if (!p)
+			return stdio_say_reset(q, m->proc->pid, m->mask, STREAM_UNKNOWN);
+		join_first(p);
 	}
-	forget_early(now);
-	y = calloc(1, sizeof(*y));
-	if (!y)
-		return;
-	*y = (struct early){.peer = q,
-			    .pid = m->proc->pid,
-			    .no = m->stream,
-			    .offset = m->offset,
-			    .since_ms = now};
-	TAILQ_INSERT_TAIL(&earlies, y, next);
-	nearly++;
+	for (uint32_t i = 0; i < CHAN_STREAMS && k < m->n_at; i++)
+		if (m->mask & STREAM_BIT(i))
+			open_or_wait(&p->s[i], q, m->at[k++]);
+	/* What it has not opened, it has not. */
+	for (uint32_t i = 0; p->joined && i < CHAN_STREAMS; i++)
+		if (!p->s[i].peer && !(m->mask & STREAM_BIT(i)))
+			stdio_break(&p->s[i], false);
+	stdio_home_progress(p);
 }
 
 void stdio_left_home(int32_t pid, struct stdio_fds *f)
 {
-	struct stdio_proc *p = stdio_find(pid);
-	struct early *y, *more;
+	struct stdio_proc *p = stdio_find(pid), *more;
 
-	if (p)
+	if (p && !p->early) {
 		stdio_forget_home(pid);
-	p = stdio_new(pid, f);
+		p = NULL;
+	}
+	if (p)
+		end_early(p);
+	else
+		p = stdio_new(pid);
 	if (!p)
 		return;
-	for (y = TAILQ_FIRST(&earlies); y; y = more) {
-		more = TAILQ_NEXT(y, next);
-		if (y->pid != pid)
-			continue;
-		open_or_wait(&p->s[y->no], y->peer, y->offset);
-		end_early(y);
+	stdio_adopt(p, f);
+	stdio_fill(&p->s[0]);
+	stdio_drain(&p->s[1]);
+	stdio_drain(&p->s[2]);
+	for (struct stdio_proc *y = TAILQ_FIRST(&earlies); y; y = more) {
+		more = TAILQ_NEXT(y, early_next);
+		for (size_t i = 0; i < y->of.n; i++)
+			if (y->of.pid[i] == pid && join(y, p)) {
+				stdio_home_progress(y);
+				break;
+			}
 	}
+	stdio_home_progress(p);
 }
 
 /* -- a node is done with a stream */
@@ -165,27 +207,34 @@ void stdio_home_back(struct stdio *s, const Bproc__StreamData *m)
 	s->back_offset = m->offset;
 }
 
-void stdio_home_end(struct stdio *s, struct peer *q, uint64_t offset)
+void stdio_home_end(struct stdio *s, uint64_t offset)
 {
 	if (s->sends) {
 		if (s->back && s->back_offset != offset)
 			s->back_len = 0;
-		if (stream_out_back(&s->out, offset, s->back, s->back_len) < 0)
+		/* A process that has ended sends nothing back: what it left is nobody's. */
+		if (stream_out_back(&s->out, offset, s->back, s->back_len) < 0 && s->back)
 			log_warn("stdin of %d: what came back does not fit", s->proc->pid);
 		free(s->back);
 		s->back = NULL;
 		s->back_len = 0;
+		s->turned = true;
+		s->used = offset;
 		return next_turn(s);
 	}
 	if (stream_in_end(&s->in, offset) < 0) {
 		log_warn("stream %u of %d: its end is not where its bytes end", s->no,
 			 s->proc->pid);
-		stdio_break(s, true);
-		return stdio_home_progress(s->proc);
+		return stdio_break(s, true);
 	}
 	stdio_drain(s);
-	stdio_home_progress(s->proc);
-	(void)q;
+}
+
+void stdio_home_used(const struct stdio *s, uint64_t used)
+{
+	/* A short word into an empty socket: it is taken, or the ghost is gone. */
+	if (s->fd >= 0 && used != STREAM_UNKNOWN)
+		send(s->fd, &used, sizeof(used), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* -- the last byte */
@@ -202,6 +251,14 @@ static bool flushed(const struct stdio *s)
 	return s->broken || stream_in_finished(&s->in) || node_is_lost(s);
 }
 
+/* Its node has said what was read there: a process that comes home needs the rest. */
+static bool turned(const struct stdio_proc *p)
+{
+	const struct stdio *s = &p->s[0];
+
+	return p->final || s->broken || s->turned || node_is_lost(s);
+}
+
 /* The node has no link to us, or a new bpslave that knows nothing of the process. */
 static void on_give_up(evutil_socket_t fd, short what, void *arg)
 {
@@ -213,13 +270,18 @@ static void on_give_up(evutil_socket_t fd, short what, void *arg)
 	for (int i = 1; i < CHAN_STREAMS; i++)
 		if (!p->s[i].peer)
 			stdio_break(&p->s[i], false);
+	/* Nobody can say what was read: nothing is read twice. */
+	if (!turned(p) && !p->s[0].peer)
+		stdio_break(&p->s[0], false);
 	stdio_home_progress(p);
 }
 
 void stdio_home_progress(struct stdio_proc *p)
 {
-	bool done = true, linked = true;
+	bool done = turned(p), linked = done || p->s[0].peer;
 
+	/* To the node that they are for, before it is the next one's turn. */
+	stdio_say_due(p);
 	for (int i = 1; i < CHAN_STREAMS; i++) {
 		struct stdio *s = &p->s[i];
 
@@ -229,6 +291,7 @@ void stdio_home_progress(struct stdio_proc *p)
 		done = done && flushed(s);
 		linked = linked && (s->peer || flushed(s));
 	}
+	stdio_say_due(p);
 	if (p->joined && done && !p->s[1].next_peer && !p->s[2].next_peer && !p->then)
 		return stdio_free(p);
 	if (!p->then)
@@ -241,9 +304,11 @@ void stdio_home_progress(struct stdio_proc *p)
 		return;
 	}
 	if (p->final) {
+		/* The ghost sees the end, unless others go on writing there. */
 		for (int i = 1; i < CHAN_STREAMS; i++)
-			if (p->s[i].fd >= 0)
-				shutdown(p->s[i].fd, SHUT_WR);
+			stdio_close(&p->s[i]);
+		if (p->s[0].turned && !p->s[0].broken)
+			stdio_home_used(&p->s[0], p->s[0].used);
 	}
 	stdio_then(p);
 }
@@ -274,24 +339,54 @@ void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *ar
 	stdio_home_progress(p);
 }
 
+/* -- homecoming */
+
+/* The bytes of stdin that are here, behind all that was read; in a file: it holds any number. */
+static int unread_file(const struct stream_out *o)
+{
+	int fd = memfd_create("stdin", MFD_CLOEXEC);
+	const unsigned char *p;
+	size_t at = 0, n;
+
+	while (fd >= 0 && (n = stream_out_kept(o, at, &p)) > 0) {
+		if (write(fd, p, n) != (ssize_t)n)
+			return close_fd(fd);
+		at += n;
+	}
+	if (fd >= 0 && lseek(fd, 0, SEEK_SET) < 0)
+		return close_fd(fd);
+	return fd;
+}
+
+void stdio_homecoming(int32_t pid, int ret[CHAN_STREAMS])
+{
+	struct stdio_proc *p = stdio_find(pid);
+	struct stdio *s = p ? &p->s[0] : NULL;
+
+	if (!p || p->joined || s->broken || !s->turned || s->fd < 0 || s->used != s->out.acked)
+		return;
+	/* From here on they are the ghost's. If it does not become the process: attach(). */
+	p->held = s->shared = true;
+	stdio_read_on(s, false);
+	stdio_home_used(s, s->out.acked);
+	ret[0] = s->out.end > s->out.acked ? unread_file(&s->out) : -1;
+	ret[1] = fcntl(s->fd, F_DUPFD_CLOEXEC, 3);
+}
+
 void stdio_forget_home(int32_t pid)
 {
 	struct stdio_proc *p = slave.node == HOME_NODE ? stdio_find(pid) : NULL;
 
-	if (p)
-		stdio_free(p);
+	if (!p)
+		return;
+	end_early(p);
+	stdio_free(p);
 }
 
 void stdio_home_peer_down(struct peer *q)
 {
 	struct stdio_proc *p, *more;
-	struct early *y, *later;
 
-	for (y = TAILQ_FIRST(&earlies); y; y = later) {
-		later = TAILQ_NEXT(y, next);
-		if (y->peer == q)
-			end_early(y);
-	}
 	for (int i = 0; i < STDIO_HASH; i++) {
 		for (p = LIST_FIRST(&stdio_table[i]); p; p = more) {
 			more = LIST_NEXT(p, next);

@@ -1,44 +1,62 @@
 /*
  * Forwarded stdio where the process is (bpslave_stdio.h, doc/streams.md). Runs in
- * bpslave of a node. The node opens the streams; where they begin home says, with
- * its first credit, since earlier nodes may have sent a part of them.
+ * bpslave of a node. The node opens the streams. Where those begin of a process that
+ * was on another node before, home says with its first credit; all others begin at 0.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "bpslave_stdio.h"
 #include "libbproc/log.h"
 
-#define UNREAD_MAX (1u << 20) /* a unix socket holds a fifth of it */
-
-static void open_stream(struct stdio *s)
+static void open_all(struct stdio_proc *p)
 {
-	if (s->broken || !peer_home())
+	uint64_t at[CHAN_STREAMS];
+	uint32_t mask = 0;
+
+	if (!peer_home())
 		return;
-	if (s->sends) {
-		stream_out_rewind(&s->out);
-		stdio_say_open(s, s->out.based ? s->out.acked : STREAM_UNKNOWN);
-		return;
+	p->stdin_said = false;
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		struct stdio *s = &p->s[i];
+
+		s->credit_due = s->end_due = false;
+		if (s->broken)
+			continue;
+		mask |= STREAM_BIT(i);
+		if (s->sends) {
+			at[i] = stream_out_reopen(&s->out);
+			continue;
+		}
+		at[i] = s->in.based ? s->in.next : STREAM_UNKNOWN;
+		if (!stream_in_fresh(&s->in))
+			stdio_say_credit(s, true);
 	}
-	stdio_say_open(s, s->in.based ? s->in.next : STREAM_UNKNOWN);
-	stdio_say_credit(s, true);
+	stdio_say_open(p, mask, at);
+	for (int i = 1; i < CHAN_STREAMS; i++)
+		stdio_pump(&p->s[i]);
+	stdio_say_due(p);
 }
 
-void stdio_arrived(int32_t pid, const struct stdio_of *of, struct stdio_fds *f)
+void stdio_arrived(int32_t pid, bool fresh, const struct stdio_of *of, struct stdio_fds *f)
 {
-	struct stdio_proc *p = f->ours[0] >= 0 ? stdio_new(pid, f) : NULL;
+	struct stdio_proc *p = f->ours[0] >= 0 ? stdio_new(pid) : NULL;
 
 	if (!p)
 		return;
 	p->of = *of;
-	for (int i = 0; i < CHAN_STREAMS; i++)
-		open_stream(&p->s[i]);
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		stream_out_init(&p->s[i].out, fresh);
+		stream_in_init(&p->s[i].in, fresh);
+	}
+	stdio_adopt(p, f);
+	open_all(p);
 }
 
 void stdio_node_peer_up(void)
@@ -48,9 +66,124 @@ void stdio_node_peer_up(void)
 	STDIO_EACH(p, i)
 	{
 		free_event(&p->give_up);
-		for (int n = 0; n < CHAN_STREAMS; n++)
-			open_stream(&p->s[n]);
+		open_all(p);
 	}
+}
+
+static bool is_stream(const char *link, uint32_t *ret_no)
+{
+	struct stdio_proc *p;
+	char name[32];
+
+	STDIO_EACH(p, i)
+	{
+		for (uint32_t no = 0; no < CHAN_STREAMS; no++) {
+			if (p->s[no].fd < 0)
+				continue;
+			snprintf(name, sizeof(name), "pipe:[%llu]",
+				 (unsigned long long)p->s[no].inode);
+			if (strcmp(name, link) == 0) {
+				*ret_no = no;
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+uint32_t stdio_streams_of(int32_t host_pid)
+{
+	char path[48], link[64];
+	uint32_t map = 0, no;
+	ssize_t n;
+
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", host_pid, i);
+		n = readlink(path, link, sizeof(link) - 1);
+		link[n > 0 ? n : 0] = '\0';
+		if (strncmp(link, "pipe:", 5) == 0 && is_stream(link, &no))
+			map |= (no + 1) << i * CHAN_GO_STREAM_BITS;
+	}
+	return map;
+}
+
+/* -- pipes that others hold when their process has ended or gone */
+
+/*
+ * They need a name of their own: the process may be on its way to other places, and
+ * its pid that of another soon. Below 0, and no other node's.
+ */
+static int32_t rest_name(void)
+{
+	static uint32_t last;
+	int32_t name;
+
+	do {
+		last = (last + 1) & 0xffff;
+		name = -((slave.node + 1) << 16) - (int32_t)last;
+	} while (stdio_find(name));
+	return name;
+}
+
+/* Home knows of it before it hears the end of p, which is the last it keeps of p. */
+static void rest_make(struct stdio_proc *p, uint32_t mask)
+{
+	struct stdio_fds f = {{-1, -1, -1}, {-1, -1, -1}};
+	const uint64_t at[CHAN_STREAMS] = {0};
+	struct stdio_proc *r;
+
+	for (int i = 1; i < CHAN_STREAMS; i++)
+		if (mask & STREAM_BIT(i) && p->s[i].fd >= 0)
+			f.ours[i] = fcntl(p->s[i].fd, F_DUPFD_CLOEXEC, 3);
+	if (p->rest || (f.ours[1] < 0 && f.ours[2] < 0) || !(r = stdio_new(rest_name())))
+		return stdio_fds_close(&f);
+	stdio_adopt(r, &f);
+	r->of = (struct stdio_of){.n = 1, .pid = {p->pid}};
+	for (size_t i = 0; i < p->of.n && r->of.n < INIT_CHAIN_MAX; i++)
+		r->of.pid[r->of.n++] = p->of.pid[i];
+	r->gone = r->held = true;
+	mask = 0;
+	for (int i = 1; i < CHAN_STREAMS; i++) {
+		stream_out_init(&r->s[i].out, true);
+		stream_out_reopen(&r->s[i].out);
+		stdio_read_on(&r->s[i], false);
+		if (!r->s[i].broken)
+			mask |= STREAM_BIT(i);
+	}
+	p->rest = r;
+	if (peer_home())
+		stdio_say_open(r, mask, at);
+}
+
+/* What p has written is at home now: what others write comes behind it. */
+void stdio_rest_begin(struct stdio_proc *r)
+{
+	r->held = false;
+	for (int i = 1; i < CHAN_STREAMS; i++) {
+		if (r->s[i].broken)
+			continue;
+		stdio_read_on(&r->s[i], true);
+		stdio_fill(&r->s[i]);
+	}
+	stdio_node_progress(r);
+}
+
+/* p stays, and goes on to serve them. */
+static void rest_drop(struct stdio_proc *p)
+{
+	struct stdio_proc *r = p->rest;
+
+	p->rest = NULL;
+	if (!r)
+		return;
+	for (int i = 1; i < CHAN_STREAMS; i++) {
+		stdio_close(&r->s[i]);
+		r->s[i].out.ended = true;
+	}
+	r->held = false;
+	for (int i = 1; i < CHAN_STREAMS; i++)
+		stdio_pump(&r->s[i]);
+	stdio_node_progress(r);
 }
 
 /* -- the end of a process */
@@ -82,12 +215,13 @@ void stdio_node_progress(struct stdio_proc *p)
 {
 	bool ending = p->exited || p->gone;
 
+	stdio_say_due(p);
 	if (!ending)
 		return;
 	if (p->exited && p->then && sent_all(&p->s[1]) && sent_all(&p->s[2]))
 		stdio_then(p);
 	/* What home has not acknowledged is kept, in case the link breaks. */
-	if (!p->then && acked_all(&p->s[1]) && acked_all(&p->s[2]))
+	if (!p->then && p->s[0].broken && acked_all(&p->s[1]) && acked_all(&p->s[2]))
 		return stdio_free(p);
 	if (!peer_home() && !p->give_up) {
 		p->give_up = new_timer(on_give_up, p);
@@ -96,14 +230,34 @@ void stdio_node_progress(struct stdio_proc *p)
 	}
 }
 
-static void drain_outputs(struct stdio_proc *p)
+/*
+ * What is in the pipes now is of the process, and all that follows of others. If there
+ * are none a pipe is read to its end, which costs one call less than to look.
+ */
+static void drain_outputs(struct stdio_proc *p, bool others_too)
 {
+	uint32_t mask = 0;
+
 	for (int i = 1; i < CHAN_STREAMS; i++) {
-		p->s[i].drain = true;
-		if (p->s[i].fd < 0)
-			p->s[i].out.ended = true;
-		stdio_fill(&p->s[i]);
+		struct stdio *s = &p->s[i];
+		struct pollfd at = {.fd = s->fd, .events = POLLIN};
+		int n = 0;
+
+		s->drain = true;
+		if (s->fd < 0) {
+			s->out.ended = true;
+			continue;
+		}
+		/* POLLHUP: no writer is left, whatever there is to be read. */
+		s->left = UINT64_MAX;
+		if (others_too || poll(&at, 1, 0) < 0 || !(at.revents & POLLHUP)) {
+			s->left = ioctl(s->fd, FIONREAD, &n) == 0 ? (uint64_t)n : 0;
+			mask |= STREAM_BIT(i);
+		}
 	}
+	rest_make(p, mask);
+	for (int i = 1; i < CHAN_STREAMS; i++)
+		stdio_fill(&p->s[i]);
 }
 
 void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg)
@@ -116,48 +270,32 @@ void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg)
 	}
 	p->exited = true;
 	stdio_wait(p, then, arg);
-	stdio_break(&p->s[0], true);
-	drain_outputs(p);
+	drain_outputs(p, false);
 	stdio_node_progress(p);
 }
 
-/* -- departure: the process is parked, so what is in its sockets is all there is */
+/* -- departure: the process is parked, so what is in its pipes is all there is */
 
-/* What the process has not read is taken out of its own end, which only it has. */
-static void take_unread(struct stdio_proc *p, int32_t host_pid)
+/* What the process has not read, read by ourselves: home sends it again, to the next node. */
+static void take_unread(struct stdio *s)
 {
-	cleanup_fd int pidfd = (int)syscall(SYS_pidfd_open, host_pid, 0), fd = -1;
-	struct stat st;
+	cleanup_fd int fd = s->fd >= 0 ? stdio_reopen(s->fd, O_RDONLY) : -1;
+	struct stdio_proc *p = s->proc;
+	int len = 0;
 	ssize_t n;
 
-	if (pidfd >= 0)
-		fd = (int)syscall(SYS_pidfd_getfd, pidfd, 0, 0);
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_ino != p->inode || !S_ISSOCK(st.st_mode))
+	if (fd < 0 || ioctl(fd, FIONREAD, &len) < 0 || len <= 0)
 		return;
-	p->unread = malloc(UNREAD_MAX);
-	p->unread_len = 0;
-	while (p->unread && p->unread_len < UNREAD_MAX) {
-		n = recv(fd, p->unread + p->unread_len, UNREAD_MAX - p->unread_len, MSG_DONTWAIT);
+	p->unread = malloc((size_t)len);
+	while (p->unread && p->unread_len < (size_t)len) {
+		n = read(fd, p->unread + p->unread_len, (size_t)len - p->unread_len);
 		if (n <= 0)
 			break;
 		p->unread_len += (size_t)n;
 	}
 }
 
-/* Home sends it again, to the next node. */
-static void give_back(struct stdio_proc *p)
-{
-	struct stdio *s = &p->s[0];
-	uint64_t used = s->in.done - p->unread_len;
-
-	if (s->broken || !s->in.based || !peer_home())
-		return;
-	if (p->unread_len > 0)
-		stdio_say_data(s, used, p->unread, p->unread_len);
-	stdio_say_end(s, used);
-}
-
-void stdio_departing(int32_t pid, int32_t host_pid)
+void stdio_departing(int32_t pid)
 {
 	struct stdio_proc *p = stdio_find(pid);
 
@@ -166,40 +304,47 @@ void stdio_departing(int32_t pid, int32_t host_pid)
 	p->leaving = true;
 	for (int i = 0; i < CHAN_STREAMS; i++)
 		stdio_read_on(&p->s[i], false);
-	take_unread(p, host_pid);
-	give_back(p);
-	drain_outputs(p);
+	take_unread(&p->s[0]);
+	drain_outputs(p, true);
 	for (int i = 1; i < CHAN_STREAMS; i++)
 		stdio_read_on(&p->s[i], false);
+	stdio_say_due(p);
+}
+
+/* Its pipe is empty now, and held all of this before. */
+static void put_back(struct stdio *s)
+{
+	cleanup_fd int fd = s->fd >= 0 ? stdio_reopen(s->fd, O_WRONLY) : -1;
+	struct stdio_proc *p = s->proc;
+
+	if (p->unread_len > 0 && !s->broken &&
+	    write(fd, p->unread, p->unread_len) != (ssize_t)p->unread_len)
+		log_warn("process %d: some of its stdin is lost", p->pid);
+	free(p->unread);
+	p->unread = NULL;
+	p->unread_len = 0;
 }
 
 void stdio_stays(int32_t pid)
 {
 	struct stdio_proc *p = stdio_find(pid);
-	struct stdio *in;
 
 	if (!p || !p->leaving)
 		return;
 	p->leaving = false;
-	in = &p->s[0];
-	/* Its socket is empty now, and held all of this before. */
-	if (p->unread_len > 0 && !in->broken &&
-	    send(in->fd, p->unread, p->unread_len, MSG_DONTWAIT | MSG_NOSIGNAL) !=
-		    (ssize_t)p->unread_len)
-		log_warn("process %d: some of its stdin is lost", pid);
-	free(p->unread);
-	p->unread = NULL;
-	p->unread_len = 0;
-	for (int i = 0; i < CHAN_STREAMS; i++) {
-		struct stdio *s = &p->s[i];
-
-		s->drain = false;
-		if (s->sends && s->fd >= 0)
-			s->out.ended = false;
-		open_stream(s);
-		stdio_read_on(s, true);
+	rest_drop(p);
+	put_back(&p->s[0]);
+	for (int i = 1; i < CHAN_STREAMS; i++) {
+		p->s[i].drain = false;
+		if (p->s[i].fd >= 0)
+			p->s[i].out.ended = false;
 	}
-	stdio_drain(in);
+	open_all(p);
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		if (!p->s[i].at_end)
+			stdio_read_on(&p->s[i], true);
+	stdio_drain(&p->s[0]);
+	stdio_node_progress(p);
 }
 
 void stdio_departed(int32_t pid)
@@ -209,7 +354,5 @@ void stdio_departed(int32_t pid)
 	if (!p)
 		return;
 	p->gone = true;
-	/* The ring of stdin is home's to send again. Children that stay lose their stdio. */
-	stdio_break(&p->s[0], false);
 	stdio_node_progress(p);
 }

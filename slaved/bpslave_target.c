@@ -22,7 +22,7 @@ struct arriving {
 	struct data_hdr want; /* what the header has to say; pid 0: not known yet */
 	int32_t pid, ppid;
 	struct stdio_of of;
-	bool home_here, ready, flushing, handed_over, has_exec;
+	bool fresh, home_here, ready, flushing, handed_over, has_exec;
 	int fd;		      /* owned: the image, if it has come before the ghosts are made */
 	struct stdio_fds fds; /* owned */
 	uint64_t since_ms;    /* the master has announced it */
@@ -205,7 +205,8 @@ void target_on_start(const Bproc__MoveStart *s)
 		ancestors(s, &a->of);
 	a->fd = a->again.chan = -1;
 	a->home_here = slave.node == HOME_NODE;
-	a->fds = (struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}, 0};
+	a->fresh = s->source == HOME_NODE || s->kind == MOVE_RFORK;
+	a->fds = (struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}};
 	a->since_ms = now_ms();
 	LIST_INSERT_HEAD(&arrivings, a, next);
 	look_later();
@@ -239,7 +240,7 @@ static bool wait_for_output(struct arriving *a)
 {
 	uint64_t *move;
 
-	if (!a->home_here || a->want.kind != MOVE_MOVE || a->flushing)
+	if (!a->home_here || a->want.kind == MOVE_RFORK || a->flushing)
 		return false;
 	move = malloc(sizeof(*move));
 	if (!move)
@@ -259,6 +260,8 @@ static void hand_over(struct arriving *a)
 	m.u.data.pid = a->pid;
 	m.u.data.epoch = a->want.epoch;
 	memcpy(m.u.data.token, a->want.token, sizeof(m.u.data.token));
+	if (a->home_here && a->want.kind != MOVE_RFORK)
+		stdio_homecoming(a->pid, a->fds.theirs);
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		if (a->fds.theirs[i] < 0)
 			continue;
@@ -268,8 +271,9 @@ static void hand_over(struct arriving *a)
 	init_send(&m, fd, n);
 	a->handed_over = true;
 	a->fd = close_fd(a->fd);
-	/* Of the outputs a copy is kept: stdio_close() says what for. */
-	a->fds.theirs[0] = close_fd(a->fds.theirs[0]);
+	/* The process has them; with a copy here nobody would ever see an end. */
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		a->fds.theirs[i] = close_fd(a->fds.theirs[i]);
 }
 
 static int admit(struct arriving *a, const struct data_hdr *hdr, int fd)
@@ -371,7 +375,7 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 	if (a->home_here)
 		stdio_forget_home(m->pid);
 	else
-		stdio_arrived(m->pid, &a->of, &a->fds);
+		stdio_arrived(m->pid, a->fresh, &a->of, &a->fds);
 	if (a->again.chan >= 0) {
 		struct arriving copy = *a;
 

@@ -55,7 +55,7 @@ enum init_type {
 #define EVF_SOURCE 1u
 #define EVF_TARGET 2u
 #define EVF_NATIVE 4u /* EV_CHILD of one that bpinit does not know: how it ended */
-#define EVF_MOVED 8u /* EV_STATE of a departure: the process came here by a move */
+#define EVF_MOVED 8u  /* EV_STATE of a departure: the process came here by a move */
 
 /* state.phase of a move that is not decided, in EV_STATE. A process is told with phase 0. */
 enum init_phase {
@@ -94,7 +94,9 @@ struct init_msg {
 			uint32_t epoch;
 			uint32_t away; /* this machine is not the process's home */
 			int32_t asker_pid;
-			int32_t target; /* INIT_GRANT: where to; told again in EV_STATE */
+			int32_t target;	  /* INIT_GRANT: where to; told again in EV_STATE */
+			uint32_t streams; /* INIT_GRANT, away: CHAN_GO_STREAM_* of its fds 0..2 */
+			uint32_t zero;
 			unsigned char token[32];
 		} depart;
 		struct {
@@ -106,10 +108,10 @@ struct init_msg {
 			uint32_t epoch;
 			uint32_t kind;
 			int32_t ppid, pgid, sid; /* of the process to come */
-			uint32_t home_here; /* 1: it comes home, into its ghost */
-			uint32_t nchain;    /* top of the session first, parent last;
-					     * leaders that are no ancestors before
-					     * the first member of their group */
+			uint32_t home_here;	 /* 1: it comes home, into its ghost */
+			uint32_t nchain;	 /* top of the session first, parent last;
+						  * leaders that are no ancestors before
+						  * the first member of their group */
 			uint32_t zero;
 			struct chan_cred cred;
 			struct init_chain chain[INIT_CHAIN_MAX];

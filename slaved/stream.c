@@ -206,7 +206,8 @@ int stream_out_open(struct stream_out *o, uint64_t offset)
 	}
 	if (offset < o->acked || offset > o->end)
 		return -EPROTO;
-	o->sent = o->limit = offset;
+	o->sent = offset;
+	o->limit = offset ? offset : STREAM_WINDOW;
 	return 0;
 }
 
@@ -215,6 +216,21 @@ void stream_out_rewind(struct stream_out *o)
 	if (o->based)
 		o->sent = o->limit = o->acked;
 	o->end_sent = false;
+}
+
+size_t stream_out_kept(const struct stream_out *o, size_t from, const unsigned char **ret)
+{
+	return ring_run(&o->ring, from, ret);
+}
+
+uint64_t stream_out_reopen(struct stream_out *o)
+{
+	stream_out_rewind(o);
+	if (!o->based)
+		return STREAM_UNKNOWN;
+	if (o->acked == 0)
+		o->limit = STREAM_WINDOW;
+	return o->acked;
 }
 
 bool stream_out_take_end(struct stream_out *o)
@@ -312,6 +328,11 @@ bool stream_in_credit(struct stream_in *i, bool now, uint64_t *ret_upto)
 	i->told = upto;
 	*ret_upto = upto;
 	return true;
+}
+
+bool stream_in_fresh(const struct stream_in *i)
+{
+	return i->told == STREAM_WINDOW && i->done == 0 && !i->ended;
 }
 
 uint64_t stream_in_rebase(struct stream_in *i)

@@ -63,11 +63,19 @@ int stream_out_credit(struct stream_out *o, uint64_t upto);
 int stream_out_back(struct stream_out *o, uint64_t offset, const void *data, size_t len);
 /*
  * The reader is there, on a new link or a new node. STREAM_UNKNOWN: it takes the stream up where
- * it is, with a window of credit; else it has all before offset, and will give credit itself.
+ * it is, with a window of credit; 0: from its first byte, with a window; else it has all before
+ * offset, and will give credit itself.
  */
 int stream_out_open(struct stream_out *o, uint64_t offset);
 /* The link to the reader is gone, or the writer begins again: wait for its credit. */
 void stream_out_rewind(struct stream_out *o);
+/* The bytes that are not acknowledged, from "from" of them on; 0: no more. */
+size_t stream_out_kept(const struct stream_out *o, size_t from, const unsigned char **ret);
+/*
+ * The writer opens its stream, on a new link or for the first time: what to say in StreamOpen.
+ * Nobody has to be asked for the first window of a stream: it is there from the beginning.
+ */
+uint64_t stream_out_reopen(struct stream_out *o);
 /* True once: the end is known, all before it is sent; StreamEnd is to be sent now. */
 bool stream_out_take_end(struct stream_out *o);
 /* Everything up to the end, and the end, has been sent. */
@@ -86,6 +94,8 @@ size_t stream_in_next(const struct stream_in *i, const unsigned char **ret);
 void stream_in_taken(struct stream_in *i, size_t len);
 /* True if a credit is due (always, if now); *ret_upto is to be sent. */
 bool stream_in_credit(struct stream_in *i, bool now, uint64_t *ret_upto);
+/* Nothing has been said or done that a writer which begins at 0 would have to be told. */
+bool stream_in_fresh(const struct stream_in *i);
 /*
  * Another writer goes on where the last one stopped, with bytes of that one still in the ring:
  * the credit to tell it, from which it learns where it begins.

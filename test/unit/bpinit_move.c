@@ -163,6 +163,17 @@ static void come_home(struct trip *t, int32_t pid, int far)
 	trip_run(t, far);
 }
 
+/* No stream came for it: a program has something there nevertheless. */
+static void no_stream(int to)
+{
+	int fd = open("/dev/null", O_RDWR);
+
+	if (dup2(fd, to) < 0)
+		_exit(9);
+	if (fd != to)
+		close_fd(fd);
+}
+
 /* There and back again, with its memory; home's ghost becomes the process. */
 static void test_home_coming(void)
 {
@@ -183,11 +194,14 @@ static void test_home_coming(void)
 
 		if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
 			_exit(1);
-		/* On the node: stdin is the only descriptor that leads out. */
+		/* Stdin is the only descriptor that leads out of the node. */
+		no_stream(1);
+		no_stream(2);
 		chan2 = channel(&far2);
 		if (pkt_send(0, "c", 1, &far2, 1) < 0)
 			_exit(2);
 		close_fd(far2);
+		no_stream(0); /* a socket cannot move on */
 		memset(big, 6, 1000);
 		r = rig_leave(chan2, MOVE_MOVE, NULL, 0);
 		if (r < 0)
@@ -285,10 +299,14 @@ static void test_rexec_home(const char *cmd, bool works)
 	if (pid == 0) {
 		if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
 			_exit(1);
+		/* Stdin is the only descriptor that leads out of the node. */
+		no_stream(1);
+		no_stream(2);
 		chan2 = channel(&far2);
 		if (pkt_send(0, "c", 1, &far2, 1) < 0)
 			_exit(2);
 		close_fd(far2);
+		no_stream(0); /* a socket cannot move on */
 		rig_leave(chan2, MOVE_REXEC, args, argument_block(args, "/tmp", cmd, "exit 8"));
 		_exit(28);
 	}

@@ -320,6 +320,49 @@ START_TEST(writer_moves)
 }
 END_TEST
 
+/* Who begins at 0 asks nobody for the first window, also on the next link. */
+START_TEST(first_window)
+{
+	struct stream_out o;
+	struct stream_in i;
+	const unsigned char *data;
+	unsigned char *to;
+	uint64_t offset, upto;
+	size_t room, n = 0;
+
+	stream_out_init(&o, true);
+	stream_in_init(&i, true);
+	for (int link = 0; link < 3; link++) {
+		ck_assert_uint_eq(stream_out_reopen(&o), 0);
+		ck_assert(stream_in_fresh(&i));
+		while ((to = stream_out_space(&o, &room))) {
+			memset(to, link, room);
+			stream_out_filled(&o, room);
+		}
+		while ((n = stream_out_next(&o, &offset, &data)) > 0) {
+			ck_assert_int_eq(stream_in_data(&i, offset, data, n), 0);
+			stream_out_sent(&o, n);
+		}
+		ck_assert_uint_eq(o.sent, STREAM_WINDOW);
+	}
+	ck_assert_uint_eq(i.next, STREAM_WINDOW);
+	n = stream_in_next(&i, &data);
+	stream_in_taken(&i, n);
+	ck_assert(stream_in_credit(&i, false, &upto));
+	ck_assert(!stream_in_fresh(&i));
+	ck_assert_int_eq(stream_out_credit(&o, upto), 0);
+	ck_assert_uint_eq(stream_out_reopen(&o), n);
+	ck_assert_uint_eq(stream_out_next(&o, &offset, &data), 0);
+	stream_out_free(&o);
+	stream_in_free(&i);
+
+	/* One that was elsewhere before is told where it is. */
+	stream_out_init(&o, false);
+	ck_assert_uint_eq(stream_out_reopen(&o), STREAM_UNKNOWN);
+	stream_out_free(&o);
+}
+END_TEST
+
 START_TEST(lies)
 {
 	struct stream_out o;
@@ -364,6 +407,7 @@ int main(void)
 	tcase_add_test(t, links_break);
 	tcase_add_test(t, reader_moves);
 	tcase_add_test(t, writer_moves);
+	tcase_add_test(t, first_window);
 	tcase_add_test(t, lies);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);

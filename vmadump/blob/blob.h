@@ -147,11 +147,12 @@ _Static_assert(sizeof(struct blob) <= BLOB_STRUCT_MAX, "struct blob outgrew its 
  */
 struct blob_dump {
 	int fd;
-	uint32_t flags;	   /* BPROC_DUMP_* */
-	uint32_t streams;  /* 1: fds 0..2 are streams of home (leaving home, not /dev/null) */
-	uint32_t away;	   /* 1: fds 0..2 that are unix sockets are streams */
-	uint32_t for_fork; /* 1: a child of rfork: no pending signals, timers or locks */
-	uint64_t bytes;	   /* out: written */
+	uint32_t flags;	       /* BPROC_DUMP_* */
+	uint32_t streams;      /* 1: fds 0..2 are streams of home (leaving home, not /dev/null) */
+	uint32_t away;	       /* 1: not at home, and of fds 0..2 only these are streams: */
+	uint32_t away_streams; /* CHAN_GO_STREAM_* */
+	uint32_t for_fork;     /* 1: a child of rfork: no pending signals, timers or locks */
+	uint64_t bytes;	       /* out: written */
 };
 long blob_dump(struct blob *b, struct blob_dump *opt);
 /*

@@ -47,14 +47,17 @@ enum chan_type {
 	CHAN_EXIT = 38,	    /* status (wait status word): die so */
 	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails (CHAN_FAILED) */
 	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */
-	CHAN_REAP = 41,	    /* pid: this child has ended; answered by CHAN_CHILD */
-	CHAN_NAME = 42,	    /* name: look like this from now on */
+	CHAN_REAP = 41,	       /* pid: this child has ended; answered by CHAN_CHILD */
+	CHAN_NAME = 42,	       /* name: look like this from now on */
 };
 
 #define CHAN_HERE_EXEC 1u
 #define CHAN_HERE_ENTRY 2u
-#define CHAN_GO_AWAY 1u /* not at home: a unix socket on fd 0..2 is a stream */
-#define CHAN_GO_EXEC 2u /* MOVE_EXECMOVE: execve now */
+#define CHAN_GO_AWAY 1u	       /* not at home */
+#define CHAN_GO_EXEC 2u	       /* MOVE_EXECMOVE: execve now */
+#define CHAN_GO_STREAM_SHIFT 2 /* away: for each of fds 0..2 two bits: 0, or the number of */
+#define CHAN_GO_STREAM_BITS 2  /* the stream that it is, plus 1 */
+#define CHAN_GO_STREAM_MASK 0x3fu
 #define CHAN_GHOST_REAP 1u /* not at home: what its children do is told and reaped */
 #define CHAN_GHOST_CODE 2u
 #define CHAN_ARRIVE_HOME 1u /* descriptors 0..2 of this ghost are the originals */

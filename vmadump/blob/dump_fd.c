@@ -67,20 +67,36 @@ static int is_ours(const struct dump *d, int fd)
 	return 0;
 }
 
+/* Not at home: which stream fd is, plus 1; 0: none. */
+static uint32_t away_stream(const struct dump *d, int fd)
+{
+	return d->opt->away_streams >> fd * CHAN_GO_STREAM_BITS & 3;
+}
+
+/*
+ * A pipe without a far end says the same to its reader, and to its writer, wherever that
+ * is. So are the streams of a node whose bpslave was started anew.
+ */
+static int is_dead_pipe(int fd)
+{
+	struct sys_pollfd p = {.fd = fd, .events = POLLIN};
+	struct timespec now = {0};
+
+	sys_ppoll(&p, 1, &now, NULL);
+	return (p.revents & (POLLHUP | POLLERR)) && !(p.revents & POLLIN);
+}
+
 /* Is it, on 0..2, something that its home (or whoever undumps) provides? */
 static int is_stream(struct dump *d, const struct dump_fd *f, const struct stat *st)
 {
 	uint32_t type = st->st_mode & TYPE_MASK;
-	int domain = 0, len = sizeof domain;
 
 	if (f->fd > 2 || is_null(st))
 		return 0;
 	if (d->opt->streams)
 		return 1;
 	if (d->opt->away)
-		return type == TYPE_SOCK &&
-		       sys_getsockopt(f->fd, SYS_SOL_SOCKET, SYS_SO_DOMAIN, &domain, &len) == 0 &&
-		       domain == SYS_AF_UNIX;
+		return type == TYPE_FIFO && (away_stream(d, f->fd) || is_dead_pipe(f->fd));
 	return type == TYPE_FIFO || type == TYPE_SOCK || (type == TYPE_CHR && is_tty(st->st_rdev));
 }
 
@@ -219,7 +235,8 @@ static long add_fd(struct dump *d, int fd)
 	find_twin(d, f);
 	if (stream && f->kind != FD_DUP) {
 		f->kind = FD_STREAM;
-		f->stream = (uint32_t)fd;
+		f->stream =
+			d->opt->away && away_stream(d, fd) ? away_stream(d, fd) - 1 : (uint32_t)fd;
 		f->dup_of = -1;
 	}
 	if (!f->kind) {

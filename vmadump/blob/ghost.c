@@ -265,6 +265,9 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 		share_code(b, p->fd[p->nfd - 1]);
 		sys_close(p->fd[p->nfd - 1]);
 	}
+	/* Not at home it has no use for them, and others would wait for the end of a pipe. */
+	if (g.reap)
+		close_all_but(&b->chan, 1);
 	args_save(b, &a);
 	sys_prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	forget_libc(b);
@@ -439,7 +442,7 @@ _Noreturn void ghost_loop(struct ghost *g)
 		children_to_tell = 0;
 		p[0] = (struct sys_pollfd){.fd = g->deaf ? -1 : g->b->chan, .events = POLLIN};
 		p[1] = (struct sys_pollfd){.fd = g->sigfd, .events = POLLIN};
-		n = relay_poll_fill(g, p + 2, &timeout_ms);
+		n = relay_poll_fill(g, 0, p + 2, &timeout_ms);
 		t.tv_sec = 0;
 		t.tv_nsec = timeout_ms * 1000000;
 		/* A stop by the tracer or a signal that it let pass gives EINTR: look again. */
@@ -448,7 +451,7 @@ _Noreturn void ghost_loop(struct ghost *g)
 		if (p[1].revents) {
 			children_to_tell = sys_read(g->sigfd, info, sizeof info) > 0;
 		}
-		relay_poll_done(g, p + 2, n);
+		relay_poll_done(g, 0, p + 2, n);
 		if (p[0].revents)
 			read_channel(g);
 	}

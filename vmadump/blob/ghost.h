@@ -26,14 +26,27 @@ struct relay {
 	uint16_t bounded;   /* fd may block: write at most PIPE_BUF after POLLOUT */
 	uint16_t room;	    /* stdin: the socket took bytes at the last look */
 	uint8_t tty, own_fd;
+	uint8_t ended; /* stdin: at its end; sock is open still, for what comes back */
+	uint8_t regular;
+	long at;	/* stdin, a regular file: its offset after our last read */
+	uint64_t taken; /* stdin: bytes read by us */
 	char *buf;
+};
+
+/* Of a homecoming: stdin that the ghost has read and the process has not. -1: none. */
+struct input {
+	int file, far; /* bytes that bpslave had; the other end of our stream 0 */
+	int orig;      /* what is our fd 0 */
+	int in, out;   /* a pipe that is to be fd 0 instead */
+	int seek;      /* or the offset of orig is put back to the byte "used" */
+	uint64_t used;
 };
 
 struct ghost {
 	struct blob *b;
-	uint32_t reap; /* what its children do is told and reaped */
+	uint32_t reap;	 /* what its children do is told and reaped */
 	uint32_t cloned; /* it was never its original: confined as bpinit is */
-	uint32_t deaf; /* the channel has ended: an inquiry is bpinit's, not ours */
+	uint32_t deaf;	 /* the channel has ended: an inquiry is bpinit's, not ours */
 	int sigfd;
 	uint64_t special_home[BLOB_SPECIALS]; /* where the vdso was before */
 	struct relay relay[CHAN_STREAMS];
@@ -79,15 +92,34 @@ void ghost_name(struct ghost *g, const struct chan_name *n);
 void relay_set(struct ghost *g, const int sock[CHAN_STREAMS]);
 void relay_stop(struct ghost *g);
 /*
- * Puts the relays' descriptors and unwritten input into one descriptor, which is
- * returned, and takes them out again; buffers are then the arena's.
+ * Puts the relays' descriptors, those of in but in->in, and unwritten input into one descriptor,
+ * which is returned, and takes them out again; buffers are then the arena's.
  */
-long relay_stash(struct ghost *g);
-void relay_unstash(struct ghost *g, int stash);
-int relay_poll_fill(struct ghost *g, struct sys_pollfd *p, long *timeout_ms);
-void relay_poll_done(struct ghost *g, const struct sys_pollfd *p, int n);
+long relay_stash(struct ghost *g, struct input *in);
+void relay_unstash(struct ghost *g, struct input *in, int stash);
+/* The file behind fd by a description of our own that does not block, if that is needed. */
+void relay_open(struct relay *r, int fd, int flags);
+/* In the background of its terminal a ghost must not take the shell's input. */
+int relay_in_background(const struct relay *r);
+/* What stdin has, into buf: bytes, 0 at its end, or -errno. */
+long relay_take(struct relay *r);
+/* first: 0, or 1 for the outputs only. */
+int relay_poll_fill(struct ghost *g, int first, struct sys_pollfd *p, long *timeout_ms);
+void relay_poll_done(struct ghost *g, int first, const struct sys_pollfd *p, int n);
 /* Writes out what has come; what comes later is left to a child of ours. */
 void relay_drain(struct ghost *g);
+
+/* ghost_input.c */
+/* 1 in a child of nobody: it is in no wait of ours, and its end tells us nothing. */
+int orphan(struct blob *b);
+/* It ends: bytes of a regular file that were not read on the node are there to be read again. */
+void input_settle(struct relay *r);
+/* file and far are given. 0 or -errno; then nothing is changed, and input_close() is left to do. */
+long input_prepare(struct ghost *g, struct input *in);
+/* The process runs; or it does not, and we are its ghost as before. Both close all. */
+void input_run(struct ghost *g, struct input *in);
+void input_undo(struct input *in);
+void input_close(struct input *in);
 
 /* ghost_clone.c */
 void clone_child(struct ghost *g, struct chan_pkt *p);

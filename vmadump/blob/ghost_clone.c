@@ -164,6 +164,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	struct blob *b = g->b;
 	struct blob_restore opt;
 	uint64_t move_id = p->m.move_id;
+	struct input in = {.file = -1, .far = -1, .orig = -1, .in = -1, .out = -1};
 	struct args args;
 	long stash;
 
@@ -190,8 +191,18 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	opt.fd = p->fd[0];
 	opt.keep_streams = !!(p->m.flags & CHAN_ARRIVE_HOME);
 	chan_streams(p, 1, opt.stream_fd);
-	stash = relay_stash(g);
+	stash = 0;
+	if (opt.keep_streams) {
+		in.file = opt.stream_fd[0];
+		in.far = opt.stream_fd[1];
+		opt.stream_fd[1] = opt.stream_fd[2] = -1;
+		stash = input_prepare(g, &in);
+		opt.stream_fd[0] = in.in;
+	}
+	if (stash >= 0)
+		stash = relay_stash(g, &in);
 	if (stash < 0) {
+		input_undo(&in);
 		blob_err_set(&b->err, (int)-stash, "streams of the ghost: %s", errno_name(stash));
 		chan_close_fds(p, 0);
 		chan_fail(b, move_id);
@@ -206,7 +217,8 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 		chan_fail(b, move_id);
 	} else if (wait_run(b, move_id)) {
 		/* What the node wrote before goes out before what is written from now on. */
-		relay_unstash(g, opt.keep_fd);
+		relay_unstash(g, &in, opt.keep_fd);
+		input_run(g, &in);
 		relay_drain(g);
 		sys_close(b->chan);
 		blob_resume(b);
@@ -214,7 +226,9 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	/* A ghost as before, whatever it is that has been restored. */
 	if (opt.fd >= 0)
 		sys_close(opt.fd);
+	blob_rseq_off(b);
 	blob_unmap_others(b);
 	ghost_settle(g, &args);
-	relay_unstash(g, opt.keep_fd);
+	relay_unstash(g, &in, opt.keep_fd);
+	input_undo(&in);
 }

@@ -169,20 +169,40 @@ static long exec(const struct exec_args *a)
 void arrive_exec(struct blob *b, struct chan_pkt *p, struct ghost *g)
 {
 	struct exec_args a = {NULL, NULL, NULL, NULL};
+	struct input in = {.file = -1, .far = -1, .orig = -1, .in = -1, .out = -1};
+	int home = g && (p->m.flags & CHAN_ARRIVE_HOME), fd[CHAN_STREAMS];
 	uint64_t none = 0;
-	long r;
+	long r = 0;
 
 	if (read_args(b, p->fd[0], &a) < 0) {
 		chan_fail(b, p->m.move_id);
 		return;
 	}
-	if (!g || !(p->m.flags & CHAN_ARRIVE_HOME))
+	if (home) {
+		chan_streams(p, 1, fd);
+		in.file = fd[0];
+		in.far = fd[1];
+		p->nfd = 1;
+		r = input_prepare(g, &in);
+	} else {
 		set_streams(b, p);
-	if (!wait_run(b, p->m.move_id))
+		p->nfd = 0;
+	}
+	if (r < 0) {
+		blob_err_set(&b->err, (int)-r, "its stdin: %s", errno_name(r));
+		chan_fail(b, p->m.move_id);
+	}
+	if (r < 0 || !wait_run(b, p->m.move_id)) {
+		input_close(&in);
 		return;
+	}
 	/* What the node wrote before goes out before what the program writes. */
-	if (g)
+	if (g) {
+		if (in.in >= 0)
+			sys_dup3(in.in, 0, 0);
+		input_run(g, &in);
 		relay_drain(g);
+	}
 	sys_sigprocmask(SIG_SETMASK, &none, NULL);
 	r = exec(&a);
 	blob_err_set(&b->err, (int)-r, "%s: %s", a.cmd, errno_name(r));

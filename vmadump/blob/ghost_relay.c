@@ -25,8 +25,7 @@ static void relay_end(struct relay *r)
 	*r = (struct relay){.sock = -1, .fd = -1};
 }
 
-/* The file behind fd by a description of our own that does not block. */
-static void open_own(struct relay *r, int fd, int flags)
+void relay_open(struct relay *r, int fd, int flags)
 {
 	char path[32], termios[64];
 	struct stat st;
@@ -37,6 +36,7 @@ static void open_own(struct relay *r, int fd, int flags)
 		return;
 	r->tty = S_TYPE(st) == T_CHR && sys_ioctl(fd, TCGETS, termios) == 0;
 	r->bounded = S_TYPE(st) != T_REG && S_TYPE(st) != T_SOCK;
+	r->regular = S_TYPE(st) == T_REG;
 	if (!r->tty && S_TYPE(st) != T_FIFO)
 		return;
 	str_format(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -56,7 +56,7 @@ void relay_set(struct ghost *g, const int sock[CHAN_STREAMS])
 		*r = (struct relay){.sock = sock[i], .fd = -1};
 		r->buf = (char *)(g->b->self + BLOB_SCRATCH + (uint64_t)i * GHOST_RELAY_BUF);
 		if (sock[i] >= 0)
-			open_own(r, i, i == 0 ? O_RDONLY : O_WRONLY);
+			relay_open(r, i, i == 0 ? O_RDONLY : O_WRONLY);
 	}
 }
 
@@ -66,19 +66,18 @@ void relay_stop(struct ghost *g)
 		relay_end(&g->relay[i]);
 }
 
-/* In the background of its terminal a ghost must not take the shell's input. */
-static int in_background(const struct relay *r)
+int relay_in_background(const struct relay *r)
 {
 	int pgrp;
 
 	return r->tty && sys_ioctl(r->fd, TIOCGPGRP, &pgrp) == 0 && pgrp != sys_getpgid(0);
 }
 
-int relay_poll_fill(struct ghost *g, struct sys_pollfd *p, long *timeout_ms)
+int relay_poll_fill(struct ghost *g, int first, struct sys_pollfd *p, long *timeout_ms)
 {
 	int n = 0;
 
-	for (int i = 0; i < CHAN_STREAMS; i++) {
+	for (int i = first; i < CHAN_STREAMS; i++) {
 		struct relay *r = &g->relay[i];
 		struct sys_pollfd *sock = &p[n], *file = &p[n + 1];
 
@@ -91,9 +90,11 @@ int relay_poll_fill(struct ghost *g, struct sys_pollfd *p, long *timeout_ms)
 		} else if (i != 0) {
 			sock->fd = -1; /* its end is of no interest while there are bytes */
 			*file = (struct sys_pollfd){.fd = r->fd, .events = POLLOUT};
+		} else if (r->ended && !r->have) {
+			/* Only the far end's going is of interest. */
 		} else if (r->have || !r->room) {
 			sock->events = POLLOUT;
-		} else if (in_background(r)) {
+		} else if (relay_in_background(r)) {
 			*timeout_ms = BACKGROUND_POLL_MS;
 		} else {
 			*file = (struct sys_pollfd){.fd = r->fd, .events = POLLIN};
@@ -139,29 +140,44 @@ static long give(struct relay *r, int fd, int is_sock)
 	return 0;
 }
 
+long relay_take(struct relay *r)
+{
+	long n = take(r, r->fd, 0);
+
+	if (n > 0) {
+		r->taken += (uint64_t)n;
+		r->at = r->regular ? sys_lseek(r->fd, 0, 1 /* SEEK_CUR */) : 0;
+	}
+	return n;
+}
+
 static void stdin_step(struct relay *r, const struct sys_pollfd *sock,
 		       const struct sys_pollfd *file)
 {
 	long n;
 
 	if (sock->revents & (POLLERR | POLLHUP | POLLNVAL)) {
+		input_settle(r);
 		relay_end(r); /* nobody reads there any more */
 		return;
 	}
 	if (sock->revents & POLLOUT)
 		r->room = 1;
 	if (r->have == 0 && (file->revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL))) {
-		n = take(r, r->fd, 0);
+		n = relay_take(r);
 		if (n == 0) {
-			relay_end(r); /* the far side reads its end of file */
+			r->ended = 1;
+			sys_shutdown(r->sock, SYS_SHUT_WR); /* the far side reads its end of file */
 			return;
 		}
 		r->have = n > 0 ? (uint32_t)n : 0;
 	}
 	if (r->have && r->room) {
 		r->room = 0;
-		if (give(r, r->sock, 1) < 0)
+		if (give(r, r->sock, 1) < 0) {
+			input_settle(r);
 			relay_end(r);
+		}
 	}
 }
 
@@ -189,9 +205,9 @@ static void output_step(struct relay *r, const struct sys_pollfd *sock,
 		relay_end(r);
 }
 
-void relay_poll_done(struct ghost *g, const struct sys_pollfd *p, int n)
+void relay_poll_done(struct ghost *g, int first, const struct sys_pollfd *p, int n)
 {
-	for (int i = 0, at = 0; i < CHAN_STREAMS && at < n; i++) {
+	for (int i = first, at = 0; i < CHAN_STREAMS && at < n; i++) {
 		struct relay *r = &g->relay[i];
 
 		if (r->sock < 0)
@@ -211,36 +227,49 @@ static int outputs_round(struct ghost *g, long timeout_ms, int *ret_moved);
  * close and every page of scratch the restorer's to use, but the relays are needed
  * if that fails. A packet in a socket that nobody reads keeps both.
  */
+#define STASH_FDS (CHAN_STREAMS + 4)
 struct stash {
-	uint32_t mask, have;
+	uint32_t mask, have; /* bit 0..2: the streams; then file, far, orig, out */
+	uint8_t ended, regular, seek;
+	long at;
+	uint64_t taken, used;
 };
 
-long relay_stash(struct ghost *g)
+long relay_stash(struct ghost *g, struct input *in)
 {
-	struct relay *in = &g->relay[0];
-	struct stash s = {0};
-	struct iovec v[2] = {{&s, sizeof s}, {in->buf + in->off, 0}};
+	struct relay *r = &g->relay[0];
+	struct stash s = {.ended = r->ended,
+			  .regular = r->regular,
+			  .seek = (uint8_t)in->seek,
+			  .at = r->at,
+			  .taken = r->taken,
+			  .used = in->used};
+	int fd[STASH_FDS] = {r->sock, g->relay[1].sock, g->relay[2].sock, in->file,
+			     in->far, in->orig,		in->out};
+	struct iovec v[2] = {{&s, sizeof s}, {r->buf + r->off, 0}};
 	union {
 		struct sys_cmsghdr h;
-		char space[SYS_CMSG_SPACE(sizeof(int) * CHAN_STREAMS)];
+		char space[SYS_CMSG_SPACE(sizeof(int) * STASH_FDS)];
 	} ctl;
 	struct sys_msghdr h = {.iov = v, .iovlen = 2};
 	int n = 0, pair[2], moved = 1;
-	long r;
+	long e;
 
 	while (outputs_round(g, 0, &moved) > 0 && (g->relay[1].have || g->relay[2].have))
 		;
-	r = sys_socketpair(SYS_AF_UNIX, SYS_SOCK_SEQPACKET | SYS_SOCK_CLOEXEC, 0, pair);
-	if (r < 0)
-		return r;
-	for (int i = 0; i < CHAN_STREAMS; i++) {
-		if (g->relay[i].sock < 0)
+	fd[1] = g->relay[1].sock;
+	fd[2] = g->relay[2].sock;
+	e = sys_socketpair(SYS_AF_UNIX, SYS_SOCK_SEQPACKET | SYS_SOCK_CLOEXEC, 0, pair);
+	if (e < 0)
+		return e;
+	for (int i = 0; i < STASH_FDS; i++) {
+		if (fd[i] < 0)
 			continue;
 		s.mask |= 1u << i;
-		((int *)SYS_CMSG_DATA(&ctl.h))[n++] = g->relay[i].sock;
+		((int *)SYS_CMSG_DATA(&ctl.h))[n++] = fd[i];
 	}
-	if (in->sock >= 0)
-		v[1].iov_len = s.have = in->have - in->off;
+	if (r->sock >= 0)
+		v[1].iov_len = s.have = r->have - r->off;
 	if (n > 0) {
 		ctl.h.level = SYS_SOL_SOCKET;
 		ctl.h.type = SYS_SCM_RIGHTS;
@@ -248,53 +277,70 @@ long relay_stash(struct ghost *g)
 		h.control = &ctl;
 		h.controllen = SYS_CMSG_SPACE(sizeof(int) * (size_t)n);
 	}
-	r = sys_sendmsg(pair[0], &h, SYS_MSG_NOSIGNAL);
+	e = sys_sendmsg(pair[0], &h, SYS_MSG_NOSIGNAL);
 	sys_close(pair[0]);
-	if (r < 0) {
+	if (e < 0) {
 		sys_close(pair[1]);
-		return r;
+		return e;
 	}
 	relay_stop(g);
+	n = in->in;
+	in->in = -1;
+	input_close(in);
+	in->in = n;
 	if (pair[1] < CHAN_STREAMS) { /* such a number is a stream's */
-		r = sys_fcntl(pair[1], F_DUPFD_CLOEXEC, CHAN_STREAMS);
+		e = sys_fcntl(pair[1], F_DUPFD_CLOEXEC, CHAN_STREAMS);
 		sys_close(pair[1]);
-		return r;
+		return e;
 	}
 	return pair[1];
 }
 
-void relay_unstash(struct ghost *g, int stash)
+void relay_unstash(struct ghost *g, struct input *in, int stash)
 {
 	char *buf = arena_alloc(g->b, GHOST_RELAY_BUF);
-	struct chan_pkt p = {.nfd = 0};
 	struct stash s = {0};
 	struct iovec v[2] = {{&s, sizeof s}, {buf, buf ? GHOST_RELAY_BUF : 0}};
 	union {
 		struct sys_cmsghdr h;
-		char space[SYS_CMSG_SPACE(sizeof(int) * CHAN_STREAMS)];
+		char space[SYS_CMSG_SPACE(sizeof(int) * STASH_FDS)];
 	} ctl;
 	struct sys_msghdr h = {.iov = v, .iovlen = 2, .control = &ctl, .controllen = sizeof ctl};
-	int sock[CHAN_STREAMS];
+	int fd[STASH_FDS], got[STASH_FDS], n = 0, next = 0;
 
 	if (sys_recvmsg(stash, &h, SYS_MSG_CMSG_CLOEXEC) >= (long)sizeof s &&
 	    h.controllen >= sizeof ctl.h && ctl.h.type == SYS_SCM_RIGHTS) {
-		p.nfd = (int)((ctl.h.len - sizeof ctl.h) / sizeof(int));
-		memcpy(p.fd, SYS_CMSG_DATA(&ctl.h), sizeof(int) * (size_t)p.nfd);
-		p.m.stream_mask = s.mask;
+		n = (int)((ctl.h.len - sizeof ctl.h) / sizeof(int));
+		memcpy(got, SYS_CMSG_DATA(&ctl.h), sizeof(int) * (size_t)n);
 	}
 	sys_close(stash);
-	chan_streams(&p, 0, sock);
-	relay_set(g, sock);
+	for (int i = 0; i < STASH_FDS; i++)
+		fd[i] = (s.mask & 1u << i) && next < n ? got[next++] : -1;
+	*in = (struct input){.file = fd[3],
+			     .far = fd[4],
+			     .orig = fd[5],
+			     .out = fd[6],
+			     .in = -1,
+			     .seek = s.seek,
+			     .used = s.used};
+	relay_set(g, fd);
 	for (int i = 1; i < CHAN_STREAMS; i++)
-		if (sock[i] >= 0 && (g->relay[i].buf = arena_alloc(g->b, GHOST_RELAY_BUF)) == NULL)
+		if (fd[i] >= 0 && (g->relay[i].buf = arena_alloc(g->b, GHOST_RELAY_BUF)) == NULL)
 			relay_end(&g->relay[i]);
+	g->relay[0].ended = s.ended;
+	g->relay[0].regular = s.regular;
+	g->relay[0].at = s.at;
+	g->relay[0].taken = s.taken;
 	if (buf) {
 		g->relay[0].buf = buf;
 		g->relay[0].have = s.have;
 	}
 }
 
-/* One round for the outputs alone. Returns how many are still open. */
+/*
+ * One round for the outputs alone: what stdin has when a homecoming begins is counted
+ * already. Returns how many are still open.
+ */
 static int outputs_round(struct ghost *g, long timeout_ms, int *ret_moved)
 {
 	struct timespec t = {.tv_sec = 0, .tv_nsec = timeout_ms * 1000000};
@@ -302,12 +348,12 @@ static int outputs_round(struct ghost *g, long timeout_ms, int *ret_moved)
 	int n, pending = 0, open = 0;
 	long unused;
 
-	n = relay_poll_fill(g, p, &unused);
+	n = relay_poll_fill(g, 1, p, &unused);
 	for (int i = 1; i < CHAN_STREAMS; i++)
 		pending += g->relay[i].sock >= 0 && g->relay[i].have > 0;
 	/* With bytes in hand it waits for the reader; else it only looks. */
 	*ret_moved = sys_ppoll(p, (unsigned)n, timeout_ms < 0 || pending ? NULL : &t, NULL) != 0;
-	relay_poll_done(g, p, n);
+	relay_poll_done(g, 1, p, n);
 	for (int i = 1; i < CHAN_STREAMS; i++)
 		open += g->relay[i].sock >= 0;
 	return open;
@@ -329,16 +375,13 @@ static _Noreturn void go_on_alone(struct ghost *g)
 
 void relay_drain(struct ghost *g)
 {
-	struct clone_args ca;
 	int moved = 1;
 
+	input_settle(&g->relay[0]);
 	relay_end(&g->relay[0]);
 	while (outputs_round(g, 0, &moved) > 0 && moved)
 		;
-	if (g->relay[1].sock >= 0 || g->relay[2].sock >= 0) {
-		memset(&ca, 0, sizeof ca); /* exit_signal 0: no SIGCHLD to anybody */
-		if (sys_clone3(&ca, sizeof ca) == 0)
-			go_on_alone(g);
-	}
+	if ((g->relay[1].sock >= 0 || g->relay[2].sock >= 0) && orphan(g->b))
+		go_on_alone(g);
 	relay_stop(g);
 }

@@ -53,13 +53,13 @@
 #define SYS_MSG_CTRUNC 0x8
 #define SYS_MSG_DONTWAIT 0x40
 #define SYS_MSG_WAITALL 0x100
+#define SYS_SHUT_WR 1
 #define SYS_MSG_NOSIGNAL 0x4000
 #define SYS_MSG_CMSG_CLOEXEC 0x40000000
 #define SYS_SOL_SOCKET 1
 #define SYS_SCM_RIGHTS 1
 #define SYS_SCM_CREDENTIALS 2
 #define SYS_SO_TYPE 3
-#define SYS_SO_DOMAIN 39
 #define SYS_AF_UNIX 1
 #define SYS_SOCK_STREAM 1
 #define SYS_SOCK_SEQPACKET 5
@@ -205,8 +205,6 @@ SYS(sys_recvmsg, (int fd, struct sys_msghdr *m, int flags), sys3(__NR_recvmsg, f
 SYS(sys_socketpair, (int domain, int type, int proto, int *fds),
     sys4(__NR_socketpair, domain, type, proto, (long)fds))
 SYS(sys_shutdown, (int fd, int how), sys2(__NR_shutdown, fd, how))
-SYS(sys_getsockopt, (int fd, int level, int name, void *val, int *len),
-    sys6(__NR_getsockopt, fd, level, name, (long)val, (long)len, 0))
 SYS(sys_setsockopt, (int fd, int level, int name, const void *val, int len),
     sys6(__NR_setsockopt, fd, level, name, (long)val, len, 0))
 
