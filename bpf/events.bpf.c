@@ -57,6 +57,21 @@ static __always_inline int number_of(struct task_struct *task)
 	return number(BPF_CORE_READ(task, group_leader, thread_pid));
 }
 
+/*
+ * Does our blob make this system call, in a ghost or an arrival? What it does is told
+ * by itself, and a record in the middle of a move would wake bpslave for nothing.
+ * (A program that puts code of its own there hides its children until the next look
+ * at /proc.)
+ */
+static __always_inline int by_blob(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	unsigned long ip = BPF_CORE_READ(regs, ip);
+
+	return ip >= BLOB_LOW && ip < BLOB_HIGH;
+}
+
 static __always_inline struct event_record *begin(unsigned int type, int pid)
 {
 	struct event_record *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
@@ -82,7 +97,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	if (pid == 0 || child->pid != child->tgid)
 		return 0;
 	forker = number_of(parent);
-	if (forker <= 1)
+	if (forker <= 1 || by_blob())
 		return 0; /* bpinit's ghosts, arrivals and postmen */
 	r = begin(EVENT_FORK, pid);
 	if (!r)
@@ -121,7 +136,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 SEC("tp_btf/task_rename")
 int BPF_PROG(on_rename, struct task_struct *task, const char *comm)
 {
-	if (task->pid == task->tgid)
+	if (task->pid == task->tgid && !by_blob())
 		tell_name(EVENT_NAME, task, comm);
 	return 0;
 }

@@ -68,6 +68,9 @@ struct task_struct {
 	const struct cred *cred;
 	char comm[16];
 };
+struct pt_regs {
+	unsigned long ip;
+};
 struct linux_binprm;
 struct kernel_siginfo;
 

@@ -18,6 +18,9 @@
 #include "bpslave_born.h"
 #include "libbproc/config.h"
 #include "libbproc/log.h"
+#include "vmadump/blob/blob.h"
+
+_Static_assert(BLOB_LOW == BLOB_ADDR, "bpf/events.h has the blob's address too");
 
 #define GATHER_US 200
 #define POLL_MS 25
