@@ -82,7 +82,7 @@ static bool is_known(struct master *m, const struct move *mv)
 {
 	const struct proc *p = mv->proc ? mv->proc : proc_get(&m->procs, mv->pid, 0);
 
-	return p && p->state != PS_DYING && p->came >= mv->id;
+	return p && p->came >= mv->id;
 }
 
 static struct proc *entry(struct master *m, struct move *mv)
@@ -142,6 +142,8 @@ static void do_commit(struct master *m, struct move *mv, bool source_lives)
 	fault_point(FAULT_MASTER_RAN);
 	if (source_lives)
 		send_commit(m, mv);
+	if (source_lives && p->state == PS_DYING) /* the others have been told before */
+		procs_mirror_exit(m, p, node_get(&m->nodes, mv->source));
 	fault_point(FAULT_MASTER_COMMITTED);
 	if (mv->proc)
 		procs_decided(m, p);

@@ -169,7 +169,11 @@ inline do_commit(m, source_lives)
 		:: pt_node[p_of] != SRC(m) -> pt_ghosts[p_of] = pt_ghosts[p_of] | bit(SRC(m))
 		:: else
 		fi;
-		tell(SRC(m), COMMIT, m)
+		tell(SRC(m), COMMIT, m);
+		if
+		:: pt[p_of] == PS_DYING -> tell(SRC(m), MIRROR, p_of)
+		:: else
+		fi
 	:: else
 	fi;
 	if
@@ -351,6 +355,12 @@ inline real_told(n, p)
 	fi
 }
 
+#ifdef BREAK_EPOCH
+#define UNASKED true
+#else
+#define UNASKED false
+#endif
+
 inline revive(m)
 {
 	mv[m] = MV_VOIDING;
@@ -384,7 +394,7 @@ inline resync_move(m, known)
 	:: !mv[m] && mv_old[m] ->
 		revive(m);
 		if
-		:: !known || (ns[DST(m)] == NS_DOWN && swept && HOME_STAYS) -> dst_failed(m)
+		:: UNASKED || !known || (ns[DST(m)] == NS_DOWN && swept && HOME_STAYS) -> dst_failed(m)
 		:: else -> tell(DST(m), VOID, m)
 		fi
 	fi

@@ -182,6 +182,92 @@ START_TEST(lost_abort)
 }
 END_TEST
 
+static void tell_real(struct fake_slave *s, int pid, uint64_t by)
+{
+	Bproc__ProcState m = BPROC__PROC_STATE__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	m.proc = &p;
+	m.move = by;
+	slave_send(s, &m.base);
+}
+
+static void tell_ran(struct fake_slave *s, int pid, uint64_t id)
+{
+	Bproc__MoveRan ran = BPROC__MOVE_RAN__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	ran.move = id;
+	ran.proc = &p;
+	slave_send(s, &ran.base);
+}
+
+/* Nobody fences the front end: what may have come home is asked for, however late its slave is. */
+START_TEST(home_is_late)
+{
+	struct fake_slave *home, *n0;
+	Bproc__Envelope *env;
+	Bproc__Welcome w;
+	uint64_t id;
+
+	n0 = slave_join(0, "a", &w);
+	id = (uint64_t)(w.epoch - 1) << 32 | 5;
+	tell_move(n0, id, MOVE_MOVE, -1, 2001);
+	tell_proc(n0, 2002, true);
+	tell_end(n0);
+	fake_run(6000); /* three ping timeouts: the sweep has been */
+	home = slave_join(-1, "h", NULL);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	ck_assert_uint_eq(env->move_void->move, id);
+	bproc__envelope__free_unpacked(env, NULL);
+	tell_real(home, 2001, id);
+	tell_end(home);
+	hear(home, BPROC__ENVELOPE__MSG_WATCH);
+	hear(home, BPROC__ENVELOPE__MSG_WATCH);
+	/* 2002 has a ghost on 0 and is nowhere else: it is at home. */
+	ck_assert_int_eq(pidnode(home, 2002), -1);
+	tell_ran(home, 2001, id);
+	/* The first word on this move is its commit: it was not called off. */
+	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
+	ck_assert_int_eq(pidnode(home, 2001), -1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
+/* From home to 0 and on to 1; home has missed the first commit, which must not move it back. */
+START_TEST(older_commit)
+{
+	struct fake_slave *home, *n0, *n1;
+	Bproc__Welcome w;
+	uint64_t id;
+
+	home = slave_join(-1, "h", &w);
+	id = (uint64_t)(w.epoch - 1) << 32 | 5;
+	n0 = slave_join(0, "a", NULL);
+	n1 = slave_join(1, "b", NULL);
+	tell_real(n1, 2001, id + 1);
+	tell_end(n1);
+	ck_assert_int_eq(pidnode(n1, 2001), 1);
+	tell_proc(n0, 2001, true);
+	tell_end(n0);
+	tell_move(home, id, MOVE_MOVE, 0, 2001);
+	tell_end(home);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	tell_ran(n0, 2001, id);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
+	ck_assert_int_eq(pidnode(home, 2001), 1);
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("resync");
@@ -194,6 +280,8 @@ int main(void)
 	tcase_add_test(t, tables);
 	tcase_add_test(t, moves);
 	tcase_add_test(t, lost_abort);
+	tcase_add_test(t, home_is_late);
+	tcase_add_test(t, older_commit);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
