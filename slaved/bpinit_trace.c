@@ -292,7 +292,9 @@ static void trap_stop(struct proc *p)
 static void exit_stop(struct proc *p)
 {
 	p->exiting = true;
-	p->our_child = proc_parent(p->pid) == self.self;
+	/* Asked only of what may be somebody's real child: a ghost dies on a caller's time. */
+	if (p->state == PROC_LEAVING)
+		p->our_child = proc_parent(p->pid) == self.self;
 	p->stopped = false;
 	p->busy = 0;
 	if (p->dying) {
