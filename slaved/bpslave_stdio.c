@@ -181,7 +181,8 @@ void stdio_drain(struct stdio *s)
 	}
 	if (s->broken || s->fd < 0)
 		return;
-	stdio_say_credit(s, stream_in_finished(&s->in));
+	/* The end of an output is acknowledged; of an empty stdin there is nothing to be let go. */
+	stdio_say_credit(s, stream_in_finished(&s->in) && (stdio_at_home() || s->in.done > 0));
 	/* The end of stdin. Of an output, the process may still go on, from another node. */
 	if (stream_in_finished(&s->in) && !stdio_at_home())
 		stdio_end_input(s);
