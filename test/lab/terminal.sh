@@ -41,6 +41,10 @@ type(b"echo typed | bpsh 0 cat\n"); expect(b"\rtyped\r\n"); expect(b"prompt> ")
 type(b"bpsh 1 cat\n"); time.sleep(0.7)
 type(b"a line\n"); expect(b"a line"); expect(b"a line")
 type(b"\x04"); expect(b"prompt> ")
+# Typed ahead of a process that reads one line on a node, and the other at home.
+type(os.environ["LAB_PROGRAMS"].encode() + b"/hop_dynamic 0 3 -1 3; echo it ended $?\n"); time.sleep(0.7)
+type(b"l1\nl2\n")
+for what in b"l1", b"l2", b"l1", b"l2", b"it ended 0", b"prompt> ": expect(what)
 type(b"exit\n")
 END
 command -v python3 >/dev/null || { echo 'skipped: no python3 here'; exit 77; }
