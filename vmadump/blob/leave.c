@@ -96,10 +96,13 @@ static long write_all(struct blob *b, int fd, const void *p, uint64_t n)
 
 /*
  * What CHAN_GO will most likely ask for. A node that was sent this program once
- * has its file, so all but the first image of a program go without it.
+ * has its file, so all but the first image of a program go without it. Those of an
+ * execmove were written after the grant: they are what it will ask for.
  */
 static uint32_t likely_flags(const struct blob *b)
 {
+	if (b->exec_kind == MOVE_EXECMOVE)
+		return b->dump_flags;
 	return b->dump_flags & ~(uint32_t)DUMP_EXEC;
 }
 
