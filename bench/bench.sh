@@ -81,29 +81,39 @@ rate() {
 		"$(ratio "$(median "$a")" "$(median "$b")") of fork"
 }
 
-bulk() {
-	local a=$work/bulk b=$work/stream tls='' addr i
-	[ "$mode" = on ] && tls=tls
-	addr=$(bpstat -a 0 | awk '{print $NF; exit}')
-	# shellcheck disable=SC2086
-	bplab exec 0 "$bin/bench_stream" recv 9911 1024 $tls & pids+=($!)
-	sleep 0.3
-	# shellcheck disable=SC2086
-	"$bin/bench_stream" send "$addr" 9911 1024 $tls >/dev/null # the host backs the memory
-	# Three in a row of each, after one that is not counted: memory that was free for two
-	# seconds may have gone back to a host, and then the first touch is what is measured.
-	for ((i = 0; i < (runs + 2) / 3; i++)); do
-		"$bin/bench_rfork" lat 0 4 1024 2>&1 >/dev/null |
-			awk 'NR > 1 {print 1.073741824e6 / $1}' >>"$a"
-		for _ in 1 2 3 4; do
-			# shellcheck disable=SC2086
-			"$bin/bench_stream" send "$addr" 9911 1024 $tls
-		done | awk 'NR > 1 {print 1.073741824 / $1}' >>"$b"
+# Two programs that print a figure for each line they read, in turn: A B A B … Between any two
+# samples less than two seconds pass, in which free memory could go back to a host: both touch
+# memory that was in use a moment ago. The first two pairs are not counted.
+in_turn() { # RUNS FILE_A FILE_B; the coprocesses are fd a[0] a[1] b[0] b[1]
+	local i x y
+	for ((i = -2; i < $1; i++)); do
+		echo >&"${a[1]}" && read -r x _ <&"${a[0]}" || return 1
+		echo >&"${b[1]}" && read -r y _ <&"${b[0]}" || return 1
+		[ "$i" -lt 0 ] && continue
+		echo "$x" >>"$2"
+		echo "$y" >>"$3"
 	done
-	kill "${pids[-1]}"
-	row "rfork with 1 GiB dirty, encryption $mode (GB/s)" "$(spread <"$a")" \
-		"TCP stream ${tls:+in TLS 1.3 }$(spread <"$b")" \
-		"$(ratio "$(median "$a")" "$(median "$b")") of it"
+}
+
+bulk() {
+	local f=$work/bulk g=$work/stream tls=() addr a b pair
+	[ "$mode" = on ] && tls=(tls)
+	addr=$(bpstat -a 0 | awk '{print $NF; exit}')
+	bplab exec 0 "$bin/bench_stream" recv 9911 1024 "${tls[@]}" & pids+=($!)
+	sleep 0.3
+	mkfifo "$work/a.in" "$work/a.out" "$work/b.in" "$work/b.out"
+	"$bin/bench_rfork" paced 0 1024 <"$work/a.in" 2>"$work/a.out" >/dev/null & a=($!)
+	"$bin/bench_stream" send "$addr" 9911 1024 "${tls[@]}" <"$work/b.in" >"$work/b.out" & b=($!)
+	pids+=("${a[0]}" "${b[0]}")
+	exec {a[1]}>"$work/a.in" {a[0]}<"$work/a.out" {b[1]}>"$work/b.in" {b[0]}<"$work/b.out"
+	in_turn "$runs" "$f" "$g" || echo "bulk: a program ended" >>"$work/errors"
+	exec {a[1]}>&- {b[1]}>&- {a[0]}<&- {b[0]}<&-
+	kill "${pids[-3]}"
+	pair=$(paste "$g" "$f" | awk '{print $1 / $2}' | spread)
+	for i in "$f" "$g"; do awk '{print 1.073741824e6 / $1}' "$i" >"$i.rate"; done
+	row "rfork with 1 GiB dirty, encryption $mode (GB/s)" "$(spread <"$f.rate")" \
+		"TCP stream ${tls[0]:+in TLS 1.3 }$(spread <"$g.rate")" \
+		"$(ratio "$(median "$f.rate")" "$(median "$g.rate")") of it; by pairs $pair"
 }
 
 start_sshd() {

@@ -4,6 +4,7 @@
  *   bench_rfork lat NODE COUNT MB   a line each: microseconds from the call to
  *                                   the child's first instruction, to the
  *                                   parent's return
+ *   bench_rfork paced NODE MB       as lat, one for each line on standard input
  *   bench_rfork first NODE COUNT    the same from a fresh parent each time
  *   bench_rfork rate NODES PARENTS COUNT   forks a second, children waited for
  *   bench_rfork fork PARENTS COUNT  the same with plain fork()
@@ -42,20 +43,39 @@ static void one(int node)
 	fprintf(stderr, "%.1f %.1f\n", (t2 - t0) / 1e3, (t1 - t0) / 1e3);
 }
 
-static void lat(int node, int count, size_t mb)
+static void dirty(size_t mb)
 {
 	char *p;
 
-	if (mb) {
-		p = mmap(NULL, mb << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			 0);
-		if (p == MAP_FAILED)
-			die("mmap of %zu MB", mb);
-		for (size_t i = 0; i < mb << 20; i += 8)
-			*(uint64_t *)(p + i) = i * 0x9e3779b97f4a7c15u;
-	}
+	if (!mb)
+		return;
+	p = mmap(NULL, mb << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		die("mmap of %zu MB", mb);
+	for (size_t i = 0; i < mb << 20; i += 8)
+		*(uint64_t *)(p + i) = i * 0x9e3779b97f4a7c15u;
+}
+
+static void lat(int node, int count, size_t mb)
+{
+	dirty(mb);
 	for (int i = 0; i < count; i++)
 		one(node);
+}
+
+static void paced(int node, size_t mb)
+{
+	/* A child's standard input is forwarded to it: it would be given the next line. */
+	int in = fcntl(0, F_DUPFD_CLOEXEC, 3), null = open("/dev/null", O_RDONLY);
+	char c;
+
+	if (in < 0 || null < 0 || dup2(null, 0) < 0)
+		die("standard input");
+	close(null);
+	dirty(mb);
+	while (read(in, &c, 1) == 1)
+		if (c == '\n')
+			one(node);
 }
 
 static void first(int node, int count)
@@ -115,6 +135,8 @@ int main(int argc, char **argv)
 	close(out[1]);
 	if (!strcmp(what, "lat") && argc == 5)
 		lat(atoi(argv[2]), atoi(argv[3]), strtoul(argv[4], NULL, 10));
+	else if (!strcmp(what, "paced") && argc == 4)
+		paced(atoi(argv[2]), strtoul(argv[3], NULL, 10));
 	else if (!strcmp(what, "first") && argc == 4)
 		first(atoi(argv[2]), atoi(argv[3]));
 	else if (!strcmp(what, "rate") && argc == 5)

@@ -2,7 +2,8 @@
  * The limit of a bulk move: a plain or TLS 1.3 TCP stream read into fresh memory.
  *
  *   bench_stream recv PORT MB [tls]        on the node; serves one connection after the other
- *   bench_stream send ADDR PORT MB [tls]   one line: seconds until the last byte was acknowledged
+ *   bench_stream send ADDR PORT MB [tls]   for each line on standard input one connection, and
+ *                                          a line: microseconds until its last byte is acknowledged
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -87,26 +88,24 @@ static void serve(int port, size_t bytes, int use_tls)
 		}
 		if (got == bytes && (ssl ? SSL_write(ssl, "k", 1) : write(fd, "k", 1)) != 1)
 			die("acknowledge");
+		SSL_free(ssl);
 		close(fd);
 		munmap(p, bytes);
 	}
 }
 
-static void feed(const char *addr, int port, size_t bytes, int use_tls)
+static void feed(const struct sockaddr_in *to, const char *p, size_t bytes, int use_tls)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-	char *p = malloc(bytes), k;
+	SSL *ssl = NULL;
 	uint64_t t0;
-	SSL *ssl;
+	char k;
 
-	for (size_t i = 0; i < bytes; i += 8)
-		*(uint64_t *)(p + i) = i * 0x9e3779b97f4a7c15u;
-	inet_pton(AF_INET, addr, &a.sin_addr);
-	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
-		die("%s:%d", addr, port);
+	if (connect(fd, (const struct sockaddr *)to, sizeof(*to)) < 0)
+		die("connect");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	ssl = use_tls ? tls(fd, 0) : NULL;
+	if (use_tls)
+		ssl = tls(fd, 0);
 	t0 = now_ns();
 	for (size_t done = 0; done < bytes;) {
 		size_t want = bytes - done < CHUNK ? bytes - done : CHUNK;
@@ -118,7 +117,24 @@ static void feed(const char *addr, int port, size_t bytes, int use_tls)
 	}
 	if ((ssl ? SSL_read(ssl, &k, 1) : read(fd, &k, 1)) != 1)
 		die("no acknowledgement");
-	printf("%.4f\n", (now_ns() - t0) / 1e9);
+	printf("%.1f\n", (now_ns() - t0) / 1e3);
+	fflush(stdout);
+	SSL_free(ssl);
+	close(fd);
+}
+
+static void serve_lines(const char *addr, int port, size_t bytes, int use_tls)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
+	char *p = malloc(bytes), c;
+
+	if (!p || inet_pton(AF_INET, addr, &to.sin_addr) != 1)
+		die("%s", addr);
+	for (size_t i = 0; i < bytes; i += 8)
+		*(uint64_t *)(p + i) = i * 0x9e3779b97f4a7c15u;
+	while (read(0, &c, 1) == 1)
+		if (c == '\n')
+			feed(&to, p, bytes, use_tls);
 }
 
 int main(int argc, char **argv)
@@ -126,7 +142,7 @@ int main(int argc, char **argv)
 	if (argc >= 4 && !strcmp(argv[1], "recv"))
 		serve(atoi(argv[2]), strtoul(argv[3], NULL, 10) << 20, argc > 4);
 	else if (argc >= 5 && !strcmp(argv[1], "send"))
-		feed(argv[2], atoi(argv[3]), strtoul(argv[4], NULL, 10) << 20, argc > 5);
+		serve_lines(argv[2], atoi(argv[3]), strtoul(argv[4], NULL, 10) << 20, argc > 5);
 	else
 		return 2;
 	return 0;
