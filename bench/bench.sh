@@ -53,20 +53,44 @@ criu_sample() { # "calls_us" of dump + restore of the same small static process
 	echo $(( ${t2/./} - ${t0/./} ))
 }
 
+# The same with the images sent to a page server over loopback TCP, then restored. Its dump ends
+# with a message on a socket that is still corked and waits for the answer, 200 ms: as it comes.
+criu_page_server() { # "calls_us"
+	local dir=$work/criu-ps pid server t0 t2
+	rm -rf "$dir"; mkdir "$dir"
+	"$CRIU" page-server --images-dir "$dir" --address 127.0.0.1 --port 9912 -o server.log \
+		>/dev/null 2>&1 & server=$!
+	setsid "$bin/bench_rfork" wait </dev/null >/dev/null 2>&1 &
+	pid=$!
+	disown
+	sleep 0.1
+	t0=$EPOCHREALTIME
+	"$CRIU" dump -t "$pid" -D "$dir" --page-server --address 127.0.0.1 --port 9912 \
+		-o dump.log >/dev/null 2>&1 || { kill "$server" "$pid"; return 1; }
+	wait "$pid" "$server" 2>/dev/null
+	"$CRIU" restore -D "$dir" -d -o restore.log >/dev/null 2>&1 || return 1
+	t2=$EPOCHREALTIME
+	{ kill -9 "$pid" && wait "$pid"; } 2>/dev/null
+	echo $(( ${t2/./} - ${t0/./} ))
+}
+
 small() {
-	local a=$work/small b=$work/criu.us i ok=1 what
+	local a=$work/small b=$work/criu.us c=$work/criu-ps.us i ok=1 what
 	"$bin/bench_rfork" lat 0 20 0 >/dev/null 2>&1 # warm
-	: >"$a"; : >"$b"
+	: >"$a"; : >"$b"; : >"$c"
 	if [ -n "${CRIU:-}" ]; then criu_sample >/dev/null || ok=0; else ok=0; fi
 	for ((i = 0; i < runs; i++)); do
 		"$bin/bench_rfork" lat 0 11 0 2>&1 >/dev/null | awk 'NR > 1 {print $1}' |
 			sort -g | sed -n 5p >>"$a"
 		[ $ok = 1 ] && criu_sample >>"$b"
+		[ $ok = 1 ] && criu_page_server >>"$c"
 	done
 	what="criu: not measured (set CRIU to criu 4.2)"
 	[ $ok = 1 ] && what="criu dump+restore $(spread <"$b")"
 	row "rfork, 1 MB static, encryption $mode (us)" "$(spread <"$a")" "$what" \
 		"$(ratio "$(median "$b" 2>/dev/null)" "$(median "$a")") times faster"
+	[ -s "$c" ] && row "" "" "criu over its page server $(spread <"$c")" \
+		"$(ratio "$(median "$c")" "$(median "$a")") times faster"
 	"$bin/bench_rfork" first 0 "$runs" 2>&1 >/dev/null | awk '{print $1}' >"$a"
 	row "the first rfork of a parent (us)" "$(spread <"$a")" "-" ""
 }
@@ -77,7 +101,7 @@ rate() {
 		"$bin/bench_rfork" rate 4 4 100 2>>"$a" >/dev/null
 		"$bin/bench_rfork" fork 4 500 2>>"$b" >/dev/null
 	done
-	row "4 parents rforking (forks/s)" "$(spread <"$a")" "fork+exit+wait $(spread <"$b")" \
+	row "4 parents rforking, encryption $mode (forks/s)" "$(spread <"$a")" "fork+exit+wait $(spread <"$b")" \
 		"$(ratio "$(median "$a")" "$(median "$b")") of fork"
 }
 
@@ -180,8 +204,8 @@ others() {
 }
 
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(small bulk)
-[ $# -eq 0 ] && [ "$mode" = on ] && rows+=(rate commands others)
+[ ${#rows[@]} -gt 0 ] || rows=(small bulk rate)
+[ $# -eq 0 ] && [ "$mode" = on ] && rows+=(commands others)
 [ "$mode" = off ] && row "work" "ours: median [min..max]" "peer" ""
 for r in "${rows[@]}"; do
 	case $r in

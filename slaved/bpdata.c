@@ -1,18 +1,20 @@
 /*
- * bpdata: the TLS of one data connection, between a TCP socket and plain local
- * sockets, one for each image, that the processes hold. A process of its own, so
+ * bpdata: the TLS of one data connection, between a TCP socket and local
+ * pipes, one for each image, that the processes hold. A process of its own, so
  * that a gigabyte of encryption never delays a signal and the image's bytes never
  * pass through bpslave. Started and used again by bpslave (bpslave_tls.c); images
  * go one way, from TLS client to server (doc/streams.md, section 3).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <openssl/err.h>
 
@@ -22,6 +24,18 @@
 #include "slaved/bpdata_frame.h"
 
 #define BUF_BYTES (512u << 10)
+#define PIPE_SMALL (256 << 10) /* a small image goes in whole */
+#define PIPE_MAX (1 << 20)     /* what an ordinary user's may grow to */
+#define BULK_BYTES (128 << 10)
+#define CHUNK_BYTES (256u << 10)
+/*
+ * Chunks are handed on by reference, at least BULK_BYTES of each, or copied. One is used again
+ * when NCHUNKS - 1 others have gone by reference behind it: these take more slots, of at most
+ * a page each, than the pipe has, so that it has been read.
+ */
+#define NCHUNKS 10u
+_Static_assert((NCHUNKS - 1) * (BULK_BYTES / 4096) > PIPE_MAX / 4096, "used again too soon");
+#define GATHER_BYTES (128 << 10)
 #define HANDSHAKE_S 10
 #define HEADER_S 5 /* from an image's first byte until its header is whole */
 
@@ -57,6 +71,7 @@ static int wait_for(int plain, int tcp, int between)
 	return p[0].revents ? 0 : 1;
 }
 
+/* All of it, to the last byte, in few system calls: libssl alone makes one a record of 16 KiB. */
 static int put(SSL *ssl, const unsigned char *p, size_t n)
 {
 	int w;
@@ -66,6 +81,15 @@ static int put(SSL *ssl, const unsigned char *p, size_t n)
 		if (w <= 0)
 			return -ECONNRESET;
 	}
+	return BIO_flush(SSL_get_wbio(ssl)) == 1 ? 0 : -ECONNRESET;
+}
+
+/* The kernel may refuse a larger one to an ordinary user who has many: it works with any. */
+static int make_pipe(int end[2])
+{
+	if (pipe2(end, O_CLOEXEC) < 0)
+		return -errno;
+	fcntl(end[1], F_SETPIPE_SZ, PIPE_SMALL);
 	return 0;
 }
 
@@ -98,7 +122,7 @@ static int finish(SSL *ssl)
  */
 static int image_out(SSL *ssl, int tcp, int plain)
 {
-	int begun = 0, r;
+	int begun = 0, wide = 0, r;
 	ssize_t n;
 
 	for (;;) {
@@ -112,6 +136,8 @@ static int image_out(SSL *ssl, int tcp, int plain)
 		if (n <= 0)
 			break;
 		begun = 1;
+		if (n >= BULK_BYTES && !wide++)
+			fcntl(plain, F_SETPIPE_SZ, PIPE_MAX);
 		frame_put(buf, FRAME_DATA, (uint32_t)n);
 		r = put(ssl, buf, FRAME_HEAD + (size_t)n);
 		if (r < 0)
@@ -124,16 +150,17 @@ static int image_out(SSL *ssl, int tcp, int plain)
 
 static int run_client(SSL *ssl, int tcp)
 {
-	int sv[2], r;
+	int end[2], r;
 
 	do {
-		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
-			return -errno;
-		r = say(BPDATA_IMAGE, 0, NULL, sv[0]);
-		close_fd(sv[0]);
+		r = make_pipe(end);
+		if (r < 0)
+			return r;
+		r = say(BPDATA_IMAGE, 0, NULL, end[1]);
+		close_fd(end[1]);
 		if (r == 0)
-			r = image_out(ssl, tcp, sv[1]);
-		close_fd(sv[1]);
+			r = image_out(ssl, tcp, end[0]);
+		close_fd(end[0]);
 	} while (r > 0);
 	if (r == 0)
 		SSL_shutdown(ssl);
@@ -146,21 +173,58 @@ struct in {
 	int plain;	  /* owned; -1 between images */
 	unsigned int hdr; /* bytes of the header that are there */
 	unsigned char head[BPDATA_HDR];
+	unsigned char *ring; /* NCHUNKS of CHUNK_BYTES */
+	unsigned int chunk;  /* the one that is filled */
+	int lent, any_lent;  /* by reference: of this chunk; of this image */
 };
+
+/*
+ * To the image's reader. A large piece goes by reference, which saves one copy of two. Not when
+ * it comes in small ones: there would be no telling when they have been read.
+ */
+static int hand_on(struct in *in, const unsigned char *p, size_t n)
+{
+	struct iovec v = {.iov_base = (void *)(uintptr_t)p, .iov_len = n};
+	ssize_t w;
+
+	if (n < BULK_BYTES)
+		return write_full(in->plain, p, n);
+	if (!in->any_lent)
+		fcntl(in->plain, F_SETPIPE_SZ, PIPE_MAX);
+	in->lent = in->any_lent = 1;
+	while (v.iov_len) {
+		w = vmsplice(in->plain, &v, 1, 0);
+		if (w < 0 && errno != EINTR)
+			return -errno;
+		w = w < 0 ? 0 : w;
+		v.iov_base = (unsigned char *)v.iov_base + w;
+		v.iov_len -= (size_t)w;
+	}
+	return 0;
+}
+
+/* A reader could have kept references: what was lent is never written again for another. */
+static void take_back(struct in *in)
+{
+	if (in->any_lent)
+		madvise(in->ring, NCHUNKS * CHUNK_BYTES, MADV_DONTNEED);
+	in->lent = in->any_lent = 0;
+}
 
 /* The header is whole: bpslave gets it, and the end from which the rest can be read. */
 static int begin(struct in *in)
 {
 	struct bpdata_msg m = {.type = BPDATA_IMAGE, .server = 1};
-	int sv[2], r;
+	int end[2], r;
 
 	alarm(0);
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
-		return -errno;
+	r = make_pipe(end);
+	if (r < 0)
+		return r;
 	memcpy(m.u.hdr, in->head, sizeof(m.u.hdr));
-	r = pkt_send(BPDATA_FD, &m, sizeof(m), &sv[0], 1);
-	close_fd(sv[0]);
-	in->plain = sv[1];
+	r = pkt_send(BPDATA_FD, &m, sizeof(m), &end[0], 1);
+	close_fd(end[0]);
+	in->plain = end[1];
 	return r;
 }
 
@@ -184,7 +248,7 @@ static int image_bytes(struct in *in, const unsigned char *p, size_t n)
 		}
 	}
 	/* Its reader is gone: the source has to hear of it, and does by the end of all. */
-	return n ? write_full(in->plain, p, n) : 0;
+	return n ? hand_on(in, p, n) : 0;
 }
 
 static int end(struct in *in, SSL *ssl)
@@ -199,48 +263,85 @@ static int end(struct in *in, SSL *ssl)
 	return put(ssl, done, sizeof(done));
 }
 
-static int take_in(struct in *in, SSL *ssl, const unsigned char *p, size_t n)
+/* What was read into the present chunk. */
+static int take_in(struct in *in, SSL *ssl, size_t n)
 {
-	const unsigned char *data = NULL;
+	const unsigned char *p = in->ring + in->chunk * CHUNK_BYTES, *data = NULL;
 	size_t len = 0;
 	int r;
 
+	in->lent = 0;
 	while ((r = frame_take(&in->frame, &p, &n, &data, &len)) > 0) {
 		r = r == FRAME_BYTES ? image_bytes(in, data, len) : end(in, ssl);
 		if (r < 0)
 			return r;
 	}
+	if (in->lent)
+		in->chunk = (in->chunk + 1) % NCHUNKS;
 	return r;
 }
 
 /* TLS -> plain. What has come is handed on before more is waited for. */
+static int carry_in(struct in *in, SSL *ssl, int tcp)
+{
+	size_t have = 0;
+	int n, r;
+
+	for (;;) {
+		if (!have && in->plain < 0 && !SSL_has_pending(ssl)) {
+			take_back(in);
+			r = wait_for(-1, tcp, 1);
+			if (r < 0)
+				return r;
+		}
+		n = SSL_read(ssl, in->ring + in->chunk * CHUNK_BYTES + have,
+			     (int)(CHUNK_BYTES - have));
+		if (n <= 0)
+			return 0;
+		have += (size_t)n;
+		if (have < CHUNK_BYTES && SSL_has_pending(ssl))
+			continue;
+		r = take_in(in, ssl, have);
+		if (r < 0)
+			return r;
+		have = 0;
+	}
+}
+
 static int run_server(SSL *ssl, int tcp)
 {
 	struct in in = {.plain = -1};
-	size_t have = 0;
-	int n, r = 0;
+	int r;
 
-	for (;;) {
-		if (!have && in.plain < 0 && !SSL_has_pending(ssl)) {
-			r = wait_for(-1, tcp, 1);
-			if (r < 0)
-				break;
-		}
-		n = SSL_read(ssl, buf + have, (int)(BUF_BYTES - have));
-		if (n <= 0)
-			break;
-		have += (size_t)n;
-		if (have < BUF_BYTES && SSL_has_pending(ssl))
-			continue;
-		r = take_in(&in, ssl, buf, have);
-		if (r < 0)
-			break;
-		have = 0;
-	}
+	in.ring = mmap(NULL, NCHUNKS * CHUNK_BYTES, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (in.ring == MAP_FAILED)
+		return -errno;
+	r = carry_in(&in, ssl, tcp);
 	/* Cut: what is there still counts for nothing without the image's end mark. */
 	alarm(0);
 	close_fd(in.plain);
-	return r < 0 ? r : 0;
+	munmap(in.ring, NCHUNKS * CHUNK_BYTES);
+	return r;
+}
+
+static int set_socket(SSL *ssl, int tcp, int server)
+{
+	BIO *gather;
+
+	if (!SSL_set_fd(ssl, tcp))
+		return 0;
+	if (server)
+		return 1; /* it has little to say */
+	gather = BIO_new(BIO_f_buffer());
+	if (!gather || !BIO_set_write_buffer_size(gather, GATHER_BYTES)) {
+		BIO_free(gather);
+		return 0;
+	}
+	/* SSL_set_fd gave one socket BIO to both directions: the gathering one goes in front. */
+	BIO_up_ref(SSL_get_rbio(ssl));
+	SSL_set0_wbio(ssl, BIO_push(gather, SSL_get_rbio(ssl)));
+	return 1;
 }
 
 static void run(SSL_CTX *ctx, int server, int tcp)
@@ -249,7 +350,7 @@ static void run(SSL_CTX *ctx, int server, int tcp)
 	const char *text = "no memory for TLS";
 	int r;
 
-	if (!ssl || !SSL_set_fd(ssl, tcp)) {
+	if (!ssl || !set_socket(ssl, tcp, server)) {
 		say(BPDATA_UP, ENOMEM, text, -1);
 		goto out;
 	}

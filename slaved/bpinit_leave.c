@@ -81,6 +81,8 @@ static int write_header(struct move *m)
 	for (size_t at = 0; at < sizeof(h);) {
 		ssize_t n = send(m->data, (char *)&h + at, sizeof(h) - at, MSG_MORE | MSG_NOSIGNAL);
 
+		if (n < 0 && errno == ENOTSOCK) /* a pipe of bpdata's; SIGPIPE is blocked */
+			n = write(m->data, (char *)&h + at, sizeof(h) - at);
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		at += n > 0 ? (size_t)n : 0;

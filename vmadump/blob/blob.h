@@ -164,6 +164,8 @@ long blob_dump_prepare(struct blob *b, struct blob_dump *opt);
 long blob_dump_send(struct blob *b, int fd);
 /* Instead of an image: b->err, which blob_restore() at the other end returns as its own. */
 void blob_send_failure(struct blob *b, int fd);
+/* As write(2), but a reader that is gone is -EPIPE and no signal. Signals are blocked. */
+long blob_write_quietly(int fd, const void *p, uint64_t n);
 /* After blob_dump(): puts back what is held and frees the memory of the dump. May be called always.
  */
 void blob_thaw(struct blob *b);

@@ -134,15 +134,31 @@ long blob_dump(struct blob *b, struct blob_dump *opt)
 	return r < 0 ? r : blob_dump_send(b, opt->fd);
 }
 
+long blob_write_quietly(int fd, const void *p, uint64_t n)
+{
+	const uint64_t sigpipe = 1ull << (SIGPIPE - 1);
+	const struct timespec now = {0};
+	struct iovec v = {(void *)p, n};
+	struct sys_msghdr m = {.iov = &v, .iovlen = 1};
+	uint64_t pending = 0;
+	long r = sys_sendmsg(fd, &m, SYS_MSG_NOSIGNAL);
+
+	if (r != -ENOTSOCK)
+		return r;
+	sys_sigpending(&pending);
+	r = sys_write(fd, p, n);
+	if (r == -EPIPE && !(pending & sigpipe))
+		sys_sigtimedwait(&sigpipe, NULL, &now);
+	return r;
+}
+
 void blob_send_failure(struct blob *b, int fd)
 {
 	uint8_t rec[IMAGE_FAIL_LEN] = {0};
-	struct iovec v = {rec, sizeof rec};
-	struct sys_msghdr m = {.iov = &v, .iovlen = 1};
 
 	put64(rec, IMAGE_FAIL_MAGIC);
 	put32(rec + 8, (uint32_t)b->err.code);
 	str_copy((char *)rec + 16, IMAGE_FAIL_TEXT, b->err.text);
 	/* If it cannot be sent the end of the stream tells enough. */
-	sys_sendmsg(fd, &m, SYS_MSG_NOSIGNAL | SYS_MSG_DONTWAIT);
+	blob_write_quietly(fd, rec, sizeof rec);
 }

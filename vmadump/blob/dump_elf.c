@@ -283,11 +283,13 @@ long dump_head(struct dump *d)
 	return 0;
 }
 
+#define SPLICE_MIN (64u << 10)
+
 /* What is gathered for one writev(). */
 struct gather {
 	struct dump *d;
 	struct iovec *iov; /* SYS_IOV_MAX */
-	int n, not_socket;
+	int n, not_socket, no_splice;
 };
 
 /* SIGPIPE is for the program's own writes; one that ours made must not stay pending. */
@@ -299,6 +301,36 @@ static long broken_pipe(struct gather *g)
 	if (g->not_socket && !((g->d->status.sig_pending | g->d->status.sig_shared) & sigpipe))
 		sys_sigtimedwait(&sigpipe, NULL, &now);
 	return blob_err_set(&g->d->b->err, EPIPE, "writing the image: %s", errno_name(EPIPE));
+}
+
+/* Memory of the blob's own is written again before all of it is read. */
+static int may_splice(struct gather *g, const struct iovec *v)
+{
+	const struct blob_arena *a = &g->d->b->arena;
+	uint64_t at = (uint64_t)v->iov_base;
+
+	return v->iov_len >= SPLICE_MIN && (at < a->base || at >= a->base + a->size);
+}
+
+/*
+ * Into a pipe a run of pages goes by reference: one copy of two is saved. Nothing changes them
+ * before they are read: this process is parked until the reader has them all, or until nobody
+ * will use what was read; and who shares a page copy-on-write gets a copy while the pipe holds it.
+ */
+static long put_pages(struct gather *g, struct iovec *iov, int n)
+{
+	int fd = g->d->opt->fd, small = 0;
+	long r;
+
+	while (small < n && !may_splice(g, iov + small))
+		small++;
+	if (small)
+		return sys_writev(fd, iov, small);
+	r = sys_vmsplice(fd, iov, 1);
+	if (r >= 0 || r == -EPIPE || r == -EINTR || r == -EAGAIN)
+		return r;
+	g->no_splice = 1; /* no pipe */
+	return sys_writev(fd, iov, n);
 }
 
 static long put_some(struct gather *g, struct iovec *iov, int n)
@@ -313,7 +345,7 @@ static long put_some(struct gather *g, struct iovec *iov, int n)
 			return r;
 		g->not_socket = 1;
 	}
-	return sys_writev(fd, iov, n);
+	return g->no_splice ? sys_writev(fd, iov, n) : put_pages(g, iov, n);
 }
 
 static long flush(struct gather *g)

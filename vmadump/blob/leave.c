@@ -81,7 +81,7 @@ static long write_all(struct blob *b, int fd, const void *p, uint64_t n)
 	const char *at = p;
 
 	while (n) {
-		long r = sys_write(fd, at, n);
+		long r = blob_write_quietly(fd, at, n);
 
 		if (r == -EINTR)
 			continue;

@@ -166,6 +166,8 @@ SYS(sys_pwrite, (int fd, const void *p, size_t n, long off),
     sys4(__NR_pwrite64, fd, (long)p, (long)n, off))
 SYS(sys_readv, (int fd, const struct iovec *v, int n), sys3(__NR_readv, fd, (long)v, n))
 SYS(sys_writev, (int fd, const struct iovec *v, int n), sys3(__NR_writev, fd, (long)v, n))
+SYS(sys_vmsplice, (int fd, const struct iovec *v, int n),
+    sys4(__NR_vmsplice, fd, (long)v, n, 0))
 SYS(sys_open, (const char *path, int flags, int mode),
     sys4(__NR_openat, AT_FDCWD, (long)path, flags, mode))
 SYS(sys_openat, (int dir, const char *path, int flags, int mode),
