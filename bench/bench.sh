@@ -108,11 +108,11 @@ rate() {
 # Two programs that print a figure for each line they read, in turn: A B A B … Between any two
 # samples less than two seconds pass, in which free memory could go back to a host: both touch
 # memory that was in use a moment ago. The first two pairs are not counted.
-in_turn() { # RUNS FILE_A FILE_B; the coprocesses are fd a[0] a[1] b[0] b[1]
+in_turn() { # RUNS FILE_A FILE_B; the programs' ends are fd 11 and 12, 13 and 14
 	local i x y
 	for ((i = -2; i < $1; i++)); do
-		echo >&"${a[1]}" && read -r x _ <&"${a[0]}" || return 1
-		echo >&"${b[1]}" && read -r y _ <&"${b[0]}" || return 1
+		echo >&11 && read -r x _ <&12 || return 1
+		echo >&13 && read -r y _ <&14 || return 1
 		[ "$i" -lt 0 ] && continue
 		echo "$x" >>"$2"
 		echo "$y" >>"$3"
@@ -120,19 +120,25 @@ in_turn() { # RUNS FILE_A FILE_B; the coprocesses are fd a[0] a[1] b[0] b[1]
 }
 
 bulk() {
-	local f=$work/bulk g=$work/stream tls=() addr a b pair
+	local f=$work/bulk g=$work/stream tls=() addr pair server i
 	[ "$mode" = on ] && tls=(tls)
 	addr=$(bpstat -a 0 | awk '{print $NF; exit}')
-	bplab exec 0 "$bin/bench_stream" recv 9911 1024 "${tls[@]}" & pids+=($!)
+	bplab exec 0 "$bin/bench_stream" recv 9911 1024 "${tls[@]}" &
+	server=$!
+	pids+=("$server")
 	sleep 0.3
 	mkfifo "$work/a.in" "$work/a.out" "$work/b.in" "$work/b.out"
-	"$bin/bench_rfork" paced 0 1024 <"$work/a.in" 2>"$work/a.out" >/dev/null & a=($!)
-	"$bin/bench_stream" send "$addr" 9911 1024 "${tls[@]}" <"$work/b.in" >"$work/b.out" & b=($!)
-	pids+=("${a[0]}" "${b[0]}")
-	exec {a[1]}>"$work/a.in" {a[0]}<"$work/a.out" {b[1]}>"$work/b.in" {b[0]}<"$work/b.out"
+	"$bin/bench_rfork" paced 0 1024 <"$work/a.in" 2>"$work/a.out" >/dev/null &
+	pids+=($!)
+	"$bin/bench_stream" send "$addr" 9911 1024 "${tls[@]}" <"$work/b.in" >"$work/b.out" &
+	pids+=($!)
+	exec 11>"$work/a.in"
+	exec 12<"$work/a.out"
+	exec 13>"$work/b.in"
+	exec 14<"$work/b.out"
 	in_turn "$runs" "$f" "$g" || echo "bulk: a program ended" >>"$work/errors"
-	exec {a[1]}>&- {b[1]}>&- {a[0]}<&- {b[0]}<&-
-	kill "${pids[-3]}"
+	exec 11>&- 12<&- 13>&- 14<&-
+	kill "$server"
 	pair=$(paste "$g" "$f" | awk '{print $1 / $2}' | spread)
 	for i in "$f" "$g"; do awk '{print 1.073741824e6 / $1}' "$i" >"$i.rate"; done
 	row "rfork with 1 GiB dirty, encryption $mode (GB/s)" "$(spread <"$f.rate")" \
