@@ -47,7 +47,7 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 		return NULL;
 	if (p->state == PS_LOST)
 		procs_found(m, p, n->num);
-	if (p->node == n->num) {
+	if (p->node == n->num && !b->moved) {
 		p->born = true;
 		p->seen = n->told_all;
 	}

@@ -25,6 +25,8 @@ struct birth {
 	int32_t pid, ppid;
 	struct chan_name name;
 	bool making;
+	bool reaped;
+	struct mirror end; /* code 0: it has not ended */
 	int tries;
 	int64_t due; /* ms; 0: now */
 };
@@ -100,6 +102,16 @@ static void show(struct proc *p, const struct chan_name *name)
 		proc_tell(p, &c, NULL, 0);
 }
 
+/* All of its life has come before its ghost: nobody can wait for it any more. */
+static bool is_over(struct birth *b)
+{
+	if (!b->end.code || !b->reaped)
+		return false;
+	event(&(struct init_msg){.type = EV_MIRRORED, .pid = b->pid});
+	drop(b);
+	return true;
+}
+
 static void later(struct birth *b, int ms)
 {
 	making -= b->making;
@@ -111,7 +123,7 @@ static void give_up(struct birth *b, int err)
 {
 	say("pid %d was born on a node; its ghost: %s", b->pid, strerror(err));
 	/* The master is not to wait for a ghost that never was. */
-	event(&(struct init_msg){.type = EV_LOST, .pid = b->pid});
+	event(&(struct init_msg){.type = b->end.code ? EV_MIRRORED : EV_LOST, .pid = b->pid});
 	drop(b);
 }
 
@@ -126,6 +138,18 @@ static void failed(struct birth *b, int err)
 	later(b, RETRY_MS);
 }
 
+static void is_made(struct proc *p, struct birth *b)
+{
+	struct mirror end = b->end;
+
+	show(p, &b->name);
+	procs_reaped += b->reaped && !p->reaped;
+	p->reaped |= b->reaped;
+	drop(b);
+	if (end.code)
+		trace_mirror(p, end.code, end.status);
+}
+
 /* False: there is no room for more at the moment. */
 static bool make(struct birth *b)
 {
@@ -137,8 +161,7 @@ static bool make(struct birth *b)
 	if (making >= BIRTHS_AT_ONCE)
 		return false;
 	if (p && p->state == PROC_GHOST && !p->dying && !p->exiting) {
-		show(p, &b->name);
-		drop(b);
+		is_made(p, b);
 		return true;
 	}
 	if (p && p->state != PROC_GHOST && p->state != PROC_MAKING) {
@@ -197,8 +220,7 @@ void born_made(struct proc *p)
 
 	p->birth = 0;
 	p->born_of = b->ppid;
-	show(p, &b->name);
-	drop(b);
+	is_made(p, b);
 	full_told = false;
 }
 
@@ -208,22 +230,23 @@ void born_failed(struct proc *p, int err)
 
 	p->birth = 0;
 	for (int i = 0; i < p->nmirror; i++) {
-		if (p->mirror[i].code == CLD_STOPPED || p->mirror[i].code == CLD_CONTINUED)
-			continue;
-		event(&(struct init_msg){.type = EV_MIRRORED, .pid = p->pid});
-		drop(b);
-		return;
+		if (p->mirror[i].code != CLD_STOPPED && p->mirror[i].code != CLD_CONTINUED)
+			b->end = p->mirror[i];
 	}
-	failed(b, err);
+	b->reaped |= p->reaped;
+	if (!is_over(b))
+		failed(b, err);
 }
 
-bool born_drop(int32_t pid)
+bool born_ended(int32_t pid, int code, int status)
 {
 	struct birth *b = find(pid);
 
+	/* Its ghost is made all the same: its parent may come home, and wait for it. */
 	if (!b || b->making)
 		return false;
-	drop(b);
+	b->end = (struct mirror){code, status};
+	is_over(b);
 	return true;
 }
 
@@ -321,7 +344,13 @@ void born_gone(int32_t pid)
 void init_reaped(const struct init_msg *m)
 {
 	struct proc *p = proc_find(m->pid);
+	struct birth *b = find(m->pid);
 
+	if (b && !b->making) {
+		b->reaped = true;
+		is_over(b);
+		return;
+	}
 	if (p && (p->state == PROC_GHOST || p->state == PROC_MAKING)) {
 		procs_reaped += !p->reaped; /* it has not ended here yet */
 		p->reaped = true;

@@ -308,9 +308,10 @@ void init_mirror(const struct init_msg *m)
 	struct proc *p = proc_find(m->pid ? m->pid : m->u.mirror.pid);
 	int code = m->u.mirror.code, status = m->u.mirror.status;
 	bool ended = code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
-	bool waiting = ended && born_drop(m->u.mirror.pid);
 
-	if (p && (p->state == PROC_GHOST || p->state == PROC_MAKING) && !(p->dying && waiting)) {
+	if (ended && born_ended(m->u.mirror.pid, code, status))
+		return;
+	if (p && (p->state == PROC_GHOST || p->state == PROC_MAKING)) {
 		trace_mirror(p, code, status);
 		return;
 	}
@@ -322,7 +323,7 @@ void init_mirror(const struct init_msg *m)
 		return;
 	}
 	/* Told again by a bpslave that does not know that it is done. */
-	if (ended && (!p || waiting))
+	if (!p && ended)
 		event(&(struct init_msg){.type = EV_MIRRORED, .pid = m->u.mirror.pid});
 }
 

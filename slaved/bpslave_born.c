@@ -294,7 +294,7 @@ static void seen(const struct scan_proc *p, void *arg)
 
 	(void)arg;
 	if (!b) {
-		if (p->state == 'Z' || p->state == 'X' || !(b = add(p->pid)))
+		if (p->state == 'X' || !(b = add(p->pid)))
 			return;
 		b->stale = b->tell = true;
 		b->ppid = p->ppid;
@@ -397,8 +397,9 @@ void born_state(const struct init_msg *m)
 }
 
 /*
- * It may wait for no child twice: at home it would find those that it has waited for
- * here, if that news came after it. The kernel's own comes late, so /proc is asked.
+ * It may wait for each child once: at home it must find those that have ended and that
+ * nobody has waited for, also if nobody was told of them; and none that it has waited
+ * for here. The kernel's own news of that comes late, so /proc is asked.
  */
 static void settle_children(int32_t pid)
 {
@@ -408,9 +409,14 @@ static void settle_children(int32_t pid)
 	for (int i = 0; i < HASH; i++) {
 		for (b = LIST_FIRST(&table[i]); b; b = more) {
 			more = LIST_NEXT(b, next);
-			if (b->ppid == pid && b->ended && b->told && !b->reap &&
-			    scan_stat(b->pid, &p) < 0)
+			if (b->ppid != pid || !b->ended || b->reap)
+				continue;
+			if (scan_stat(b->pid, &p) < 0) {
 				reaped(b);
+			} else if (!b->told && !b->moved) {
+				b->tell = b->end = true;
+				tell_later(b, true);
+			}
 		}
 	}
 }
@@ -422,7 +428,7 @@ void born_asks(int32_t pid, bool leaves)
 	if (slave.node == HOME_NODE || (!leaves && b && (b->told || b->moved)))
 		return;
 	source_take();
-	if (leaves && ntold > 0)
+	if (leaves && count > 0)
 		settle_children(pid);
 	tell_everything();
 }

@@ -50,6 +50,7 @@ static void put_birth(struct born *b)
 	m->ppid = b->ppid > 1 ? b->ppid : 0;
 	m->pgid = b->pgid;
 	m->sid = b->sid;
+	m->moved = b->moved;
 	m->uid = b->uid;
 	m->gid = b->gid;
 	m->comm.data = (uint8_t *)(uintptr_t)b->comm;
