@@ -91,6 +91,7 @@ const struct node_row *table_find(int32_t node);
 uint32_t gen_of(int32_t pid);
 void gen_note(const Bproc__Proc *proc);
 void gen_forget(int32_t pid);
+void gen_forget_all(void); /* another master: they were the last one's */
 
 /* -- bpslave_init.c: the link to bpinit */
 int init_start(struct bproc_err *err);

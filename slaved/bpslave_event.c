@@ -63,6 +63,13 @@ void gen_forget(int32_t pid)
 	free(g);
 }
 
+void gen_forget_all(void)
+{
+	for (int i = 0; i < HASH; i++)
+		while (!LIST_EMPTY(&gens[i]))
+			gen_forget(LIST_FIRST(&gens[i])->pid);
+}
+
 static bool is_end(int code)
 {
 	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;

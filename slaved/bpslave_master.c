@@ -145,6 +145,8 @@ static void on_welcome(const Bproc__Welcome *w)
 		log_notice("node %d of the master at %s, epoch %u", w->node, link_peer_name(m.link),
 			   w->epoch);
 	slave.node = w->node;
+	if (slave.epoch != w->epoch)
+		gen_forget_all();
 	slave.epoch = w->epoch;
 	slave.encrypt = w->image_encryption;
 	if (w->ping_timeout_ms > 0)
