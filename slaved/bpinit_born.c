@@ -160,7 +160,7 @@ static bool make(struct birth *b)
 
 	if (making >= BIRTHS_AT_ONCE)
 		return false;
-	if (p && p->state == PROC_GHOST && !p->dying && !p->exiting) {
+	if (p && p->state == PROC_GHOST && !p->dying) {
 		is_made(p, b);
 		return true;
 	}
@@ -238,12 +238,18 @@ void born_failed(struct proc *p, int err)
 		failed(b, err);
 }
 
+/* Is it the ghost of the one that is spoken of now, and not of its number's last use? */
+static bool is_here(const struct proc *p)
+{
+	return p && (p->state == PROC_GHOST || p->state == PROC_MAKING) && !p->dying;
+}
+
 bool born_ended(int32_t pid, int code, int status)
 {
 	struct birth *b = find(pid);
 
 	/* Its ghost is made all the same: its parent may come home, and wait for it. */
-	if (!b || b->making)
+	if (!b || b->making || is_here(proc_find(pid)))
 		return false;
 	b->end = (struct mirror){code, status};
 	is_over(b);
@@ -257,7 +263,7 @@ void init_born(const struct init_msg *m)
 
 	if (!self.keeper)
 		return;
-	if (p && p->state == PROC_GHOST && !p->dying && !p->exiting) {
+	if (p && p->state == PROC_GHOST && !p->dying) {
 		show(p, &m->u.born.name);
 		return;
 	}
@@ -346,7 +352,7 @@ void init_reaped(const struct init_msg *m)
 	struct proc *p = proc_find(m->pid);
 	struct birth *b = find(m->pid);
 
-	if (b && !b->making) {
+	if (b && !b->making && !is_here(p)) {
 		b->reaped = true;
 		is_over(b);
 		return;

@@ -13,8 +13,7 @@ if(NOT TARGET bplab OR NOT TARGET bpslave OR NOT TARGET bpmaster OR NOT TARGET b
 endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
-foreach(source rfork nest roam exec signals errors odd many hop)
-foreach(source rfork nest roam exec signals errors odd many family)
+foreach(source rfork nest roam exec signals errors odd many hop family)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
