@@ -41,8 +41,9 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 	if (!b->proc || b->proc->pid <= 1 || b->proc->pid >= PROC_PID_MAX)
 		return NULL;
 	p = proc_get(&m->procs, b->proc->pid, 0);
+	/* A new name of one that came by a move, and has ended since, is nobody's. */
 	if (!p || p->state == PS_DYING)
-		p = enter(m, n, b);
+		p = b->moved ? NULL : enter(m, n, b);
 	if (!p)
 		return NULL;
 	if (p->state == PS_LOST)

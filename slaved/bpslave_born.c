@@ -118,8 +118,12 @@ static void ended(struct born *b, int32_t status)
 		return;
 	b->ended = true;
 	b->status = status;
-	if (b->moved || b->away)
-		return; /* bpinit tells it, or the node where it is real */
+	if (b->moved || b->away) {
+		/* bpinit tells it, or the node where it is real; its name is of no use now. */
+		if (b->moved)
+			tell_never(b);
+		return;
+	}
 	if (!b->told && (!parent || !parent->away)) {
 		/* Birth and death have met before anybody heard of either. */
 		b->tell = false;
