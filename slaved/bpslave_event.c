@@ -262,10 +262,11 @@ void born_on_born(const Bproc__ProcBorn *m)
 		name->sid = b->sid;
 		name->uid = b->uid;
 		name->gid = b->gid;
-		if (b->comm.len < sizeof(name->comm))
+		if (b->comm.len > 0 && b->comm.len < sizeof(name->comm))
 			memcpy(name->comm, b->comm.data, b->comm.len);
 		name->nargs = b->args.len > CHAN_ARGS_MAX ? CHAN_ARGS_MAX : (uint32_t)b->args.len;
-		memcpy(name->args, b->args.data, name->nargs);
+		if (name->nargs > 0) /* no bytes: no address either */
+			memcpy(name->args, b->args.data, name->nargs);
 		log_debug("ghost %d, child of %d: '%s'", msg.pid, b->ppid, name->comm);
 		/* It may be a name for one that has not said yet that it is a ghost. */
 		move_after_ghost(&msg);
