@@ -174,10 +174,28 @@ static void no_stream(int to)
 		close_fd(fd);
 }
 
+/* A child leaves by chan, and from the node gives out the far end of a channel for the way on. */
+static int leave_for_more(int chan)
+{
+	int far, on;
+
+	if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
+		_exit(1);
+	/* Stdin is the only descriptor that leads out of the node. */
+	no_stream(1);
+	no_stream(2);
+	on = channel(&far);
+	if (pkt_send(0, "c", 1, &far, 1) < 0)
+		_exit(2);
+	close_fd(far);
+	no_stream(0); /* a socket cannot move on */
+	return on;
+}
+
 /* There and back again, with its memory; home's ghost becomes the process. */
 static void test_home_coming(void)
 {
-	int far, chan = channel(&far), far2, chan2;
+	int far, chan = channel(&far), chan2;
 	struct trip t = {.kind = MOVE_RFORK};
 	struct sysio_pkt pkt;
 	static char big[300000];
@@ -192,16 +210,7 @@ static void test_home_coming(void)
 	if (pid == 0) {
 		int sum = 0, r;
 
-		if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
-			_exit(1);
-		/* Stdin is the only descriptor that leads out of the node. */
-		no_stream(1);
-		no_stream(2);
-		chan2 = channel(&far2);
-		if (pkt_send(0, "c", 1, &far2, 1) < 0)
-			_exit(2);
-		close_fd(far2);
-		no_stream(0); /* a socket cannot move on */
+		chan2 = leave_for_more(chan);
 		memset(big, 6, 1000);
 		r = rig_leave(chan2, MOVE_MOVE, NULL, 0);
 		if (r < 0)
@@ -286,7 +295,7 @@ static void test_rexec(const char *cmd, bool works)
 /* A program of home's is started in the place of one that is away. */
 static void test_rexec_home(const char *cmd, bool works)
 {
-	int far, chan = channel(&far), far2, chan2;
+	int far, chan = channel(&far), chan2;
 	struct trip t = {.kind = MOVE_RFORK};
 	struct sysio_pkt pkt;
 	struct init_msg m;
@@ -297,16 +306,7 @@ static void test_rexec_home(const char *cmd, bool works)
 	trip_begin(&t, far);
 	pid = fork();
 	if (pid == 0) {
-		if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
-			_exit(1);
-		/* Stdin is the only descriptor that leads out of the node. */
-		no_stream(1);
-		no_stream(2);
-		chan2 = channel(&far2);
-		if (pkt_send(0, "c", 1, &far2, 1) < 0)
-			_exit(2);
-		close_fd(far2);
-		no_stream(0); /* a socket cannot move on */
+		chan2 = leave_for_more(chan);
 		rig_leave(chan2, MOVE_REXEC, args, argument_block(args, "/tmp", cmd, "exit 8"));
 		_exit(28);
 	}

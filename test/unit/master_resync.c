@@ -16,7 +16,7 @@ static void setup(void)
 	master_start();
 }
 
-static void tell_proc(struct fake_slave *s, int pid, bool ghost)
+static void tell_state(struct fake_slave *s, int pid, bool ghost, uint64_t by)
 {
 	Bproc__ProcState m = BPROC__PROC_STATE__INIT;
 	Bproc__Proc p = BPROC__PROC__INIT;
@@ -25,7 +25,13 @@ static void tell_proc(struct fake_slave *s, int pid, bool ghost)
 	p.pid = pid;
 	m.proc = &p;
 	m.ghost = ghost;
+	m.move = by;
 	slave_send(s, &m.base);
+}
+
+static void tell_proc(struct fake_slave *s, int pid, bool ghost)
+{
+	tell_state(s, pid, ghost, 0);
 }
 
 static void tell_move(struct fake_slave *s, uint64_t id, unsigned int kind, int target, int pid)
@@ -182,18 +188,6 @@ START_TEST(lost_abort)
 }
 END_TEST
 
-static void tell_real(struct fake_slave *s, int pid, uint64_t by)
-{
-	Bproc__ProcState m = BPROC__PROC_STATE__INIT;
-	Bproc__Proc p = BPROC__PROC__INIT;
-
-	p.home = -1;
-	p.pid = pid;
-	m.proc = &p;
-	m.move = by;
-	slave_send(s, &m.base);
-}
-
 static void tell_ran(struct fake_slave *s, int pid, uint64_t id)
 {
 	Bproc__MoveRan ran = BPROC__MOVE_RAN__INIT;
@@ -224,7 +218,7 @@ START_TEST(home_is_late)
 	env = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_VOID);
 	ck_assert_uint_eq(env->move_void->move, id);
 	bproc__envelope__free_unpacked(env, NULL);
-	tell_real(home, 2001, id);
+	tell_state(home, 2001, false, id);
 	tell_end(home);
 	hear(home, BPROC__ENVELOPE__MSG_WATCH);
 	hear(home, BPROC__ENVELOPE__MSG_WATCH);
@@ -251,7 +245,7 @@ START_TEST(older_commit)
 	id = (uint64_t)(w.epoch - 1) << 32 | 5;
 	n0 = slave_join(0, "a", NULL);
 	n1 = slave_join(1, "b", NULL);
-	tell_real(n1, 2001, id + 1);
+	tell_state(n1, 2001, false, id + 1);
 	tell_end(n1);
 	ck_assert_int_eq(pidnode(n1, 2001), 1);
 	tell_proc(n0, 2001, true);
