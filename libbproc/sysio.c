@@ -210,3 +210,11 @@ int tcp_socket(void)
 		tcp_unpaced(fd);
 	return fd;
 }
+
+int64_t clock_ns(clockid_t id)
+{
+	struct timespec t;
+
+	clock_gettime(id, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}

@@ -5,8 +5,10 @@
 #pragma once
 
 #include <stddef.h>
-#include <sys/types.h>
+#include <stdint.h>
 #include <sys/socket.h>
+#include <sys/types.h>
+#include <time.h>
 
 #define SYSIO_FDS_MAX 8 /* descriptors of one packet */
 
@@ -35,6 +37,9 @@ void pkt_close(struct sysio_pkt *pkt);
 /* The whole buffer; 0 or -errno (-EPIPE at end of file in read_full). */
 int write_full(int fd, const void *buf, size_t len);
 int read_full(int fd, void *buf, size_t len);
+
+/* A clock, in nanoseconds. */
+int64_t clock_ns(clockid_t id);
 
 /* A listening or connected SOCK_SEQPACKET unix socket; the fd, or -errno. */
 int unix_listen(const char *path, mode_t mode);

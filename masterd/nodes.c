@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "libbproc/log.h"
+#include "libbproc/sysio.h"
 #include "master.h"
 
 /*
@@ -21,14 +22,6 @@
  */
 #define PINGS 8
 #define LOST_HALVES 3
-
-static int64_t clock_ns(clockid_t id)
-{
-	struct timespec t;
-
-	clock_gettime(id, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 uint64_t now_ms(void)
 {

@@ -16,10 +16,7 @@ static struct {
 
 static uint64_t clock_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_BOOTTIME, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	return (uint64_t)clock_ns(CLOCK_BOOTTIME) / 1000000;
 }
 
 void init_fence(void)

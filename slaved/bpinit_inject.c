@@ -29,8 +29,6 @@
  */
 #define MMAP_CODE (0xcc050f00000000b8ull | (uint64_t)SYS_mmap << 8)
 #define MMAP_CODE_LEN 8
-#define BLOB_TRIES 8
-#define BLOB_APART (1ul << 30)
 
 _Static_assert(sizeof(struct blob_regs) == sizeof(struct user_regs_struct), "same registers");
 

@@ -431,6 +431,7 @@ void leave_died(struct proc *p, int status)
 {
 	struct move *m = move_of(p);
 	bool ours = p->our_child;
+	struct chan_child c;
 
 	if (m && m->phase == LEAVE_GHOSTING) {
 		/* Fenced on its way to be a ghost: it runs elsewhere, and there is no ghost. */
@@ -454,11 +455,10 @@ void leave_died(struct proc *p, int status)
 	/* A real process of this node: its parent's ghost, or we, tell how it ended. */
 	p->state = PROC_REAL;
 	proc_close_chan(p);
-	if (ours)
-		child_report(&(struct chan_child){.pid = p->pid,
-						  .code = (status & 0x7f) ? CLD_KILLED : CLD_EXITED,
-						  .status = (status & 0x7f) ? status & 0x7f
-									    : status >> 8 & 0xff});
+	if (ours) {
+		c = child_of(p->pid, status);
+		child_report(&c);
+	}
 }
 
 /* Its order does not wait for its word that it is here: a wake-up less. An abort is waited with

@@ -355,8 +355,8 @@ struct pidfd_exit_info {
 static void watch_ended(int32_t pid, int pidfd)
 {
 	struct pidfd_exit_info info = {.mask = PIDFD_HAS_EXIT};
-	struct chan_child c = {.pid = pid, .code = CLD_EXITED};
 	struct proc *p = proc_find(pid), *parent;
+	struct chan_child c;
 	int status = 0;
 
 	/* A ghost by now: its end is mirrored, whoever ordered that knows it. */
@@ -370,12 +370,7 @@ static void watch_ended(int32_t pid, int pidfd)
 	}
 	if (pidfd >= 0 && ioctl(pidfd, PIDFD_EXIT_INFO, &info) == 0 && (info.mask & PIDFD_HAS_EXIT))
 		status = info.exit_code;
-	if (WIFSIGNALED(status)) {
-		c.code = WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED;
-		c.status = WTERMSIG(status);
-	} else {
-		c.status = WEXITSTATUS(status);
-	}
+	c = child_of(pid, status);
 	event(&(struct init_msg){.type = EV_CHILD, .pid = pid, .u.child = c});
 	/* Home again, and the child of whom the kernel says: its end is ours to tell once. */
 	if (p) {

@@ -55,10 +55,7 @@ void free_event(struct event **ev)
 
 uint64_t now_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	return (uint64_t)clock_ns(CLOCK_MONOTONIC) / 1000000;
 }
 
 static const struct option long_opts[] = {

@@ -211,7 +211,8 @@ int move_on_data(const struct data_hdr *hdr, int fd);
 /* -- bpslave_data.c: the data port */
 int data_start(struct bproc_err *err);
 void data_stop(void);
-int data_socket(void); /* to carry images, once it is connected; or -1 with errno */
+#define CLASS_TLS 'T'	       /* first byte of a connection to a data port: images in TLS follow */
+int data_socket(void);	       /* to carry images, once it is connected; or -1 with errno */
 void data_set_options(int fd); /* of a TCP socket that carries images */
 
 /* -- bpslave_out.c: connections to the data ports of others, kept warm */

@@ -144,10 +144,7 @@ static void reaped(struct born *b)
 	} else if (parent && !parent->away) {
 		/* Its parent is real here, so neither a ghost nor bpinit was told of its end. */
 		if (!b->away) {
-			m.u.child.pid = b->pid;
-			m.u.child.code = WIFSIGNALED(b->status) ? CLD_KILLED : CLD_EXITED;
-			m.u.child.status = WIFSIGNALED(b->status) ? WTERMSIG(b->status)
-								  : WEXITSTATUS(b->status);
+			m.u.child = child_of(b->pid, b->status);
 			init_send(&m, NULL, 0);
 		}
 		b->reap = true;

@@ -20,8 +20,7 @@
 #define HDR_DEADLINE_MS 5000 /* from the first byte of a header to its last */
 #define DATA_ROOM (1 << 20)  /* bytes held for a writer: a small image is written at once */
 #define CLASS_PEER 0x16	     /* a TLS handshake record: the link's own first byte */
-#define CLASS_TLS 'T'
-#define CLASS_PLAIN 'B' /* first byte of DATA_MAGIC, little endian; part of the header */
+#define CLASS_PLAIN 'B'	     /* first byte of DATA_MAGIC, little endian; part of the header */
 
 /* -- coming in */
 

@@ -123,14 +123,6 @@ static void say_hello(void)
 	link_send(m.link, &h.base);
 }
 
-static int64_t clock_ns(clockid_t id)
-{
-	struct timespec t;
-
-	clock_gettime(id, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static void on_welcome(const Bproc__Welcome *w)
 {
 	int64_t mono = 0, boot = 0;

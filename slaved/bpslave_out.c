@@ -22,7 +22,6 @@
 #define CONNECT_MS 5000
 #define GROW_MS 5     /* a small image is through by then, and a handshake costs as much */
 #define WAIT_MS 30000 /* for one of PER_NODE_MAX */
-#define CLASS_TLS 'T'
 
 enum out_state {
 	OUT_CONNECTING,

@@ -20,7 +20,8 @@
 #include "libbproc/log.h"
 #include "vmadump/blob/blob.h"
 
-_Static_assert(BLOB_LOW == BLOB_ADDR, "bpf/events.h has the blob's address too");
+_Static_assert(BLOB_LOW == BLOB_ADDR && BLOB_HIGH == BLOB_ADDR + BLOB_TRIES * BLOB_APART,
+	       "bpf/events.h has the blob's addresses too");
 
 #define GATHER_US 200
 #define POLL_MS 25
@@ -36,10 +37,7 @@ static struct {
 
 static uint64_t now_us(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+	return (uint64_t)clock_ns(CLOCK_MONOTONIC) / 1000;
 }
 
 /* -- looking at /proc */

@@ -76,12 +76,9 @@ void tell_event(const struct born *b, uint32_t code, int32_t status)
 
 static void tell_end(const struct born *b)
 {
-	int32_t s = b->status;
+	struct chan_child c = child_of(b->pid, b->status);
 
-	if (WIFSIGNALED(s))
-		tell_event(b, WCOREDUMP(s) ? CLD_DUMPED : CLD_KILLED, WTERMSIG(s));
-	else
-		tell_event(b, CLD_EXITED, WEXITSTATUS(s));
+	tell_event(b, c.code, c.status);
 }
 
 static void tell_reaped(const struct born *b)

@@ -9,6 +9,9 @@
  */
 #pragma once
 
+#include <signal.h>
+#include <sys/wait.h>
+
 #include "vmadump/blob/channel.h"
 
 #define INIT_SOCK "init.sock"
@@ -155,3 +158,15 @@ struct init_msg {
 		} state;
 	} u;
 };
+
+/* The end that a status of wait() tells. */
+static inline struct chan_child child_of(int32_t pid, int status)
+{
+	struct chan_child c = {.pid = pid, .code = CLD_EXITED, .status = WEXITSTATUS(status)};
+
+	if (WIFSIGNALED(status)) {
+		c.code = WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED;
+		c.status = WTERMSIG(status);
+	}
+	return c;
+}

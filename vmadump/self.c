@@ -20,8 +20,6 @@
 #include "vmadump/blob/blob.h"
 
 #define RSEQ_SIG_X86 0x53053053u /* glibc registers with it on x86 */
-#define BLOB_TRIES 8		 /* addresses 1 GiB apart */
-#define BLOB_APART (1ul << 30)
 #define STACK_USED (8ul << 10) /* bytes, about; see populate() */
 #define SCRATCH_USED (48ul << 10)
 #define ENTERED 1 /* what the blob of a restored copy puts into rax */

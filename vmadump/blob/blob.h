@@ -20,6 +20,8 @@
  * put programs (0x400000, 0x55.., 0x7f..) and from Go's arenas (0xc000000000).
  */
 #define BLOB_ADDR 0x300000000000ul
+#define BLOB_TRIES 8 /* addresses BLOB_APART from each other */
+#define BLOB_APART (1ul << 30)
 #define BLOB_CODE_MAX (96ul << 10) /* bytes of the code part, page multiple */
 #define BLOB_DATA (256ul << 10)	   /* bytes of the rw part */
 #define BLOB_SIZE (BLOB_CODE_MAX + BLOB_DATA)
