@@ -210,7 +210,8 @@ static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 		fd[n++] = m->stream[i];
 	}
 	e = proc_tell(p, &c, fd, n);
-	m->data = close_fd(m->data);
+	/* m->data stays open: whoever closes a TCP socket last has 15 us of work with it, and the
+	 * arrival is waited for. */
 	close_streams(m->stream);
 	return e;
 }
@@ -348,6 +349,7 @@ static void away_from_us(int32_t pid)
 
 static void commit(struct move *m, struct proc *p)
 {
+	cleanup_fd int data = take_fd(m->data);
 	uint64_t id = m->id;
 
 	if (m->kind == MOVE_REXEC)

@@ -33,10 +33,15 @@ void *memset(void *dst, int c, size_t n)
 	return dst;
 }
 
+typedef uint64_t __attribute__((may_alias, aligned(1))) word_at;
+
 int memcmp(const void *a, const void *b, size_t n)
 {
 	const unsigned char *x = a, *y = b;
 
+	/* A ghost compares all of the blob's code with a file. */
+	for (; n >= 8 && *(const word_at *)x == *(const word_at *)y; n -= 8)
+		x += 8, y += 8;
 	for (; n; n--, x++, y++)
 		if (*x != *y)
 			return *x - *y;

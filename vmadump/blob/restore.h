@@ -51,7 +51,7 @@ struct restore {
 	struct rest_vma *vmas;
 	struct rest_fd *fds;
 	uint32_t nfiles, nvmas, nfds;
-	uint32_t specials;
+	uint32_t specials, new_vdso; /* 1: the kernel maps it anew where the image has it */
 	int32_t cwd_fd, fd_base;
 	uint8_t end[IMAGE_END_NOTE];
 };

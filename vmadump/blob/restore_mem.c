@@ -17,6 +17,9 @@
 #define PR_SET_VMA 0x53564d41
 #define PR_SET_VMA_ANON_NAME 0
 #endif
+#ifndef ARCH_MAP_VDSO_64
+#define ARCH_MAP_VDSO_64 0x2003
+#endif
 #ifndef MLOCK_ONFAULT
 #define MLOCK_ONFAULT 1
 #endif
@@ -61,23 +64,77 @@ void blob_unmap_others(struct blob *b)
 	unmap_around(keep, n);
 }
 
+static uint64_t special_at(const struct restore *r, uint32_t i)
+{
+	return get64(r->need + NEED_SPECIALS + 24 * i);
+}
+
+static int specials_there(const struct restore *r)
+{
+	const struct blob_env *e = &r->b->env;
+
+	for (uint32_t i = 0; i < e->nspecial; i++)
+		if (i >= r->specials || e->special[i].start != special_at(r, i))
+			return 0;
+	return 1;
+}
+
+/*
+ * A process without a vdso is given one where it wants it, by arch_prctl(2) of a kernel
+ * with CHECKPOINT_RESTORE (EEXIST says that it knows how): in one piece, as the kernel
+ * lays it out. Two calls instead of six mremap, each of which has page tables to make
+ * and a TLB to flush. It needs the old one gone, so only a clone may, which ends if this fails.
+ */
+static int can_map_vdso(const struct restore *r)
+{
+	const struct blob_env *e = &r->b->env;
+
+	if (!r->b->sigs_default || !r->specials || r->specials != e->nspecial || specials_there(r))
+		return 0;
+	for (uint32_t i = 1; i < r->specials; i++)
+		if (special_at(r, i) != special_at(r, i - 1) + e->special[i - 1].len ||
+		    e->special[i].start != e->special[i - 1].start + e->special[i - 1].len)
+			return 0;
+	return sys_arch_prctl(ARCH_MAP_VDSO_64, special_at(r, 0)) == -EEXIST;
+}
+
+static long map_vdso(struct restore *r)
+{
+	struct blob *b = r->b;
+	char magic[4] = "";
+	long e = sys_arch_prctl(ARCH_MAP_VDSO_64, special_at(r, 0));
+
+	for (uint32_t i = 0; i < r->specials; i++) {
+		struct iovec to = {magic, sizeof magic}, from = {(void *)special_at(r, i), 4};
+
+		b->env.special[i].start = special_at(r, i);
+		/* The address is a hint to the kernel. */
+		if (e >= 0 && b->env.special[i].kind == SPECIAL_VDSO &&
+		    (sys_process_vm_readv((int)sys_getpid(), &to, &from) != 4 ||
+		     memcmp(magic, "\177ELF", 4) != 0))
+			e = -EEXIST;
+	}
+	b->env.nspecial = r->specials;
+	return e >= 0 ? 0
+		      : blob_err_set(&b->err, (int)-e, "cannot map the vdso at %lx: %s",
+				     special_at(r, 0), errno_name(e));
+}
+
 /* vdso and vvar to where the image has them; the kernel follows the vdso's move. */
 static long move_specials(struct restore *r)
 {
 	struct blob *b = r->b;
 	uint64_t aside = b->arena.base + b->arena.size + (1ul << 20);
-	int there = 1;
 
-	for (uint32_t i = 0; i < b->env.nspecial; i++)
-		there &= i < r->specials &&
-			 b->env.special[i].start == get64(r->need + NEED_SPECIALS + 24 * i);
-	if (there)
+	if (r->new_vdso)
+		return map_vdso(r);
+	if (specials_there(r))
 		return 0;
 	/* By way of free addresses: an old place may overlap with another's new one. */
 	for (int pass = 0; pass < 2; pass++) {
 		for (uint32_t i = 0; i < b->env.nspecial; i++) {
 			uint64_t from = b->env.special[i].start, len = b->env.special[i].len;
-			uint64_t to = pass ? get64(r->need + NEED_SPECIALS + 24 * i) : aside;
+			uint64_t to = pass && i < r->specials ? special_at(r, i) : aside;
 			long e;
 
 			if (i >= r->specials) {
@@ -100,6 +157,9 @@ static long move_specials(struct restore *r)
 
 void rest_clear(struct restore *r)
 {
+	r->new_vdso = can_map_vdso(r);
+	if (r->new_vdso)
+		r->b->env.nspecial = 0;
 	blob_unmap_others(r->b);
 }
 
