@@ -216,7 +216,8 @@ void stdio_node_progress(struct stdio_proc *p)
 	bool ending = p->exited || p->gone;
 
 	stdio_say_due(p);
-	if (!ending)
+	/* What waits to take over from another belongs to that one, also when nobody reads it. */
+	if (!ending || p->held)
 		return;
 	if (p->exited && p->then && sent_all(&p->s[1]) && sent_all(&p->s[2]))
 		stdio_then(p);

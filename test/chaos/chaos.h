@@ -106,6 +106,7 @@ struct ledger {
 	uint64_t seed;
 	int32_t nodes;
 	int32_t ping_ms;
+	int64_t wall_ms;       /* what added to now_ms() makes the time of day */
 	_Atomic uint32_t hold; /* nobody goes on with his plan; hearts beat on */
 	_Atomic uint32_t stop; /* end soon */
 	_Atomic uint32_t next; /* slot */
@@ -209,7 +210,8 @@ void book_daemons(const char *when, bool judge);	 /* what they hold */
 bool book_names(const char *text);			 /* is it in the last comparison's list? */
 
 /* report.c */
-void report_diffs(void); /* those that are new */
+const char *clock_text(int64_t t_ms); /* as the daemons' logs have it */
+void report_diffs(void);	      /* those that are new */
 void report_run(int64_t ms);
 int report_crashes(void);
 

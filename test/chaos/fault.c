@@ -110,6 +110,29 @@ static struct fault *begin(enum fault_kind kind, int node)
 	return f;
 }
 
+/* In a file beside the logs, to be read with them. */
+static void log_fault(const struct fault *f)
+{
+	static FILE *out;
+	char path[300];
+
+	if (!out) {
+		snprintf(path, sizeof(path), "%s/faults", getenv("CHAOS_LOGS") ?: "/tmp");
+		out = fopen(path, "ae");
+	}
+	if (!out)
+		return;
+	fprintf(out, "%s", clock_text(f->from));
+	fprintf(out, " to %s: %s, node %d\n", clock_text(f->until), fault_name[f->kind], f->node);
+	fflush(out);
+}
+
+static void end_fault(struct fault *f)
+{
+	f->until = now_ms();
+	log_fault(f);
+}
+
 static bool expected(int node)
 {
 	uint32_t n = led->nfault;
@@ -137,7 +160,7 @@ void watch_nodes(void)
 			bool up = node_is(n, "up");
 
 			if (up && stall[n]) {
-				stall[n]->until = now_ms();
+				end_fault(stall[n]);
 				stall[n] = NULL;
 			} else if (!up && !stall[n] && !expected(n)) {
 				stall[n] = begin(FAULT_STALL, n);
@@ -180,7 +203,7 @@ static void kill_process(uint64_t *rng, enum fault_kind kind)
 	snprintf(who, sizeof(who), "%d", (int)s->pid);
 	if (node < 0 || signal_there(node, SIGKILL, who) != 0)
 		kill(s->pid, SIGKILL);
-	f->until = now_ms();
+	end_fault(f);
 }
 
 /* -- machines and daemons ----------------------------------------------------------- */
@@ -292,7 +315,7 @@ void fault_one(uint64_t seed, bool overlap)
 	if (!overlap && !all_up(PATIENCE_MS))
 		diff(-1, "%s, node %d: not everything is up %d s later", fault_name[kind], node,
 		     PATIENCE_MS / 1000);
-	f->until = now_ms();
+	end_fault(f);
 }
 
 /* Every daemon but the bpinits, so that the master's table is made anew of theirs. */
@@ -306,5 +329,5 @@ void fault_rebuild(void)
 	nap_ms(led->ping_ms / 8);
 	if (!all_up(PATIENCE_MS))
 		diff(-1, "not everything is up after all daemons were restarted");
-	f->until = now_ms();
+	end_fault(f);
 }

@@ -130,9 +130,17 @@ static void hit(const char *dir, int pid, void *arg)
 }
 
 struct inner {
-	int pid, found;
-	char text[24];
+	int pid, depth, found;
 };
+
+static int fields(const char *line)
+{
+	int n = 0;
+
+	for (; (line = strchr(line, '\t')); line++)
+		n++;
+	return n;
+}
 
 /* The process of this place whose number in its own namespace is wanted. */
 static void match_inner(const char *dir, int pid, void *arg)
@@ -146,12 +154,27 @@ static void match_inner(const char *dir, int pid, void *arg)
 	while (f && fgets(line, sizeof(line), f)) {
 		if (strncmp(line, "NSpid:", 6))
 			continue;
+		/* What is in the node's own namespace has one number more than we have. */
 		last = strrchr(line, '\t');
-		if (last && atoi(last) == in->pid)
+		if (last && atoi(last) == in->pid && fields(line) > in->depth)
 			in->found = pid;
 	}
 	if (f)
 		fclose(f);
+}
+
+static int my_depth(void)
+{
+	char line[256];
+	FILE *f = fopen("/proc/self/status", "re");
+	int n = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (!strncmp(line, "NSpid:", 6))
+			n = fields(line);
+	if (f)
+		fclose(f);
+	return n;
 }
 
 /* --signal SIG WHO: a daemon by its name, or a process by the cluster's number */
@@ -164,6 +187,7 @@ int signal_main(int sig, const char *who)
 		each("/proc", hit, &t);
 		return !t.found;
 	}
+	in.depth = my_depth();
 	each("/proc", match_inner, &in);
 	return !in.found || kill(in.found, sig) < 0;
 }

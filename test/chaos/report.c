@@ -2,13 +2,30 @@
  * What a run says: each difference with the past of its process and what the daemons'
  * logs have on it, then the table of operations and faults.
  */
-#include <dirent.h>
+#include <time.h>
 
 #include "chaos.h"
 
 static const char *log_dir(void)
 {
 	return getenv("CHAOS_LOGS") ?: "/run/bplab/log";
+}
+
+/* As the daemons' logs have it. */
+const char *clock_text(int64_t t_ms)
+{
+	static char text[4][24];
+	static int next;
+	int64_t t = t_ms + led->wall_ms;
+	time_t s = (time_t)(t / 1000);
+	char *buf = text[next++ % 4];
+	struct tm tm;
+	size_t n;
+
+	localtime_r(&s, &tm);
+	n = strftime(buf, sizeof(text[0]), "%H:%M:%S", &tm);
+	snprintf(buf + n, sizeof(text[0]) - n, ".%03d", (int)(t % 1000));
+	return buf;
 }
 
 static void show_past(int n)
@@ -22,8 +39,7 @@ static void show_past(int n)
 	for (uint32_t i = first; i < end; i++) {
 		struct past *p = &s->past[i % PAST];
 
-		printf("    %8.3f node %2d  %s %d\n", (double)p->t_ms / 1000, p->node, p->what,
-		       p->arg);
+		printf("    %s node %2d  %s %d\n", clock_text(p->t_ms), p->node, p->what, p->arg);
 	}
 }
 
@@ -35,8 +51,8 @@ static void show_faults(int64_t t0)
 		const struct fault *f = &led->fault[i];
 
 		if (f->from >= t0)
-			printf("    %8.3f to %.3f fault %u: %s, node %d\n", (double)f->from / 1000,
-			       (double)f->until / 1000, i, fault_name[f->kind], f->node);
+			printf("    %s to %s fault %u: %s, node %d\n", clock_text(f->from),
+			       clock_text(f->until), i, fault_name[f->kind], f->node);
 	}
 }
 
@@ -59,7 +75,7 @@ void report_diffs(void)
 	for (; shown < led->ndiff && shown < DIFFS && led->diff[shown].ready; shown++) {
 		int n = led->diff[shown].slot;
 
-		printf("DIFFERENCE %u at %.3f: %s\n", shown, (double)now_ms() / 1000,
+		printf("DIFFERENCE %u at %s: %s\n", shown, clock_text(now_ms()),
 		       led->diff[shown].text);
 		if (n >= 0) {
 			show_past(n);

@@ -13,7 +13,8 @@ if ! "$daemons/bin/bplab" --bare -n 1 -- true; then
 	rm -rf "$LAB_TMP"
 	exit 77
 fi
-"$daemons/bin/bplab" -n "$nodes" -o pingtimeout="$CHAOS_PING" -l "$CHAOS_LOGS" -- \
+# shellcheck disable=SC2086
+"$daemons/bin/bplab" ${CHAOS_VERBOSE:-} -n "$nodes" -o pingtimeout="$CHAOS_PING" -l "$CHAOS_LOGS" -- \
 	"$programs/test/lab/chaos" "$@"
 status=$?
 if [ $status -eq 0 ] || [ "${CHAOS_KEEP:-yes}" = no ]; then
