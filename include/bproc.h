@@ -47,6 +47,46 @@ const char *bproc_errtext(void);
  */
 int bproc_nodereason(int node, char *reason, int len);
 
+/**
+ * struct bproc_procstat_t - what a process uses up, where it is real.
+ * @node: the node; BPROC_NODE_MASTER for the front end.
+ * @pid, @ppid, @pgid, @sid: its number, and those of its parent, group and session.
+ * @uid, @ruid: effective and real user.
+ * @nice: its nice value. @threads: how many it has.
+ * @cpu_us: microseconds of processor time, user and system, since it came there.
+ * @age_ms: milliseconds since it was born there, or came there by a move.
+ * @rss_kb, @vsz_kb: resident and whole memory, in KiB.
+ * @state: the letter of proc(5): R S D T t Z I.
+ * @comm: its name, NUL-terminated.
+ */
+struct bproc_procstat_t {
+	int node, pid, ppid, pgid, sid;
+	unsigned int uid, ruid;
+	int nice;
+	unsigned int threads;
+	unsigned long long cpu_us, age_ms, rss_kb, vsz_kb;
+	char state;
+	char comm[16];
+};
+
+/**
+ * bproc_procstat() - the processes that are real on a node, as its /proc has them now.
+ * @node: a node number, BPROC_NODE_MASTER or BPROC_NODE_SELF. Of the front end: all its
+ *        processes, among them those that stand in for one that is real elsewhere.
+ * @pid: that process only; 0: all.
+ * @list: receives an array, ordered by pid, that the caller frees with free().
+ *        NULL if it is empty. Untouched on failure.
+ *
+ * Return: number of processes, 0 also if the one that was asked for is not there; -1
+ *         with errno set.
+ * Errors: those of the local link; BE_INVALIDNODE (no such node); BE_NODEDOWN (it is
+ *         not connected, or was lost during the call); EINVAL (@list is NULL, @pid is
+ *         negative); ETIMEDOUT (the node did not answer for 10 s).
+ * Blocks: for an answer of that node's bpslave, for each 128 processes. Threads: any.
+ * Since: 0.1. Source: this project, bproc_procstat(3).
+ */
+int bproc_procstat(int node, int pid, struct bproc_procstat_t **list);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -101,3 +101,90 @@ int bproc_pidnode(int pid)
 					     "pid %d: no such process in the cluster", pid));
 	return is.node;
 }
+
+/* -- what they use up */
+
+static int by_stat_pid(const void *a, const void *b)
+{
+	const struct bproc_procstat_t *x = a, *y = b;
+
+	return (x->pid > y->pid) - (x->pid < y->pid);
+}
+
+static struct bproc_procstat_t stat_of(const struct local_stat *s, int node)
+{
+	struct bproc_procstat_t r = {.node = node,
+				     .pid = s->pid,
+				     .ppid = s->ppid,
+				     .pgid = s->pgid,
+				     .sid = s->sid,
+				     .uid = s->uid,
+				     .ruid = s->ruid,
+				     .nice = s->nice,
+				     .threads = s->threads,
+				     .cpu_us = s->cpu_us,
+				     .age_ms = s->age_ms,
+				     .rss_kb = s->rss_kb,
+				     .vsz_kb = s->vsz_kb,
+				     .state = s->state};
+
+	memcpy(r.comm, s->comm, sizeof(r.comm) - 1);
+	return r;
+}
+
+/* One page is appended, ask->at is where the next one begins. 0 or -errno. */
+static int add_stats(struct local_stats_ask *ask, struct bproc_procstat_t **list, int *n)
+{
+	struct bproc_procstat_t *grown;
+	const struct local_stats *page;
+	struct client_answer ans;
+	int e = client_ask(LOCAL_STATS, ask, sizeof(*ask), &ans, api_err());
+
+	if (e < 0)
+		return e;
+	page = (const struct local_stats *)ans.data;
+	if (ans.len < sizeof(*page) || page->count > LOCAL_STATS_PAGE ||
+	    ans.len != sizeof(*page) + page->count * sizeof(page->stat[0])) {
+		client_answer_free(&ans);
+		return bproc_err_set(api_err(), EPROTO,
+				     "process list of wrong length from bpslave");
+	}
+	grown = page->count ? realloc(*list, ((size_t)*n + page->count) * sizeof(**list)) : *list;
+	if (page->count && !grown) {
+		client_answer_free(&ans);
+		return bproc_err_set(api_err(), ENOMEM, "no memory for the process list");
+	}
+	*list = grown;
+	for (uint32_t i = 0; i < page->count; i++)
+		grown[(*n)++] = stat_of(&page->stat[i], ask->node);
+	/* Pages go upwards: one that does not is not asked for again and again. */
+	e = page->next > ask->at || page->next == 0;
+	ask->at = page->next;
+	client_answer_free(&ans);
+	return e ? 0 : bproc_err_set(api_err(), EPROTO, "pages of processes that do not end");
+}
+
+int bproc_procstat(int node, int pid, struct bproc_procstat_t **list)
+{
+	struct local_stats_ask ask = {.node = node, .pid = pid};
+	struct bproc_procstat_t *l = NULL;
+	int e = 0, n = 0;
+
+	if (!list || pid < 0)
+		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_procstat: %s",
+					     list ? "pid below 0" : "no list"));
+	if (node == BPROC_NODE_SELF)
+		e = api_currnode(&ask.node);
+	do {
+		if (e == 0)
+			e = add_stats(&ask, &l, &n);
+	} while (e == 0 && ask.at > 0);
+	if (e < 0) {
+		free(l);
+		return api_ret(e);
+	}
+	if (n > 1)
+		qsort(l, (size_t)n, sizeof(*l), by_stat_pid);
+	*list = l;
+	return n;
+}

@@ -16,6 +16,7 @@
 #define LOCAL_TEXT_MAX 160	   /* bytes of an error text, NUL included */
 #define LOCAL_NODES_MAX 1024
 #define LOCAL_PROCS_PAGE 8192 /* entries of one LOCAL_PROCS answer */
+#define LOCAL_STATS_PAGE 128  /* of one LOCAL_STATS answer: 3 ms of the node's bpslave */
 
 enum local_type {
 	LOCAL_NODES = 1,   /* {} -> local_nodes */
@@ -25,6 +26,7 @@ enum local_type {
 	LOCAL_MOVE = 5,	   /* local_move + channel fd -> {}, when the move has ended */
 	LOCAL_VERSION_ASK = 6, /* {} -> char[] version text of the daemon */
 	LOCAL_MOVE_CHILD = 7,  /* local_pid, under the id of a MOVE_RFORK: its child; no answer */
+	LOCAL_STATS = 8,       /* local_stats_ask -> local_stats: the real processes of a node */
 };
 
 /* err: 0, or a positive errno or BE_ value; then the payload is char text[LOCAL_TEXT_MAX]. */
@@ -68,6 +70,31 @@ struct local_pid {
 };
 struct local_pidnode {
 	int32_t node; /* BPROC_NODE_NONE: no such process in the cluster's table */
+};
+
+/* What /proc of a node says of the processes that are real there. */
+struct local_stats_ask {
+	int32_t node;
+	int32_t pid; /* this one only; 0: all */
+	uint64_t at; /* 0, or next of the page before */
+};
+struct local_stat {
+	int32_t pid, ppid, pgid, sid;
+	uint32_t uid;  /* effective */
+	uint32_t ruid; /* real */
+	int32_t nice;
+	uint32_t threads;
+	uint64_t cpu_us; /* user and system, since it is there */
+	uint64_t age_ms; /* since it is there */
+	uint64_t rss_kb, vsz_kb;
+	char state; /* R S D T t Z ... as of proc(5) */
+	char comm[16];
+	char zero[7];
+};
+struct local_stats {
+	uint64_t next; /* 0: there are no more */
+	uint32_t count, zero;
+	struct local_stat stat[];
 };
 
 enum local_setnode_what { SETNODE_STATUS = 1, SETNODE_MODE, SETNODE_UID, SETNODE_GID };

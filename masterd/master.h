@@ -117,6 +117,9 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e);
 void procs_mirrored(struct peer *p, const Bproc__Mirrored *d);
 void procs_pid_ask(struct peer *p, const Bproc__PidAsk *a);
 void procs_list_ask(struct peer *p, const Bproc__ProcsAsk *a);
+/* stats.c: passed on, there and back. */
+void stats_ask(struct peer *p, const Bproc__StatsAsk *a);
+void stats_tell(struct peer *p, const Bproc__StatsTell *t);
 /* Tells p->node to watch it, once. */
 void procs_watch(struct master *m, struct proc *p);
 /* Of one that is dying, to one node. */

@@ -184,6 +184,16 @@ static void on_procs_ask(struct peer *p, const Bproc__Envelope *e)
 	procs_list_ask(p, e->procs_ask);
 }
 
+static void on_stats_ask(struct peer *p, const Bproc__Envelope *e)
+{
+	stats_ask(p, e->stats_ask);
+}
+
+static void on_stats_tell(struct peer *p, const Bproc__Envelope *e)
+{
+	stats_tell(p, e->stats_tell);
+}
+
 static void on_move_ask(struct peer *p, const Bproc__Envelope *e)
 {
 	moves_ask(p, e->move_ask);
@@ -280,6 +290,8 @@ static const struct {
 	{BPROC__ENVELOPE__MSG_NODE_SET, true, on_node_set},
 	{BPROC__ENVELOPE__MSG_PID_ASK, true, on_pid_ask},
 	{BPROC__ENVELOPE__MSG_PROCS_ASK, true, on_procs_ask},
+	{BPROC__ENVELOPE__MSG_STATS_ASK, true, on_stats_ask},
+	{BPROC__ENVELOPE__MSG_STATS_TELL, true, on_stats_tell},
 	{BPROC__ENVELOPE__MSG_MOVE_ASK, true, on_move_ask},
 	{BPROC__ENVELOPE__MSG_MOVE_SENT, true, on_move_sent},
 	{BPROC__ENVELOPE__MSG_MOVE_RAN, true, on_move_ran},

@@ -131,6 +131,13 @@ void local_on_procs(const Bproc__ProcsTell *t);
 void local_on_table(void);
 void local_link_lost(void);
 
+/* -- bpslave_stats.c: what the real processes of a node use up, from its /proc */
+void stats_ask(uint32_t client, uint32_t id, const struct local_stats_ask *ask);
+void stats_on_ask(const Bproc__StatsAsk *a);
+void stats_on_tell(const Bproc__StatsTell *t);
+void stats_on_table(void);
+void stats_link_lost(void);
+
 /* -- bpslave_proc.c: who asks, from /proc and the kernel */
 struct proc_ids {
 	int32_t host_pid, host_ppid; /* as bpslave sees them */
@@ -338,6 +345,7 @@ void born_child(const struct chan_child *c);  /* how one ended that bpinit does 
 /* It asks to leave, or to have a child elsewhere: the master hears of all before that. */
 void born_asks(int32_t pid, bool leaves);
 void born_tell_all(void);
+bool born_is_ghost(int32_t pid); /* it stands in here for one that is real elsewhere */
 void born_flush(void);
 void source_start(int32_t init_pid);
 void source_stop(void);

@@ -243,6 +243,13 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
 		start_timer(look_timer, next > t ? (uint32_t)(next - t) : 1);
 }
 
+bool born_is_ghost(int32_t pid)
+{
+	const struct born *b = find(pid);
+
+	return b && b->away;
+}
+
 void born_record(const struct event_record *r)
 {
 	struct born *b;

@@ -363,6 +363,7 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 		[LOCAL_MOVE] = sizeof(struct local_move),
 		[LOCAL_VERSION_ASK] = 0,
 		[LOCAL_MOVE_CHILD] = sizeof(struct local_pid),
+		[LOCAL_STATS] = sizeof(struct local_stats_ask),
 	};
 	void *body = h + 1;
 
@@ -387,6 +388,11 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 		struct local_move ask = *(struct local_move *)body;
 
 		return move_ask(c->number, h->id, &ask, pkt->cred.pid, take_fd(pkt->fd[0]));
+	}
+	case LOCAL_STATS: {
+		struct local_stats_ask ask = *(struct local_stats_ask *)body;
+
+		return stats_ask(c->number, h->id, &ask);
 	}
 	case LOCAL_MOVE_CHILD:
 		return move_child(c->number, h->id, ((struct local_pid *)body)->pid);

@@ -73,6 +73,7 @@ static void lost(void)
 		m.up = false;
 		m.alone_ms = now_ms();
 		local_link_lost();
+		stats_link_lost();
 		move_link_lost();
 	}
 	/* Half of the pause is random, so that a rack does not come back in one instant. */
@@ -187,6 +188,7 @@ static void on_table(const Bproc__NodeTable *t)
 	slave.table = rows;
 	slave.ntable = t->n_node;
 	local_on_table();
+	stats_on_table();
 	stdio_table_changed();
 	peer_refresh();
 	data_refresh();
@@ -235,6 +237,10 @@ static void dispatch(const Bproc__Envelope *env)
 		return local_on_answer(env->answer);
 	case BPROC__ENVELOPE__MSG_PROCS_TELL:
 		return local_on_procs(env->procs_tell);
+	case BPROC__ENVELOPE__MSG_STATS_ASK:
+		return stats_on_ask(env->stats_ask);
+	case BPROC__ENVELOPE__MSG_STATS_TELL:
+		return stats_on_tell(env->stats_tell);
 	case BPROC__ENVELOPE__MSG_MOVE_START:
 		return target_on_start(env->move_start);
 	case BPROC__ENVELOPE__MSG_MOVE_GRANT:

@@ -96,6 +96,34 @@ static size_t proc_page(const struct fake *f, const struct local_procs_ask *ask,
 	return sizeof(*t) + t->count * sizeof(t->proc[0]);
 }
 
+/* Pid i of node n: 128 n + i, of users 0 and 1 in turn; two pages of node 0, one of others. */
+static size_t stat_page(const struct local_stats_ask *ask, char *buf)
+{
+	struct local_stats *t = (struct local_stats *)buf;
+	int n = ask->node == 0 ? 130 : 2;
+
+	*t = (struct local_stats){0};
+	for (int i = (int)ask->at; i < n && t->count < LOCAL_STATS_PAGE; i++) {
+		struct local_stat s = {.pid = ask->node * 200 + 1000 + i,
+				       .ppid = 1,
+				       .uid = (uint32_t)i % 2,
+				       .threads = 1,
+				       .cpu_us = 3661500000,
+				       .age_ms = 7323000,
+				       .rss_kb = 1234,
+				       .vsz_kb = 5678,
+				       .state = 'S',
+				       .comm = "na\nme"};
+
+		t->next = (uint64_t)i + 1;
+		if (ask->pid == 0 || ask->pid == s.pid)
+			t->stat[t->count++] = s;
+	}
+	if (t->count < LOCAL_STATS_PAGE)
+		t->next = 0;
+	return sizeof(*t) + t->count * sizeof(t->stat[0]);
+}
+
 static void answer_move(int sock, const struct local_hdr *ask, int chan, const struct fake *f,
 			int seen)
 {
@@ -130,6 +158,9 @@ static void answer_well(int sock, const struct local_hdr *ask, const char *paylo
 		break;
 	case LOCAL_PROCS:
 		len = proc_page(f, (const struct local_procs_ask *)payload, buf);
+		break;
+	case LOCAL_STATS:
+		len = stat_page((const struct local_stats_ask *)payload, buf);
 		break;
 	case LOCAL_PIDNODE:
 		memcpy(&pid, payload, sizeof(pid));
