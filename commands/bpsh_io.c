@@ -20,6 +20,7 @@
 
 #define RING (1u << 20) /* bytes of stdin that a slow node may be behind */
 #define POLL_PER_JOB 3
+#define FOREGROUND_MS 100 /* how soon it is noticed that the terminal is ours again */
 
 struct io {
 	const struct options *o;
@@ -28,7 +29,7 @@ struct io {
 	int turn;     /* -s: whose output is shown */
 	char *ring;   /* owned */
 	uint64_t got; /* bytes of stdin read so far */
-	bool in_open;
+	bool in_open, in_tty;
 	char *buf;	  /* owned, o->buffer bytes: for one read of output */
 	struct pollfd *p; /* owned: n * POLL_PER_JOB, stdin, signals */
 };
@@ -229,6 +230,17 @@ static bool anybody_reads(const struct io *io)
 	return false;
 }
 
+/*
+ * Whoever is in the foreground types at the terminal. A read in the background would stop
+ * us, and with us what runs on the nodes and reads nothing; ghosts do it in this way too.
+ */
+static bool in_background(const struct io *io)
+{
+	pid_t front = io->in_tty && io->in_open ? tcgetpgrp(0) : -1;
+
+	return front >= 0 && front != getpgrp();
+}
+
 static void read_input(struct io *io)
 {
 	size_t at = io->got % RING, room = RING - (size_t)(io->got - slowest(io));
@@ -236,7 +248,7 @@ static void read_input(struct io *io)
 
 	if (room > RING - at)
 		room = RING - at;
-	if (room == 0)
+	if (room == 0 || in_background(io))
 		return;
 	n = read(0, io->ring + at, room);
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
@@ -273,10 +285,11 @@ static void feed(struct io *io, struct job *j)
 
 /* -- the loop */
 
-static void fill_poll(struct io *io)
+/* ms until a look is due, or -1. */
+static int fill_poll(struct io *io)
 {
 	struct pollfd *p = io->p;
-	bool room = io->got - slowest(io) < RING;
+	bool room = io->got - slowest(io) < RING, background = in_background(io);
 
 	for (int i = 0; i < io->n; i++, p += POLL_PER_JOB) {
 		struct job *j = &io->jobs[i];
@@ -286,8 +299,9 @@ static void fill_poll(struct io *io)
 		/* Without data to send only the end of the reader is of interest. */
 		p[2] = (struct pollfd){.fd = j->in, .events = j->in_pos < io->got ? POLLOUT : 0};
 	}
-	p[0] = (struct pollfd){.fd = io->in_open && room && anybody_reads(io) ? 0 : -1,
-			       .events = POLLIN};
+	room = room && io->in_open && anybody_reads(io);
+	p[0] = (struct pollfd){.fd = room && !background ? 0 : -1, .events = POLLIN};
+	return room && background ? FOREGROUND_MS : -1;
 }
 
 static int serve(struct io *io)
@@ -323,6 +337,7 @@ static int loop(struct io *io, int sigs)
 {
 	struct signalfd_siginfo si;
 	size_t np = (size_t)io->n * POLL_PER_JOB + 2;
+	int wait_ms;
 
 	if (io->o->sequential && start_turn(io) < 0)
 		return -1;
@@ -332,9 +347,9 @@ static int loop(struct io *io, int sigs)
 			return -1;
 		if (all_done(io))
 			return 0;
-		fill_poll(io);
+		wait_ms = fill_poll(io);
 		io->p[np - 1] = (struct pollfd){.fd = sigs, .events = POLLIN};
-		if (poll(io->p, np, -1) < 0) {
+		if (poll(io->p, np, wait_ms) < 0) {
 			if (errno == EINTR)
 				continue;
 			return -1;
@@ -349,7 +364,7 @@ static int loop(struct io *io, int sigs)
 
 int io_run(const struct options *o, struct job *jobs, int n)
 {
-	struct io io = {.o = o, .jobs = jobs, .n = n, .in_open = true};
+	struct io io = {.o = o, .jobs = jobs, .n = n, .in_open = true, .in_tty = isatty(0)};
 	sigset_t chld;
 	int sigs, e;
 

@@ -163,7 +163,9 @@ static void stdin_step(struct relay *r, const struct sys_pollfd *sock,
 	}
 	if (sock->revents & POLLOUT)
 		r->room = 1;
-	if (r->have == 0 && (file->revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL))) {
+	/* A poll that a stop interrupted goes on when the job does, in the background by now. */
+	if (r->have == 0 && (file->revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)) &&
+	    !relay_in_background(r)) {
 		n = relay_take(r);
 		if (n == 0) {
 			r->ended = 1;
