@@ -13,6 +13,7 @@
 #define VMA_RUNS_SOFT 131072u /* runs of one mapping; beyond it gaps are sent as well */
 #define SCAN_REGIONS 512u
 #define PAGEMAP_BATCH 4096u
+#define AHEAD_PAGES 16u /* whose first word is fetched ahead of the look at it */
 #define PM_PRESENT (1ull << 63)
 #define PM_SWAP (1ull << 62)
 #define PM_FILE (1ull << 61)
@@ -112,6 +113,12 @@ static long add_nonzero(struct pages *p, uint64_t start, uint64_t end)
 	if (!(p->v->prot & PROT_READ) || p->v->kind == VMA_FILE)
 		return add_run(p, start, end);
 	for (uint64_t at = start; at < end; at += IMAGE_PAGE) {
+		/*
+		 * Of most pages one word is looked at, and it costs what memory and page tables
+		 * cost: 0.12 s a GiB, in which nothing else of the move can go on. A prefetch
+		 * of what is not there is nothing.
+		 */
+		__builtin_prefetch((void *)(at + AHEAD_PAGES * IMAGE_PAGE));
 		if (!is_zero(at))
 			continue;
 		if (from < at && (r = add_run(p, from, at)) < 0)

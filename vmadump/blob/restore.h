@@ -70,8 +70,9 @@ void rest_close(struct restore *r);
 /* restore_mem.c */
 void rest_clear(struct restore *r); /* unmaps all that is not ours */
 long rest_map(struct restore *r);
-long rest_fill(struct restore *r);   /* pages and end mark from the stream */
 long rest_settle(struct restore *r); /* final protection and advice */
+/* restore_fill.c: pages and end mark from the stream */
+long rest_fill(struct restore *r);
 
 /* restore_fd.c, restore_state.c */
 long rest_mm(struct restore *r);

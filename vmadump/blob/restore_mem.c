@@ -1,14 +1,11 @@
 /*
- * Memory of the image: everything else goes, its mappings are made, its pages are
- * read to where they belong. Runs in the blob.
+ * Memory of the image: everything else goes, its mappings are made, and get their
+ * protection when their pages are there (restore_fill.c). Runs in the blob.
  */
 #include "lib.h"
 #include "restore.h"
 #include "sys.h"
 
-#define BATCH_BYTES (4ul << 20) /* populated, then read, while it is in the cache */
-#define HUGE_PAGE (2ul << 20)
-#define POPULATE_MIN (16u * IMAGE_PAGE)
 #define ANON_NAME_MAX 80u
 #ifndef MAP_DROPPABLE
 #define MAP_DROPPABLE 0x08
@@ -197,131 +194,6 @@ long rest_map(struct restore *r)
 		if (!(r->vmas[i].flags & VMA_JOINED))
 			e = map_one(r, &r->vmas[i]);
 	return e;
-}
-
-/* One batch of pages on its way: gathered, populated, then read in one call or more. */
-struct batch {
-	struct restore *r;
-	struct iovec *iov; /* SYS_IOV_MAX */
-	int n, not_socket, no_collapse;
-	uint64_t bytes;
-};
-
-/*
- * Huge pages where all of one is about to be read: half the time of small ones.
- * MADV_COLLAPSE (Linux 6.1) makes them without marking the mapping for ever, as
- * MADV_HUGEPAGE would. It wants a first page to be there.
- */
-static void make_huge(struct batch *g, uint64_t start, uint64_t end)
-{
-	uint64_t lo = ROUND_UP(start, HUGE_PAGE), hi = end & ~(HUGE_PAGE - 1);
-
-	if (g->no_collapse || lo >= hi)
-		return;
-	for (uint64_t at = lo; at < hi; at += HUGE_PAGE)
-		*(volatile char *)at = 0;
-	g->no_collapse = sys_madvise((void *)lo, hi - lo, MADV_COLLAPSE) == -EINVAL;
-}
-
-static long get_some(struct batch *g, struct iovec *iov, int n)
-{
-	int fd = g->r->opt->fd;
-
-	if (!g->not_socket) {
-		struct sys_msghdr m = {.iov = iov, .iovlen = (size_t)n};
-		long e = sys_recvmsg(fd, &m, SYS_MSG_WAITALL);
-
-		if (e != -ENOTSOCK)
-			return e;
-		g->not_socket = 1;
-	}
-	return sys_readv(fd, iov, n);
-}
-
-static long read_batch(struct batch *g)
-{
-	struct blob *b = g->r->b;
-	struct sys_pollfd p = {.fd = g->r->opt->fd, .events = POLLIN};
-	struct iovec *iov = g->iov;
-
-	for (int i = 0; i < g->n; i++) {
-		uint64_t at = (uint64_t)iov[i].iov_base, len = iov[i].iov_len;
-
-		if (len < POPULATE_MIN)
-			continue;
-		sys_madvise((void *)at, len, MADV_POPULATE_WRITE);
-	}
-	while (g->n) {
-		long e = get_some(g, iov, g->n);
-
-		if (e == -EINTR)
-			continue;
-		if (e == -EAGAIN) {
-			sys_ppoll(&p, 1, NULL, NULL);
-			continue;
-		}
-		if (e <= 0)
-			return e ? blob_err_set(&b->err, (int)-e, "reading the image's pages: %s",
-						errno_name(e))
-				 : blob_err_set(&b->err, EBADMSG,
-						"the image is cut short in its pages");
-		for (; g->n && (uint64_t)e >= iov->iov_len; g->n--, iov++)
-			e -= (long)iov->iov_len;
-		if (g->n) {
-			iov->iov_base = (char *)iov->iov_base + e;
-			iov->iov_len -= (size_t)e;
-		}
-	}
-	g->bytes = 0;
-	return 0;
-}
-
-/* Of a file or a shared object it would be the page cache that is collapsed. */
-static int may_be_huge(const struct restore *r, uint64_t at, uint32_t *ret_vma)
-{
-	while (r->vmas[*ret_vma].end <= at)
-		(*ret_vma)++;
-	return r->vmas[*ret_vma].kind == VMA_ANON &&
-	       !(r->vmas[*ret_vma].flags & (VMA_NOHUGEPAGE | VMA_DROPPABLE));
-}
-
-long rest_fill(struct restore *r)
-{
-	struct batch g = {.r = r};
-	uint32_t v = 0;
-	const uint8_t *ph = r->phdrs + 2 * 56;
-	long e;
-
-	g.iov = arena_raw(r->b, SYS_IOV_MAX * sizeof *g.iov);
-	if (!g.iov)
-		return -ENOMEM;
-	for (uint64_t i = 2; i < r->nph; i++, ph += 56) {
-		uint64_t at = get64(ph + 16), left = get64(ph + 32);
-
-		while (left) {
-			uint64_t n = MIN(left, BATCH_BYTES - g.bytes);
-
-			/* Cut where a huge page ends. */
-			if (n < left && (at + n) % HUGE_PAGE < n)
-				n -= (at + n) % HUGE_PAGE;
-			if (may_be_huge(r, at, &v))
-				make_huge(&g, at, at + n);
-			g.iov[g.n++] = (struct iovec){(void *)at, n};
-			g.bytes += n;
-			at += n;
-			left -= n;
-			if ((g.bytes > BATCH_BYTES - HUGE_PAGE || g.n == SYS_IOV_MAX - 1) &&
-			    (e = read_batch(&g)) < 0)
-				return e;
-		}
-	}
-	g.iov[g.n++] = (struct iovec){r->end, IMAGE_END_NOTE};
-	if ((e = read_batch(&g)) < 0)
-		return e;
-	if (get32(r->end + 8) != IMAGE_NOTE_END || get64(r->end + 20) != r->page_bytes ||
-	    get64(r->end + 28) != IMAGE_END_MAGIC)
-		return rest_bad(r, "its end mark");
-	return 0;
 }
 
 static long advise(struct restore *r, const struct rest_vma *v)
