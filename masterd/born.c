@@ -46,7 +46,7 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 		p = b->moved ? NULL : enter(m, n, b);
 	if (!p)
 		return NULL;
-	if (p->state == PS_LOST)
+	if (p->state == PS_LOST && !b->moved)
 		procs_found(m, p, n->num);
 	if (p->node == n->num && !b->moved) {
 		p->born = true;

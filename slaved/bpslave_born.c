@@ -141,13 +141,17 @@ static void reaped(struct born *b)
 
 	if (!b->moved && !b->away) {
 		b->reap = b->told || b->queued;
-	} else if (parent && !parent->away) {
-		/* Its parent is real here, so neither a ghost nor bpinit was told of its end. */
-		if (!b->away) {
+	} else {
+		/*
+		 * If its parent is real here, neither a ghost nor bpinit was told of its end. One
+		 * that is away may be back and have ended before we have read that it came; of a
+		 * real ghost bpinit does not listen.
+		 */
+		b->reap = parent && !parent->away;
+		if (b->reap || b->away) {
 			m.u.child = child_of(b->pid, b->status);
 			init_send(&m, NULL, 0);
 		}
-		b->reap = true;
 	}
 	if (b->reap)
 		tell_later(b, true);
@@ -448,7 +452,11 @@ void born_tell_all(void)
 	for (int i = 0; i < HASH; i++) {
 		for (b = LIST_FIRST(&table[i]); b; b = more) {
 			more = LIST_NEXT(b, next);
-			if (b->moved || (b->ended && !b->told))
+			/*
+			 * Of each process the node where it is real tells: of one that left from
+			 * here this table does not know how it is, nor whether.
+			 */
+			if (b->away || (b->ended && (b->moved || !b->told)))
 				continue;
 			b->tell = true;
 			b->end = b->ended;

@@ -237,8 +237,6 @@ bool peer_send(struct peer *p, const void *msg)
 {
 	int r = link_send(p->link, msg);
 
-	log_debug("peer %d: %s sent", p->node,
-		  ((const ProtobufCMessage *)msg)->descriptor->short_name);
 	if (r == LINK_FULL)
 		p->full = true;
 	return r == 0;

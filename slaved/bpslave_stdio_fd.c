@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "bpslave_stdio.h"
+#include "libbproc/log.h"
 
 /* -- descriptors */
 
@@ -125,6 +126,14 @@ void stdio_close(struct stdio *s)
 
 /* -- messages */
 
+static void send_to(struct peer *to, const ProtobufCMessage *m, int32_t pid, uint32_t mask,
+		    uint64_t at)
+{
+	log_debug("process %d: %s to %d: streams %#x, %lld", pid, m->descriptor->short_name,
+		  peer_node(to), mask, (long long)at);
+	peer_send(to, m);
+}
+
 void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_STREAMS])
 {
 	Bproc__StreamOpen m = BPROC__STREAM_OPEN__INIT;
@@ -140,7 +149,7 @@ void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_
 	m.n_of = p->of.n;
 	m.of = p->of.pid;
 	if (mask)
-		peer_send(peer_home(), &m);
+		send_to(peer_home(), &m.base, p->pid, mask, m.at[m.n_at - 1]);
 }
 
 static void say_credits(struct peer *to, int32_t pid, uint32_t mask, uint64_t *upto, size_t n)
@@ -152,7 +161,7 @@ static void say_credits(struct peer *to, int32_t pid, uint32_t mask, uint64_t *u
 	m.mask = mask;
 	m.upto = upto;
 	m.n_upto = n;
-	peer_send(to, &m);
+	send_to(to, &m.base, pid, mask, upto[n - 1]);
 }
 
 static void say_ends(struct peer *to, int32_t pid, uint32_t mask, uint64_t *at, size_t n)
@@ -164,7 +173,7 @@ static void say_ends(struct peer *to, int32_t pid, uint32_t mask, uint64_t *at, 
 	m.mask = mask;
 	m.at = at;
 	m.n_at = n;
-	peer_send(to, &m);
+	send_to(to, &m.base, pid, mask, at[n - 1]);
 }
 
 void stdio_say_credit(struct stdio *s, bool now)
@@ -183,7 +192,7 @@ void stdio_say_data(const struct stdio *s, uint64_t offset, const unsigned char 
 	m.offset = offset;
 	m.data.data = (unsigned char *)(uintptr_t)p;
 	m.data.len = len;
-	peer_send(stdio_link(s), &m);
+	send_to(stdio_link(s), &m.base, s->proc->pid, STREAM_BIT(s->no), offset);
 }
 
 void stdio_say_reset(struct peer *to, int32_t pid, uint32_t mask, uint64_t used)
@@ -195,7 +204,7 @@ void stdio_say_reset(struct peer *to, int32_t pid, uint32_t mask, uint64_t used)
 	m.mask = mask;
 	m.used = used;
 	if (to && mask)
-		peer_send(to, &m);
+		send_to(to, &m.base, pid, mask, used);
 }
 
 /*

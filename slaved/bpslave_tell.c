@@ -50,7 +50,8 @@ static void put_birth(struct born *b)
 	m->ppid = b->ppid > 1 ? b->ppid : 0;
 	m->pgid = b->pgid;
 	m->sid = b->sid;
-	m->moved = b->moved;
+	/* One that has left is real where it went: nobody shall enter it as ours again. */
+	m->moved = b->moved || b->away;
 	m->uid = b->uid;
 	m->gid = b->gid;
 	m->comm.data = (uint8_t *)(uintptr_t)b->comm;
