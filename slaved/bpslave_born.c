@@ -143,11 +143,13 @@ static void reaped(struct born *b)
 		b->reap = b->told || b->queued;
 	} else {
 		/*
-		 * If its parent is real here, neither a ghost nor bpinit was told of its end. One
-		 * that is away may be back and have ended before we have read that it came; of a
-		 * real ghost bpinit does not listen.
+		 * If its parent is real here, neither a ghost nor bpinit was told of its end; nor
+		 * perhaps if the parent is not known any more: the kernel's word that a number is
+		 * free comes late (by RCU), and in no order. One that is away may be back and have
+		 * ended before we have read that it came. Of all but real ones bpinit takes no
+		 * notice.
 		 */
-		b->reap = parent && !parent->away;
+		b->reap = !parent || !parent->away;
 		if (b->reap || b->away) {
 			m.u.child = child_of(b->pid, b->status);
 			init_send(&m, NULL, 0);

@@ -382,7 +382,8 @@ int bproc_nodespec(struct bproc_node_set_t *ns, const char *str);
  *                   file, mapping or state that no image can carry
  *   EAGAIN          no process number or no room for a process there
  *   E2BIG           the caller is a member of more than 32 groups
- *   ENOMEM, EIO, EPIPE, ETIMEDOUT  the image could not be made, sent or put in place
+ *   ENOMEM, EIO, EPIPE, EBADMSG, EHOSTUNREACH, ETIMEDOUT  the image could not be made,
+ *                   sent or put in place
  *   ENOSYS, ECONNREFUSED, ECONNRESET, ENOTCONN, EACCES, EPROTO, EMFILE, ENFILE
  *                   as in the list of the local link
  * Other values are those of the system call that failed on either side.

@@ -27,14 +27,19 @@ int other_node(uint64_t *rng, bool home)
 /* Errors that the manual lists for a node or a daemon that is away. */
 static bool excusable(int e)
 {
-	static const int list[] = {BE_NODEDOWN, BE_SLAVEDIED, EAGAIN,	     EIO,
-				   EPIPE,	ETIMEDOUT,    ECONNREFUSED,  ECONNRESET,
-				   ENOTCONN,	ENOENT,	      BE_INVALIDPROC};
+	static const int list[] = {BE_NODEDOWN,	   BE_SLAVEDIED, EAGAIN,       EIO,	   EPIPE,
+				   ETIMEDOUT,	   ECONNREFUSED, ECONNRESET,   ENOTCONN,   ENOENT,
+				   BE_INVALIDPROC, EBADMSG,	 EHOSTUNREACH, ENETUNREACH};
 
 	for (size_t i = 0; i < sizeof(list) / sizeof(*list); i++)
 		if (list[i] == e)
 			return true;
 	return false;
+}
+
+static bool excusable_byte(int e)
+{
+	return excusable(e) || excusable(e + 256);
 }
 
 static void judge(const char *call, int from, int to, int64_t t0, int e)
@@ -147,6 +152,7 @@ void do_exec(bool execmove, int node, uint64_t seed, int code)
 	note(me.slot, execmove ? "execmove to" : "rexec on", node);
 	s->to = node;
 	s->since = t0;
+	s->exec = execmove;
 	s->state = SLOT_EXEC;
 	r = execmove ? bproc_execmove(node, led->program, argv, environ)
 		     : bproc_rexec(node, led->program, argv, environ);
@@ -195,6 +201,12 @@ static bool judge_end(int slot, int st, int want)
 	s->state = SLOT_TOLD;
 	if (WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL && told_by_fault(s)) {
 		atomic_fetch_add(&led->killed, 1);
+		return false;
+	}
+	/* An execmove that fails after the exec has nothing to return to (bproc_execmove(3)). */
+	if (s->exec && WIFEXITED(st) && excusable_byte(WEXITSTATUS(st)) &&
+	    fault_near(s->at, s->to, s->since)) {
+		atomic_fetch_add(&led->failed_calls, 1);
 		return false;
 	}
 	diff(slot, "pid %d: wait says %s, ordered was %s%s", (int)s->pid,

@@ -111,6 +111,20 @@ static void load_start(void)
 	}
 }
 
+/* Whose parent has died waits for nobody's signal any more, maybe stopped. */
+static void end_orphans(void)
+{
+	for (int n = 0; n < SLOTS; n++) {
+		struct slot *s = &led->slot[n];
+
+		if (s->state != SLOT_RUNNING || s->pid <= 0 || s->flags & SLOT_SPARED)
+			continue;
+		note(n, "orphan, killed", s->pid);
+		atomic_fetch_or(&s->flags, SLOT_KILLED);
+		kill(s->pid, SIGKILL);
+	}
+}
+
 /* All end what they are at; whoever does not is a difference. */
 static void load_stop(void)
 {
@@ -199,6 +213,8 @@ static int run(void)
 	rebuild_and_compare();
 	led->hold = 0;
 	load_stop();
+	nap_ms(1000);
+	end_orphans();
 	kill(watcher, SIGKILL);
 	waitpid(watcher, NULL, 0);
 	book_compare(true, SETTLE_MS, true);

@@ -56,6 +56,7 @@ struct slot {
 	_Atomic uint32_t flags;
 	_Atomic uint64_t beat; /* only the one running copy knows the next number */
 	_Atomic int32_t pid;
+	bool exec;		/* it asked for an execmove, and has not run since */
 	int32_t parent;		/* its slot, -1: none */
 	_Atomic int32_t at, to; /* node; where it is going, or the same */
 	_Atomic int64_t since;	/* when at and to were set */
@@ -106,10 +107,11 @@ struct ledger {
 	uint64_t seed;
 	int32_t nodes;
 	int32_t ping_ms;
-	int64_t wall_ms;       /* what added to now_ms() makes the time of day */
-	_Atomic uint32_t hold; /* nobody goes on with his plan; hearts beat on */
-	_Atomic uint32_t stop; /* end soon */
-	_Atomic uint32_t next; /* slot */
+	int64_t wall_ms;	  /* what added to now_ms() makes the time of day */
+	_Atomic uint32_t hold;	  /* nobody goes on with his plan; hearts beat on */
+	_Atomic uint32_t stop;	  /* end soon */
+	_Atomic uint32_t corrupt; /* a control: data is changed on its way */
+	_Atomic uint32_t next;	  /* slot */
 	_Atomic uint64_t op[OP_KINDS], call[CALL_KINDS];
 	_Atomic uint64_t failed_calls, killed, bytes, masked, beats;
 	_Atomic uint32_t nfault, ndiff;

@@ -134,6 +134,7 @@ int slot_new(void)
 		s->parent = me.slot;
 		s->at = s->to = me.slot >= 0 ? led->slot[me.slot].at : -1;
 		s->since = now_ms();
+		s->exec = false;
 		s->npast = 0;
 		memset(s->past, 0, sizeof(s->past));
 		note(n, "new, parent", me.slot);
@@ -174,6 +175,7 @@ void slot_again(int slot)
 	claim(slot, SLOT_EXEC, "an exec");
 	if (s->pid != getpid())
 		diff(slot, "pid %d was %d before its exec", (int)getpid(), (int)s->pid);
+	s->exec = false;
 	note(slot, "execed", getpid());
 	tick();
 }

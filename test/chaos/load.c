@@ -137,11 +137,10 @@ static pid_t beater(uint64_t *rng, int slot)
 	int node = other_node(rng, true);
 	pid_t pid = do_rfork(slot, node);
 
-	if (pid == 0)
-		for (;;) {
-			tick();
-			nap_ms(4);
-		}
+	while (pid == 0) {
+		tick();
+		nap_ms(4);
+	}
 	return pid;
 }
 

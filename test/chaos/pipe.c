@@ -33,7 +33,7 @@ static _Noreturn void mill(uint64_t seed, size_t total, int code)
 			leave(125);
 		}
 		for (ssize_t i = 0; i < n; i++)
-			buf[i] ^= TURN;
+			buf[i] ^= TURN ^ (led->corrupt ? 1 : 0);
 		for (ssize_t at = 0; at < n; at += w) {
 			w = write(1, buf + at, (size_t)(n - at));
 			if (w < 0 && errno == EINTR)
