@@ -150,7 +150,7 @@ static void reaped(struct born *b)
 		 * notice.
 		 */
 		b->reap = !parent || !parent->away;
-		if (b->reap || b->away) {
+		if (b->guessed ? parent && b->reap && !b->away : b->reap || b->away) {
 			m.u.child = child_of(b->pid, b->status);
 			init_send(&m, NULL, 0);
 		}
@@ -349,6 +349,7 @@ void born_scan(void)
 			if (b->seen == scan_no || b->reap ||
 			    (b->seen == 0 && now_ms() - b->since < EXPECT_MS))
 				continue;
+			b->guessed = !b->ended;
 			ended(b, 0);
 			reaped(b);
 		}

@@ -61,6 +61,7 @@ struct born {
 	bool queued, looked;  /* it is in the list */
 	bool tell, end, reap; /* what is to be told */
 	bool ended, stopped;
+	bool guessed; /* it has gone, and nobody has said how it ended */
 };
 TAILQ_HEAD(born_list, born);
 
