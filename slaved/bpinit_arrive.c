@@ -349,7 +349,7 @@ static void away_from_us(int32_t pid)
 
 static void commit(struct move *m, struct proc *p)
 {
-	cleanup_fd int data = take_fd(m->data);
+	int data = take_fd(m->data); /* closed when the arrival is on its way: it costs 15 us */
 	uint64_t id = m->id;
 
 	if (m->kind == MOVE_REXEC)
@@ -359,6 +359,7 @@ static void commit(struct move *m, struct proc *p)
 		ran(m, p);
 	away_from_us(p->pid);
 	proc_order(p, CHAN_RUN, id);
+	close_fd(data);
 }
 
 /* A ghost that is complete again is not traced any more. */

@@ -147,6 +147,8 @@ int stream_out_credit(struct stream_out *o, uint64_t upto)
 		return -EPROTO;
 	done = upto - STREAM_WINDOW;
 	if (!o->based) {
+		if (done > STREAM_UNKNOWN - STREAM_WINDOW - o->end)
+			return -EPROTO;
 		/* Counted from 0 until now: earlier nodes have sent the bytes before. */
 		o->acked = o->sent = done;
 		o->end += done;
@@ -258,12 +260,9 @@ void stream_in_free(struct stream_in *i)
 	ring_free(&i->ring);
 }
 
-int stream_in_data(struct stream_in *i, uint64_t offset, const void *data, size_t len)
+/* Where the stream begins here, if that was not known. -EPROTO: a window more would wrap. */
+static int in_base(struct stream_in *i, uint64_t offset, size_t len)
 {
-	const unsigned char *p = data;
-	uint64_t skip;
-	int e;
-
 	if (offset > STREAM_UNKNOWN - STREAM_WINDOW - len)
 		return -EPROTO;
 	if (!i->based) {
@@ -271,7 +270,16 @@ int stream_in_data(struct stream_in *i, uint64_t offset, const void *data, size_
 		i->told = offset + STREAM_WINDOW;
 		i->based = true;
 	}
-	if (offset > i->next)
+	return 0;
+}
+
+int stream_in_data(struct stream_in *i, uint64_t offset, const void *data, size_t len)
+{
+	const unsigned char *p = data;
+	uint64_t skip;
+	int e;
+
+	if (in_base(i, offset, len) < 0 || offset > i->next)
 		return -EPROTO;
 	skip = i->next - offset;
 	if (skip >= len)
@@ -290,12 +298,7 @@ int stream_in_data(struct stream_in *i, uint64_t offset, const void *data, size_
 
 int stream_in_end(struct stream_in *i, uint64_t offset)
 {
-	if (!i->based) {
-		i->done = i->next = offset;
-		i->told = offset + STREAM_WINDOW;
-		i->based = true;
-	}
-	if (offset != i->next)
+	if (in_base(i, offset, 0) < 0 || offset != i->next)
 		return -EPROTO;
 	i->end = offset;
 	i->ended = true;
