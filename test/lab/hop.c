@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <sys/bproc.h>
+#include <bproc.h>
 
 /* Odd sizes, so that a move is met in the middle of everything. */
 static void copy(size_t left)
@@ -45,7 +45,7 @@ int main(int argc, char **argv)
 		int node = atoi(argv[i]);
 
 		if (bproc_currnode() != node && bproc_move(node) < 0) {
-			fprintf(stderr, "hop: to %d: %s\n", node, strerror(errno));
+			fprintf(stderr, "hop: to %d: %s\n", node, bproc_errtext());
 			return 2;
 		}
 		if (strcmp(argv[i + 1], "fork") == 0)
