@@ -16,6 +16,9 @@
 #define VMADUMP_H
 
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -83,6 +86,88 @@ long vmad_dump(int fd, unsigned flags, struct vmad_err *err);
 int vmad_undump(int fd, struct vmad_err *err);
 
 /* ------------------------------------------------------------------------- */
+/* Other processes. In libvmadump only, not in libbproc. */
+
+#define VMAD_DUMP_ALL 7    /* every class of file: an image that needs no file */
+#define VMAD_KILL 0x100	   /* the process ends (SIGKILL) when its image is complete */
+#define VMAD_STOP 0x200	   /* it is stopped then (SIGSTOP) */
+#define VMAD_NEW_PID 0x400 /* whatever process id there is */
+
+/**
+ * vmad_dump_pid() - write an image of another process, which need not know of it.
+ * @pid: the process; all its threads are in the image, its children are not.
+ * @fd: where to, from its present offset on: a file, a pipe, a stream socket.
+ * @flags: VMAD_DUMP_*, and VMAD_KILL or VMAD_STOP; else it goes on when it is dumped.
+ * @ret_us: how long it was stopped, in microseconds; may be NULL.
+ * @err: filled on failure; may be NULL.
+ *
+ * The process is stopped by ptrace(2), parked in a piece of code that is put into
+ * it, and writes its image itself. A system call that it was in goes on as after any
+ * signal that is ignored. If the caller ends meanwhile it goes on.
+ *
+ * Return: bytes written (> 0); -1 with errno set, and then the process goes on as
+ *         it was.
+ * Errors: ENOTSUP (it has something that an image cannot carry; @err names it; its
+ *         limit of file sizes counts for the image as well), EPERM (ptrace(2) is not allowed),
+ *         ESRCH (there is no such process, or it has ended), EBUSY (a thread waits in
+ *         the kernel and cannot be stopped), EMFILE (it has no two descriptors left),
+ *         EINVAL (@flags), and those of vmad_dump().
+ * Blocks: as long as writing does; up to 2 s for a thread that does not stop.
+ * Threads: any; waits for the process with waitpid(2), so its parent, if that is the
+ *         caller, must not wait for any child in another thread. Since: 0.2.
+ * Source: doc/image.md; ptrace(2).
+ */
+long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct vmad_err *err);
+
+/**
+ * vmad_restore() - make the process in an image, as a child of the caller.
+ * @fd: the image, read from its present offset up to its end mark, no further.
+ * @flags: VMAD_NEW_PID, or 0: it gets the process id that it had.
+ * @err: filled on failure; may be NULL.
+ *
+ * It runs when this returns. It has the caller's cgroup and namespaces; descriptors
+ * 0, 1 and 2 are the caller's where they were a terminal, a pipe or a socket. The leader of a
+ * session or process group is that again, but in the caller's session if one of those three is a
+ * terminal. An image is a program: it runs with every right of its user and no more than the
+ * caller's.
+ *
+ * Return: its process id; -1 with errno set, and then there is no such process.
+ * Errors: EEXIST (its process id is in use), EPERM (that id needs CAP_CHECKPOINT_RESTORE in the
+ *         pid namespace's user namespace; its user is another), ENOTSUP (VMAD_NEW_PID and it has
+ *         threads), EBUSY (a thread id is in use), EINVAL (@flags), those of vmad_undump().
+ * Blocks: as long as reading does. Threads: any. Since: 0.2.
+ * Source: doc/image.md.
+ */
+pid_t vmad_restore(int fd, unsigned flags, struct vmad_err *err);
+
+/**
+ * vmad_check() - is this image whole, and could this machine run it now?
+ * @fd: the image, read up to its end mark.
+ * @err: filled on failure; may be NULL.
+ *
+ * Its head is parsed and its sum compared, all of it is read, the CPU and the kernel are compared
+ * with what it needs, and every file that it refers to is opened and compared. Nothing is changed.
+ *
+ * Return: 0; -1 with errno set as by vmad_undump(). Blocks: as long as reading does.
+ * Threads: any. Since: 0.2. Source: doc/image.md.
+ */
+int vmad_check(int fd, struct vmad_err *err);
+
+/**
+ * vmad_info() - say in words what is in an image.
+ * @fd: the image; its head is read, its pages are not.
+ * @out: where to: lines of "key: value", then tables of its threads, files, mappings
+ *       and descriptors.
+ * @flags: VMAD_INFO_*; 0: the first lines only.
+ * @err: filled on failure; may be NULL.
+ *
+ * Return: 0; -1 with errno set: EBADMSG (not an image, damaged, cut short), ENOEXEC
+ *         (another version), or that of writing. Threads: any. Since: 0.2.
+ */
+#define VMAD_INFO_TABLES 1
+int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err);
+
+/* ------------------------------------------------------------------------- */
 /* For libbproc and bpinit, in whose tree vmadump/blob/blob.h is. */
 
 struct blob;
@@ -125,6 +210,9 @@ long vmad_blob_call(struct blob *b);
  * that a child of fork shares. It is never part of an image. Since: 0.1.
  */
 void vmad_blob_unmap(struct blob *b);
+
+/* The same after a verb that leaves its working memory for the caller (BLOB_CHECK). */
+void vmad_blob_drop(struct blob *b);
 
 /**
  * vmad_prepare() - learn what vmad_blob_map() puts into struct blob's env.

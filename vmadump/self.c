@@ -141,6 +141,15 @@ void vmad_blob_unmap(struct blob *b)
 	errno = e;
 }
 
+void vmad_blob_drop(struct blob *b)
+{
+	uint64_t end = b->arena.base + b->arena.size;
+
+	if (b->arena.base && end > b->base + BLOB_SIZE)
+		munmap((char *)b + BLOB_DATA, end - (b->base + BLOB_SIZE));
+	vmad_blob_unmap(b);
+}
+
 long vmad_blob_call(struct blob *b)
 {
 	uint32_t verb = b->verb;

@@ -78,6 +78,13 @@ long rest_check(struct restore *r)
 	}
 	touch(r->auxv, r->auxv_len);
 	touch(r->xsave, r->xsave_len);
+	MUST(r->nthreads <= BLOB_THREADS_MAX);
+	for (uint32_t i = 0; i <= r->nthreads; i++) {
+		MUST(r->xsaves[i].len >= 576 && r->xsaves[i].len + 64 <= BLOB_XSAVE_MAX);
+		touch(r->xsaves[i].p, r->xsaves[i].len);
+	}
+	touch(r->rec[TAG_THREADS].p, r->nthreads * (uint64_t)REC_THREAD_LEN);
+	touch(r->rec[TAG_SCHED].p, r->rec[TAG_SCHED].len);
 	touch(r->need, IMAGE_NEED_LEN);
 	touch(r->phdrs, r->nph * 56);
 	for (uint32_t i = 0; i < REST_TAGS; i++)

@@ -87,7 +87,7 @@ readelf -d shared | grep -q 'NEEDED.*libbproc\.so\.0\]' || { echo "FAILED: not l
 cc -static user.c -o static $(flags "$pc" --static)
 run ./static
 # A directory of its own for the libraries must not be put behind the prefix.
-for f in bin/bpsh bin/bpstat bin/bpctl include/bproc.h include/sys/bproc.h include/sys/bproc_common.h; do
+for f in bin/bpsh bin/bpstat bin/bpctl bin/vmadump include/bproc.h include/sys/bproc.h include/sys/bproc_common.h; do
 	[ -s "moved/$f" ] || { echo "FAILED: $f is not installed"; exit 1; }
 done
 

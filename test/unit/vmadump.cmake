@@ -15,3 +15,19 @@ target_compile_definitions(test_vmadump PRIVATE
 add_dependencies(test_vmadump test_vmadump_dynamic test_vmadump_static)
 add_test(NAME unit.vmadump COMMAND test_vmadump)
 set_tests_properties(unit.vmadump PROPERTIES LABELS unit TIMEOUT 300)
+
+# Other processes: programs that do not know of it.
+add_executable(test_vmadump_asm unit/vmadump_asm.S)
+target_link_options(test_vmadump_asm PRIVATE -nostdlib -static)
+find_package(Threads REQUIRED)
+foreach(kind "" _static)
+	add_executable(test_vmadump_threads${kind} unit/vmadump_threads.c)
+	target_link_libraries(test_vmadump_threads${kind} PRIVATE bproc_flags Threads::Threads)
+endforeach()
+target_link_options(test_vmadump_threads_static PRIVATE -static)
+foreach(name programs refusals)
+	add_test(NAME unit.vmadump_${name}
+		COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/vmadump_${name}.sh
+			$<TARGET_FILE:vmadump_command> $<TARGET_FILE_DIR:test_vmadump_asm>)
+	set_tests_properties(unit.vmadump_${name} PROPERTIES LABELS unit TIMEOUT 120)
+endforeach()

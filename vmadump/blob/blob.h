@@ -5,6 +5,7 @@
  * data, stack and scratch (rw-). Nothing else of ours is in the process.
  *
  *   leave.c    the source side of a move, top to bottom
+ *   park.c     a process that was put here from outside, with all its threads
  *   dump.c     this process -> image on an fd
  *   restore.c  image on an fd -> this process
  *   ghost.c    the ghost's loop; clone of ghosts and arrivals
@@ -67,12 +68,62 @@ struct blob_env {
 	uint64_t vdso_sum;
 };
 
+#define BLOB_RESTORE_ALONE 1u /* its session and group are to be as they were, as far as they can  \
+			       */
 enum blob_verb {
 	BLOB_LEAVE = 1,	  /* park, speak on chan, dump, then ghost or back */
 	BLOB_DUMP = 2,	  /* dump to fd and come back */
 	BLOB_RESTORE = 3, /* become the image that is on fd; comes back only on failure */
 	BLOB_GHOST = 4,	  /* unmap all but the blob and loop as a ghost on chan */
 	BLOB_ENV = 5,	  /* fill env and come back */
+	BLOB_PARK = 6,	  /* put here from outside: dump when chan says so, go on when it ends */
+	BLOB_CHECK = 7,	  /* read the image on fd to its end; head stays where b->head says */
+};
+
+/*
+ * A thread but the first: of a process that was put here from outside (its mapper
+ * fills tid to xsave, the thread itself the rest), or of an image that is restored.
+ * Lies at the low end of a piece of memory that is also its stack.
+ */
+struct blob_sched {
+	uint32_t size, policy; /* the kernel's struct sched_attr */
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+	uint32_t util_min, util_max;
+	uint8_t cpus[128];
+};
+_Static_assert(sizeof(struct blob_sched) == 56 + 128, "as doc/image.md has it");
+struct blob_thread {
+	uint64_t self, stack; /* address of this; top of the stack */
+	uint64_t blob;	      /* address of struct blob */
+	int32_t tid;
+	uint32_t restored; /* 1: makes itself what this says; 0: fills in what it is */
+	uint64_t sigmask;
+	struct blob_regs regs;
+	uint64_t rseq_addr;
+	uint32_t rseq_len, rseq_sig;
+	uint64_t xsave_size; /* bytes at xsave */
+	uint64_t alt_sp, alt_flags, alt_size;
+	uint64_t robust, robust_len, tid_at, slack;
+	uint32_t uid[3], gid[3]; /* real, effective, saved */
+	uint64_t caps[2];	 /* permitted, effective */
+	char name[16];
+	struct blob_sched sched;
+	uint8_t xsave[] __attribute__((aligned(64)));
+};
+#define BLOB_THREAD_ENTRY 0x60 /* from the start of the blob; rdi = struct blob_thread */
+#define BLOB_THREAD_STACK (8ul << 10)
+#define BLOB_THREADS_MAX 32768u
+/* Bytes for one thread with n bytes of registers; behind those rt_sigreturn wants 4 more. */
+#define BLOB_THREAD_LEN(n)                                                                         \
+	(((sizeof(struct blob_thread) + (n) + 64 + BLOB_THREAD_STACK) + 4095) & ~4095ul)
+
+/* A signal that is pending; tid 0: for the process. */
+struct blob_pending {
+	uint64_t tid;
+	uint8_t info[128];
 };
 
 /*
@@ -126,8 +177,26 @@ struct blob {
 	uint64_t rseq_addr;
 	uint32_t rseq_len, rseq_sig;
 	uint32_t sigs_default; /* RESTORE: 1: no handler is set, nothing ignored */
-	uint32_t zero;
+	uint32_t mask_given;   /* 1: sigmask was filled in from outside */
 	struct blob_env env;
+
+	/* PARK: mapped below base, threads first; also the threads of a restored image */
+	uint64_t low;	  /* the lowest address that is ours; 0: base */
+	uint64_t threads; /* of the first struct blob_thread, thread_len apart */
+	uint32_t nthreads, thread_len;
+	uint64_t pending; /* struct blob_pending each */
+	uint32_t npending;
+	int32_t far;		  /* PARK: the other end of chan, to be closed here; -1 */
+	uint32_t parked, release; /* futexes: threads that wait; 1: they may go */
+
+	/* RESTORE, CHECK: what was read of the image before, in this memory */
+	uint64_t ahead, ahead_len;
+	uint32_t restore_flags;	 /* BLOB_RESTORE_* */
+	uint32_t check_stream;	 /* CHECK: 0: nothing but the image itself is looked at */
+	uint64_t restore;	 /* address of struct restore, for the threads that it makes */
+	int32_t thread_err;	 /* of the first thread that could not be made what it was */
+	uint32_t stopped;	 /* by a signal: whoever dumps it says so, and it is in the image */
+	uint64_t head, head_len; /* CHECK, out: its head, until the blob is unmapped */
 
 	/* the blob's own state follows; see the .c files */
 	int64_t result;	  /* DUMP: bytes written or -errno. LEAVE: -errno after an abort */
@@ -154,6 +223,7 @@ struct blob_dump {
 	uint32_t away;	       /* 1: not at home, and of fds 0..2 only these are streams: */
 	uint32_t away_streams; /* CHAN_GO_STREAM_* */
 	uint32_t for_fork;     /* 1: a child of rfork: no pending signals, timers or locks */
+	uint32_t goes_on;      /* 1: pending signals and timers are read, not taken */
 	uint64_t bytes;	       /* out: written */
 };
 long blob_dump(struct blob *b, struct blob_dump *opt);
@@ -180,14 +250,27 @@ struct blob_restore {
 	uint32_t keep_streams; /* 1: home-coming: fds 0..2 of this process are the originals */
 	int keep_fd;	       /* > 2: kept open, and told if its number changed; 0: none */
 	uint32_t set_creds;    /* 1: take the image's credentials, or fail; 0: the caller did */
+	uint32_t alone;	       /* 1: session and group as BLOB_RESTORE_ALONE says */
 	uint32_t destroyed;    /* out */
 };
 long blob_restore(struct blob *b, struct blob_restore *opt);
+/* The image on b->fd, read and held against this machine; nothing is changed. */
+long blob_check(struct blob *b);
 /*
  * Returns into b->regs by rt_sigreturn, with b->xsave and b->sigmask: into the
  * restored image, or, where regs_given, to where the process was parked.
  */
 _Noreturn void blob_resume(struct blob *b);
+/* park.c: as the verb says; comes back to go on. */
+long blob_park(struct blob *b);
+/* Waits until n threads are parked; lets all of them go. */
+void blob_wait_parked(struct blob *b, uint32_t n);
+void blob_release(struct blob *b);
+_Noreturn void blob_thread_resume(struct blob_thread *t);
+static inline uint64_t blob_low(const struct blob *b)
+{
+	return b->low ? b->low : b->base;
+}
 /* Unmaps everything but the blob and the vdso. Cannot fail after the first munmap. */
 void blob_unmap_others(struct blob *b);
 

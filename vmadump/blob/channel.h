@@ -22,16 +22,19 @@
 
 enum chan_type {
 	/* process -> bpinit */
-	CHAN_HERE = 1,	   /* it has its pid and is parked (flags 0); or about to exec */
-			   /* (flags CHAN_HERE_EXEC; u.status: fd number of its channel), then */
-			   /* in the new program (flags CHAN_HERE_ENTRY) */
-	CHAN_SENT = 2,	   /* end mark written: it has voted */
-	CHAN_FAILED = 3,   /* err, text; source: before the vote. target: before RUN */
-	CHAN_PREPARED = 4, /* all of the image is in place, not running */
-	CHAN_GHOST = 5,	   /* it is a ghost now */
-	CHAN_CHILD = 6,	   /* child: what waitid() told a ghost of one of its children */
-	CHAN_SIG = 7,	   /* siginfo: a signal that no tracer stood in front of */
-	CHAN_CLONED = 8,   /* answer to CHAN_CLONE: pid, err */
+	CHAN_HERE = 1,	    /* it has its pid and is parked (flags 0); or about to exec */
+			    /* (flags CHAN_HERE_EXEC; u.status: fd number of its channel), then */
+			    /* in the new program (flags CHAN_HERE_ENTRY) */
+	CHAN_SENT = 2,	    /* end mark written: it has voted */
+	CHAN_FAILED = 3,    /* err, text; source: before the vote. target: before RUN */
+	CHAN_PREPARED = 4,  /* all of the image is in place, not running */
+	CHAN_GHOST = 5,	    /* it is a ghost now */
+	CHAN_CHILD = 6,	    /* child: what waitid() told a ghost of one of its children */
+	CHAN_SIG = 7,	    /* siginfo: a signal that no tracer stood in front of */
+	CHAN_CLONED = 8,    /* answer to CHAN_CLONE: pid, err */
+	CHAN_DUMPED = 9,    /* bytes: the image is written (BLOB_PARK) */
+	CHAN_RESTORED = 10, /* all of the image is in place (BLOB_RESTORE with a channel); in */
+	/* move_id where struct blob is, in flags the signal it was stopped by */
 
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
@@ -49,6 +52,11 @@ enum chan_type {
 	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */
 	CHAN_REAP = 41,	       /* pid: this child has ended; answered by CHAN_CHILD */
 	CHAN_NAME = 42,	       /* name: look like this from now on */
+
+	/* whoever dumps or restores from outside -> process; no cluster is there */
+	CHAN_DUMP = 64,	  /* + image fd: write it; answered by CHAN_DUMPED or CHAN_FAILED */
+	CHAN_RESUME = 65, /* go on by yourself; to a parked process the loss of its channel says
+			   * the same: there is no other copy that could run */
 };
 
 #define CHAN_HERE_EXEC 1u

@@ -185,10 +185,20 @@ long blob_env_fill(struct blob *b)
 	return r;
 }
 
+uint64_t cpu_xsave_trim(const struct blob_env *e, const uint8_t *xsave, uint64_t *ret_len)
+{
+	uint64_t bv = get64(xsave + XSAVE_LEGACY), len = XSAVE_MIN;
+
+	for (uint32_t i = 2; i < BLOB_XCOMP_MAX; i++)
+		if (bv >> i & 1)
+			len = MAX(len, e->xoff[i] + e->xlen[i]);
+	*ret_len = len;
+	return bv;
+}
+
 uint64_t cpu_xsave(struct blob *b)
 {
 	const struct blob_env *e = &b->env;
-	uint64_t bv, len = XSAVE_MIN;
 
 	if (!b->regs_given) {
 		uint32_t lo = (uint32_t)e->xcr0, hi = (uint32_t)(e->xcr0 >> 32);
@@ -205,12 +215,7 @@ uint64_t cpu_xsave(struct blob *b)
 			put64(b->xsave + XSAVE_LEGACY, 3);
 		}
 	}
-	bv = get64(b->xsave + XSAVE_LEGACY);
-	for (uint32_t i = 2; i < BLOB_XCOMP_MAX; i++)
-		if (bv >> i & 1)
-			len = MAX(len, e->xoff[i] + e->xlen[i]);
-	b->xsave_size = len;
-	return bv;
+	return cpu_xsave_trim(e, b->xsave, &b->xsave_size);
 }
 
 static const char *leaf_name(uint32_t leaf)
@@ -269,9 +274,29 @@ struct frame {
 #define UC_SIGCONTEXT_SS 2
 #define UC_STRICT_RESTORE_SS 4
 
-_Noreturn void blob_resume(struct blob *b)
+struct cpu_state {
+	const struct blob_regs *regs;
+	uint8_t *xsave;
+	uint64_t xsave_size, xcr0, sigmask;
+};
+
+/*
+ * A system call that was interrupted begins again, as the kernel does it where no
+ * handler runs: rt_sigreturn forgets that there was a call.
+ */
+static void restart_call(struct frame *f, const struct blob_regs *r)
 {
-	const struct blob_regs *r = &b->regs;
+	int64_t ret = (int64_t)r->ax;
+
+	if ((int64_t)r->orig_ax < 0 || ret > -512 || ret < -514)
+		return;
+	f->ip -= 2;
+	f->ax = r->orig_ax;
+}
+
+static _Noreturn void resume(const struct cpu_state *c)
+{
+	const struct blob_regs *r = c->regs;
 	struct frame f __attribute__((aligned(16))) = {
 		.flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
 		.r8 = r->r8,
@@ -294,16 +319,17 @@ _Noreturn void blob_resume(struct blob *b)
 		.eflags = r->flags,
 		.cs = (uint16_t)r->cs,
 		.ss = (uint16_t)r->ss,
-		.fpstate = (uint64_t)b->xsave,
-		.sigmask = b->sigmask,
+		.fpstate = (uint64_t)c->xsave,
+		.sigmask = c->sigmask,
 	};
-	uint8_t *sw = b->xsave + XSAVE_SW_BYTES;
+	uint8_t *sw = c->xsave + XSAVE_SW_BYTES;
 	struct {
 		uint64_t sp;
 		uint32_t flags, pad;
 		uint64_t size;
 	} alt = {0};
 
+	restart_call(&f, r);
 	/* The alternate stack is set already; rt_sigreturn sets it again from the frame. */
 	sys_sigaltstack(NULL, &alt);
 	f.stack_sp = alt.sp;
@@ -312,11 +338,26 @@ _Noreturn void blob_resume(struct blob *b)
 
 	memset(sw, 0, 48);
 	put32(sw, FP_MAGIC1);
-	put32(sw + 4, (uint32_t)b->xsave_size + 4);
-	put64(sw + 8, b->env.xcr0);
-	put32(sw + 16, (uint32_t)b->xsave_size);
-	put32(b->xsave + b->xsave_size, FP_MAGIC2);
+	put32(sw + 4, (uint32_t)c->xsave_size + 4);
+	put64(sw + 8, c->xcr0);
+	put32(sw + 16, (uint32_t)c->xsave_size);
+	put32(c->xsave + c->xsave_size, FP_MAGIC2);
 	blob_sigreturn(&f);
+}
+
+_Noreturn void blob_resume(struct blob *b)
+{
+	struct cpu_state c = {&b->regs, b->xsave, b->xsave_size, b->env.xcr0, b->sigmask};
+
+	resume(&c);
+}
+
+_Noreturn void blob_thread_resume(struct blob_thread *t)
+{
+	const struct blob *b = (void *)t->blob;
+	struct cpu_state c = {&t->regs, t->xsave, t->xsave_size, b->env.xcr0, t->sigmask};
+
+	resume(&c);
 }
 
 #define RSEQ_SIG 0x53053053u

@@ -8,6 +8,8 @@ void cpu_fill(struct blob_env *e);
 /* Writes the whole xsave area of this thread to b->xsave and trims it to what is
  * in use; b->xsave_size, and the bits in use. Needs b->env. */
 uint64_t cpu_xsave(struct blob *b);
+/* The components in use in an area, and how long it is without those that are not. */
+uint64_t cpu_xsave_trim(const struct blob_env *e, const uint8_t *xsave, uint64_t *ret_len);
 /* -ENOEXEC with b->err filled if need (IMAGE_NOTE_NEED) asks for what this CPU has not. */
 long cpu_check(struct blob *b, const uint8_t *need);
 /* Identity of the vdso mapped at addr: its symbols, names and values. */

@@ -80,13 +80,14 @@ static long run_steps(struct dump *d)
 		return r;
 	if ((r = dump_read_proc(d)) < 0) /* 2. what /proc says */
 		return r;
-	if ((r = read_names(d)) < 0)
+	if ((r = dump_threads(d)) < 0 || (r = read_names(d)) < 0)
 		return r;
 	if ((r = dump_vmas(d)) < 0) /* 3. mappings */
 		return r;
 	if ((r = dump_fds(d)) < 0) /* 4. descriptors */
 		return r;
-	if (!d->opt->for_fork && (r = dump_hold(d)) < 0) /* 5. signals and timers, out */
+	/* 5. signals and timers: out, or read */
+	if (!d->opt->for_fork && (r = dump_hold(d)) < 0)
 		return r;
 	if ((r = dump_runs(d)) < 0) /* 6. which pages */
 		return r;

@@ -95,6 +95,20 @@ long dump_vmas(struct dump *d);
 long dump_runs(struct dump *d);
 /* dump_fd.c: every descriptor. */
 long dump_fds(struct dump *d);
+/* dump_thread.c: what the other threads are; notes and records of them. */
+long dump_threads(struct dump *d);
+uint64_t thread_notes_max(const struct dump *d);
+uint64_t thread_recs_max(const struct dump *d);
+uint8_t *thread_notes(struct dump *d, uint8_t *p);
+uint8_t *thread_recs(struct dump *d, uint8_t *p);
+/* dump_elf.c, dump_state.c: pieces of those. */
+#define PRSTATUS_LEN 336u
+#define FPREGS_LEN 512u
+uint64_t note_len(uint64_t name, uint64_t desc);
+uint8_t *note_prstatus(struct dump *d, uint8_t *p, int32_t tid, uint64_t mask,
+		       const struct blob_regs *regs);
+uint8_t *note_fpu(struct dump *d, uint8_t *p, const uint8_t *xsave, uint64_t len);
+uint8_t *rec_end(uint8_t *rec, uint16_t tag, uint64_t len);
 /* dump_hold.c: takes pending signals and timers out of the kernel; see blob_thaw(). */
 long dump_hold(struct dump *d);
 /* dump_state.c: the STATE note's records, appended at p; returns the end. */

@@ -8,12 +8,10 @@
 #include "refuse.h"
 #include "sys.h"
 
-#define PRSTATUS_LEN 336u
 #define PRPSINFO_LEN 136u
-#define FPREGS_LEN 512u
 #define COPY_BUF (64u << 10)
 
-static uint64_t note_len(uint64_t name, uint64_t desc)
+uint64_t note_len(uint64_t name, uint64_t desc)
 {
 	return 12 + ROUND_UP(name, 4) + ROUND_UP(desc, 4);
 }
@@ -32,17 +30,18 @@ static uint8_t *note(uint8_t *p, const char *name, uint32_t type, uint64_t len, 
 	return p + all;
 }
 
-static uint8_t *note_prstatus(struct dump *d, uint8_t *p)
+uint8_t *note_prstatus(struct dump *d, uint8_t *p, int32_t tid, uint64_t mask,
+		       const struct blob_regs *regs)
 {
 	uint8_t *at;
 
 	p = note(p, "CORE", NT_PRSTATUS, PRSTATUS_LEN, &at);
-	put64(at + 24, d->b->sigmask);
-	put32(at + 32, (uint32_t)d->tid);
+	put64(at + 24, mask);
+	put32(at + 32, (uint32_t)tid);
 	put32(at + 36, (uint32_t)d->stat.ppid);
 	put32(at + 40, (uint32_t)d->stat.pgid);
 	put32(at + 44, (uint32_t)d->stat.sid);
-	memcpy(at + 112, &d->b->regs, 27 * 8);
+	memcpy(at + 112, regs, 27 * 8);
 	put32(at + 328, 1);
 	return p;
 }
@@ -110,20 +109,19 @@ static uint8_t *note_file(struct dump *d, uint8_t *p)
 	return p;
 }
 
-static uint8_t *note_fpu(struct dump *d, uint8_t *p)
+uint8_t *note_fpu(struct dump *d, uint8_t *p, const uint8_t *xsave, uint64_t len)
 {
-	const struct blob *b = d->b;
-	const struct blob_env *e = &b->env;
+	const struct blob_env *e = &d->b->env;
 	uint64_t fits = 3;
 	uint8_t *at;
 
 	p = note(p, "CORE", NT_FPREGSET, FPREGS_LEN, &at);
-	memcpy(at, b->xsave, FPREGS_LEN);
-	p = note(p, "LINUX", NT_X86_XSTATE, b->xsave_size, &at);
-	memcpy(at, b->xsave, b->xsave_size);
+	memcpy(at, xsave, FPREGS_LEN);
+	p = note(p, "LINUX", NT_X86_XSTATE, len, &at);
+	memcpy(at, xsave, len);
 	/* Readers of core files take the components that are there from here. */
 	for (uint32_t i = 2; i < BLOB_XCOMP_MAX; i++)
-		if ((e->xcr0 >> i & 1) && e->xoff[i] + e->xlen[i] <= b->xsave_size)
+		if ((e->xcr0 >> i & 1) && e->xoff[i] + e->xlen[i] <= len)
 			fits |= 1ull << i;
 	put64(at + 464, fits);
 	return p;
@@ -147,8 +145,8 @@ static uint8_t *note_need(struct dump *d, uint8_t *p, uint8_t **ret_need)
 	for (int i = 0; i < 6; i++)
 		put32(at + NEED_CPUID + 4 * i, e->cpuid[i]);
 	put64(at + NEED_VDSO_SUM, e->vdso_sum);
-	put64(at + NEED_BLOB_AT, b->base);
-	put64(at + NEED_BLOB_LEN, BLOB_SIZE);
+	put64(at + NEED_BLOB_AT, blob_low(b));
+	put64(at + NEED_BLOB_LEN, b->base + BLOB_SIZE - blob_low(b));
 	for (uint32_t i = 0; i < e->nspecial; i++) {
 		put64(at + NEED_SPECIALS + 24 * i, e->special[i].start);
 		put64(at + NEED_SPECIALS + 24 * i + 8, e->special[i].len);
@@ -160,6 +158,7 @@ static uint8_t *note_need(struct dump *d, uint8_t *p, uint8_t **ret_need)
 	}
 	put64(at + NEED_PAGE_BYTES, d->page_bytes);
 	put32(at + NEED_NRUNS, (uint32_t)d->nruns);
+	put32(at + NEED_PID, (uint32_t)d->pid);
 	*ret_need = at;
 	return p;
 }
@@ -168,7 +167,8 @@ static uint64_t notes_max(struct dump *d)
 {
 	return note_len(8, IMAGE_NEED_LEN) + note_len(5, PRSTATUS_LEN) + note_len(5, PRPSINFO_LEN) +
 	       note_len(5, d->auxv_len) + note_len(5, nt_file_len(d)) + note_len(5, FPREGS_LEN) +
-	       note_len(6, d->b->xsave_size) + note_len(8, dump_state_max(d)) + IMAGE_SUM_NOTE;
+	       note_len(6, d->b->xsave_size) + thread_notes_max(d) +
+	       note_len(8, dump_state_max(d)) + IMAGE_SUM_NOTE;
 }
 
 static uint64_t count_loads(const struct dump *d)
@@ -246,12 +246,13 @@ long dump_head(struct dump *d)
 	mark = arena_mark(d->b);
 	write_ehdr(head, nph);
 	p = note_need(d, head + at, &need);
-	p = note_prstatus(d, p);
+	p = note_prstatus(d, p, d->tid, d->b->sigmask, &d->b->regs);
 	p = note_prpsinfo(d, p);
 	p = note(p, "CORE", NT_AUXV, d->auxv_len, &desc);
 	memcpy(desc, d->auxv, d->auxv_len);
 	p = note_file(d, p);
-	p = note_fpu(d, p);
+	p = note_fpu(d, p, d->b->xsave, d->b->xsave_size);
+	p = thread_notes(d, p);
 	rec = p + note_len(sizeof IMAGE_NAME, 0);
 	desc = dump_state(d, rec);
 	if (!desc)

@@ -2,6 +2,8 @@
  * Pending signals and timers: out of the kernel for as long as a dump is under
  * way, and back by blob_thaw() if the process goes on here. Were they left in
  * place, the ghost that this process may become would get each of them again.
+ * Of a process that is sure to go on (or to die) they are only read; its pending
+ * signals come from whoever put the blob there (PTRACE_PEEKSIGINFO).
  * Runs in the blob, with every signal blocked.
  */
 #include "dump.h"
@@ -80,7 +82,8 @@ static long hold_timers(struct dump *d)
 			r = (all = arena_raw(b, 8 * sizeof t)) ? 0 : -ENOMEM;
 		else if (z->ntimers % 8 == 0)
 			r = arena_grow(b, all, (z->ntimers + 8ul) * sizeof t) < 0 ? -ENOMEM : 0;
-		if (r < 0 || sys_timer_settime(t.id, 0, &off, &was) < 0)
+		if (r < 0 || (d->opt->goes_on ? sys_timer_gettime(t.id, &was)
+					      : sys_timer_settime(t.id, 0, &off, &was)) < 0)
 			continue;
 		t.interval_s = (uint64_t)was.interval_s;
 		t.interval_ns = (uint64_t)was.interval_ns;
@@ -131,6 +134,11 @@ long dump_hold(struct dump *d)
 	struct blob_frozen *z = &d->b->frozen;
 	long r;
 
+	if (d->opt->goes_on) {
+		for (int i = 0; i < 3; i++)
+			sys_getitimer(i, (struct sys_itimerval *)z->itimer[i]);
+		return hold_timers(d);
+	}
 	z->held = 1;
 	/* Timers first: what they have fired already is a pending signal. */
 	for (int i = 0; i < 3; i++) {

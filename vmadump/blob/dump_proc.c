@@ -148,7 +148,9 @@ long dump_read_proc(struct dump *d)
 		status_line(&d->status, line);
 	text_close(&t);
 	d->status.ngroups = (uint32_t)MAX(sys_getgroups(0, NULL), 0);
-	if (d->status.threads != 1)
+	if (b->nthreads && d->status.threads != 1 + b->nthreads)
+		return refuse(b, REFUSE_FIRST_THREAD);
+	if (d->status.threads != 1 + b->nthreads)
 		return refuse(b, REFUSE_THREADS, (unsigned long)d->status.threads);
 
 	buf = t.buf;

@@ -44,16 +44,17 @@ uint64_t dump_state_max(const struct dump *d)
 {
 	const struct blob_frozen *z = &d->b->frozen;
 
-	return REC_REGS_LEN + SYS_NSIG * REC_SIGNAL_LEN + z->npending * (uint64_t)REC_PENDING_LEN +
-	       REC_ITIMERS_LEN + z->ntimers * (uint64_t)REC_TIMER_LEN + REC_MM_LEN +
-	       REC_IDENT_FIXED + d->status.ngroups * 4ul + REC_PROC_LEN + IMAGE_PATH_MAX +
-	       REC_RLIMITS_LEN + strings_max(d) + d->nfiles * (uint64_t)REC_FILE_LEN +
+	return REC_REGS_LEN + SYS_NSIG * REC_SIGNAL_LEN +
+	       (z->npending + d->b->npending) * (uint64_t)REC_PENDING_LEN + REC_ITIMERS_LEN +
+	       z->ntimers * (uint64_t)REC_TIMER_LEN + REC_MM_LEN + REC_IDENT_FIXED +
+	       d->status.ngroups * 4ul + REC_PROC_LEN + IMAGE_PATH_MAX + REC_RLIMITS_LEN +
+	       strings_max(d) + d->nfiles * (uint64_t)REC_FILE_LEN +
 	       d->nvmas * (uint64_t)REC_VMA_LEN + d->nfds * (uint64_t)REC_FD_LEN +
-	       32 * (IMAGE_REC_HEAD + 8);
+	       thread_recs_max(d) + 32 * (IMAGE_REC_HEAD + 8);
 }
 
 /* A record is begun, filled behind its head, and ended when its length is known. */
-static uint8_t *rec_end(uint8_t *rec, uint16_t tag, uint64_t len)
+uint8_t *rec_end(uint8_t *rec, uint16_t tag, uint64_t len)
 {
 	uint8_t *end = rec + IMAGE_REC_HEAD + ROUND_UP(len, 8);
 
@@ -111,8 +112,11 @@ static uint8_t *rec_pending(struct dump *d, uint8_t *rec)
 {
 	const struct blob_frozen *z = &d->b->frozen;
 	const uint8_t *info = (void *)z->pending;
+	const struct blob_pending *g = (void *)d->b->pending;
 	uint8_t *p = rec + IMAGE_REC_HEAD;
 
+	for (uint32_t i = 0; i < d->b->npending; i++, p += REC_PENDING_LEN, g++)
+		memcpy(p, g, sizeof *g);
 	for (uint32_t i = 0; i < z->npending; i++, p += REC_PENDING_LEN, info += SIGINFO_LEN) {
 		put64(p, 0);
 		memcpy(p + 8, info, SIGINFO_LEN);
@@ -228,6 +232,9 @@ static uint8_t *rec_proc(struct dump *d, uint8_t *rec, uint32_t exe)
 	put32(p + 88, (uint32_t)sys_prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
 	put32(p + 92, (uint32_t)sys_prctl(PR_GET_KEEPCAPS, 0, 0, 0, 0));
 	put32(p + 96, exe);
+	put32(p + 100, (uint32_t)d->stat.pgid);
+	put32(p + 104, (uint32_t)d->stat.sid);
+	put32(p + 108, b->stopped);
 	return rec_end(rec, TAG_PROC, REC_PROC_LEN);
 }
 
@@ -339,7 +346,8 @@ uint8_t *dump_state(struct dump *d, uint8_t *p)
 	p = rec_rlimits(p);
 	p = rec_files(d, p, &s);
 	p = rec_vmas(d, p, &s);
-	rec = rec_fds(d, p, &s);
+	p = rec_fds(d, p, &s);
+	rec = thread_recs(d, p);
 	memcpy(rec + IMAGE_REC_HEAD, s.base, s.used);
 	return rec_end(rec, TAG_STRINGS, s.used);
 }

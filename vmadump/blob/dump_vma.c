@@ -211,7 +211,7 @@ static long finish_vma(struct dump *d, const struct dump_vma *seen, const struct
 static long begin_vma(struct dump *d, struct dump_vma *v, struct map_line *m)
 {
 	struct blob *b = d->b;
-	uint64_t lo = b->base, hi = b->arena.base + b->arena.size;
+	uint64_t lo = blob_low(b), hi = b->arena.base + b->arena.size;
 	uint32_t kind = special_kind(m->name);
 	long r;
 

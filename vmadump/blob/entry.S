@@ -6,6 +6,7 @@
  */
 #define BLOB_CODE_MAX 0x18000 /* as in blob.h; the C side asserts both */
 #define BLOB_STACK_TOP 0xd000
+#define BLOB_THREAD_ENTRY 0x60
 
 	.section .entry, "ax", @progbits
 	.globl blob_entry
@@ -35,6 +36,17 @@ blob_entry:
 	lea	blob_entry(%rip), %rdx
 	ret
 
+/* Where another thread comes in, rdi = struct blob_thread; it never returns. */
+	.org BLOB_THREAD_ENTRY
+	.globl blob_thread_entry
+	.type blob_thread_entry, @function
+blob_thread_entry:
+	mov	8(%rdi), %rsp
+	cld
+	xor	%ebp, %ebp
+	call	blob_thread_main
+	ud2
+
 /* blob_sigreturn(rdi = struct ucontext): where the kernel looks for it is rsp. */
 	.text
 	.globl blob_sigreturn
@@ -44,4 +56,19 @@ blob_sigreturn:
 	mov	$15, %eax
 	syscall
 	ud2
+
+/*
+ * long blob_clone_thread(struct clone_args *, size_t, struct blob_thread *): clone3();
+ * the new thread goes where a thread comes in. The kernel keeps rdx.
+ */
+	.globl blob_clone_thread
+	.type blob_clone_thread, @function
+blob_clone_thread:
+	mov	$435, %eax
+	syscall
+	test	%rax, %rax
+	jnz	1f
+	mov	%rdx, %rdi
+	jmp	blob_thread_entry
+1:	ret
 	.section .note.GNU-stack, "", @progbits

@@ -69,7 +69,10 @@ enum image_tag {
 	TAG_STRINGS = 11,
 	TAG_FILES = 12,
 	TAG_VMAS = 13,
-	TAG_FDS = 14,
+	TAG_FDS = 14, /* all up to here must be there */
+	TAG_THREADS = 15,
+	TAG_SCHED = 16,
+	TAG_LAST = TAG_SCHED,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */
@@ -85,6 +88,8 @@ enum image_tag {
 #define REC_FILE_LEN 56u
 #define REC_VMA_LEN 56u
 #define REC_FD_LEN 40u
+#define REC_THREAD_LEN 328u
+#define REC_SCHED_LEN 192u
 
 enum image_special { SPECIAL_VVAR = 1, SPECIAL_VVAR_VCLOCK = 2, SPECIAL_VDSO = 3 };
 
@@ -192,5 +197,5 @@ enum need_at {
 	NEED_PAGE_BYTES = 344,
 	NEED_TOTAL = 352,
 	NEED_NRUNS = 360,
-	NEED_RESERVED = 364,
+	NEED_PID = 364, /* it had; whoever clones the process has to know it first */
 };

@@ -1,42 +1,58 @@
 /*
- * Why a process cannot be carried: one table, one place (refuse.c). The same
- * texts reach the API, the commands and the manual.
+ * Why a process cannot be carried: one table, one place. The blob fills in those that
+ * it finds (refuse.c), the library those that show from outside (vmadump/trace.c). The
+ * same texts reach the API, the commands and the manual.
  */
 #pragma once
 
 #include "blob.h"
 
+/* clang-format off */
+#define REFUSALS(X)                                                                                \
+	X(REFUSE_THREADS, "it has %lu threads; only one can be carried") \
+	X(REFUSE_32BIT, "it runs 32-bit code; it cannot move") \
+	X(REFUSE_SHSTK, "it uses a shadow stack (CET); it cannot move") \
+	X(REFUSE_RSEQ, "its restartable sequences are registered at an unknown address") \
+	X(REFUSE_SYSVSHM, "mapping at %lx is System V shared memory; it cannot move") \
+	X(REFUSE_DEVICE_MAP, "mapping at %lx is of device %s; it cannot move") \
+	X(REFUSE_PFN_MAP, "mapping at %lx is of a device's memory; it cannot move") \
+	X(REFUSE_HUGETLB, "mapping at %lx is of hugetlb pages; it cannot move") \
+	X(REFUSE_UFFD_MAP, "mapping at %lx is watched by userfaultfd; it cannot move") \
+	X(REFUSE_PKEY, "mapping at %lx has a protection key; it cannot move") \
+	X(REFUSE_AIO, "it has an asynchronous I/O context (io_setup); it cannot move") \
+	X(REFUSE_MAP_DELETED, "mapping at %lx is of a deleted file, %s; it cannot move") \
+	X(REFUSE_MAP_ANON_INODE, "mapping at %lx is of %s; it cannot move") \
+	X(REFUSE_MAP_TWICE, "mapping at %lx shares its memory with another one; it cannot move") \
+	X(REFUSE_MAP_SECRET, "mapping at %lx is secret memory; it cannot move") \
+	X(REFUSE_FD_PIPE, "fd %d is a pipe; it cannot move") \
+	X(REFUSE_FD_FIFO, "fd %d is the fifo %s; it cannot move") \
+	X(REFUSE_FD_SOCKET, "fd %d is a socket; it cannot move") \
+	X(REFUSE_FD_TTY, "fd %d is the terminal %s; it cannot move") \
+	X(REFUSE_FD_MEMFD, "fd %d is a memfd (%s); it cannot move") \
+	X(REFUSE_FD_DELETED, "fd %d is a deleted file, %s; it cannot move") \
+	X(REFUSE_FD_MOVED, "fd %d is %s, which is another file by now; it cannot move") \
+	X(REFUSE_FD_DEVICE, "fd %d is %s, a device of this node; it cannot move") \
+	X(REFUSE_FD_ANON, "fd %d is %s; it cannot move") \
+	X(REFUSE_FD_NS, "fd %d is a namespace (%s); it cannot move") \
+	X(REFUSE_FD_LOCK, "fd %d holds a lock on %s; it cannot move") \
+	X(REFUSE_PENDING, "more than %lu signals are queued for it") \
+	X(REFUSE_TIMER, "its timer %d cannot be carried (%s)") \
+	X(REFUSE_LIMIT, "it has more than %lu %s") \
+	X(REFUSE_FIRST_THREAD, "its first thread has ended, others have not; it cannot be carried") \
+	X(REFUSE_UNSHARED, "thread %d does not share all that threads share; it cannot be carried") \
+	X(REFUSE_TRACED, "it is traced by process %d; it cannot be stopped") \
+	X(REFUSE_SECCOMP, "it has a seccomp filter; it cannot be carried") \
+	X(REFUSE_ZOMBIE, "it has ended already") \
+	X(REFUSE_KERNEL_THREAD, "it is a thread of the kernel") \
+	X(REFUSE_SELF, "a process cannot stop itself; vmad_dump() dumps the caller") \
+	X(REFUSE_CREDS, "thread %d has a user or capabilities of its own; it cannot be carried")
+/* clang-format on */
+
 enum refusal {
-	REFUSE_THREADS,
-	REFUSE_32BIT,
-	REFUSE_SHSTK,
-	REFUSE_RSEQ,
-	REFUSE_SYSVSHM,
-	REFUSE_DEVICE_MAP,
-	REFUSE_PFN_MAP,
-	REFUSE_HUGETLB,
-	REFUSE_UFFD_MAP,
-	REFUSE_PKEY,
-	REFUSE_AIO,
-	REFUSE_MAP_DELETED,
-	REFUSE_MAP_ANON_INODE,
-	REFUSE_MAP_TWICE,
-	REFUSE_MAP_SECRET,
-	REFUSE_FD_PIPE,
-	REFUSE_FD_FIFO,
-	REFUSE_FD_SOCKET,
-	REFUSE_FD_TTY,
-	REFUSE_FD_MEMFD,
-	REFUSE_FD_DELETED,
-	REFUSE_FD_MOVED,
-	REFUSE_FD_DEVICE,
-	REFUSE_FD_ANON,
-	REFUSE_FD_NS,
-	REFUSE_FD_LOCK,
-	REFUSE_PENDING,
-	REFUSE_TIMER,
-	REFUSE_LIMIT,
-	REFUSAL_COUNT,
+#define REFUSAL_NAME(name, text) name,
+	REFUSALS(REFUSAL_NAME)
+#undef REFUSAL_NAME
+		REFUSAL_COUNT,
 };
 
 /* Fills b->err with the refusal's text and arguments; returns -ENOTSUP. */

@@ -18,6 +18,15 @@ long rest_read(struct restore *r, void *p, uint64_t n, const char *what)
 	struct blob *b = r->b;
 	struct sys_pollfd w = {.fd = r->opt->fd, .events = POLLIN};
 
+	if (b->ahead_len) { /* read before by whoever made this process */
+		uint64_t have = MIN(n, b->ahead_len);
+
+		memcpy(p, (void *)b->ahead, have);
+		b->ahead += have;
+		b->ahead_len -= have;
+		p = (char *)p + have;
+		n -= have;
+	}
 	while (n) {
 		long got = sys_read(r->opt->fd, p, MIN(n, 1ul << 30));
 
@@ -137,24 +146,75 @@ static long run_steps(struct restore *r)
 	return rest_state(r); /* 11 */
 }
 
+static struct restore *begin(struct blob *b, struct blob_restore *opt)
+{
+	struct restore *r;
+
+	arena_reset(b);
+	r = arena_alloc(b, sizeof *r);
+	if (!r)
+		return NULL;
+	r->b = b;
+	r->opt = opt;
+	r->cwd_fd = -1;
+	return r;
+}
+
+/* All of it is read and nothing is done with it: is it whole, could it run here? */
+static long read_through(struct restore *r)
+{
+	const uint64_t size = 64ul << 10;
+	uint8_t *buf = arena_raw(r->b, size);
+	long e = buf ? 0 : -ENOMEM;
+
+	for (uint64_t left = r->page_bytes; e == 0 && left;) {
+		uint64_t n = MIN(left, size);
+
+		e = rest_read(r, buf, n, "pages");
+		left -= n;
+	}
+	if (e == 0)
+		e = rest_read(r, r->end, IMAGE_END_NOTE, "pages");
+	return e < 0 ? e : rest_end(r);
+}
+
+long blob_check(struct blob *b)
+{
+	struct blob_restore opt = {.fd = b->fd, .stream_fd = {-1, -1, -1}};
+	struct restore *r = begin(b, &opt);
+	long e;
+
+	if (!r)
+		return -ENOMEM;
+	e = blob_env_fill(b);
+	if (e == 0)
+		e = read_head(r);
+	if (e == 0 && b->check_stream) {
+		e = read_through(r);
+		if (e == 0)
+			e = rest_check(r);
+		rest_close(r);
+	}
+	b->head = (uint64_t)r->head;
+	b->head_len = r->head_len;
+	return e;
+}
+
 long blob_restore(struct blob *b, struct blob_restore *opt)
 {
 	struct restore *r;
 	long e;
 
 	opt->destroyed = 0;
-	arena_reset(b);
-	r = arena_alloc(b, sizeof *r);
+	r = begin(b, opt);
 	if (!r)
 		return -ENOMEM;
-	r->b = b;
-	r->opt = opt;
-	r->cwd_fd = -1;
 	if ((e = blob_env_fill(b)) < 0)
 		return e;
 	e = run_steps(r);
 	if (e < 0 && !opt->destroyed)
 		rest_close(r);
-	arena_reset(b);
+	if (!b->nthreads) /* else they stand in it */
+		arena_reset(b);
 	return e;
 }

@@ -35,7 +35,7 @@ struct rest_rec {
 	const uint8_t *p;
 	uint32_t len;
 };
-#define REST_TAGS 16u
+#define REST_TAGS 32u
 
 struct restore {
 	struct blob *b;
@@ -47,10 +47,11 @@ struct restore {
 	const uint8_t *need, *xsave, *auxv, *state;
 	uint32_t xsave_len, auxv_len, state_len;
 	struct rest_rec rec[REST_TAGS];
+	struct rest_rec *xsaves; /* of each thread, the first one's first */
 	struct rest_file *files;
 	struct rest_vma *vmas;
 	struct rest_fd *fds;
-	uint32_t nfiles, nvmas, nfds;
+	uint32_t nfiles, nvmas, nfds, nthreads;
 	uint32_t specials, new_vdso; /* 1: the kernel maps it anew where the image has it */
 	int32_t cwd_fd, fd_base;
 	uint8_t end[IMAGE_END_NOTE];
@@ -63,6 +64,7 @@ long rest_read(struct restore *r, void *p, uint64_t n, const char *what);
 
 /* restore_parse.c: notes and records; nothing but the arena is touched. */
 long rest_parse(struct restore *r);
+long rest_end(struct restore *r); /* is r->end an end mark? */
 /* restore_check.c: can this machine and process take it? Opens what it refers to. */
 long rest_check(struct restore *r);
 void rest_close(struct restore *r);
@@ -79,3 +81,16 @@ long rest_mm(struct restore *r);
 long rest_fds(struct restore *r);
 long rest_creds(struct restore *r);
 long rest_state(struct restore *r);
+/* restore_thread.c: makes the other threads; each is parked when this comes back. */
+long rest_threads(struct restore *r);
+/* Scheduling of thread i, counted from the first one, for the calling thread. */
+void rest_sched(const struct restore *r, uint32_t i);
+/* restore_state.c: the signals that were pending for thread was, 0: for the process. */
+long rest_pending(struct restore *r, int32_t was, int32_t tid);
+/* restore_parse.c: the note at *at, which moves behind it; 0 at the end. */
+struct rest_note {
+	const uint8_t *desc;
+	uint32_t type, len;
+	const char *name;
+};
+int rest_next_note(const struct restore *r, uint64_t *at, struct rest_note *n);

@@ -66,7 +66,7 @@ static int overlaps(uint64_t a, uint64_t a_end, uint64_t b, uint64_t b_end)
 static long check_places(struct restore *r)
 {
 	struct blob *b = r->b;
-	uint64_t lo = b->base, hi = b->arena.base + b->arena.size;
+	uint64_t lo = blob_low(b), hi = b->arena.base + b->arena.size;
 
 	for (uint32_t i = 0; i < r->nvmas; i++) {
 		const struct rest_vma *v = &r->vmas[i];
@@ -231,13 +231,25 @@ static long check_threads(struct restore *r)
 	return 0;
 }
 
+/* A thread's id is in the locks that it holds: with a new one nothing would fit. */
+static long check_pid(struct restore *r)
+{
+	uint32_t was = get32(r->rec[TAG_IDENT].p);
+
+	if (r->nthreads && (uint32_t)sys_getpid() != was)
+		return blob_err_set(&r->b->err, ENOTSUP,
+				    "the image has %u threads: it needs its own process id, %u",
+				    r->nthreads + 1, was);
+	return 0;
+}
+
 long rest_check(struct restore *r)
 {
 	long e;
 
 	if ((e = check_need(r)) < 0 || (e = check_specials(r)) < 0 || (e = check_places(r)) < 0)
 		return e;
-	if (r->opt->set_creds && (e = check_threads(r)) < 0)
+	if (r->opt->set_creds && ((e = check_threads(r)) < 0 || (e = check_pid(r)) < 0))
 		return e;
 	if ((e = open_files(r)) < 0)
 		return e;

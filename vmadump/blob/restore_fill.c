@@ -190,8 +190,5 @@ long rest_fill(struct restore *r)
 	f.iov[f.n++] = (struct iovec){r->end, IMAGE_END_NOTE};
 	if ((e = read_batch(&f)) < 0)
 		return e;
-	if (get32(r->end + 8) != IMAGE_NOTE_END || get64(r->end + 20) != r->page_bytes ||
-	    get64(r->end + 28) != IMAGE_END_MAGIC)
-		return rest_bad(r, "its end mark");
-	return 0;
+	return rest_end(r);
 }

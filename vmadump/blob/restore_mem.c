@@ -53,7 +53,7 @@ static int add_range(struct range *set, int n, uint64_t start, uint64_t end)
 void blob_unmap_others(struct blob *b)
 {
 	struct range keep[1 + BLOB_SPECIALS];
-	int n = add_range(keep, 0, b->base, b->arena.base + b->arena.size);
+	int n = add_range(keep, 0, blob_low(b), b->arena.base + b->arena.size);
 
 	for (uint32_t i = 0; i < b->env.nspecial; i++)
 		n = add_range(keep, n, b->env.special[i].start,

@@ -7,14 +7,8 @@
 #include "restore.h"
 #include "sys.h"
 
-struct note {
-	const uint8_t *desc;
-	uint32_t type, len;
-	const char *name;
-};
-
 /* The note at *at, which moves behind it; 0 at the end or when it does not fit. */
-static int next_note(const struct restore *r, uint64_t *at, struct note *n)
+int rest_next_note(const struct restore *r, uint64_t *at, struct rest_note *n)
 {
 	const uint8_t *p = r->head + *at;
 	uint64_t left = r->note_end - *at, name, desc;
@@ -36,14 +30,16 @@ static int next_note(const struct restore *r, uint64_t *at, struct note *n)
 static long find_notes(struct restore *r)
 {
 	uint64_t at = r->note_at, start = at;
-	struct note n;
+	struct rest_note n;
 	const uint8_t *sum = NULL;
 
-	for (; next_note(r, &at, &n); start = at) {
+	for (; rest_next_note(r, &at, &n); start = at) {
 		if (str_eq(n.name, "CORE") && n.type == NT_AUXV) {
 			r->auxv = n.desc;
 			r->auxv_len = n.len;
 		} else if (str_eq(n.name, "LINUX") && n.type == NT_X86_XSTATE) {
+			if (r->xsave)
+				continue; /* of another thread */
 			r->xsave = n.desc;
 			r->xsave_len = n.len;
 		} else if (!str_eq(n.name, IMAGE_NAME)) {
@@ -81,7 +77,7 @@ static long find_records(struct restore *r)
 
 		if (all > (uint64_t)(end - p))
 			return rest_bad(r, "a record is longer than the state");
-		if (tag && tag <= TAG_FDS) {
+		if (tag && tag <= TAG_LAST) {
 			r->rec[tag].p = p + IMAGE_REC_HEAD;
 			r->rec[tag].len = len;
 		} else if (flags & IMAGE_REC_REFUSE) {
@@ -95,6 +91,26 @@ static long find_records(struct restore *r)
 		if (!r->rec[t].p)
 			return rest_bad(r, "a record is missing");
 	return 0;
+}
+
+/* The registers of every thread: a note each, in the order of the threads. */
+static long find_thread_notes(struct restore *r)
+{
+	uint64_t at = r->note_at;
+	struct rest_note n;
+	uint32_t have = 0;
+
+	r->xsaves = arena_raw(r->b, (r->nthreads + 1ul) * sizeof *r->xsaves);
+	if (!r->xsaves)
+		return -ENOMEM;
+	while (have <= r->nthreads && rest_next_note(r, &at, &n)) {
+		if (!str_eq(n.name, "LINUX") || n.type != NT_X86_XSTATE)
+			continue;
+		if (n.len < 576 || n.len + 64 > BLOB_XSAVE_MAX)
+			break;
+		r->xsaves[have++] = (struct rest_rec){n.desc, n.len};
+	}
+	return have == r->nthreads + 1 ? 0 : rest_bad(r, "the registers of a thread");
 }
 
 /* Lengths of the fixed records, and of whole entries in the arrays. */
@@ -115,6 +131,8 @@ static long check_lengths(struct restore *r)
 		{TAG_FILES, REC_FILE_LEN, 1, IMAGE_FILES_MAX},
 		{TAG_VMAS, REC_VMA_LEN, 1, IMAGE_VMAS_MAX},
 		{TAG_FDS, REC_FD_LEN, 1, IMAGE_FDS_MAX},
+		{TAG_THREADS, REC_THREAD_LEN, 1, BLOB_THREADS_MAX},
+		{TAG_SCHED, REC_SCHED_LEN, 1, BLOB_THREADS_MAX + 1},
 	};
 	const struct rest_rec *ident = &r->rec[TAG_IDENT], *s = &r->rec[TAG_STRINGS];
 	const struct rest_rec *cwd = &r->rec[TAG_CWD];
@@ -137,7 +155,8 @@ static long check_lengths(struct restore *r)
 	if (r->xsave_len < 576 || r->xsave_len != get32(r->need + NEED_XSAVE_LEN) ||
 	    r->xsave_len + 64 > BLOB_XSAVE_MAX)
 		return rest_bad(r, "length of its register area");
-	return 0;
+	r->nthreads = r->rec[TAG_THREADS].len / REC_THREAD_LEN;
+	return find_thread_notes(r);
 }
 
 /* A string by its offset; NULL if there is none such. */
@@ -313,4 +332,12 @@ long rest_parse(struct restore *r)
 	    (e = parse_fds(r)) < 0)
 		return e;
 	return check_runs(r);
+}
+
+long rest_end(struct restore *r)
+{
+	if (get32(r->end + 8) != IMAGE_NOTE_END || get64(r->end + 20) != r->page_bytes ||
+	    get64(r->end + 28) != IMAGE_END_MAGIC)
+		return rest_bad(r, "its end mark");
+	return 0;
 }

@@ -7,6 +7,7 @@
 #include "proc.h"
 #include "restore.h"
 #include "sys.h"
+#include "thread.h"
 
 #define TIMER_RESTORE_IDS 77 /* PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15 */
 #define SIGEV_LEN 64u
@@ -63,16 +64,49 @@ static int same_ids(const uint8_t *p)
 	return 1;
 }
 
+void caps_take(const uint8_t *p)
+{
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct have[2] = {0}, want[2] = {0};
+	int excess = 0;
+
+	if (sys_capget(&head, have) < 0)
+		return;
+	for (int i = 0; i < 2; i++) {
+		want[i].inheritable = (uint32_t)(get64(p + 40) >> (32 * i)) & have[i].permitted;
+		want[i].permitted = (uint32_t)(get64(p + 48) >> (32 * i)) & have[i].permitted;
+		want[i].effective = (uint32_t)(get64(p + 56) >> (32 * i)) & have[i].permitted;
+		excess |= want[i].permitted != have[i].permitted ||
+			  want[i].effective != have[i].effective;
+	}
+	if (excess)
+		sys_capset(&head, want);
+}
+
+/* After a change of user all that it may is permitted still, and nothing is effective. */
+static void caps_for_clone(int changed)
+{
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct cap[2] = {0};
+
+	if (!changed || sys_capget(&head, cap) < 0)
+		return;
+	for (int i = 0; i < 2; i++)
+		cap[i].effective = cap[i].permitted;
+	sys_capset(&head, cap);
+	sys_prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+}
+
 /* Takes the image's identity; with the same user and groups there is nothing to do. */
 long rest_creds(struct restore *r)
 {
 	const uint8_t *p = r->rec[TAG_IDENT].p;
-	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
-	struct __user_cap_data_struct have[2] = {0}, want[2] = {0};
 	uint32_t n = get32(p + 88);
-	int excess = 0;
+	int keep = !same_ids(p) && r->nthreads;
 	long e = 0;
 
+	if (keep)
+		sys_prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
 	if (!same_ids(p)) {
 		e = sys_setgroups((int)n, (const unsigned *)(p + REC_IDENT_FIXED));
 		if (e >= 0)
@@ -88,17 +122,11 @@ long rest_creds(struct restore *r)
 		sys_setfsuid(get32(p + 20));
 		sys_setfsgid(get32(p + 36));
 	}
-	if (sys_capget(&head, have) < 0)
-		return 0;
-	for (int i = 0; i < 2; i++) {
-		want[i].inheritable = (uint32_t)(get64(p + 40) >> (32 * i)) & have[i].permitted;
-		want[i].permitted = (uint32_t)(get64(p + 48) >> (32 * i)) & have[i].permitted;
-		want[i].effective = (uint32_t)(get64(p + 56) >> (32 * i)) & have[i].permitted;
-		excess |= want[i].permitted != have[i].permitted ||
-			  want[i].effective != have[i].effective;
-	}
-	if (excess)
-		sys_capset(&head, want);
+	/* A thread with a wanted id takes a capability; rest_state() drops them then. */
+	if (r->nthreads)
+		caps_for_clone(keep);
+	else
+		caps_take(p);
 	return 0;
 }
 
@@ -162,7 +190,7 @@ static long make_timer(struct restore *r, const uint8_t *p, int by_id)
 	put32(ev + 8, get32(p + 12));
 	put32(ev + 12, get32(p + 8));
 	if (get32(p + 8) & SIGEV_THREAD_ID)
-		put32(ev + 16, (uint32_t)sys_gettid());
+		put32(ev + 16, r->nthreads ? get32(p + 24) : (uint32_t)sys_gettid());
 	e = sys_timer_create((int)get32(p + 4), ev, &id);
 	/* Before 6.15 ids only go up, one by one. */
 	for (int i = 0; e == 0 && !by_id && id < want && i < (int)IMAGE_TIMERS_MAX; i++) {
@@ -213,14 +241,18 @@ static void start_timers(struct restore *r)
 	}
 }
 
-static long queue_signals(struct restore *r)
+long rest_pending(struct restore *r, int32_t was, int32_t tid)
 {
 	const struct rest_rec *rec = &r->rec[TAG_PENDING];
 	int pid = (int)sys_getpid();
 
 	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_PENDING_LEN) {
-		long e = sys_sigqueueinfo(pid, (int)get32(p + 8), p + 8);
+		long e;
 
+		if (get64(p) != (uint64_t)was)
+			continue;
+		e = was ? sys_tgsigqueueinfo(pid, tid, (int)get32(p + 8), p + 8)
+			: sys_sigqueueinfo(pid, (int)get32(p + 8), p + 8);
 		if (e < 0)
 			return blob_err_set(&r->b->err, (int)-e, "its pending signal %u: %s",
 					    get32(p + 8), errno_name(e));
@@ -345,15 +377,44 @@ static void take_registers(struct restore *r)
 	b->rseq_sig = get32(r->rec[TAG_PROC].p + 76);
 }
 
+/*
+ * A leader of its session or group is that again. One with a terminal, though, stays
+ * in the session of whoever restores it: the terminal is that session's.
+ */
+static void set_session(struct restore *r)
+{
+	const uint8_t *p = r->rec[TAG_PROC].p;
+	uint32_t was = get32(r->rec[TAG_IDENT].p);
+	uint8_t termios[64];
+	int tty = 0;
+
+	r->b->stopped = get32(p + 108);
+	for (uint32_t i = 0; i < r->nfds; i++)
+		if (r->fds[i].kind == FD_STREAM &&
+		    sys_ioctl(r->fds[i].fd, TCGETS, termios) == 0)
+			tty = 1;
+	if (get32(p + 104) == was && !tty)
+		sys_setsid();
+	else if (get32(p + 100) == was)
+		sys_setpgid(0, 0);
+}
+
 long rest_state(struct restore *r)
 {
+	int was = (int)get32(r->rec[TAG_IDENT].p + 4), tid = (int)sys_gettid();
 	long e;
 
 	take_registers(r);
-	if ((e = set_signals(r)) < 0 || (e = make_timers(r)) < 0 || (e = set_proc(r)) < 0)
+	if ((e = set_signals(r)) < 0 || (e = rest_threads(r)) < 0 || (e = make_timers(r)) < 0 ||
+	    (e = set_proc(r)) < 0)
 		return e;
+	rest_sched(r, 0);
 	set_limits(r);
-	if ((e = queue_signals(r)) < 0)
+	if (r->opt->alone)
+		set_session(r);
+	if (r->nthreads)
+		caps_take(r->rec[TAG_IDENT].p);
+	if ((e = rest_pending(r, 0, 0)) < 0 || (e = rest_pending(r, was, tid)) < 0)
 		return e;
 	start_timers(r);
 	return 0;

@@ -17,6 +17,7 @@
 #include <asm/unistd.h>
 #include <linux/capability.h>
 #include <linux/fcntl.h>
+#include <linux/futex.h>
 #include <linux/mman.h>
 #include <linux/prctl.h>
 #include <linux/resource.h>
@@ -230,6 +231,11 @@ SYS(sys_brk, (void *at), sys1(__NR_brk, at))
 SYS(sys_getpid, (void), sys0(__NR_getpid))
 SYS(sys_gettid, (void), sys0(__NR_gettid))
 SYS(sys_getppid, (void), sys0(__NR_getppid))
+SYS(sys_futex, (uint32_t * at, int op, uint32_t v, const struct timespec *t),
+    sys4(__NR_futex, (long)at, op, v, (long)t))
+SYS(sys_sched_getattr, (int tid, void *attr, unsigned n),
+    sys4(__NR_sched_getattr, tid, (long)attr, n, 0))
+SYS(sys_sched_setattr, (int tid, const void *attr), sys3(__NR_sched_setattr, tid, (long)attr, 0))
 SYS(sys_setsid, (void), sys0(__NR_setsid))
 SYS(sys_setpgid, (int pid, int pgid), sys2(__NR_setpgid, pid, pgid))
 SYS(sys_getpgid, (int pid), sys1(__NR_getpgid, pid))

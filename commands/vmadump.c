@@ -1,0 +1,262 @@
+/*
+ * vmadump: a running program to a file, and back. A thin user of libvmadump; see
+ * vmadump(1).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmadump.h"
+
+struct options {
+	unsigned dump, restore, info;
+	int detach, verbose;
+};
+
+static struct vmad_err err;
+
+static void usage(FILE *to)
+{
+	fputs("usage: vmadump dump [-aksv] PID FILE\n"
+	      "       vmadump restore [-dn] FILE\n"
+	      "       vmadump info [-l] FILE\n"
+	      "       vmadump check FILE\n"
+	      "FILE may be -, standard input or output.\n"
+	      "\n"
+	      "  -a, --all      dump: the image needs no file of this machine\n"
+	      "  -k, --kill     dump: the process ends when its image is complete\n"
+	      "  -s, --stop     dump: it is stopped then, until a SIGCONT\n"
+	      "  -v, --verbose  dump: say how long it was stopped\n"
+	      "  -d, --detach   restore: print the process id and do not wait\n"
+	      "  -n, --new-pid  restore: whatever process id is free\n"
+	      "  -l, --long     info: threads, files, mappings and descriptors too\n"
+	      "  -V, --version  -h, --help\n",
+	      to);
+}
+
+static int complain(const char *what, int code)
+{
+	fprintf(stderr, "vmadump: %s: %s\n", what, code ? strerror(code) : err.text);
+	return 1;
+}
+
+static int is_dash(const char *file)
+{
+	return strcmp(file, "-") == 0;
+}
+
+/*
+ * An image that is there already is replaced by a whole one or not at all: it is
+ * written beside it. What is no regular file (a pipe, a device) is written to.
+ */
+static int open_out(const char *file, char *tmp, size_t size)
+{
+	struct stat st;
+
+	tmp[0] = 0;
+	if (is_dash(file))
+		return dup(1);
+	if (stat(file, &st) == 0 && !S_ISREG(st.st_mode))
+		return open(file, O_WRONLY | O_CLOEXEC);
+	if ((size_t)snprintf(tmp, size, "%s.XXXXXX", file) >= size) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	return mkostemp(tmp, O_CLOEXEC);
+}
+
+static int dump(const struct options *o, const char *pid_text, const char *file)
+{
+	char tmp[4096], *end;
+	long pid = strtol(pid_text, &end, 10), n;
+	uint64_t us = 0;
+	int fd;
+
+	if (*end || end == pid_text || pid <= 0 || pid > 1 << 22) {
+		fprintf(stderr, "vmadump: no process id: %s\n", pid_text);
+		return 2;
+	}
+	if (is_dash(file) && isatty(1)) {
+		fprintf(stderr, "vmadump: an image is not for a terminal\n");
+		return 2;
+	}
+	fd = open_out(file, tmp, sizeof tmp);
+	if (fd < 0)
+		return complain(file, errno);
+	n = vmad_dump_pid((pid_t)pid, fd, o->dump, &us, &err);
+	if (n < 0) {
+		if (tmp[0])
+			unlink(tmp);
+		return complain(pid_text, 0);
+	}
+	if (tmp[0] && rename(tmp, file) < 0) {
+		fprintf(stderr, "vmadump: %s: %s; the image is %s\n", file, strerror(errno), tmp);
+		return 1;
+	}
+	if (o->verbose)
+		fprintf(stderr, "vmadump: %ld bytes, stopped for %llu.%03llu ms\n", n,
+			(unsigned long long)us / 1000, (unsigned long long)us % 1000);
+	return 0;
+}
+
+static int open_in(const char *file)
+{
+	return is_dash(file) ? fcntl(0, F_DUPFD_CLOEXEC, 3) : open(file, O_RDONLY | O_CLOEXEC);
+}
+
+/* -- the restored process as a job of ours */
+
+/* The terminal is the group's that we were in the foreground with; then it is its. */
+static int give_terminal(pid_t group)
+{
+	int fd = open("/dev/tty", O_RDWR | O_CLOEXEC), r = -1;
+
+	if (fd < 0)
+		return -1;
+	if (tcgetpgrp(fd) == getpgrp() || group == getpgrp())
+		r = tcsetpgrp(fd, group);
+	close(fd);
+	return r;
+}
+
+static int end_as(int status)
+{
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	/* It has written its core already, if it was to. */
+	signal(WTERMSIG(status), SIG_DFL);
+	raise(WTERMSIG(status));
+	return 128 + WTERMSIG(status);
+}
+
+static int wait_for(pid_t pid)
+{
+	int own_group = getpgid(pid) != getpgrp(), status;
+
+	/* ^C and ^\ are for it; SIGTTOU would stop us when we take the terminal back. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGQUIT, SIG_IGN);
+	signal(SIGTTOU, SIG_IGN);
+	if (own_group && getsid(pid) == getsid(0))
+		give_terminal(pid);
+	for (;;) {
+		if (waitpid(pid, &status, WUNTRACED) < 0) {
+			if (errno == EINTR)
+				continue;
+			return complain("wait", errno);
+		}
+		if (own_group)
+			give_terminal(getpgrp());
+		if (!WIFSTOPPED(status))
+			return end_as(status);
+		raise(SIGSTOP);
+		if (own_group)
+			give_terminal(pid);
+		kill(own_group ? -pid : pid, SIGCONT);
+	}
+}
+
+static int restore(const struct options *o, const char *file)
+{
+	int fd = open_in(file);
+	pid_t pid;
+
+	if (fd < 0)
+		return complain(file, errno);
+	pid = vmad_restore(fd, o->restore, &err);
+	if (pid < 0)
+		return complain(file, 0);
+	close(fd);
+	if (!o->detach)
+		return wait_for(pid);
+	printf("%d\n", pid);
+	return fflush(stdout) == 0 ? 0 : complain("standard output", errno);
+}
+
+static int look(const struct options *o, const char *file, int check)
+{
+	int fd = open_in(file), r;
+
+	if (fd < 0)
+		return complain(file, errno);
+	r = check ? vmad_check(fd, &err) : vmad_info(fd, stdout, o->info, &err);
+	return r < 0 ? complain(file, 0) : 0;
+}
+
+static int parse(int argc, char **argv, struct options *o)
+{
+	static const struct option longs[] = {
+		{"all", 0, NULL, 'a'},	  {"kill", 0, NULL, 'k'},
+		{"stop", 0, NULL, 's'},	  {"verbose", 0, NULL, 'v'},
+		{"detach", 0, NULL, 'd'}, {"new-pid", 0, NULL, 'n'},
+		{"long", 0, NULL, 'l'},	  {"version", 0, NULL, 'V'},
+		{"help", 0, NULL, 'h'},	  {0},
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "aksvdnlVh", longs, NULL)) != -1) {
+		switch (c) {
+		case 'a':
+			o->dump |= VMAD_DUMP_ALL;
+			break;
+		case 'k':
+			o->dump |= VMAD_KILL;
+			break;
+		case 's':
+			o->dump |= VMAD_STOP;
+			break;
+		case 'v':
+			o->verbose = 1;
+			break;
+		case 'd':
+			o->detach = 1;
+			break;
+		case 'n':
+			o->restore |= VMAD_NEW_PID;
+			break;
+		case 'l':
+			o->info |= VMAD_INFO_TABLES;
+			break;
+		case 'V':
+			puts("vmadump " BPROC_VERSION);
+			exit(0);
+		case 'h':
+			usage(stdout);
+			exit(0);
+		default:
+			return -1;
+		}
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {0};
+	const char *verb;
+	int n;
+
+	if (parse(argc, argv, &o) < 0 || optind == argc) {
+		usage(stderr);
+		return 2;
+	}
+	verb = argv[optind];
+	n = argc - optind - 1;
+	if (strcmp(verb, "dump") == 0 && n == 2)
+		return dump(&o, argv[optind + 1], argv[optind + 2]);
+	if (strcmp(verb, "restore") == 0 && n == 1)
+		return restore(&o, argv[optind + 1]);
+	if (strcmp(verb, "info") == 0 && n == 1)
+		return look(&o, argv[optind + 1], 0);
+	if (strcmp(verb, "check") == 0 && n == 1)
+		return look(&o, argv[optind + 1], 1);
+	usage(stderr);
+	return 2;
+}

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Programs that were never written for it, taken in the middle of their work and put
+# back: $1 vmadump, $2 the directory of the test programs.
+bin=$2
+# shellcheck source=/dev/null
+. "$(dirname "$(readlink -f "$0")")/vmadump_lib.sh"
+
+count='import sys, time
+def numbers():
+    n = 0
+    while True:
+        yield n
+        n += 1
+log = open("python.log", "a+")
+for n in numbers():
+    if n == 150: break
+    print(n * n, flush=True)
+    log.write("%d\n" % n)
+    time.sleep(0.01)
+log.flush(); log.seek(0)
+print(sum(int(l) for l in log), "python ok")'
+for ((i = 0; i < 150; i++)); do echo $((i * i)); done >want
+echo "11175 python ok" >>want
+carried python 20 want python3 -u -c "$count"
+
+for ((i = 1; i <= 150; i++)); do echo $((i * 3)); done >want
+echo "perl ok" >>want
+# shellcheck disable=SC2016
+carried perl 20 want perl -e '
+	$| = 1; my %h; $SIG{ALRM} = sub { $h{ticks}++ };
+	use Time::HiRes qw(setitimer ITIMER_REAL sleep); setitimer(ITIMER_REAL, 0.02, 0.02);
+	for my $i (1 .. 150) { $h{$i} = $i * 3; print "$h{$i}\n"; sleep(0.01); }
+	print "perl ", ($h{ticks} > 5 && keys %h == 151 ? "ok" : "wrong"), "\n";'
+
+for ((i = 0; i < 40000; i += 400)); do echo $i; done >want
+echo "799980000 40000 bash ok" >>want
+# shellcheck disable=SC2016
+carried bash 5 want bash -c '
+	a=(); s=0
+	trap "t=1" USR1
+	for ((i = 0; i < 40000; i++)); do
+		a[i]=$i; ((s += i))
+		((i % 400 == 0)) && { echo $i; read -t 0.01 </dev/zero -N 0; }
+	done
+	echo $s ${#a[@]} bash ok'
+
+for ((i = 0; i < 400; i++)); do echo tick; done >want
+echo "asm ok" >>want
+carried asm 20 want "$bin/test_vmadump_asm"
+
+for ((i = 0; i < 300; i++)); do echo $i; done >want
+echo "threads ok" >>want
+carried threads 30 want "$bin/test_vmadump_threads" 300
+carried threads_static 30 want "$bin/test_vmadump_threads_static" 300
+
+# -- as a stream, under another pid, stopped, and looked at
+start out bash -c 'for ((i = 0; i < 100; i++)); do echo $i; sleep 0 & wait; done'
+lines out 3
+kill -STOP "$pid"
+"$vmadump" dump "$pid" - | "$vmadump" info - >said || fail "info of a stream"
+grep -q "^process: $pid\$" said || fail "info: $(cat said)"
+case $(ps -o stat= -p "$pid") in T*) ;; *) fail 'a stopped process was set going' ;; esac
+kill -9 "$pid"
+gone "$pid"
+
+start out perl -e '$| = 1; for (1 .. 100) { print "$_\n"; select undef, undef, undef, 0.01 }'
+lines out 10
+"$vmadump" dump --stop "$pid" image || fail 'dump --stop'
+for ((i = 0; i < 100; i++)); do
+	case $(ps -o stat= -p "$pid") in T*) break ;; esac
+	sleep 0.02
+done
+[ "$i" -lt 100 ] || fail '--stop does not stop'
+n=$(wc -l <out)
+(close_fds; exec "$vmadump" restore --new-pid image) || fail 'restore --new-pid'
+[ "$(wc -l <out)" -eq 100 ] || fail "--new-pid: $(wc -l <out) lines after $n"
+"$vmadump" restore image 2>said && fail 'restored under a pid that is in use'
+grep -qF "process id $pid is in use" said || fail "in use: $(cat said)"
+kill -CONT "$pid"
+gone "$pid"
+
+"$vmadump" info -l image >said || fail 'info -l'
+grep -q '^1 *file .*/out$' said && grep -q '[0-9a-f]* /.*/perl' said || fail "info -l: $(cat said)"
+head -c 30000 image >image.cut
+"$vmadump" check image.cut 2>said && fail 'a cut image passes check'
+grep -q 'cut short' said || fail "check: $(cat said)"
+"$vmadump" restore image.cut 2>said && fail 'a cut image is restored'
+grep -q 'cut short' said || fail "restore: $(cat said)"
+:

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# What vmadump cannot take, it names; the program goes on and no image is left. $1
+# vmadump, $2 the directory of the test programs.
+# shellcheck source=/dev/null
+. "$(dirname "$(readlink -f "$0")")/vmadump_lib.sh"
+
+p='$| = 1; '
+refused 'is a socket; it cannot move' perl -e "$p"'use Socket;
+	socket(S, PF_INET, SOCK_STREAM, 0); print "ready\n"; sleep 60'
+refused 'is /dev/kmsg, a device of this node' perl -e "$p"'
+	open(S, "<", "/dev/kmsg"); print "ready\n"; sleep 60'
+refused 'it is traced by process' perl -e "$p"'
+	my $p = $$; unless (fork) { syscall(101, 0x4206, $p, 0, 0); sleep 2; exit }
+	select undef, undef, undef, 0.2; print "ready\n"; sleep 60 while 1'
+refused 'it has a seccomp filter' perl -e "$p"'
+	syscall(157, 38, 1, 0, 0, 0); my $f = pack("SCCL", 6, 0, 0, 0x7fff0000);
+	my $prog = pack("Sx6P", 1, $f); syscall(157, 22, 2, $prog) == 0 or die; print "ready\n"; sleep 60'
+
+"$vmadump" dump 2 image 2>said && fail 'a thread of the kernel'
+if [ -e /proc/2/status ] && ! grep -q '^VmSize' /proc/2/status; then
+	grep -qF 'a thread of the kernel' said || fail "kernel thread: $(cat said)"
+fi
+"$vmadump" dump 4194303 image 2>said && fail 'no process'
+grep -qF 'there is no process 4194303' said || fail "no process: $(cat said)"
+"$vmadump" dump me image 2>said && fail 'not a number'
+[ -e image ] && fail 'an image is left'
+
+# An image that is there already stays what it was.
+echo old >image
+"$vmadump" dump 4194303 image 2>said && fail 'no process'
+[ "$(cat image)" = old ] || fail 'a failed dump has replaced an image'
+rm image
+:

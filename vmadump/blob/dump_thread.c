@@ -1,0 +1,119 @@
+/*
+ * The threads but the first, in a dump: they are parked (park.c) and have said what
+ * they are. Their registers go into notes as in any core file, the rest into records.
+ * Runs in the blob.
+ */
+#include "cpu.h"
+#include "dump.h"
+#include "lib.h"
+#include "refuse.h"
+#include "sys.h"
+#include "thread.h"
+
+#define KCMP_FILES 2
+#define KCMP_FS 3
+
+/* One table of files, one directory, one user: an image has one of each. */
+static long check(struct dump *d, const struct blob_thread *t)
+{
+	const struct dump_status *s = &d->status;
+
+	if (sys_kcmp(d->pid, t->tid, KCMP_FILES, 0, 0) > 0 ||
+	    sys_kcmp(d->pid, t->tid, KCMP_FS, 0, 0) > 0)
+		return refuse(d->b, REFUSE_UNSHARED, t->tid);
+	if (memcmp(t->uid, s->uid, sizeof t->uid) != 0 ||
+	    memcmp(t->gid, s->gid, sizeof t->gid) != 0 || t->caps[0] != s->cap[1] ||
+	    t->caps[1] != s->cap[2])
+		return refuse(d->b, REFUSE_CREDS, t->tid);
+	return 0;
+}
+
+long dump_threads(struct dump *d)
+{
+	struct blob *b = d->b;
+	long r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < b->nthreads; i++) {
+		struct blob_thread *t = thread_at(b, i);
+
+		d->xstate_bv |= cpu_xsave_trim(&b->env, t->xsave, &t->xsave_size);
+		if (t->rseq_addr)
+			d->abilities |= NEED_RSEQ;
+		r = check(d, t);
+	}
+	return r;
+}
+
+uint64_t thread_notes_max(const struct dump *d)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < d->b->nthreads; i++)
+		n += note_len(5, PRSTATUS_LEN) + note_len(5, FPREGS_LEN) +
+		     note_len(6, thread_at(d->b, i)->xsave_size);
+	return n;
+}
+
+uint8_t *thread_notes(struct dump *d, uint8_t *p)
+{
+	for (uint32_t i = 0; i < d->b->nthreads; i++) {
+		const struct blob_thread *t = thread_at(d->b, i);
+
+		p = note_prstatus(d, p, t->tid, t->sigmask, &t->regs);
+		p = note_fpu(d, p, t->xsave, t->xsave_size);
+	}
+	return p;
+}
+
+uint64_t thread_recs_max(const struct dump *d)
+{
+	return (d->b->nthreads + 1ul) * (REC_THREAD_LEN + REC_SCHED_LEN);
+}
+
+static void put_thread(uint8_t *p, const struct blob_thread *t)
+{
+	memset(p, 0, REC_THREAD_LEN);
+	put32(p, (uint32_t)t->tid);
+	memcpy(p + 8, &t->regs, 27 * 8);
+	put64(p + 224, t->sigmask);
+	put64(p + 232, t->alt_sp);
+	put64(p + 240, t->alt_flags);
+	put64(p + 248, t->alt_size);
+	memcpy(p + 256, t->name, 16);
+	put64(p + 272, t->robust);
+	put64(p + 280, t->robust_len);
+	put64(p + 288, t->tid_at);
+	put64(p + 296, t->rseq_addr);
+	put32(p + 304, t->rseq_len);
+	put32(p + 308, t->rseq_sig);
+	put64(p + 312, t->slack);
+}
+
+static void put_sched(uint8_t *p, int32_t tid, const struct blob_sched *s)
+{
+	memset(p, 0, REC_SCHED_LEN);
+	put32(p, (uint32_t)tid);
+	memcpy(p + 8, s, sizeof *s);
+}
+
+uint8_t *thread_recs(struct dump *d, uint8_t *rec)
+{
+	const struct blob *b = d->b;
+	struct blob_sched first;
+	uint8_t *p = rec + IMAGE_REC_HEAD;
+
+	if (!d->opt->goes_on) /* of a program that calls: it has one thread, and its machine's CPUs
+			       */
+		return rec;
+	if (b->nthreads) {
+		for (uint32_t i = 0; i < b->nthreads; i++, p += REC_THREAD_LEN)
+			put_thread(p, thread_at(b, i));
+		rec = rec_end(rec, TAG_THREADS, b->nthreads * (uint64_t)REC_THREAD_LEN);
+		p = rec + IMAGE_REC_HEAD;
+	}
+	sched_get(&first);
+	put_sched(p, d->tid, &first);
+	for (uint32_t i = 0; i < b->nthreads; i++)
+		put_sched(p += REC_SCHED_LEN, thread_at(b, i)->tid, &thread_at(b, i)->sched);
+	return rec_end(rec, TAG_SCHED, (b->nthreads + 1) * (uint64_t)REC_SCHED_LEN);
+}

@@ -1,0 +1,128 @@
+/*
+ * A process that was put here from outside (vmadump/freeze.c): its threads come in
+ * one by one, say what only they can say of themselves, and wait; the first one
+ * dumps when it is told so. No order and no debugger keeps them here: when the far
+ * end of the channel is gone, all go on where they were. Threads of an image that
+ * is restored wait here as well, until the last of them is in place.
+ */
+#include "ghost.h"
+#include "thread.h"
+
+static void wait_for(uint32_t *word, uint32_t was)
+{
+	/* No timeout: with one the kernel would note how to restart it, and forget what
+	 * the thread's own call has left there. */
+	sys_futex(word, FUTEX_WAIT, was, NULL);
+}
+
+void blob_wait_parked(struct blob *b, uint32_t n)
+{
+	uint32_t have;
+
+	while ((have = __atomic_load_n(&b->parked, __ATOMIC_ACQUIRE)) < n)
+		wait_for(&b->parked, have);
+}
+
+void blob_release(struct blob *b)
+{
+	__atomic_store_n(&b->release, 1, __ATOMIC_RELEASE);
+	sys_futex(&b->release, FUTEX_WAKE, 0x7fffffff, NULL);
+}
+
+void sched_get(struct blob_sched *s)
+{
+	memset(s, 0, sizeof *s);
+	sys_sched_getattr(0, s, offsetof(struct blob_sched, cpus));
+	sys_sched_getaffinity(0, sizeof s->cpus, s->cpus);
+}
+
+void sched_set(const struct blob_sched *s)
+{
+	struct blob_sched have;
+
+	sched_get(&have);
+	/* As far as this process may and this machine has them: no result depends on it. */
+	if (memcmp(have.cpus, s->cpus, sizeof s->cpus) != 0)
+		sys_sched_setaffinity(0, sizeof s->cpus, s->cpus);
+	if (memcmp(&have, s, offsetof(struct blob_sched, cpus)) != 0)
+		sys_sched_setattr(0, s);
+}
+
+/* What nobody but this thread can ask of itself. */
+static void describe(struct blob_thread *t)
+{
+	struct {
+		uint64_t sp;
+		uint32_t flags, pad;
+		uint64_t size;
+	} alt = {0};
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct cap[2] = {0};
+
+	sys_sigaltstack(NULL, &alt);
+	t->alt_sp = alt.sp;
+	t->alt_flags = alt.flags & ~1u; /* SS_ONSTACK says where it runs now, no more */
+	t->alt_size = alt.size;
+	sys_get_robust_list(0, (void **)&t->robust, &t->robust_len);
+	sys_prctl(PR_GET_TID_ADDRESS, (unsigned long)&t->tid_at, 0, 0, 0);
+	sys_prctl(PR_GET_NAME, (unsigned long)t->name, 0, 0, 0);
+	t->slack = (uint64_t)MAX(sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0), 0);
+	sched_get(&t->sched);
+	sys_getresuid(&t->uid[0], &t->uid[1], &t->uid[2]);
+	sys_getresgid(&t->gid[0], &t->gid[1], &t->gid[2]);
+	if (sys_capget(&head, cap) == 0) {
+		t->caps[0] = cap[0].permitted | (uint64_t)cap[1].permitted << 32;
+		t->caps[1] = cap[0].effective | (uint64_t)cap[1].effective << 32;
+	}
+}
+
+void blob_thread_main(struct blob_thread *t)
+{
+	struct blob *b = (void *)t->blob;
+
+	if (t->restored)
+		thread_become(b, t);
+	else
+		describe(t);
+	__atomic_add_fetch(&b->parked, 1, __ATOMIC_RELEASE);
+	sys_futex(&b->parked, FUTEX_WAKE, 1, NULL);
+	while (!__atomic_load_n(&b->release, __ATOMIC_ACQUIRE))
+		wait_for(&b->release, 0);
+	blob_thread_resume(t);
+}
+
+static void dump_to(struct blob *b, int fd)
+{
+	struct blob_dump opt = {.fd = fd, .flags = b->dump_flags, .goes_on = 1};
+	struct chan_msg m = {.type = CHAN_DUMPED};
+	long r = blob_dump(b, &opt);
+
+	/* With the answer we may be taken out, wherever we are: nothing may be left to do. */
+	blob_thaw(b);
+	sys_close(fd);
+	m.u.bytes = opt.bytes;
+	if (r < 0)
+		chan_fail(b, CHAN_NO_MOVE);
+	else
+		chan_send(b, &m);
+}
+
+long blob_park(struct blob *b)
+{
+	struct chan_pkt p;
+
+	if (b->far >= 0)
+		sys_close(b->far);
+	b->far = -1;
+	blob_wait_parked(b, b->nthreads);
+	while (chan_recv(b, &p, 0) > 0 && p.m.type != CHAN_RESUME) {
+		if (p.m.type == CHAN_DUMP && p.nfd == 1)
+			dump_to(b, p.fd[0]);
+		else
+			chan_close_fds(&p, 0);
+	}
+	sys_close(b->chan);
+	b->chan = -1;
+	blob_release(b);
+	return 0;
+}

@@ -1,0 +1,148 @@
+/*
+ * The threads but the first, from an image: each is cloned with the id it had, makes
+ * itself what its record says, and waits in the blob until all of the process is in
+ * place. Runs in the blob.
+ */
+#include "lib.h"
+#include "restore.h"
+#include "sys.h"
+#include "thread.h"
+
+#define THREAD_FLAGS                                                                               \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
+
+void rest_sched(const struct restore *r, uint32_t i)
+{
+	const struct rest_rec *rec = &r->rec[TAG_SCHED];
+	const uint8_t *p = rec->p + i * (uint64_t)REC_SCHED_LEN;
+
+	if ((uint64_t)i * REC_SCHED_LEN < rec->len)
+		sched_set((const void *)(p + 8));
+}
+
+static long fail(struct blob *b, long e, const char *what)
+{
+	int32_t none = 0;
+
+	if (__atomic_compare_exchange_n(&b->thread_err, &none, (int32_t)-e, 0, __ATOMIC_ACQ_REL,
+					__ATOMIC_RELAXED))
+		blob_err_set(&b->err, (int)-e, "thread %ld: %s: %s", sys_gettid(), what,
+			     errno_name(e));
+	return e;
+}
+
+static uint32_t index_of(const struct blob *b, const struct blob_thread *t)
+{
+	return (uint32_t)(((uint64_t)t - b->threads) / b->thread_len);
+}
+
+void thread_become(struct blob *b, struct blob_thread *t)
+{
+	struct restore *r = (void *)b->restore;
+	const struct {
+		uint64_t sp;
+		uint32_t flags, pad;
+		uint64_t size;
+	} alt = {t->alt_sp, (uint32_t)t->alt_flags, 0, t->alt_size};
+	long e;
+
+	sys_prctl(PR_SET_NAME, (unsigned long)t->name, 0, 0, 0);
+	sys_sigaltstack(&alt, NULL);
+	sys_set_robust_list((void *)t->robust, t->robust_len);
+	sys_set_tid_address((int *)t->tid_at);
+	sys_arch_prctl(ARCH_SET_FS, t->regs.fs_base);
+	sys_arch_prctl(ARCH_SET_GS, t->regs.gs_base);
+	if (t->slack)
+		sys_prctl(PR_SET_TIMERSLACK, t->slack, 0, 0, 0);
+	rest_sched(r, index_of(b, t) + 1);
+	if (get32(r->rec[TAG_IDENT].p + 84))
+		sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	caps_take(r->rec[TAG_IDENT].p);
+	if (t->rseq_addr) {
+		e = sys_rseq((void *)t->rseq_addr, t->rseq_len, 0, t->rseq_sig);
+		if (e < 0)
+			fail(b, e, "its restartable sequences");
+	}
+	e = rest_pending(r, t->tid, t->tid);
+	if (e < 0)
+		fail(b, e, "its pending signals");
+}
+
+static void fill(struct restore *r, struct blob_thread *t, uint32_t i)
+{
+	const uint8_t *p = r->rec[TAG_THREADS].p + i * (uint64_t)REC_THREAD_LEN;
+	const struct rest_rec *xsave = &r->xsaves[i + 1];
+
+	*t = (struct blob_thread){
+		.self = (uint64_t)t,
+		.stack = (uint64_t)t + r->b->thread_len,
+		.blob = r->b->self,
+		.tid = (int32_t)get32(p),
+		.restored = 1,
+		.sigmask = get64(p + 224),
+		.alt_sp = get64(p + 232),
+		.alt_flags = get64(p + 240),
+		.alt_size = get64(p + 248),
+		.robust = get64(p + 272),
+		.robust_len = get64(p + 280),
+		.tid_at = get64(p + 288),
+		.rseq_addr = get64(p + 296),
+		.rseq_len = get32(p + 304),
+		.rseq_sig = get32(p + 308),
+		.slack = get64(p + 312),
+	};
+	memcpy(&t->regs, p + 8, 27 * 8);
+	memcpy(t->name, p + 256, 16);
+	t->name[15] = 0;
+	memcpy(t->xsave, xsave->p, xsave->len);
+	memset(t->xsave + 512 + 8, 0, 56);
+	t->xsave_size = xsave->len;
+}
+
+static long start(struct restore *r, struct blob_thread *t)
+{
+	int tid = t->tid;
+	struct clone_args a = {
+		.flags = THREAD_FLAGS,
+		.stack = (uint64_t)t + sizeof *t, /* it changes to t->stack at once */
+		.stack_size = r->b->thread_len - sizeof *t,
+		.set_tid = (uint64_t)&tid,
+		.set_tid_size = 1,
+	};
+	long e = blob_clone_thread(&a, sizeof a, t);
+
+	if (e == -EEXIST)
+		return blob_err_set(&r->b->err, EBUSY, "thread id %d is in use", t->tid);
+	if (e < 0)
+		return blob_err_set(&r->b->err, (int)-e, "a thread with the id %d: %s", t->tid,
+				    errno_name(e));
+	return 0;
+}
+
+long rest_threads(struct restore *r)
+{
+	struct blob *b = r->b;
+	uint32_t longest = b->env.xsave_size;
+	long e = 0;
+
+	if (!r->nthreads)
+		return 0;
+	for (uint32_t i = 1; i <= r->nthreads; i++)
+		longest = MAX(longest, r->xsaves[i].len);
+	b->thread_len = (uint32_t)BLOB_THREAD_LEN(longest);
+	b->threads = (uint64_t)arena_alloc(b, (uint64_t)b->thread_len * r->nthreads);
+	if (!b->threads)
+		return -ENOMEM;
+	b->restore = (uint64_t)r;
+	b->release = 0;
+	b->parked = 0;
+	for (uint32_t i = 0; e == 0 && i < r->nthreads; i++) {
+		b->nthreads = i + 1;
+		fill(r, thread_at(b, i), i);
+		e = start(r, thread_at(b, i));
+	}
+	if (e < 0)
+		return e;
+	blob_wait_parked(b, b->nthreads);
+	return -(long)b->thread_err;
+}

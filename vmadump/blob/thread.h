@@ -1,0 +1,21 @@
+/* What park.c, dump_thread.c and restore_thread.c share; runs in the blob. */
+#pragma once
+
+#include "blob.h"
+
+static inline struct blob_thread *thread_at(const struct blob *b, uint32_t i)
+{
+	return (void *)(b->threads + (uint64_t)i * b->thread_len);
+}
+/* Where entry.S leads a thread to. */
+void blob_thread_main(struct blob_thread *t);
+/* Scheduling and CPUs of the calling thread; what it may not have it goes without. */
+void sched_get(struct blob_sched *s);
+void sched_set(const struct blob_sched *s);
+/* restore_thread.c: the calling thread makes itself what t says, but for its registers. */
+void thread_become(struct blob *b, struct blob_thread *t);
+/* The capabilities that the image has, of those that this thread has. */
+void caps_take(const uint8_t *ident);
+/* entry.S */
+struct clone_args;
+long blob_clone_thread(struct clone_args *args, uint64_t size, struct blob_thread *t);

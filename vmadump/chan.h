@@ -1,0 +1,9 @@
+/* Our end of a channel to a process that is parked or restored. Library code, not installed. */
+#pragma once
+
+#include "vmadump/trace.h"
+
+/* One order, with a descriptor unless with is -1. -1 with errno set. */
+int chan_order(int fd, uint32_t type, int with);
+/* Its answer. -1 with err filled: a failure that it tells of, or its end. */
+int chan_answer(struct trace *t, int fd, struct chan_msg *m);

@@ -1,0 +1,31 @@
+/*
+ * A process that is parked in the blob, its threads too, put there from outside.
+ * Library code, not installed.
+ */
+#pragma once
+
+#include "vmadump/trace.h"
+
+struct freeze {
+	struct trace t;
+	uint64_t low, len; /* what is mapped in it: threads, signals, then the blob */
+	uint64_t self;	   /* address of struct blob in it */
+	int chan;	   /* our end; -1 */
+	int far;	   /* the number of its end in it; -1 */
+	uint64_t since_us; /* when it was stopped, CLOCK_MONOTONIC */
+};
+
+/*
+ * Parks process pid. -1: it goes on as it was. The park holds by itself: ptrace is
+ * what leads into it, and leads out of it by freeze_leave().
+ */
+int freeze_enter(struct freeze *f, pid_t pid, uint32_t dump_flags, struct vmad_err *err);
+/* It goes on where it was, and the blob is gone. */
+int freeze_leave(struct freeze *f);
+/* Frees what freeze_enter() holds here. */
+void freeze_free(struct freeze *f);
+
+uint64_t freeze_now_us(void);
+
+/* A system call instruction in process t: of its vdso, whose bytes are those of ours. */
+void freeze_gadget(struct trace *t);

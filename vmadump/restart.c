@@ -1,0 +1,111 @@
+/*
+ * A system call that waits for a length of time, and was interrupted by the stop. Library
+ * code; runs in whoever dumps.
+ *
+ * The kernel keeps what is left of the time in the thread, where nobody can read it. The
+ * process itself goes on for just that (restart_syscall). A copy of it cannot: there the
+ * call begins anew, or says EINTR where the program has asked to be told what is left.
+ * When the call was interrupted before, by a stop or another dump, even its number is not
+ * in a register any more: it is read off the program, or off where the thread sleeps.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmadump/trace.h"
+
+#define RESTART_BLOCK (-516) /* -ERESTART_RESTARTBLOCK */
+#define RESTART_NOHAND (-514)
+#define WCHAN_TRIES 40
+#define WCHAN_NAP_NS 50000
+
+/* mov $nr, %eax; syscall: as compilers write it. 0: something else. */
+static int32_t by_code(struct trace *t, const struct blob_regs *r)
+{
+	uint8_t code[7];
+
+	if (trace_get(t, r->ip - sizeof code, code, sizeof code) < 0 || code[0] != 0xb8 ||
+	    code[3] || code[4])
+		return 0;
+	return code[1] | code[2] << 8;
+}
+
+/* The four calls that there are, told apart by the function that a thread sleeps in. */
+static int32_t by_sleep(const struct task *task)
+{
+	char path[48], name[64] = "";
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d/wchan", task->tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	if (read(fd, name, sizeof name - 1) < 0)
+		name[0] = 0;
+	close(fd);
+	if (strstr(name, "nanosleep")) /* a clock has a small number, or a negative one */
+		return (int64_t)task->regs.di < 4096 ? SYS_clock_nanosleep : SYS_nanosleep;
+	if (strstr(name, "poll"))
+		return SYS_poll;
+	return strstr(name, "futex") ? SYS_futex : 0;
+}
+
+/* Lets it wait once more, for as long as it takes to see where. */
+static int32_t ask(struct trace *t, struct task *task)
+{
+	const struct timespec nap = {.tv_nsec = WCHAN_NAP_NS};
+	int32_t nr = 0;
+
+	if (trace_resume(t, task, PTRACE_CONT) < 0)
+		return -1;
+	for (int i = 0; i < WCHAN_TRIES && nr == 0; i++) {
+		nanosleep(&nap, NULL);
+		nr = by_sleep(task);
+	}
+	return trace_stop_one(t, task) < 0 ? -1 : nr;
+}
+
+static int in_restart(const struct blob_regs *r)
+{
+	return (int64_t)r->orig_ax >= 0 && (int64_t)r->ax == RESTART_BLOCK;
+}
+
+int restart_find(struct trace *t, struct task *task)
+{
+	struct blob_regs *r = &task->regs;
+	struct vmad_err *err = t->err, unused;
+	int32_t nr;
+
+	task->waits_in = 0;
+	if (!in_restart(r))
+		return 0;
+	nr = (int32_t)r->orig_ax;
+	if (nr == SYS_restart_syscall) {
+		t->err = &unused;
+		nr = by_code(t, r);
+		t->err = err;
+		if (nr == 0 && (nr = ask(t, task)) < 0)
+			return -1;
+	}
+	task->waits_in = nr ? nr : -1;
+	return !in_restart(r); /* what it waited for has come meanwhile */
+}
+
+void restart_settle(const struct task *task, struct blob_regs *r)
+{
+	int32_t nr = task->waits_in;
+
+	if (!nr)
+		return;
+	if (nr < 0 || (nr == SYS_nanosleep && r->si) || (nr == SYS_clock_nanosleep && r->r10)) {
+		r->ax = (uint64_t)-EINTR;
+		r->orig_ax = (uint64_t)-1;
+		return;
+	}
+	r->ax = (uint64_t)RESTART_NOHAND;
+	r->orig_ax = (uint64_t)nr;
+}

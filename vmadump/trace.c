@@ -1,0 +1,433 @@
+/*
+ * Stopping a process by ptrace and reading the registers of its threads. Library code; runs in
+ * whoever dumps or restores. PTRACE_SEIZE, so nothing shows to the process or its parent but the
+ * time that it takes.
+ */
+#include <dirent.h>
+#include <elf.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmadump/blob/refuse.h"
+#include "vmadump/trace.h"
+
+#define STOP_MS 2000 /* a thread that does not stop for so long sleeps in the kernel */
+#define SPINS 200
+#ifndef PTRACE_EVENT_STOP
+#define PTRACE_EVENT_STOP 128
+#endif
+#define GET_RSEQ 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13 */
+
+_Static_assert(sizeof(struct blob_regs) == sizeof(struct user_regs_struct), "same registers");
+
+static int fill_err(struct trace *t, int code, const char *fmt, va_list ap)
+{
+	if (t->err) {
+		t->err->code = code;
+		vsnprintf(t->err->text, sizeof t->err->text, fmt, ap);
+	}
+	errno = code;
+	return -1;
+}
+
+int trace_fail(struct trace *t, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fill_err(t, code, fmt, ap);
+	va_end(ap);
+	return -1;
+}
+
+#define REFUSAL_TEXT(name, text) [name] = text,
+static const char *const refusals[REFUSAL_COUNT] = {REFUSALS(REFUSAL_TEXT)};
+
+int trace_refuse(struct trace *t, int why, ...)
+{
+	va_list ap;
+
+	va_start(ap, why);
+	fill_err(t, ENOTSUP, refusals[why], ap);
+	va_end(ap);
+	return -1;
+}
+
+static struct task *find(struct trace *t, pid_t tid)
+{
+	for (uint32_t i = 0; i < t->n; i++)
+		if (t->task[i].tid == tid)
+			return &t->task[i];
+	return NULL;
+}
+
+static struct task *add(struct trace *t, pid_t tid)
+{
+	if (t->n == t->room) {
+		uint32_t room = t->room ? 2 * t->room : 8;
+		struct task *p = realloc(t->task, room * sizeof *p);
+
+		if (!p) {
+			trace_fail(t, ENOMEM, "%s", strerror(ENOMEM));
+			return NULL;
+		}
+		t->task = p;
+		t->room = room;
+	}
+	t->task[t->n] = (struct task){.tid = tid};
+	t->highest = tid > t->highest ? tid : t->highest;
+	return &t->task[t->n++];
+}
+
+static void drop(struct trace *t, struct task *task)
+{
+	free(task->xsave);
+	free(task->pending);
+	*task = t->task[--t->n];
+}
+
+/* Mostly threads are listed by rising numbers, and then there is nothing to look for. */
+static int known(struct trace *t, pid_t tid)
+{
+	return tid <= t->highest && find(t, tid) != NULL;
+}
+
+static int seize(struct trace *t, pid_t tid)
+{
+	struct task *task;
+
+	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0) {
+		if (errno == ESRCH)
+			return 0; /* it has ended since */
+		return trace_fail(t, errno, "process %d cannot be stopped: %s", t->pid,
+				  strerror(errno));
+	}
+	task = add(t, tid);
+	if (!task) {
+		ptrace(PTRACE_DETACH, tid, NULL, NULL);
+		return -1;
+	}
+	task->seized = 1;
+	ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
+	return 1;
+}
+
+/* Seizes what is not seized yet; how many those were, or -1. */
+static int seize_new(struct trace *t)
+{
+	char path[40];
+	struct dirent *e;
+	int found = 0, r = 0;
+	DIR *d;
+
+	snprintf(path, sizeof path, "/proc/%d/task", t->pid);
+	d = opendir(path);
+	if (!d)
+		return trace_fail(t, errno == ENOENT ? ESRCH : errno, "there is no process %d",
+				  t->pid);
+	while (r >= 0 && (e = readdir(d))) {
+		pid_t tid = atoi(e->d_name);
+
+		if (tid > 0 && !known(t, tid) && (r = seize(t, tid)) > 0)
+			found++;
+	}
+	closedir(d);
+	return r < 0 ? -1 : found;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* What waitpid() said of a thread. */
+static void take_status(struct trace *t, struct task *task, int status)
+{
+	int sig;
+
+	if (!WIFSTOPPED(status)) { /* it has ended */
+		drop(t, task);
+		return;
+	}
+	sig = WSTOPSIG(status);
+	if (status >> 16 == PTRACE_EVENT_STOP) {
+		task->stopped = 1;
+		if (sig != SIGTRAP)
+			t->group_stop = (uint32_t)sig;
+		return;
+	}
+	/* A signal was on its way: it is delivered, and the stop comes in front of its handler. */
+	ptrace(PTRACE_CONT, task->tid, NULL, (void *)(long)sig);
+}
+
+/* Sleeps a little once it has asked often. */
+void trace_pause(unsigned tries)
+{
+	const struct timespec nap = {.tv_nsec = 50000};
+
+	if (tries < SPINS)
+		sched_yield();
+	else
+		nanosleep(&nap, NULL);
+}
+
+static int wait_stopped(struct trace *t)
+{
+	uint64_t until = 0;
+	unsigned tries = 0;
+
+	for (uint32_t i = 0; i < t->n;) {
+		int status;
+		pid_t r;
+
+		if (t->task[i].stopped) {
+			i++;
+			continue;
+		}
+		r = waitpid(t->task[i].tid, &status, __WALL | WNOHANG);
+		if (r > 0) {
+			take_status(t, &t->task[i], status);
+			tries = 0;
+			continue;
+		}
+		if (r < 0 && errno != EINTR) { /* reaped by another thread's exec: gone */
+			drop(t, &t->task[i]);
+			continue;
+		}
+		if (tries++ == SPINS)
+			until = now_ms() + STOP_MS;
+		if (tries > SPINS && now_ms() > until)
+			return trace_fail(t, EBUSY,
+					  "thread %d of process %d does not stop: it waits in the "
+					  "kernel and cannot be interrupted",
+					  t->task[i].tid, t->pid);
+		trace_pause(tries);
+	}
+	if (t->n == 0)
+		return trace_fail(t, ESRCH, "process %d has ended", t->pid);
+	return 0;
+}
+
+static int first_thread_first(struct trace *t)
+{
+	struct task *first = find(t, t->pid), swap;
+
+	if (!first)
+		return trace_refuse(t, REFUSE_FIRST_THREAD);
+	swap = *first;
+	*first = t->task[0];
+	t->task[0] = swap;
+	return 0;
+}
+
+int trace_stop(struct trace *t)
+{
+	int r;
+
+	/* What is stopped makes no thread; so a look that finds nothing new has found all. */
+	do {
+		r = seize_new(t);
+		if (r >= 0 && wait_stopped(t) < 0)
+			r = -1;
+	} while (r > 0);
+	if (r == 0)
+		r = first_thread_first(t);
+	return r;
+}
+
+int trace_interrupt(struct trace *t)
+{
+	for (uint32_t i = 0; i < t->n; i++)
+		if (!t->task[i].stopped)
+			ptrace(PTRACE_INTERRUPT, t->task[i].tid, NULL, NULL);
+	return wait_stopped(t);
+}
+
+static int add_pending(struct trace *t, struct task *task, uint64_t tid, const siginfo_t *info,
+		       uint32_t n)
+{
+	struct blob_pending *p;
+
+	if (task->npending + n > BLOB_PENDING_MAX)
+		return trace_refuse(t, REFUSE_PENDING, (unsigned long)BLOB_PENDING_MAX);
+	p = realloc(task->pending, (task->npending + n) * sizeof *p);
+	if (!p)
+		return trace_fail(t, ENOMEM, "%s", strerror(ENOMEM));
+	task->pending = p;
+	for (p += task->npending; n; n--, p++, info++, task->npending++) {
+		p->tid = tid;
+		memcpy(p->info, info, sizeof p->info);
+	}
+	return 0;
+}
+
+/* Reads them without taking them: the process may go on. */
+static int read_pending(struct trace *t, struct task *task, int shared)
+{
+	struct trace_peek a = {.flags = (uint32_t)shared, .nr = 8};
+	siginfo_t info[8];
+	long got;
+
+	memset(info, 0, sizeof info);
+	while ((got = ptrace(PTRACE_PEEKSIGINFO, task->tid, &a, info)) > 0) {
+		if (add_pending(t, task, shared ? 0 : (uint64_t)task->tid, info, (uint32_t)got) < 0)
+			return -1;
+		a.off += (uint64_t)got;
+	}
+	return 0;
+}
+
+static int read_xsave(struct trace *t, struct task *task)
+{
+	uint8_t buf[BLOB_XSAVE_MAX];
+	struct iovec v = {buf, sizeof buf};
+
+	if (ptrace(PTRACE_GETREGSET, task->tid, (void *)NT_X86_XSTATE, &v) < 0)
+		return trace_fail(t, errno, "the registers of thread %d: %s", task->tid,
+				  strerror(errno));
+	task->xsave = malloc(v.iov_len);
+	if (!task->xsave)
+		return trace_fail(t, ENOMEM, "%s", strerror(ENOMEM));
+	memcpy(task->xsave, buf, v.iov_len);
+	task->xsave_size = v.iov_len;
+	return 0;
+}
+
+static int read_one(struct trace *t, struct task *task)
+{
+	struct iovec v = {&task->regs, sizeof task->regs};
+
+	free(task->xsave);
+	task->xsave = NULL;
+	task->npending = 0;
+	if (ptrace(PTRACE_GETREGSET, task->tid, (void *)NT_PRSTATUS, &v) < 0 ||
+	    ptrace(PTRACE_GETSIGMASK, task->tid, (void *)sizeof task->mask, &task->mask) < 0)
+		return trace_fail(t, errno, "the registers of thread %d: %s", task->tid,
+				  strerror(errno));
+	if (v.iov_len != sizeof task->regs)
+		return trace_refuse(t, REFUSE_32BIT);
+	if (ptrace(GET_RSEQ, task->tid, (void *)sizeof task->rseq, &task->rseq) < 0)
+		memset(&task->rseq, 0, sizeof task->rseq);
+	if (read_pending(t, task, 0) < 0 || (task == t->task && read_pending(t, task, 1) < 0))
+		return -1;
+	return read_xsave(t, task);
+}
+
+int trace_resume(struct trace *t, struct task *task, int request)
+{
+	if (ptrace(request, task->tid, NULL, NULL) < 0)
+		return trace_fail(t, errno, "thread %d: %s", task->tid, strerror(errno));
+	task->stopped = 0;
+	return 0;
+}
+
+int trace_stop_one(struct trace *t, struct task *task)
+{
+	struct iovec v = {&task->regs, sizeof task->regs};
+
+	ptrace(PTRACE_INTERRUPT, task->tid, NULL, NULL);
+	if (wait_stopped(t) < 0)
+		return -1;
+	if (ptrace(PTRACE_GETREGSET, task->tid, (void *)NT_PRSTATUS, &v) < 0)
+		return trace_fail(t, errno, "the registers of thread %d: %s", task->tid,
+				  strerror(errno));
+	return 0;
+}
+
+int trace_read(struct trace *t)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < t->n; i++)
+		r = read_one(t, &t->task[i]);
+	return r;
+}
+
+int trace_continue(struct trace *t)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < t->n; i++)
+		r = trace_resume(t, &t->task[i], PTRACE_CONT);
+	return r;
+}
+
+int trace_serve(struct trace *t)
+{
+	for (uint32_t i = 0; i < t->n; i++) {
+		struct task *task = &t->task[i];
+		int status;
+
+		if (task->stopped || waitpid(task->tid, &status, __WALL | WNOHANG) <= 0)
+			continue;
+		if (!WIFSTOPPED(status))
+			return 1;
+		/* The blob blocks all that can be blocked; a stop waits until it is out. */
+		if (status >> 16 == 0 && WSTOPSIG(status) == SIGSTOP)
+			t->stop_after = SIGSTOP;
+		ptrace(PTRACE_CONT, task->tid, NULL, NULL);
+	}
+	return 0;
+}
+
+/* For a detach it has to stop once more. One that does not is let go when this process ends. */
+static void stop_one(struct task *task)
+{
+	int status;
+
+	for (unsigned tries = 0; !task->stopped && tries < 100 * SPINS; tries++) {
+		pid_t r = waitpid(task->tid, &status, __WALL | WNOHANG);
+
+		if (r == 0) {
+			trace_pause(tries);
+			continue;
+		}
+		if (r < 0 || !WIFSTOPPED(status))
+			return;
+		if (status >> 16 == PTRACE_EVENT_STOP)
+			task->stopped = 1;
+		else
+			ptrace(PTRACE_CONT, task->tid, NULL, (void *)(long)WSTOPSIG(status));
+	}
+}
+
+void trace_detach(struct trace *t)
+{
+	for (uint32_t i = 0; i < t->n; i++)
+		if (t->task[i].seized && !t->task[i].stopped)
+			ptrace(PTRACE_INTERRUPT, t->task[i].tid, NULL, NULL);
+	for (uint32_t i = 0; i < t->n; i++) {
+		struct task *task = &t->task[i];
+
+		if (!task->seized)
+			continue;
+		stop_one(task);
+		ptrace(PTRACE_DETACH, task->tid, NULL, NULL);
+		task->seized = 0;
+	}
+	if (t->stop_after)
+		kill(t->pid, (int)t->stop_after);
+	t->stop_after = 0;
+}
+
+void trace_free(struct trace *t)
+{
+	while (t->n)
+		drop(t, t->task);
+	free(t->task);
+	t->task = NULL;
+	t->room = 0;
+}

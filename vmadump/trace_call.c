@@ -1,0 +1,98 @@
+/*
+ * What a stopped process is made to do: registers set, memory written, the kernel called
+ * in its name. Library code; runs in whoever dumps or restores.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmadump/trace.h"
+
+int trace_set_regs(struct trace *t, const struct task *task, const struct blob_regs *regs)
+{
+	struct iovec v = {(void *)regs, sizeof *regs};
+
+	if (ptrace(PTRACE_SETREGSET, task->tid, (void *)NT_PRSTATUS, &v) < 0)
+		return trace_fail(t, errno, "the registers of thread %d: %s", task->tid,
+				  strerror(errno));
+	return 0;
+}
+
+/* Waits for the end of one step. A signal that comes in between is for later. */
+static int wait_step(struct trace *t, struct task *task)
+{
+	for (unsigned tries = 0;;) {
+		int status;
+		pid_t r = waitpid(task->tid, &status, __WALL | WNOHANG);
+
+		if (r == 0) {
+			trace_pause(tries++);
+			continue;
+		}
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0 || !WIFSTOPPED(status))
+			return trace_fail(t, ESRCH, "process %d has ended", t->pid);
+		if (WSTOPSIG(status) == SIGTRAP && status >> 16 == 0) {
+			task->stopped = 1;
+			return 0;
+		}
+		if (status >> 16 == 0 && WSTOPSIG(status) == SIGSTOP)
+			t->stop_after = SIGSTOP;
+		ptrace(PTRACE_SINGLESTEP, task->tid, NULL, NULL);
+	}
+}
+
+int trace_syscall(struct trace *t, long nr, const uint64_t arg[6], int64_t *ret)
+{
+	struct task *task = t->task;
+	struct blob_regs r = task->regs;
+	struct iovec v = {&r, sizeof r};
+
+	*ret = -ENOSYS;
+	if (!t->gadget)
+		return trace_fail(t, ENOTSUP, "process %d has no vdso to call the kernel from",
+				  t->pid);
+	r.ip = t->gadget;
+	r.ax = (uint64_t)nr;
+	r.orig_ax = (uint64_t)-1; /* or the kernel restarts the call that was interrupted */
+	r.di = arg[0];
+	r.si = arg[1];
+	r.dx = arg[2];
+	r.r10 = arg[3];
+	r.r8 = arg[4];
+	r.r9 = arg[5];
+	/* A step over the instruction: one stop, where PTRACE_SYSCALL has two. */
+	if (trace_set_regs(t, task, &r) < 0 || trace_resume(t, task, PTRACE_SINGLESTEP) < 0 ||
+	    wait_step(t, task) < 0)
+		return -1;
+	if (ptrace(PTRACE_GETREGSET, task->tid, (void *)NT_PRSTATUS, &v) < 0)
+		return trace_fail(t, errno, "the registers of thread %d: %s", task->tid,
+				  strerror(errno));
+	*ret = (int64_t)r.ax;
+	return 0;
+}
+
+int trace_write(struct trace *t, uint64_t to, const void *from, size_t n)
+{
+	struct iovec l = {(void *)from, n}, r = {(void *)to, n};
+
+	if (process_vm_writev(t->pid, &l, 1, &r, 1, 0) != (ssize_t)n)
+		return trace_fail(t, errno ? errno : EFAULT, "memory of process %d at %lx: %s",
+				  t->pid, to, strerror(errno));
+	return 0;
+}
+
+int trace_get(struct trace *t, uint64_t from, void *to, size_t n)
+{
+	struct iovec l = {to, n}, r = {(void *)from, n};
+
+	if (process_vm_readv(t->pid, &l, 1, &r, 1, 0) != (ssize_t)n)
+		return trace_fail(t, errno ? errno : EFAULT, "memory of process %d at %lx: %s",
+				  t->pid, from, strerror(errno));
+	return 0;
+}
