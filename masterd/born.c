@@ -124,7 +124,7 @@ static void if_not_told(struct proc *p, void *arg)
 	if (!p->born || p->node != w->n->num || p->move || p->seen == w->n->told_all ||
 	    p->state != PS_ALIVE)
 		return;
-	procs_dead(w->m, p, PE_EXIT, CLD_KILLED, SIGKILL);
+	procs_killed(w->m, p, PE_EXIT);
 	send_reaped(w->m, pid);
 }
 

@@ -22,7 +22,6 @@
 #include "proc.h"
 
 #define PEERS_MAX (CONFIG_NODES_MAX + 256) /* links, those without a Hello included */
-#define BACKLOG_MAX (4u << 20)		   /* bytes kept for an unreachable node */
 #define HELLO_MS 10000			   /* from TLS to Hello */
 #define CHAIN_MAX 32			   /* INIT_CHAIN_MAX of slaved/initproto.h */
 
@@ -42,7 +41,8 @@ struct master {
 	uint64_t told_ms;	   /* last NodeTable */
 	struct listener *listener; /* owned by listen.c */
 	bool home_synced;	   /* the front end's slave has told all it holds */
-	bool swept;		   /* what nobody had after a restart has been declared dead */
+	bool settled; /* who has ghosts has told of them, as far as can be waited for */
+	bool swept;   /* what nobody had after a restart has been declared dead */
 };
 
 /* One link to a slave; node is NULL until its Hello was taken. */
@@ -52,13 +52,6 @@ struct peer {
 	struct link *link; /* owned */
 	struct node *node;
 	uint64_t since_ms;
-};
-
-/* A packed message that waits for a node to come back. */
-struct frame {
-	struct frame *next;
-	size_t len;
-	unsigned char bytes[];
 };
 
 uint64_t now_ms(void);
@@ -78,7 +71,10 @@ void peer_drop(struct peer *p, const char *fmt, ...) __attribute__((format(print
 void peer_refuse(struct peer *p, struct node *n, int err, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 void peer_free(struct peer *p);
-/* To a node: sent, kept for its return if it is a Signal or a Mirror, or dropped. */
+/*
+ * To a node: sent, or dropped if it is not connected. What must not be lost is repeated by whoever
+ * keeps it: a bpinit, or the tables (procs_node_back, moves_node).
+ */
 void node_send(struct master *m, struct node *n, const ProtobufCMessage *msg);
 /* Sets n->reason and logs it, unless it is what was said last. */
 void node_reason(struct node *n, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -113,6 +109,7 @@ void moves_node(struct master *m, struct node *n, bool dead);
 
 /* procs.c */
 void procs_signal(struct peer *p, const Bproc__Signal *s);
+void procs_signal_ack(struct peer *p, const Bproc__SignalAck *a);
 void procs_event(struct peer *p, const Bproc__ProcEvent *e);
 void procs_mirrored(struct peer *p, const Bproc__Mirrored *d);
 void procs_pid_ask(struct peer *p, const Bproc__PidAsk *a);
@@ -127,8 +124,15 @@ void procs_mirror_exit(struct master *m, struct proc *p, struct node *n);
 /* The move of p has been decided: PS_ALIVE on p->node, and what waited is given out. */
 void procs_decided(struct master *m, struct proc *p);
 /* It has died so (PE_EXIT or PE_REAL_DOWN). May free p. */
-void procs_dead(struct master *m, struct proc *p, enum proc_event event, uint32_t code,
-		int32_t status);
+void procs_dead(struct master *m, struct proc *p, enum proc_event event, const struct tale *t);
+/* The same, as killed by SIGKILL, by the master's own word. */
+void procs_killed(struct master *m, struct proc *p, enum proc_event event);
+/* That node has no ghost of it any more. */
+void procs_ghost_del(struct master *m, struct proc *p, const struct node *n);
+/* A node says that it has a ghost of it: it hears what the others have heard. */
+void procs_ghost_told(struct master *m, struct proc *p, struct node *n);
+/* From now on p has no ghosts but those that are known. May free p. */
+void procs_settled(struct master *m, struct proc *p);
 /* Forgets p if it is in the table for ghosts only and has none. May free p. */
 void procs_release(struct master *m, struct proc *p);
 /* SIGKILL to a process on n, in the kernel's name. */
@@ -136,7 +140,7 @@ void procs_kill(struct master *m, struct proc *p, struct node *n);
 /* May free p. */
 void procs_ghost_gone(struct master *m, struct proc *p, struct node *n);
 void procs_node_dead(struct master *m, struct node *n);
-/* Repeats the mirrors of deaths that n has not confirmed. */
+/* Repeats the mirrors that n has not confirmed. */
 void procs_node_back(struct master *m, struct node *n);
 void proc_wire(const struct master *m, const struct proc *p, Bproc__Proc *ret_proc);
 
@@ -158,3 +162,4 @@ void resync_ran(struct peer *p, uint64_t move, int32_t pid);
 /* False: a slave that is connected has not told all it holds. */
 bool resync_is_due(const struct master *m);
 void resync_sweep(struct master *m);
+void resync_settle(struct master *m);

@@ -68,9 +68,11 @@ static void do_abort(struct master *m, struct move *mv)
 	if (!p)
 		return;
 	procs_decided(m, p);
-	if (mv->source_died)
-		procs_dead(m, p, PE_EXIT, p->exit_code, p->exit_status);
-	else
+	if (mv->source_died) {
+		struct tale exit = p->exit;
+
+		procs_dead(m, p, PE_EXIT, &exit);
+	} else
 		procs_release(m, p);
 }
 
@@ -123,7 +125,7 @@ static struct proc *enter_table(struct master *m, struct move *mv)
 	p->native = mv->target == NODE_HOME;
 	p->watched = false;
 	p->came = mv->id;
-	ghost_del(p, node_index(&m->nodes, target));
+	procs_ghost_del(m, p, target);
 	return p;
 }
 
@@ -171,7 +173,7 @@ static void do_dead(struct master *m, struct move *mv)
 	if (!p)
 		return;
 	procs_decided(m, p);
-	procs_dead(m, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
+	procs_killed(m, p, PE_REAL_DOWN);
 }
 
 bool moves_event(struct master *m, struct move *mv, enum move_event event)

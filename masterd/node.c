@@ -66,7 +66,6 @@ int node_table_init(struct node_table *t, const struct config *c)
 	for (uint32_t i = 0; i < t->count; i++) {
 		t->node[i].num = i == 0 ? NODE_HOME : c->node[i - 1].node;
 		t->node[i].addr = i == 0 ? 0 : c->node[i - 1].addr;
-		t->node[i].backlog_end = &t->node[i].backlog;
 		reset(&t->node[i], "down");
 	}
 	return 0;

@@ -52,7 +52,6 @@ extern const struct fsm_row node_rows[];
 extern const size_t node_nrows;
 
 struct peer;
-struct frame;
 struct nodeup;
 struct node {
 	int32_t num;
@@ -65,14 +64,12 @@ struct node {
 	uint32_t mode, uid, gid;
 	char init_id[NODE_ID_MAX]; /* of the bpinit that has its processes; "": never seen */
 	char boot_id[NODE_ID_MAX];
-	bool fence;	   /* declared dead: if this bpinit comes back it must kill all first */
-	bool synced;	   /* has told all it holds in this epoch */
-	uint32_t told_all; /* how often it was asked to, by a Welcome */
-	struct peer *peer; /* not owned; NS_CONNECTED only */
-	uint64_t pong_ms;  /* CLOCK_MONOTONIC of its last sign of life */
-	uint64_t lost_ms;  /* since when it is unreachable */
-	struct frame *backlog, **backlog_end; /* owned; for it while it is unreachable */
-	size_t backlog_bytes;
+	bool fence;	       /* declared dead: if this bpinit comes back it must kill all first */
+	bool synced;	       /* has told all it holds in this epoch */
+	uint32_t told_all;     /* how often it was asked to, by a Welcome */
+	struct peer *peer;     /* not owned; NS_CONNECTED only */
+	uint64_t pong_ms;      /* CLOCK_MONOTONIC of its last sign of life */
+	uint64_t lost_ms;      /* since when it is unreachable */
 	struct nodeup *script; /* owned; its node_up while that runs */
 };
 

@@ -28,34 +28,6 @@ uint64_t now_ms(void)
 	return (uint64_t)clock_ns(CLOCK_MONOTONIC) / 1000000;
 }
 
-static void backlog_drop(struct node *n)
-{
-	struct frame *f;
-
-	while ((f = n->backlog)) {
-		n->backlog = f->next;
-		free(f);
-	}
-	n->backlog_end = &n->backlog;
-	n->backlog_bytes = 0;
-}
-
-static void backlog_send(struct master *m, struct node *n)
-{
-	const ProtobufCMessageDescriptor *d;
-	ProtobufCMessage *msg;
-
-	for (struct frame *f = n->backlog; f; f = f->next) {
-		d = f->bytes[0] ? &bproc__signal__descriptor : &bproc__mirror__descriptor;
-		msg = protobuf_c_message_unpack(d, NULL, f->len, f->bytes + 1);
-		if (!msg)
-			continue;
-		node_send(m, n, msg);
-		protobuf_c_message_free_unpacked(msg, NULL);
-	}
-	backlog_drop(n);
-}
-
 static void welcome(struct master *m, struct node *n)
 {
 	Bproc__Welcome w = BPROC__WELCOME__INIT;
@@ -81,7 +53,6 @@ static void welcome(struct master *m, struct node *n)
 
 static void declare_dead(struct master *m, struct node *n)
 {
-	backlog_drop(n);
 	nodeup_stop(n);
 	moves_node(m, n, true);
 	procs_node_dead(m, n);
@@ -195,7 +166,6 @@ void nodes_hello(struct peer *p, const Bproc__Hello *h)
 	welcome(m, n); /* the first message: the event sends nothing by itself */
 	/* Also a node that is new to this master: moves of an older one may wait for it. */
 	if (same || !known) {
-		backlog_send(m, n);
 		moves_node(m, n, false);
 		procs_node_back(m, n);
 	}
@@ -238,6 +208,7 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 	if (!m->swept && now - m->start_ms >= 5 * (uint64_t)m->conf.ping_timeout_ms / 2 &&
 	    resync_is_due(m))
 		resync_sweep(m);
+	resync_settle(m);
 }
 
 int nodes_start(struct master *m)
@@ -253,10 +224,8 @@ int nodes_start(struct master *m)
 
 void nodes_end(struct master *m)
 {
-	for (uint32_t i = 0; i < m->nodes.count; i++) {
-		backlog_drop(&m->nodes.node[i]);
+	for (uint32_t i = 0; i < m->nodes.count; i++)
 		nodeup_stop(&m->nodes.node[i]);
-	}
 	while (m->peers)
 		peer_free(m->peers);
 	if (m->ping)

@@ -243,6 +243,11 @@ static void on_signal(struct peer *p, const Bproc__Envelope *e)
 	procs_signal(p, e->signal);
 }
 
+static void on_signal_ack(struct peer *p, const Bproc__Envelope *e)
+{
+	procs_signal_ack(p, e->signal_ack);
+}
+
 static void on_proc_event(struct peer *p, const Bproc__Envelope *e)
 {
 	procs_event(p, e->proc_event);
@@ -299,6 +304,7 @@ static const struct {
 	{BPROC__ENVELOPE__MSG_MOVE_VOIDED, true, on_move_voided},
 	{BPROC__ENVELOPE__MSG_MOVE_GHOSTED, true, on_move_ghosted},
 	{BPROC__ENVELOPE__MSG_SIGNAL, true, on_signal},
+	{BPROC__ENVELOPE__MSG_SIGNAL_ACK, true, on_signal_ack},
 	{BPROC__ENVELOPE__MSG_PROC_EVENT, true, on_proc_event},
 	{BPROC__ENVELOPE__MSG_MIRRORED, true, on_mirrored},
 	{BPROC__ENVELOPE__MSG_PROC_STATE, true, on_proc_state},
@@ -389,36 +395,9 @@ void peer_accept(struct master *m, int fd)
 
 /* -- to nodes */
 
-static bool worth_keeping(const ProtobufCMessage *msg)
-{
-	return msg->descriptor == &bproc__signal__descriptor ||
-	       msg->descriptor == &bproc__mirror__descriptor;
-}
-
-static void keep(struct node *n, const ProtobufCMessage *msg)
-{
-	size_t len = protobuf_c_message_get_packed_size(msg);
-	struct frame *f;
-
-	if (n->backlog_bytes + len > BACKLOG_MAX)
-		return;
-	f = malloc(sizeof(*f) + 1 + len);
-	if (!f)
-		return;
-	f->next = NULL;
-	f->len = len;
-	f->bytes[0] = msg->descriptor == &bproc__signal__descriptor;
-	protobuf_c_message_pack(msg, f->bytes + 1);
-	*n->backlog_end = f;
-	n->backlog_end = &f->next;
-	n->backlog_bytes += len;
-}
-
 void node_send(struct master *m, struct node *n, const ProtobufCMessage *msg)
 {
 	(void)m;
 	if (n->state == NS_CONNECTED && n->peer)
 		link_send(n->peer->link, msg);
-	else if (n->state == NS_UNREACHABLE && worth_keeping(msg))
-		keep(n, msg);
 }

@@ -66,6 +66,8 @@ static void free_proc(struct proc *p)
 
 	while ((q = proc_dequeue(p)))
 		free(q);
+	while (p->told)
+		free(told_take_first(p));
 	free(p);
 }
 
@@ -95,6 +97,7 @@ struct proc *proc_new(struct proc_table *t, int32_t pid, int32_t node)
 		t->last_gen = 1;
 	p->gen = t->last_gen;
 	p->queue_end = &p->queue;
+	p->told_end = &p->told;
 	p->next = *at;
 	*at = p;
 	t->count++;
@@ -173,10 +176,92 @@ bool ghost_any(const struct proc_table *t, const struct proc *p)
 	return false;
 }
 
+struct told *told_add(const struct proc_table *t, struct proc *p, const struct tale *tale)
+{
+	struct told *d = malloc(sizeof(*d) + t->words * sizeof(d->waits[0]));
+
+	if (!d)
+		return NULL;
+	d->next = NULL;
+	d->tale = *tale;
+	for (uint32_t i = 0; i < t->words; i++)
+		d->waits[i] = p->ghost[i];
+	*p->told_end = d;
+	p->told_end = &d->next;
+	p->ntold++;
+	return d;
+}
+
+static bool same_tale(const struct tale *a, const struct tale *b)
+{
+	return a->seq == b->seq && a->move == b->move && a->node == b->node;
+}
+
+bool told_has(const struct proc *p, const struct tale *tale)
+{
+	if (tale->seq == 0)
+		return false;
+	for (const struct told *d = p->told; d; d = d->next)
+		if (same_tale(&d->tale, tale))
+			return true;
+	for (const struct queued *q = p->queue; q; q = q->next)
+		if (!q->sig && same_tale(&q->tale, tale))
+			return true;
+	return false;
+}
+
+void told_confirm(struct proc *p, uint32_t index, uint64_t move, uint64_t seq)
+{
+	for (struct told *d = p->told; d; d = d->next)
+		if (d->tale.seq == seq && d->tale.move == move)
+			d->waits[index / 64] &= ~(1ull << index % 64);
+}
+
+static struct told *take(struct proc *p, struct told **at)
+{
+	struct told *d = *at;
+
+	*at = d->next;
+	if (!d->next)
+		p->told_end = at;
+	p->ntold--;
+	return d;
+}
+
+struct told *told_take_done(const struct proc_table *t, struct proc *p)
+{
+	for (struct told **at = &p->told; *at; at = &(*at)->next) {
+		uint64_t waits = 0;
+
+		/* Where there is no ghost any more nobody answers. */
+		for (uint32_t i = 0; i < t->words; i++)
+			waits |= (*at)->waits[i] &= p->ghost[i];
+		if (!waits)
+			return take(p, at);
+	}
+	return NULL;
+}
+
+struct told *told_take_first(struct proc *p)
+{
+	return p->told ? take(p, &p->told) : NULL;
+}
+
+/* A signal that its bpinit has repeated while it waits here. */
+static bool queue_has(const struct proc *p, const struct queued *s)
+{
+	for (const struct queued *q = p->queue; s->sig && s->stream && q; q = q->next)
+		if (q->stream == s->stream && q->number == s->number)
+			return true;
+	return false;
+}
+
 int proc_enqueue(struct proc *p, const struct queued *q)
 {
 	struct queued *copy;
 
+	if (queue_has(p, q))
+		return 0;
 	if (p->nqueued >= PROC_QUEUE_MAX)
 		return -ENOBUFS;
 	copy = malloc(sizeof(*copy));

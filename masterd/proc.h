@@ -13,6 +13,7 @@
 #include "fsm.h"
 
 #define PROC_QUEUE_MAX 1024 /* signals and stops that wait for the end of a move */
+#define PROC_TOLD_MAX 64    /* stops and continues that ghosts have not confirmed */
 #define PROC_HASH 4096
 #define PROC_PID_MAX (1 << 22)
 
@@ -51,14 +52,30 @@ enum proc_action {
 extern const struct fsm_row proc_rows[];
 extern const size_t proc_nrows;
 
+/* What a node's bpinit tells of a process there, and repeats until seq is acknowledged. */
+struct tale {
+	int32_t node;
+	uint32_t code; /* CLD_* */
+	int32_t status;
+	uint64_t seq, move; /* seq 0: nobody repeats it, or wants an answer */
+};
+
 /* A signal, or a stop or continue (sig == 0), that waits. */
 struct queued {
 	struct queued *next;
 	int32_t sig, code, sender_pid;
 	uint32_t sender_uid;
 	uint64_t value;
-	uint32_t mirror_code;
-	int32_t mirror_status;
+	int32_t origin; /* with those behind it: of the bpinit that repeats the signal */
+	uint64_t stream, number, oldest;
+	struct tale tale;
+};
+
+/* A stop or continue that was mirrored; acknowledged when every ghost has it. */
+struct told {
+	struct told *next;
+	struct tale tale;
+	uint64_t waits[]; /* a bit for each ghost that has not confirmed it */
 };
 
 struct move;
@@ -77,8 +94,10 @@ struct proc {
 	uint64_t came;	   /* the newest move that is known to have run; 0: none */
 	struct queued *queue, **queue_end; /* owned */
 	uint32_t nqueued;
-	uint32_t exit_code; /* CLD_*, of PS_DYING, or of the parked original; 0: none */
-	int32_t exit_status;
+	struct told *told, **told_end; /* owned */
+	uint32_t ntold;
+	struct tale exit; /* of PS_DYING, or of the parked original; code 0: none */
+	bool kill_due;	  /* a SIGKILL of the master's own: again when its node is back */
 	uint64_t ghost[]; /* a bit per node, by node_index */
 };
 
@@ -105,6 +124,17 @@ void ghost_add(struct proc *p, uint32_t index);
 void ghost_del(struct proc *p, uint32_t index);
 bool ghost_has(const struct proc *p, uint32_t index);
 bool ghost_any(const struct proc_table *t, const struct proc *p);
+
+/* Mirrored to all ghosts there are now. NULL: no memory. */
+struct told *told_add(const struct proc_table *t, struct proc *p, const struct tale *tale);
+/* Has it been taken already? In told, or in the queue. */
+bool told_has(const struct proc *p, const struct tale *tale);
+/* The ghost on that node has it. */
+void told_confirm(struct proc *p, uint32_t index, uint64_t move, uint64_t seq);
+/* Takes the first one out that no ghost is waited for with; free() it. NULL: there is none. */
+struct told *told_take_done(const struct proc_table *t, struct proc *p);
+/* Takes the oldest one out, done or not. */
+struct told *told_take_first(struct proc *p);
 
 /* Copies q to the end of the queue: 0, -ENOBUFS at PROC_QUEUE_MAX, -ENOMEM. */
 int proc_enqueue(struct proc *p, const struct queued *q);

@@ -29,11 +29,80 @@ static struct proc *find(struct master *m, const Bproc__Proc *w)
 	return w ? proc_get(&m->procs, w->pid, w->gen) : NULL;
 }
 
+/* Its bpinit need not repeat it: it has been done, or there is nothing left to do. */
+static void acknowledge(struct master *m, const struct tale *t)
+{
+	Bproc__EventAck ack = BPROC__EVENT_ACK__INIT;
+	struct node *n = node_get(&m->nodes, t->node);
+
+	ack.seq = t->seq;
+	if (n && t->seq)
+		node_send(m, n, &ack.base);
+}
+
 static void gone(struct master *m, struct proc *p)
 {
+	struct queued *q;
+	struct told *d;
+
 	if (p->move)
 		p->move->proc = NULL;
+	while ((d = told_take_first(p))) {
+		acknowledge(m, &d->tale);
+		free(d);
+	}
+	while ((q = proc_dequeue(p))) {
+		acknowledge(m, &q->tale);
+		free(q);
+	}
+	acknowledge(m, &p->exit);
 	proc_remove(&m->procs, p);
+}
+
+static void send_mirror(struct master *m, struct proc *p, struct node *n, const struct tale *t);
+
+/* After a ghost has gone, or has said that it has it. */
+static void told_check(struct master *m, struct proc *p)
+{
+	struct told *d;
+
+	while (m->settled && (d = told_take_done(&m->procs, p))) {
+		acknowledge(m, &d->tale);
+		free(d);
+	}
+}
+
+void procs_ghost_told(struct master *m, struct proc *p, struct node *n)
+{
+	uint32_t i = node_index(&m->nodes, n);
+
+	if (ghost_has(p, i))
+		return;
+	ghost_add(p, i);
+	for (struct told *d = p->told; d; d = d->next) {
+		d->waits[i / 64] |= 1ull << i % 64;
+		send_mirror(m, p, n, &d->tale);
+	}
+}
+
+void procs_ghost_del(struct master *m, struct proc *p, const struct node *n)
+{
+	ghost_del(p, node_index(&m->nodes, n));
+	told_check(m, p);
+}
+
+/* Nothing is left of it that has to hear of its end. */
+static void gone_without_ghost(struct master *m, struct proc *p)
+{
+	if (m->settled && !ghost_any(&m->procs, p) && proc_step(p, PE_NO_GHOST) == PA_REMOVE)
+		gone(m, p);
+}
+
+void procs_settled(struct master *m, struct proc *p)
+{
+	told_check(m, p);
+	if (p->state == PS_DYING)
+		gone_without_ghost(m, p);
 }
 
 static void send_signal(struct master *m, struct proc *p, const struct queued *q, int32_t node)
@@ -51,6 +120,10 @@ static void send_signal(struct master *m, struct proc *p, const struct queued *q
 	s.sender_pid = q->sender_pid;
 	s.sender_uid = q->sender_uid;
 	s.value = q->value;
+	s.origin = q->origin;
+	s.stream = q->stream;
+	s.number = q->number;
+	s.oldest = q->oldest;
 	node_send(m, n, &s.base);
 }
 
@@ -58,32 +131,51 @@ void procs_kill(struct master *m, struct proc *p, struct node *n)
 {
 	struct queued q = {.sig = SIGKILL, .code = SI_KERNEL};
 
+	if (n->num == p->node)
+		p->kill_due = true;
 	send_signal(m, p, &q, n->num);
 }
 
-static void send_mirror(struct master *m, struct proc *p, struct node *n, uint32_t code,
-			int32_t status)
+static void send_mirror(struct master *m, struct proc *p, struct node *n, const struct tale *t)
 {
 	Bproc__Mirror mi = BPROC__MIRROR__INIT;
 	Bproc__Proc proc;
 
 	proc_wire(m, p, &proc);
 	mi.proc = &proc;
-	mi.code = code;
-	mi.status = status;
+	mi.code = t->code;
+	mi.status = t->status;
+	mi.move = t->move;
+	mi.seq = t->seq;
 	node_send(m, n, &mi.base);
 }
 
 void procs_mirror_exit(struct master *m, struct proc *p, struct node *n)
 {
-	send_mirror(m, p, n, p->exit_code, p->exit_status);
+	send_mirror(m, p, n, &p->exit);
 }
 
-static void mirror(struct master *m, struct proc *p, uint32_t code, int32_t status)
+static void mirror(struct master *m, struct proc *p, const struct tale *t)
 {
 	for (uint32_t i = 0; i < m->nodes.count; i++)
 		if (ghost_has(p, i))
-			send_mirror(m, p, &m->nodes.node[i], code, status);
+			send_mirror(m, p, &m->nodes.node[i], t);
+}
+
+/* A stop or continue: said to every ghost, and again where a link was lost, until all have it. */
+static void mirror_stop_cont(struct master *m, struct proc *p, const struct tale *t)
+{
+	struct told *d;
+
+	mirror(m, p, t);
+	if (t->seq && !told_add(&m->procs, p, t))
+		log_error("pid %d: no memory: its stop may be lost", p->pid);
+	if (p->ntold > PROC_TOLD_MAX) {
+		d = told_take_first(p);
+		acknowledge(m, &d->tale);
+		free(d);
+	}
+	told_check(m, p);
 }
 
 static void enqueue(struct proc *p, const struct queued *q)
@@ -103,6 +195,10 @@ void procs_signal(struct peer *p, const Bproc__Signal *s)
 		.sender_pid = s->sender_pid,
 		.sender_uid = s->sender_uid,
 		.value = s->value,
+		.origin = s->origin,
+		.stream = s->stream,
+		.number = s->number,
+		.oldest = s->oldest,
 	};
 
 	if (s->sig < 1 || s->sig > 64) {
@@ -123,6 +219,15 @@ void procs_signal(struct peer *p, const Bproc__Signal *s)
 	}
 }
 
+/* Passed on, to the bpinit that keeps the signals. */
+void procs_signal_ack(struct peer *p, const Bproc__SignalAck *a)
+{
+	struct node *n = node_get(&p->m->nodes, a->origin);
+
+	if (n)
+		node_send(p->m, n, &a->base);
+}
+
 void procs_release(struct master *m, struct proc *p)
 {
 	/* A process that was moved stays in the table until it ends. */
@@ -132,8 +237,8 @@ void procs_release(struct master *m, struct proc *p)
 
 void procs_ghost_gone(struct master *m, struct proc *p, struct node *n)
 {
-	ghost_del(p, node_index(&m->nodes, n));
-	if (ghost_any(&m->procs, p))
+	procs_ghost_del(m, p, n);
+	if (ghost_any(&m->procs, p) || (p->state == PS_DYING && !m->settled))
 		return;
 	switch (proc_step(p, PE_NO_GHOST)) {
 	case PA_REMOVE:
@@ -147,20 +252,18 @@ void procs_ghost_gone(struct master *m, struct proc *p, struct node *n)
 	}
 }
 
-void procs_dead(struct master *m, struct proc *p, enum proc_event event, uint32_t code,
-		int32_t status)
+void procs_dead(struct master *m, struct proc *p, enum proc_event event, const struct tale *t)
 {
 	switch (proc_step(p, event)) {
 	case PA_MIRROR_EXIT:
-		p->exit_code = code;
-		p->exit_status = status;
-		mirror(m, p, code, status);
-		if (!ghost_any(&m->procs, p) && proc_step(p, PE_NO_GHOST) == PA_REMOVE)
-			gone(m, p);
+		if (p->exit.seq != t->seq)
+			acknowledge(m, &p->exit); /* of an original that was killed while parked */
+		p->exit = *t;
+		mirror(m, p, t);
+		gone_without_ghost(m, p);
 		break;
 	case PA_QUEUE_EXIT:
-		p->exit_code = code;
-		p->exit_status = status;
+		p->exit = *t;
 		p->move->source_died = true;
 		if (p->move->err.code == 0)
 			bproc_err_set(&p->move->err, ESRCH, "pid %d ended while it was parked",
@@ -168,23 +271,30 @@ void procs_dead(struct master *m, struct proc *p, enum proc_event event, uint32_
 		moves_event(m, p->move, ME_SRC_FAILED);
 		break;
 	default:
-		break;
+		acknowledge(m, t);
 	}
 }
 
-static void stop_cont(struct master *m, struct proc *p, uint32_t code, int32_t status)
+void procs_killed(struct master *m, struct proc *p, enum proc_event event)
 {
-	struct queued q = {.mirror_code = code, .mirror_status = status};
+	struct tale t = {.node = NODE_NONE, .code = CLD_KILLED, .status = SIGKILL};
+
+	procs_dead(m, p, event, &t);
+}
+
+static void stop_cont(struct master *m, struct proc *p, const struct tale *t)
+{
+	struct queued q = {.tale = *t};
 
 	switch (proc_step(p, PE_STOPCONT)) {
 	case PA_MIRROR:
-		mirror(m, p, code, status);
+		mirror_stop_cont(m, p, t);
 		break;
 	case PA_QUEUE:
 		enqueue(p, &q);
 		break;
 	default:
-		break;
+		acknowledge(m, t);
 	}
 }
 
@@ -193,24 +303,47 @@ static bool is_exit(uint32_t code)
 	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
 }
 
-static void child_event(struct master *m, struct node *n, struct proc *p, const Bproc__ProcEvent *e)
+static void child_event(struct master *m, struct node *n, struct proc *p, const struct tale *t)
 {
+	/* Told again by a slave that is back, and under way. */
+	if (told_has(p, t) || (t->seq && p->exit.seq == t->seq && p->exit.node == t->node))
+		return;
 	/* Of one that a new master knows by its ghosts only: it was real there until now. */
 	if (p->node == n->num || p->state == PS_LOST) {
-		if (is_exit(e->code))
-			procs_dead(m, p, PE_EXIT, e->code, e->status);
+		if (is_exit(t->code))
+			procs_dead(m, p, PE_EXIT, t);
 		else
-			stop_cont(m, p, e->code, e->status);
-	} else if (is_exit(e->code) && p->move && p->move->source == n->num) {
-		/* The parked original was killed after the commit and before it was a ghost. */
-		procs_kill(m, p, node_get(&m->nodes, p->node));
+			stop_cont(m, p, t);
+		return;
 	}
+	/* The parked original was killed after the commit and before it was a ghost. */
+	if (is_exit(t->code) && p->move && p->move->source == n->num)
+		procs_kill(m, p, node_get(&m->nodes, p->node));
+	acknowledge(m, t);
+}
+
+/*
+ * The end of one that this master has not heard of yet: the node has no more than its end to
+ * tell, and those who have its ghosts are still to come.
+ */
+static void ended_unknown(struct master *m, const Bproc__Proc *w, const struct tale *t)
+{
+	struct proc *p = proc_new(&m->procs, w->pid, t->node);
+
+	if (!p)
+		return;
+	p->state = PS_DYING;
+	p->exit = *t;
 }
 
 void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 {
-	Bproc__EventAck ack = BPROC__EVENT_ACK__INIT;
 	struct proc *t = find(p->m, e->proc);
+	struct tale tale = {.node = p->node->num,
+			    .code = e->code,
+			    .status = e->status,
+			    .seq = e->seq,
+			    .move = e->move};
 
 	if (!is_exit(e->code) && e->code != CLD_STOPPED && e->code != CLD_CONTINUED) {
 		peer_drop(p, "protocol error: ProcEvent with code %u", e->code);
@@ -218,18 +351,25 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 	}
 	if (is_exit(e->code))
 		fault_point(FAULT_MASTER_EXIT);
-	/* The ack goes first: what follows may end this very peer. */
-	ack.seq = e->seq;
-	if (e->seq)
-		link_send(p->link, &ack.base);
 	if (t)
-		child_event(p->m, p->node, t, e);
+		child_event(p->m, p->node, t, &tale);
+	else if (is_exit(e->code) && e->proc && !p->m->settled)
+		ended_unknown(p->m, e->proc, &tale);
+	else
+		acknowledge(p->m, &tale);
 }
 
 void procs_mirrored(struct peer *p, const Bproc__Mirrored *d)
 {
 	struct proc *t = find(p->m, d->proc);
 
+	if (d->seq) {
+		if (t)
+			told_confirm(t, node_index(&p->m->nodes, p->node), d->move, d->seq);
+		if (t)
+			told_check(p->m, t);
+		return;
+	}
 	/* Of a generation that is not told it is the oldest one dying: they end in order. */
 	if (t && d->proc->gen == 0)
 		for (struct proc *o = t->next; o; o = o->next)
@@ -262,7 +402,7 @@ void procs_decided(struct master *m, struct proc *p)
 		if (q->sig)
 			send_signal(m, p, q, p->node);
 		else
-			mirror(m, p, q->mirror_code, q->mirror_status);
+			mirror_stop_cont(m, p, &q->tale);
 		free(q);
 	}
 }
@@ -285,7 +425,7 @@ static void of_dead_node(struct proc *p, void *arg)
 		if (ghost && p->node != NODE_HOME && p->node != NODE_NONE)
 			procs_kill(w->m, p, node_get(&w->m->nodes, p->node));
 	} else if (p->node == n->num) {
-		procs_dead(w->m, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
+		procs_killed(w->m, p, PE_REAL_DOWN);
 		return; /* no ghost where it was real, and p may be freed */
 	}
 	if (ghost)
@@ -303,8 +443,15 @@ static void of_node_back(struct proc *p, void *arg)
 {
 	struct node_news *w = arg;
 
-	if (p->state == PS_DYING && ghost_has(p, node_index(&w->m->nodes, w->n)))
+	uint32_t i = node_index(&w->m->nodes, w->n);
+
+	for (struct told *d = p->told; d; d = d->next)
+		if (d->waits[i / 64] >> i % 64 & 1)
+			send_mirror(w->m, p, w->n, &d->tale);
+	if (p->state == PS_DYING && ghost_has(p, i))
 		procs_mirror_exit(w->m, p, w->n);
+	if (p->kill_due && p->node == w->n->num)
+		procs_kill(w->m, p, w->n);
 	if (p->native && p->watched && p->node == w->n->num) {
 		p->watched = false;
 		procs_watch(w->m, p);

@@ -11,6 +11,8 @@
 #include "libbproc/log.h"
 #include "master.h"
 
+#define SETTLE_MS 1000 /* in which the slaves of a master that was killed are back, as a rule */
+
 static void found(struct master *m, struct proc *p, int32_t node, bool native)
 {
 	if (p->state != PS_LOST)
@@ -54,12 +56,12 @@ static void ghost_told(struct peer *peer, const Bproc__ProcState *s)
 	}
 	if (p->node == peer->node->num)
 		return; /* it is just becoming one */
-	ghost_add(p, node_index(&m->nodes, peer->node));
+	procs_ghost_told(m, p, peer->node);
 	maybe_at_home(p, m);
 	if (p->state == PS_DYING)
 		procs_mirror_exit(m, p, peer->node); /* the others have been told before */
 	else if (p->state == PS_LOST && m->swept && m->home_synced)
-		procs_dead(m, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
+		procs_killed(m, p, PE_REAL_DOWN);
 }
 
 /* It is real there by the move, as its bpinit says. A later move than the table's is right. */
@@ -79,7 +81,7 @@ static void is_real(struct master *m, struct proc *p, struct node *n, uint64_t m
 		p->native = n->num == NODE_HOME;
 		p->born = false;
 	}
-	ghost_del(p, node_index(&m->nodes, n));
+	procs_ghost_del(m, p, n);
 	if (move > p->came)
 		p->came = move;
 	if (p->state == PS_MOVING && p->move && p->move->id < move) {
@@ -186,7 +188,7 @@ void resync_move(struct peer *p, const Bproc__MoveState *s)
 static void sweep_proc(struct proc *p, void *arg)
 {
 	if (p->state == PS_LOST)
-		procs_dead(arg, p, PE_REAL_DOWN, CLD_KILLED, SIGKILL);
+		procs_killed(arg, p, PE_REAL_DOWN);
 }
 
 void resync_end(struct peer *p)
@@ -195,12 +197,36 @@ void resync_end(struct peer *p)
 
 	p->node->synced = true;
 	born_state_end(m, p->node);
-	if (p->node->num != NODE_HOME || m->home_synced)
+	if (p->node->num == NODE_HOME && !m->home_synced) {
+		m->home_synced = true;
+		proc_each(&m->procs, maybe_at_home, m);
+		if (m->swept)
+			proc_each(&m->procs, sweep_proc, m);
+	}
+	resync_settle(m);
+}
+
+static void settle_proc(struct proc *p, void *arg)
+{
+	procs_settled(arg, p);
+}
+
+/*
+ * Until then a ghost that nobody has told of may still be: what its original did is kept. Not until
+ * the sweep, since the bpinits that tell it keep it too, and have only so much room.
+ */
+void resync_settle(struct master *m)
+{
+	bool all = true;
+
+	for (uint32_t i = 0; i < m->nodes.count; i++)
+		all &= m->nodes.node[i].synced;
+	if (m->settled || !m->home_synced)
 		return;
-	m->home_synced = true;
-	proc_each(&m->procs, maybe_at_home, m);
-	if (m->swept)
-		proc_each(&m->procs, sweep_proc, m);
+	if (!all && !m->swept && (now_ms() - m->start_ms < SETTLE_MS || !resync_is_due(m)))
+		return;
+	m->settled = true;
+	proc_each(&m->procs, settle_proc, m);
 }
 
 static void sweep_move(struct move *mv, void *arg)

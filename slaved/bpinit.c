@@ -162,7 +162,10 @@ void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 		hello(m);
 		break;
 	case INIT_ACK:
-		events_ack(m->seq);
+		events_ack(m);
+		break;
+	case INIT_SIGNALLED:
+		events_signalled(m);
 		break;
 	case INIT_DEPART:
 		init_depart(m, pkt);
@@ -309,7 +312,8 @@ static _Noreturn void loop(void)
 	struct epoll_event ev[EPOLL_BATCH];
 
 	for (;;) {
-		int n = epoll_wait(self.epoll, ev, EPOLL_BATCH, fence_tick(next_look()));
+		int n = epoll_wait(self.epoll, ev, EPOLL_BATCH,
+				   events_tick(fence_tick(next_look())));
 
 		for (int i = 0; i < n; i++)
 			dispatch(&ev[i]);

@@ -12,7 +12,7 @@
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
  *	bpinit_inject.c	execmove: from the exec to the blob in the new program
  *	bpinit_born.c	ghosts at home of what was born on a node
- *	bpinit_signal.c	delivery of signals, with their sender
+ *	bpinit_signal.c	delivery of signals, with their sender; once.c each one once
  *	bpinit_spawn.c	namespaces, clones under a wanted pid, the lease
  */
 #pragma once
@@ -25,6 +25,7 @@
 #include "libbproc/local.h"
 #include "libbproc/sysio.h"
 #include "slaved/initproto.h"
+#include "slaved/once.h"
 #include "vmadump/blob/blob.h"
 
 #define PROCS_MAX 16384
@@ -32,6 +33,8 @@
 #define WATCHES_MAX 4096
 #define EVENTS_MAX 8192	     /* kept for bpslave */
 #define EVENTS_RESERVED 4096 /* of them not for signals */
+#define SIGNALS_WINDOW 64    /* of one ghost, told and not acknowledged */
+#define SIGNALS_MAX 1024     /* of one ghost, that wait behind those */
 #define MIRRORS_MAX 16	     /* queued for one ghost */
 #define ENDED_MAX 1024	     /* moves whose end is remembered */
 #define BIRTHS_MAX 4096	     /* ghosts of the born that are not made yet */
@@ -68,7 +71,13 @@ void event(const struct init_msg *m);
 void event_move(enum init_type type, uint64_t move_id, uint32_t req_id, int32_t pid);
 void event_failed(uint64_t move_id, uint32_t req_id, uint32_t flags, int err, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
-void events_ack(uint64_t seq);
+void events_ack(const struct init_msg *m);
+/* A signal that a ghost was sent: kept until the bpinit of its process has it. */
+struct proc;
+void event_signal(struct proc *p, const struct init_msg *m);
+void events_signalled(const struct init_msg *m); /* it has these */
+void events_forget_signals(struct proc *p);
+int events_tick(int ms);   /* ms until signals are told again, at most this (-1: any time) */
 void events_restart(void); /* a new bpslave: everything not acknowledged again */
 int events_flush(void);	   /* 0, or -EAGAIN when the socket is full */
 
@@ -99,22 +108,26 @@ struct proc {
 	struct chan_clone id;
 	uint64_t came; /* REAL, and LEAVING from there: the move by which it came; 0: none */
 	bool traced, in_place, at_home;
-	bool was_ghost; /* ARRIVING: into a ghost, which it is again if it fails */
-	bool was_real;	/* LEAVING: runs on as REAL after an abort */
-	bool stopped;	/* in a group stop, as its parent was shown */
-	bool exiting;	/* in its exit stop, held there */
-	bool lost;	/* died by itself; told */
-	bool dying;	/* its exit was ordered: whatever ends it may pass */
-	bool held_stop; /* a SIGSTOP that came while it was parked */
-	bool cont_due;	/* its group stop ended by a SIGCONT that has not been met yet */
+	bool was_ghost;	 /* ARRIVING: into a ghost, which it is again if it fails */
+	bool was_real;	 /* LEAVING: runs on as REAL after an abort */
+	bool stopped;	 /* in a group stop, as its parent was shown */
+	bool exiting;	 /* in its exit stop, held there */
+	bool lost;	 /* died by itself; told */
+	bool dying;	 /* its exit was ordered: whatever ends it may pass */
+	bool held_stop;	 /* a SIGSTOP that came while it was parked */
+	bool cont_due;	 /* its group stop ended by a SIGCONT that has not been met yet */
 	int32_t born_of; /* its parent when it was made, as a ghost of one born on a node */
-	bool reaped;	/* its original has been waited for, and so will it be */
-	uint32_t birth; /* MAKING: index + 1 of the birth it is made for */
-	int awake;	/* a stopped ghost has work: it runs, its stop stays shown */
+	bool reaped;	 /* its original has been waited for, and so will it be */
+	uint32_t birth;	 /* MAKING: index + 1 of the birth it is made for */
+	int awake;	 /* a stopped ghost has work: it runs, its stop stays shown */
 	int32_t exit_status;
 	int busy; /* signal of the mirrored stop or continue under way */
 	int nmirror;
 	struct mirror mirror[MIRRORS_MAX];
+	uint64_t mirror_move, mirror_seq; /* of the last stop or continue that was taken */
+	uint64_t stream;		  /* of its signals, when it was sent one as a ghost */
+	uint64_t number, acked;		  /* the last one told, the last one acknowledged */
+	uint32_t nsignals, nwaiting;	  /* kept: told, and not to be told yet */
 	void (*detached)(struct proc *p); /* wanted: called when it is untraced */
 	int inject;
 	int inject_chan;
@@ -223,8 +236,9 @@ void move_readable(struct move *m); /* its channel, while the pid is not known *
 void leave_message(struct proc *p, const struct chan_msg *c); /* from a LEAVING process */
 void leave_exit_stop(struct proc *p);			      /* killed while parked */
 void leave_died(struct proc *p, int status);
+bool leave_is_sending(const struct proc *p);
 bool leave_is_ghosting(const struct proc *p); /* told to be a ghost, has not said so */
-void leave_injected(struct proc *p); /* its blob is about to run */
+void leave_injected(struct proc *p);	      /* its blob is about to run */
 void leave_inject_failed(struct proc *p, int err, const char *what);
 
 void init_arrive(const struct init_msg *m);
@@ -234,7 +248,7 @@ void arrive_message(struct proc *p, const struct chan_msg *c);
 void arrive_chan_closed(struct proc *p);
 void arrive_cloned(const struct chan_msg *c); /* a ghost answers CHAN_CLONE */
 void arrive_died(struct proc *p);
-void arrive_fence(void); /* nothing that is on its way here may run any more */
+void arrive_fence(void);    /* nothing that is on its way here may run any more */
 void arrive_progress(void); /* a ghost has been made: chains may go on */
 bool proc_can_clone(const struct proc *p);
 /*
@@ -248,17 +262,17 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 void init_born(const struct init_msg *m);
 void init_reaped(const struct init_msg *m);
 void init_ended(const struct init_msg *m);
-bool born_of(int32_t ppid); /* a child of it is still to be made */
+bool born_of(int32_t ppid);		   /* a child of it is still to be made */
 void born_made(struct proc *p);		   /* the ghost says so */
 void born_failed(struct proc *p, int err); /* it could not be made; p is removed by the caller */
 /* Its end has come first; true: it is kept until its ghost is made. */
 bool born_ended(int32_t pid, int code, int status);
 /* What it has on 0..2 when it comes home: what the nearest ancestor has that left from here. */
 void born_stdio(int32_t pid, int ret_fd[CHAN_STREAMS]);
-void born_gone(int32_t pid);		   /* ended, and its original has been waited for */
-bool born_waits(int32_t pid);		   /* its ghost is still to be made */
-bool born_settled(int32_t pid);		   /* it may come home, as far as its children go */
-int born_tick(void);	     /* tries again what is due; ms until the next, or -1 */
+void born_gone(int32_t pid);	/* ended, and its original has been waited for */
+bool born_waits(int32_t pid);	/* its ghost is still to be made */
+bool born_settled(int32_t pid); /* it may come home, as far as its children go */
+int born_tick(void);		/* tries again what is due; ms until the next, or -1 */
 
 /* -- bpinit_trace.c */
 
@@ -269,6 +283,7 @@ void trace_ended(struct proc *p, int status);
 void trace_release(struct proc *p, void (*done)(struct proc *p));
 /* Kept, in order, while it is still being made: trace_mirror_next() goes on. */
 void trace_mirror(struct proc *p, int code, int status);
+bool is_stop(int sig);
 void trace_mirror_next(struct proc *p);
 void trace_exit(struct proc *p, int status); /* dies so, now */
 /* A stopped ghost is to read its channel; calls nest. */

@@ -311,6 +311,7 @@ void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
 		return;
 	}
 	m->data = take_fd(pkt->fd[0]);
+	once_put(m->pid, msg->u.data.streams);
 	if (m->phase == ARRIVE_READY)
 		start_arrival(m);
 }

@@ -76,6 +76,8 @@ static int write_header(struct move *m)
 			     .kind = m->kind};
 
 	memcpy(h.token, m->token, sizeof(h.token));
+	if (m->kind != MOVE_RFORK) /* nobody can have signalled a child that is new */
+		once_of(m->pid, h.streams);
 	/* Held back, on TCP, until the process has its order: on a small machine the
 	 * node's daemons would run first, and the process is what takes longest. */
 	for (size_t at = 0; at < sizeof(h);) {
@@ -245,14 +247,24 @@ static void became_ghost(struct move *m, struct proc *p)
 		trace_mirror_next(p);
 	if (p->held_stop)
 		/* Met while it was parked: it is the original's. */
-		event(&(struct init_msg){
-			.type = EV_SIGNAL,
-			.pid = p->pid,
-			.u.signal = {.pid = p->pid, .sig = SIGSTOP, .code = SI_USER}});
+		event_signal(p,
+			     &(struct init_msg){
+				     .type = EV_SIGNAL,
+				     .pid = p->pid,
+				     .u.signal = {.pid = p->pid, .sig = SIGSTOP, .code = SI_USER}});
 	p->held_stop = false;
 }
 
 static void aborted(struct proc *p);
+
+/* Its image is being made: a signal would be in none of the two copies, or in both. */
+bool leave_is_sending(const struct proc *p)
+{
+	const struct move *m = move_of(p);
+
+	return p->state == PROC_LEAVING && m && m->phase >= LEAVE_SENDING &&
+	       m->phase <= LEAVE_GHOSTING && m->phase != LEAVE_FAILED;
+}
 
 bool leave_is_ghosting(const struct proc *p)
 {

@@ -98,8 +98,10 @@ void event_ran(uint64_t id, uint32_t req_id, int32_t pid)
 	event_move(EV_RAN, id, req_id, pid);
 	for (uint32_t i = 0; i < ENDED_MAX && i < nended; i++)
 		if (ended[i].id == id && ended[i].how == EV_RAN && ended[i].life.code)
-			event(&(struct init_msg){
-				.type = EV_CHILD, .pid = pid, .u.child = ended[i].life});
+			event(&(struct init_msg){.type = EV_CHILD,
+						 .move_id = id,
+						 .pid = pid,
+						 .u.child = ended[i].life});
 }
 
 void close_streams(int fd[CHAN_STREAMS])

@@ -24,7 +24,7 @@
 struct proc procs[PROCS_MAX];
 uint32_t procs_reaped;
 static uint32_t bucket[HASH]; /* index + 1 of the first */
-uint32_t procs_used; /* no slot at or above this was ever used */
+uint32_t procs_used;	      /* no slot at or above this was ever used */
 static uint32_t free_list[PROCS_MAX], nfree;
 
 struct proc *proc_find(int32_t pid)
@@ -63,6 +63,7 @@ void proc_remove(struct proc *p)
 {
 	uint32_t i = proc_index(p), *at = &bucket[(uint32_t)p->pid % HASH];
 
+	events_forget_signals(p);
 	proc_close_chan(p);
 	procs_reaped -= p->reaped;
 	while (*at != i + 1)
@@ -180,7 +181,8 @@ void proc_readable(struct proc *p)
 
 static void real_ended(struct proc *p, const struct chan_child *c)
 {
-	event(&(struct init_msg){.type = EV_CHILD, .pid = p->pid, .u.child = *c});
+	event(&(struct init_msg){
+		.type = EV_CHILD, .move_id = p->came, .pid = p->pid, .u.child = *c});
 	if (c->code == CLD_EXITED || c->code == CLD_KILLED || c->code == CLD_DUMPED) {
 		move_life_ended(p->came, c);
 		proc_remove(p);
@@ -303,13 +305,39 @@ void children_wait(void)
 
 /* -- orders */
 
+/*
+ * A stop or continue comes until somebody has said that it is here, so it may come again, behind
+ * younger ones. True: it is to be done. What is not of a move and has no number is the master's.
+ */
+static bool mirror_is_news(struct proc *p, const struct init_msg *m)
+{
+	uint64_t move = m->u.mirror.move, seq = m->u.mirror.seq;
+
+	if (!p || seq == 0)
+		return true;
+	if (move < p->mirror_move || (move == p->mirror_move && seq <= p->mirror_seq))
+		return false;
+	p->mirror_move = move;
+	p->mirror_seq = seq;
+	return true;
+}
+
 void init_mirror(const struct init_msg *m)
 {
 	struct proc *p = proc_find(m->pid ? m->pid : m->u.mirror.pid);
 	int code = m->u.mirror.code, status = m->u.mirror.status;
-	bool ended = code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
+	bool ended = code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED, news = true;
 
 	if (ended && born_ended(m->u.mirror.pid, code, status))
+		return;
+	if (!ended) {
+		news = mirror_is_news(p, m);
+		if (m->u.mirror.seq)
+			event(&(struct init_msg){.type = EV_MIRRORED,
+						 .pid = m->u.mirror.pid,
+						 .u.mirror = m->u.mirror});
+	}
+	if (!news)
 		return;
 	if (p && (p->state == PROC_GHOST || p->state == PROC_MAKING)) {
 		trace_mirror(p, code, status);
@@ -371,7 +399,8 @@ static void watch_ended(int32_t pid, int pidfd)
 	if (pidfd >= 0 && ioctl(pidfd, PIDFD_EXIT_INFO, &info) == 0 && (info.mask & PIDFD_HAS_EXIT))
 		status = info.exit_code;
 	c = child_of(pid, status);
-	event(&(struct init_msg){.type = EV_CHILD, .pid = pid, .u.child = c});
+	event(&(struct init_msg){
+		.type = EV_CHILD, .move_id = p ? p->came : 0, .pid = pid, .u.child = c});
 	/* Home again, and the child of whom the kernel says: its end is ours to tell once. */
 	if (p) {
 		move_life_ended(p->came, &c);

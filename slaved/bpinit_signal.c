@@ -39,35 +39,71 @@ static int by_ghost(struct proc *sender, const struct init_msg *m)
 	return e;
 }
 
-void init_signal(const struct init_msg *m)
+/* From here on it is the kernel's, or an order that the sender's ghost will obey. */
+static void deliver(const struct init_msg *m)
 {
-	struct proc *to = proc_find(m->u.signal.pid), *sender = NULL;
-	int32_t from = m->u.signal.sender_pid;
+	int32_t from = m->u.signal.sender_pid, code = m->u.signal.code;
+	struct proc *sender = from > 0 && from != self.self ? proc_find(from) : NULL;
+	bool value = code == SI_QUEUE || code == SI_MESGQ;
 	int sig = m->u.signal.sig, e = -ESRCH;
 
-	if (sig < 1 || sig > SIGRTMAX || m->u.signal.pid <= 1)
-		return;
-	if (to && (to->state == PROC_GHOST || to->state == PROC_MAKING)) {
-		/* It has left again: the master sends what comes back to where it is now. */
-		event(&(struct init_msg){.type = EV_SIGNAL, .pid = m->u.signal.pid, .u = m->u});
-		return;
-	}
-	if (m->u.signal.code == SI_QUEUE || m->u.signal.code == SI_MESGQ) {
+	/* A stopped ghost reads nothing: then a postman cannot have its number either. */
+	if (sender && (sender->state != PROC_GHOST || sender->chan < 0 || sender->exiting ||
+		       sender->dying || sender->stopped))
+		sender = NULL;
+	/* All that one sender sends goes one way, so that it stays in its order. */
+	if (sender && (value || code == SI_USER || code == SI_TKILL))
+		e = by_ghost(sender, m);
+	else if (value)
 		e = queue_signal(m);
-	} else if (from > 0 && from != self.self &&
-		   (m->u.signal.code == SI_USER || m->u.signal.code == SI_TKILL)) {
-		sender = proc_find(from);
-		/* A stopped ghost reads nothing: then a postman cannot have its number either. */
-		if (sender && sender->state == PROC_GHOST && sender->chan >= 0 &&
-		    !sender->exiting && !sender->dying && !sender->stopped)
-			e = by_ghost(sender, m);
-		else
-			e = spawn_postman(from, m->u.signal.sender_uid, m->u.signal.pid, sig,
-					  m->u.signal.code == SI_TKILL);
-	}
+	else if (from > 0 && from != self.self && (code == SI_USER || code == SI_TKILL))
+		e = spawn_postman(from, m->u.signal.sender_uid, m->u.signal.pid, sig,
+				  code == SI_TKILL);
 	/* Terminal, kernel, a sender whose number is taken here: as ours. */
 	if (e < 0)
 		e = kill(m->u.signal.pid, sig) < 0 ? -errno : 0;
 	if (e < 0 && e != -ESRCH)
 		say("signal %d to %d: %s", sig, m->u.signal.pid, strerror(-e));
+}
+
+static void acknowledge(const struct init_msg *m, bool again)
+{
+	event(&(struct init_msg){.type = EV_SIGNALLED,
+				 .pid = m->u.signal.pid,
+				 .u.signalled = {.pid = m->u.signal.pid,
+						 .origin = m->u.signal.origin,
+						 .again = again,
+						 .stream = m->u.signal.stream,
+						 .upto = once_upto(m->u.signal.stream)}});
+}
+
+/*
+ * One that is not taken is not acknowledged either, and comes again. What the master sends by
+ * itself has no stream: a SIGKILL, which may come twice.
+ */
+void init_signal(const struct init_msg *m)
+{
+	struct proc *to = proc_find(m->u.signal.pid);
+	int sig = m->u.signal.sig;
+	enum once once;
+
+	if (sig < 1 || sig > SIGRTMAX || m->u.signal.pid <= 1)
+		return;
+	if (to && (to->state == PROC_GHOST || to->state == PROC_MAKING)) {
+		/* It has left again: the master sends what comes back to where it is now. */
+		event(&(struct init_msg){.type = EV_SIGNAL,
+					 .flags = EVF_RELAYED,
+					 .pid = m->u.signal.pid,
+					 .u.signal = m->u.signal});
+		return;
+	}
+	if (!m->u.signal.stream)
+		return deliver(m);
+	if (to && sig != SIGKILL && (to->state == PROC_ARRIVING || leave_is_sending(to)))
+		return;
+	once = once_take(m->u.signal.stream, m->u.signal.pid, m->u.signal.number, m->u.signal.base);
+	if (once == ONCE_NEW)
+		deliver(m);
+	if (once != ONCE_LATER)
+		acknowledge(m, once == ONCE_AHEAD);
 }

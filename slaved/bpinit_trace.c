@@ -162,7 +162,7 @@ static void tell_signal(struct proc *p, const siginfo_t *si)
 	}
 	if (value)
 		m.u.signal.value = (uint64_t)(uintptr_t)si->si_value.sival_ptr;
-	event(&m);
+	event_signal(p, &m);
 }
 
 void trace_killed(struct proc *p)
@@ -180,7 +180,7 @@ static bool is_fault(const siginfo_t *si)
 	       (s == SIGSEGV || s == SIGBUS || s == SIGILL || s == SIGFPE || s == SIGTRAP);
 }
 
-static bool is_stop(int sig)
+bool is_stop(int sig)
 {
 	return sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
 }

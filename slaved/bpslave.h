@@ -106,7 +106,7 @@ bool init_is_up(void);
 int32_t init_pid(void); /* as we see it; 0: there is none */
 /* Copies; the fds are not closed. Kept and sent in order if the socket is full. */
 void init_send(const struct init_msg *m, const int *fds, int nfd);
-/* Every event up to what was acknowledged in this way, in order, is let go by bpinit. */
+/* bpinit may let this event go: it is safe elsewhere. */
 void init_done(uint64_t seq);
 /* Asks bpinit for all it holds and has not been told to forget: after a Welcome. */
 void init_resync(void);
@@ -232,7 +232,7 @@ void data_refresh(void);
  */
 uint32_t data_take(int32_t node, void (*taken)(int fd, void *arg), void *arg);
 void data_cancel(uint32_t ticket);
-/* 0, or -EBADMSG: not 64 bytes of a header of this version. */
+/* 0, or -EBADMSG: not a header of this version. */
 /* bpslave_hdr.c */
 int data_parse_hdr(const unsigned char *buf, size_t len, struct data_hdr *ret_hdr);
 /* 0 if it is what was promised (pid 0: any); -EACCES, -ENOENT, -ESTALE, -EPROTO. */
@@ -356,6 +356,7 @@ void born_on_reaped(const Bproc__ProcReaped *m);
 /* -- bpslave_event.c: signals, exits, mirrors between bpinit and the master */
 void event_on_init(const struct init_msg *m);
 void event_on_signal(const Bproc__Signal *m);
+void event_on_signal_ack(const Bproc__SignalAck *m);
 void event_on_ack(const Bproc__EventAck *m);
 void event_on_mirror(const Bproc__Mirror *m);
 void event_on_watch(const Bproc__Watch *m);

@@ -78,12 +78,12 @@ static bool is_end(int code)
 /* -- from bpinit */
 
 struct child_event {
-	uint64_t seq;
+	uint64_t seq, move;
 	struct chan_child child;
 };
 
 /* Acknowledged by EventAck. Without a link it stays with bpinit, which tells it again. */
-static void tell_child(const struct chan_child *c, uint64_t seq)
+static void tell_child(const struct chan_child *c, uint64_t seq, uint64_t move)
 {
 	Bproc__ProcEvent e = BPROC__PROC_EVENT__INIT;
 	PROC_OF(proc, c->pid);
@@ -95,6 +95,7 @@ static void tell_child(const struct chan_child *c, uint64_t seq)
 	e.stime_us = c->stime_us;
 	e.maxrss_kb = c->maxrss_kb;
 	e.seq = seq;
+	e.move = move;
 	log_debug("process %d: code %d, status %d: told", c->pid, c->code, c->status);
 	master_send(&e.base);
 	if (is_end(c->code))
@@ -105,7 +106,7 @@ static void exit_flushed(void *arg)
 {
 	struct child_event *ev = arg;
 
-	tell_child(&ev->child, ev->seq);
+	tell_child(&ev->child, ev->seq, ev->move);
 	free(ev);
 }
 
@@ -121,11 +122,12 @@ static void on_child(const struct init_msg *m)
 	log_debug("process %d: code %d, status %d", m->u.child.pid, m->u.child.code,
 		  m->u.child.status);
 	if (!is_end(m->u.child.code))
-		return tell_child(&m->u.child, m->seq);
+		return tell_child(&m->u.child, m->seq, m->move_id);
 	ev = malloc(sizeof(*ev));
 	if (!ev)
-		return tell_child(&m->u.child, m->seq);
+		return tell_child(&m->u.child, m->seq, m->move_id);
 	ev->seq = m->seq;
+	ev->move = m->move_id;
 	ev->child = m->u.child;
 	stdio_exited(ev->child.pid, exit_flushed, ev);
 }
@@ -141,9 +143,40 @@ static void on_signal(const struct init_msg *m)
 	s.sender_pid = m->u.signal.sender_pid;
 	s.sender_uid = m->u.signal.sender_uid;
 	s.value = m->u.signal.value;
-	/* What the link has taken is not told again: a signal is forwarded once. */
-	if (master_send(&s.base))
+	s.origin = m->flags & EVF_RELAYED ? m->u.signal.origin : slave.node;
+	s.stream = m->u.signal.stream;
+	s.number = m->u.signal.number;
+	s.oldest = m->u.signal.base;
+	master_send(&s.base);
+	/* Our bpinit keeps its own until they are acknowledged; the others are kept elsewhere. */
+	if (m->flags & EVF_RELAYED)
 		init_done(m->seq);
+}
+
+static void on_signalled(const struct init_msg *m)
+{
+	Bproc__SignalAck a = BPROC__SIGNAL_ACK__INIT;
+
+	a.origin = m->u.signalled.origin;
+	a.pid = m->u.signalled.pid;
+	a.stream = m->u.signalled.stream;
+	a.upto = m->u.signalled.upto;
+	a.again = m->u.signalled.again;
+	master_send(&a.base);
+	init_done(m->seq); /* if it is lost the signal comes again, and this */
+}
+
+/* A stop or continue that bpinit has: it is repeated until the master knows. */
+static void on_mirror_taken(const struct init_msg *m)
+{
+	Bproc__Mirrored r = BPROC__MIRRORED__INIT;
+	PROC_OF(proc, m->pid);
+
+	r.proc = &proc;
+	r.move = m->u.mirror.move;
+	r.seq = m->u.mirror.seq;
+	master_send(&r.base);
+	init_done(m->seq);
 }
 
 static void on_mirrored(int32_t pid, uint64_t seq)
@@ -164,13 +197,15 @@ void event_on_init(const struct init_msg *m)
 	switch (m->type) {
 	case EV_SIGNAL:
 		return on_signal(m);
+	case EV_SIGNALLED:
+		return on_signalled(m);
 	case EV_CHILD:
 		return on_child(m);
 	case EV_LOST:
 		log_error("the ghost of %d has died; the process itself goes on", m->pid);
 		return on_mirrored(m->pid, m->seq);
 	case EV_MIRRORED:
-		return on_mirrored(m->pid, m->seq);
+		return m->u.mirror.seq ? on_mirror_taken(m) : on_mirrored(m->pid, m->seq);
 	default:
 		log_warn("bpinit: message %u is not known", m->type);
 		init_done(m->seq);
@@ -192,6 +227,21 @@ void event_on_signal(const Bproc__Signal *s)
 	m.u.signal.code = s->code;
 	m.u.signal.sig = s->sig;
 	m.u.signal.value = s->value;
+	m.u.signal.origin = s->origin;
+	m.u.signal.stream = s->stream;
+	m.u.signal.number = s->number;
+	m.u.signal.base = s->oldest;
+	init_send(&m, NULL, 0);
+}
+
+void event_on_signal_ack(const Bproc__SignalAck *a)
+{
+	struct init_msg m = {.type = INIT_SIGNALLED};
+
+	m.pid = m.u.signalled.pid = a->pid;
+	m.u.signalled.stream = a->stream;
+	m.u.signalled.upto = a->upto;
+	m.u.signalled.again = a->again;
 	init_send(&m, NULL, 0);
 }
 
@@ -225,6 +275,8 @@ void event_on_mirror(const Bproc__Mirror *r)
 	m.u.mirror.pid = r->proc->pid;
 	m.u.mirror.code = (int32_t)r->code;
 	m.u.mirror.status = r->status;
+	m.u.mirror.move = r->move;
+	m.u.mirror.seq = r->seq;
 	log_debug("ghost %d: code %d, status %d to be mirrored", m.pid, m.u.mirror.code, r->status);
 	ev = is_end(m.u.mirror.code) ? malloc(sizeof(*ev)) : NULL;
 	if (!ev)

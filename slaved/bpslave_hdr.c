@@ -1,5 +1,5 @@
 /*
- * The 64 bytes that open a data connection: read, and held against the move that
+ * The header that opens a data connection: read, and held against the move that
  * they name. Runs in bpslave of the target. Nothing here is trusted until the
  * token has been compared.
  */
@@ -8,9 +8,10 @@
 #include <string.h>
 #include <openssl/crypto.h>
 
+#include "bpdata.h"
 #include "bpslave.h"
 
-_Static_assert(sizeof(struct data_hdr) == 64, "the header is 64 bytes on the wire");
+_Static_assert(sizeof(struct data_hdr) == BPDATA_HDR, "the header's length on the wire");
 
 int data_parse_hdr(const unsigned char *buf, size_t len, struct data_hdr *ret_hdr)
 {
@@ -26,6 +27,10 @@ int data_parse_hdr(const unsigned char *buf, size_t len, struct data_hdr *ret_hd
 	h.pid = (int32_t)le32toh((uint32_t)h.pid);
 	h.kind = le32toh(h.kind);
 	h.zero = le32toh(h.zero);
+	for (int i = 0; i < DATA_STREAMS; i++) {
+		h.streams[i].id = le64toh(h.streams[i].id);
+		h.streams[i].upto = le64toh(h.streams[i].upto);
+	}
 	if (h.magic != DATA_MAGIC || h.version != DATA_VERSION || h.zero != 0 || h.pid <= 0 ||
 	    h.kind < MOVE_RFORK || h.kind > MOVE_EXECMOVE)
 		return -EBADMSG;

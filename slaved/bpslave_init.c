@@ -1,8 +1,7 @@
 /*
- * The link to bpinit: found or started, greeted, its events acknowledged in
- * order. Runs in bpslave; doc/local.md. bpinit keeps an event until INIT_ACK, so
- * a bpslave that is killed loses none; acknowledgements are gathered, since each
- * would wake bpinit up.
+ * The link to bpinit: found or started, greeted, its events acknowledged. Runs in
+ * bpslave; doc/local.md. bpinit keeps an event until INIT_ACK, so a bpslave that is
+ * killed loses none; acknowledgements are gathered, since each would wake bpinit up.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +18,6 @@
 #include "libbproc/log.h"
 
 #define ACK_MS 100
-#define ACK_BATCH 64
 #define CONNECT_MS 20 /* between tries while bpinit starts */
 #define CONNECT_TRIES 250
 #define QUEUE_MAX 4096 /* messages that wait for a bpinit that does not read */
@@ -29,23 +27,16 @@ struct queued {
 	struct init_msg msg;
 	int fd[SYSIO_FDS_MAX], nfd; /* owned */
 };
-struct outstanding {
-	TAILQ_ENTRY(outstanding) next;
-	uint64_t seq;
-	bool done;
-};
 
 static struct {
 	int fd;						 /* owned; -1 */
 	struct event *readable, *writable, *ack, *retry; /* owned */
 	STAILQ_HEAD(, queued) queue;
 	size_t nqueue;
-	TAILQ_HEAD(event_list, outstanding) events;
-	uint64_t acked, to_ack;
-	uint32_t unacked;
-	bool wanted;  /* a Welcome has come: it may be started */
-	bool started; /* we have started one and wait for its socket */
-	bool greeted; /* HELLO has been said on this connection */
+	struct init_msg done; /* INIT_ACK that is being filled */
+	bool wanted;	      /* a Welcome has come: it may be started */
+	bool started;	      /* we have started one and wait for its socket */
+	bool greeted;	      /* HELLO has been said on this connection */
 	bool state_running;
 	uint32_t hello; /* number of the last one: only its answer counts */
 	int tries;
@@ -153,65 +144,25 @@ void init_send(const struct init_msg *msg, const int *fds, int nfd)
 
 static void send_ack(evutil_socket_t fd, short what, void *arg)
 {
-	struct init_msg m = {.type = INIT_ACK, .seq = in.to_ack};
-
 	(void)fd;
 	(void)what;
 	(void)arg;
 	event_del(in.ack);
-	if (in.fd < 0 || in.to_ack == in.acked)
-		return;
-	in.acked = in.to_ack;
-	in.unacked = 0;
-	init_send(&m, NULL, 0);
-}
-
-static void note(uint64_t seq)
-{
-	struct outstanding *o = calloc(1, sizeof(*o));
-
-	if (!o)
-		return;
-	o->seq = seq;
-	TAILQ_INSERT_TAIL(&in.events, o, next);
+	if (in.fd >= 0 && in.done.u.ack.n > 0)
+		init_send(&in.done, NULL, 0);
+	in.done.u.ack.n = 0;
 }
 
 void init_done(uint64_t seq)
 {
-	struct outstanding *o;
-
 	if (seq == 0)
 		return;
-	/* Nearly always the newest: what waits is older. */
-	TAILQ_FOREACH_REVERSE(o, &in.events, event_list, next)
-	{
-		if (o->seq == seq) {
-			o->done = true;
-			break;
-		}
-	}
-	while ((o = TAILQ_FIRST(&in.events)) && o->done) {
-		in.to_ack = o->seq;
-		in.unacked++;
-		TAILQ_REMOVE(&in.events, o, next);
-		free(o);
-	}
-	if (in.to_ack == in.acked)
-		return;
-	if (in.unacked >= ACK_BATCH)
+	in.done.type = INIT_ACK;
+	in.done.u.ack.seq[in.done.u.ack.n++] = seq;
+	if (in.done.u.ack.n == INIT_ACKS_MAX)
 		send_ack(-1, 0, NULL);
 	else if (!event_pending(in.ack, EV_TIMEOUT, NULL))
 		start_timer(in.ack, ACK_MS);
-}
-
-static void forget_events(void)
-{
-	struct outstanding *o;
-
-	while ((o = TAILQ_FIRST(&in.events))) {
-		TAILQ_REMOVE(&in.events, o, next);
-		free(o);
-	}
 }
 
 /* -- receiving */
@@ -295,8 +246,6 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	/* Events come after the state; one that is here before its end is told again behind it. */
 	if (m.seq != 0 && in.state_running)
 		return;
-	if (m.seq != 0)
-		note(m.seq);
 	handle(&m);
 }
 
@@ -307,12 +256,10 @@ static void say_hello(void)
 	struct init_msg m = {.type = INIT_HELLO, .version = INIT_VERSION, .req_id = ++in.hello};
 
 	/* What is safe already need not be told again. */
-	if (in.greeted && in.to_ack != in.acked)
+	if (in.greeted)
 		send_ack(-1, 0, NULL);
 	in.state_running = true;
 	in.held = 0;
-	forget_events();
-	in.acked = in.to_ack = 0;
 	init_send(&m, NULL, 0);
 	in.greeted = true;
 }
@@ -392,7 +339,7 @@ static void lost(const char *why)
 	free_event(&in.writable);
 	in.fd = close_fd(in.fd);
 	drop_queue();
-	forget_events();
+	in.done.u.ack.n = 0;
 	in.held = 0;
 	source_stop();
 	move_init_lost();
@@ -443,7 +390,6 @@ void init_fence(void)
 int init_start(struct bproc_err *err)
 {
 	STAILQ_INIT(&in.queue);
-	TAILQ_INIT(&in.events);
 	in.ack = new_timer(send_ack, NULL);
 	in.retry = new_timer(on_retry, NULL);
 	if (!in.ack || !in.retry)
@@ -466,5 +412,4 @@ void init_stop(void)
 	free_event(&in.retry);
 	in.fd = close_fd(in.fd);
 	drop_queue();
-	forget_events();
 }

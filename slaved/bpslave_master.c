@@ -255,6 +255,8 @@ static void dispatch(const Bproc__Envelope *env)
 		return move_on_abort(env->move_abort);
 	case BPROC__ENVELOPE__MSG_SIGNAL:
 		return event_on_signal(env->signal);
+	case BPROC__ENVELOPE__MSG_SIGNAL_ACK:
+		return event_on_signal_ack(env->signal_ack);
 	case BPROC__ENVELOPE__MSG_EVENT_ACK:
 		return event_on_ack(env->event_ack);
 	case BPROC__ENVELOPE__MSG_MIRROR:

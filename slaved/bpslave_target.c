@@ -260,6 +260,7 @@ static void hand_over(struct arriving *a)
 	m.u.data.pid = a->pid;
 	m.u.data.epoch = a->want.epoch;
 	memcpy(m.u.data.token, a->want.token, sizeof(m.u.data.token));
+	memcpy(m.u.data.streams, a->want.streams, sizeof(m.u.data.streams));
 	if (a->home_here && a->want.kind != MOVE_RFORK)
 		stdio_homecoming(a->pid, a->fds.theirs);
 	for (int i = 0; i < CHAN_STREAMS; i++) {
@@ -285,6 +286,7 @@ static int admit(struct arriving *a, const struct data_hdr *hdr, int fd)
 	if (e < 0)
 		return e;
 	a->pid = hdr->pid;
+	memcpy(a->want.streams, hdr->streams, sizeof(a->want.streams));
 	a->fd = fd;
 	if (a->ready && !wait_for_output(a))
 		hand_over(a);

@@ -20,24 +20,25 @@
 
 enum init_type {
 	/* bpslave -> bpinit */
-	INIT_HELLO = 1,	  /* version, req_id; answered by EV_STATE..., EV_STATE_END */
-	INIT_ACK = 2,	  /* seq: events up to here are safe elsewhere */
-	INIT_DEPART = 3,  /* depart + channel fd: a process asked to leave */
-	INIT_GRANT = 4,	  /* depart (token, epoch) + data fd: it may */
-	INIT_DECIDE = 5,  /* decide (+ stream fds by mask if GHOST): for the source */
-	INIT_ARRIVE = 6,  /* arrive: chain is to be made; answered EV_READY or EV_FAILED */
-	INIT_DATA = 7,	  /* data + data fd + stream fds: the image has come */
-	INIT_VOID = 8,	  /* move_id: never run it; answered EV_VOIDED or EV_RAN */
-	INIT_SIGNAL = 9,  /* signal: deliver to the real process here */
-	INIT_MIRROR = 10, /* mirror: stop, cont or exit of what a ghost here stands for */
-	INIT_LEASE = 11,  /* lease: pids born here come from this slot */
-	INIT_FENCE = 12,  /* kill every real process here (cut off for too long) */
-	INIT_WATCH = 13,  /* pid: EV_EXIT when this real process, not ours, ends */
-	INIT_FORGET = 14, /* pid: its ghost here is not needed any more: ghost exits */
-	INIT_BORN = 15,	  /* born: home: make its ghost, or let it look so if it is there */
-	INIT_REAPED = 16, /* pid: home: its original has been waited for; so is its ghost */
-	INIT_ENDED = 17,  /* child: an end that the event source saw, if nobody told it here */
-	INIT_ALIVE = 18,  /* alive: all is well for ms from now; then bpinit fences by itself */
+	INIT_HELLO = 1,	     /* version, req_id; answered by EV_STATE..., EV_STATE_END */
+	INIT_ACK = 2,	     /* ack: these events are safe elsewhere */
+	INIT_DEPART = 3,     /* depart + channel fd: a process asked to leave */
+	INIT_GRANT = 4,	     /* depart (token, epoch) + data fd: it may */
+	INIT_DECIDE = 5,     /* decide (+ stream fds by mask if GHOST): for the source */
+	INIT_ARRIVE = 6,     /* arrive: chain is to be made; answered EV_READY or EV_FAILED */
+	INIT_DATA = 7,	     /* data + data fd + stream fds: the image has come */
+	INIT_VOID = 8,	     /* move_id: never run it; answered EV_VOIDED or EV_RAN */
+	INIT_SIGNAL = 9,     /* signal: deliver to the real process here */
+	INIT_MIRROR = 10,    /* mirror: stop, cont or exit of what a ghost here stands for */
+	INIT_LEASE = 11,     /* lease: pids born here come from this slot */
+	INIT_FENCE = 12,     /* kill every real process here (cut off for too long) */
+	INIT_WATCH = 13,     /* pid: EV_EXIT when this real process, not ours, ends */
+	INIT_FORGET = 14,    /* pid: its ghost here is not needed any more: ghost exits */
+	INIT_BORN = 15,	     /* born: home: make its ghost, or let it look so if it is there */
+	INIT_REAPED = 16,    /* pid: home: its original has been waited for; so is its ghost */
+	INIT_ENDED = 17,     /* child: an end that the event source saw, if nobody told it here */
+	INIT_ALIVE = 18,     /* alive: all is well for ms from now; then bpinit fences by itself */
+	INIT_SIGNALLED = 19, /* signalled: the bpinit of the process has these signals of a ghost */
 
 	/* bpinit -> bpslave */
 	EV_STATE = 64,	   /* state: one process or move it holds; move_id of a process that is */
@@ -50,15 +51,22 @@ enum init_type {
 	EV_RAN = 70,	   /* move_id, pid: committed */
 	EV_VOIDED = 71,	   /* move_id: it never ran and never will */
 	EV_GHOST = 72,	   /* move_id, pid: the source is a ghost now */
-	EV_SIGNAL = 73,	   /* signal: a ghost here was sent this; to be forwarded */
-	EV_CHILD = 74,	   /* child: exit, stop or continue of a real process here */
-	EV_MIRRORED = 75,  /* pid: an exit was mirrored, the ghost is gone */
+	EV_SIGNAL = 73,	   /* signal: a ghost here was sent this; to be forwarded, until it is
+			    * acknowledged by INIT_SIGNALLED */
+	EV_CHILD = 74,	   /* child: exit, stop or continue of a real process here; move_id: by
+			    * which it came */
+	EV_MIRRORED = 75,  /* pid: an exit was mirrored, the ghost is gone; or, with a seq in
+			    * mirror, that stop or continue is in hand here */
 	EV_LOST = 76,	   /* pid: a ghost died that should not have */
+	EV_SIGNALLED = 77, /* signalled: which signals of that ghost have been delivered here */
 };
 #define EVF_SOURCE 1u
 #define EVF_TARGET 2u
-#define EVF_NATIVE 4u /* EV_CHILD of one that bpinit does not know: how it ended */
-#define EVF_MOVED 8u  /* EV_STATE of a departure: the process came here by a move */
+#define EVF_NATIVE 4u	/* EV_CHILD of one that bpinit does not know: how it ended */
+#define EVF_MOVED 8u	/* EV_STATE of a departure: the process came here by a move */
+#define EVF_RELAYED 16u /* EV_SIGNAL of a ghost elsewhere; its process has left again */
+
+#define INIT_ACKS_MAX 64 /* in one INIT_ACK */
 
 /* state.phase of a move that is not decided, in EV_STATE. A process is told with phase 0. */
 enum init_phase {
@@ -79,7 +87,7 @@ struct init_chain {
 struct init_msg {
 	uint32_t type;
 	uint32_t version;
-	uint64_t seq; /* of an event; of the last event in INIT_ACK */
+	uint64_t seq; /* of an event */
 	uint64_t move_id;
 	int32_t pid;
 	int32_t err;
@@ -123,6 +131,7 @@ struct init_msg {
 			int32_t pid;
 			uint32_t epoch;
 			unsigned char token[32];
+			struct data_stream streams[DATA_STREAMS]; /* as in the header */
 		} data;
 		struct {
 			int32_t pid;	    /* whom */
@@ -130,14 +139,27 @@ struct init_msg {
 			uint32_t sender_uid;
 			int32_t code; /* si_code as the ghost's kernel made it */
 			int32_t sig;
-			int32_t zero;
+			int32_t origin; /* node of the ghost; not in its own EV_SIGNAL */
 			uint64_t value; /* si_value of SI_QUEUE and friends */
+			uint64_t stream, number, base; /* as in message Signal; stream 0: none */
 		} signal;
+		struct {
+			int32_t pid; /* of the process */
+			int32_t origin;
+			uint32_t again, zero;
+			uint64_t stream, upto;
+		} signalled;
+		struct {
+			uint32_t n, zero;
+			uint64_t seq[INIT_ACKS_MAX];
+		} ack;
 		struct {
 			int32_t pid;
 			int32_t code;	/* CLD_EXITED, CLD_KILLED, CLD_DUMPED, CLD_STOPPED,
 					 * CLD_CONTINUED */
 			int32_t status; /* exit code, or signal */
+			int32_t zero;
+			uint64_t move, seq; /* of the event, see message Mirror */
 		} mirror;
 		struct chan_child child;
 		struct {

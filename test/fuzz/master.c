@@ -158,7 +158,6 @@ static void check_books(struct master *m)
 
 		MUST(!n->peer || n->peer->node == n);
 		MUST((n->state == NS_CONNECTED) == (n->peer != NULL));
-		MUST(n->backlog_bytes <= BACKLOG_MAX);
 	}
 }
 

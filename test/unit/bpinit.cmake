@@ -10,6 +10,11 @@ if(TARGET bpinit)
 		set_tests_properties(unit.bpinit_${what} PROPERTIES LABELS "unit;root" TIMEOUT 120
 			SKIP_RETURN_CODE 77 ENVIRONMENT BPINIT=$<TARGET_FILE:bpinit>)
 	endforeach()
+	add_executable(bpinit_once ${CMAKE_CURRENT_LIST_DIR}/bpinit_once.c
+		${PROJECT_SOURCE_DIR}/slaved/once.c)
+	target_link_libraries(bpinit_once PRIVATE bproc_flags bproc_sanitize PkgConfig::CHECK)
+	add_test(NAME unit.bpinit_once COMMAND bpinit_once)
+	set_tests_properties(unit.bpinit_once PROPERTIES LABELS unit TIMEOUT 60)
 	# The moved programs of a sanitized build have no sanitizer, so this holds there too.
 	add_test(NAME unit.bpinit_weight COMMAND bpinit_stream weight)
 	set_tests_properties(unit.bpinit_weight PROPERTIES LABELS "unit;root" TIMEOUT 120

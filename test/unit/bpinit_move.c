@@ -449,7 +449,7 @@ static void test_restart(void)
 	CHECK(m.move_id == t.id);
 	m = want(&node, EV_CHILD, pid);
 	CHECK(m.u.child.status == 31);
-	tell(&node, &(struct init_msg){.type = INIT_ACK, .seq = m.seq}, NULL, 0);
+	tell_ack(&node, m.seq);
 	/* The old one's void comes too late, and is answered with the truth. */
 	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
 	CHECK(want(&node, EV_RAN, pid).move_id == t.id);

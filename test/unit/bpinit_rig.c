@@ -174,6 +174,15 @@ void tell(struct side *s, const struct init_msg *m, const int *fds, int nfd)
 	CHECK(e == 0);
 }
 
+void tell_ack(struct side *s, uint64_t seq)
+{
+	struct init_msg m = {.type = INIT_ACK};
+
+	m.u.ack.n = 1;
+	m.u.ack.seq[0] = seq;
+	tell(s, &m, NULL, 0);
+}
+
 static bool next_event(struct side *s, struct init_msg *ret, int64_t until)
 {
 	struct pollfd p = {.fd = s->sock, .events = POLLIN};
@@ -185,8 +194,8 @@ static bool next_event(struct side *s, struct init_msg *ret, int64_t until)
 	CHECK(pkt_recv(s->sock, ret, sizeof(*ret), 0, &pkt) == 0);
 	CHECK(pkt.len == sizeof(*ret) && pkt.nfd == 0);
 	if (ret->seq) {
-		/* A restarted bpslave gets again what it had not acknowledged. */
-		CHECK(ret->seq <= s->seq + 1);
+		/* What was not acknowledged comes again: not that it is ahead. */
+		CHECK(s->seq == 0 || ret->seq <= s->seq + 1);
 		s->seq = ret->seq > s->seq ? ret->seq : s->seq;
 	}
 	return true;

@@ -24,6 +24,8 @@ void rig_stop(void);
 void side_connect(struct side *s);
 void side_drop(struct side *s);
 
+/* It is safe: not to be told again. */
+void tell_ack(struct side *s, uint64_t seq);
 void tell(struct side *s, const struct init_msg *m, const int *fds, int nfd);
 /* The next event of this type for this pid (0: any); others are kept. Dies after 5 s. */
 struct init_msg want_at(int line, struct side *s, enum init_type type, int32_t pid);

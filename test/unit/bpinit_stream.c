@@ -267,11 +267,6 @@ static void test_weight(void)
 		trip_send(&t);
 		trip_commit(&t);
 		want(&node, EV_CHILD, pids[i]);
-		for (int s = 0; s < 2; s++) {
-			struct side *side = s ? &node : &home;
-
-			tell(side, &(struct init_msg){.type = INIT_ACK, .seq = side->seq}, NULL, 0);
-		}
 	}
 	usleep(200000);
 	with = machine_kb();

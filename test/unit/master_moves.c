@@ -17,13 +17,23 @@
 
 static struct fake_slave *home, *n0, *n1;
 
+/* One that holds nothing. */
+static struct fake_slave *new_slave(int node, const char *init_id)
+{
+	struct fake_slave *s = slave_join(node, init_id, NULL);
+	Bproc__StateEnd end = BPROC__STATE_END__INIT;
+
+	slave_send(s, &end.base);
+	return s;
+}
+
 static void setup(void)
 {
 	master_setup("pingtimeout 2\n");
 	master_start();
-	home = slave_join(-1, "h", NULL);
-	n0 = slave_join(0, "a", NULL);
-	n1 = slave_join(1, "b", NULL);
+	home = new_slave(-1, "h");
+	n0 = new_slave(0, "a");
+	n1 = new_slave(1, "b");
 	ck_assert(slave_sees(home, 0, "up", 2000));
 	ck_assert(slave_sees(home, 1, "up", 2000));
 }
@@ -87,6 +97,8 @@ static void ask(struct fake_slave *s, unsigned int kind, int node, int pid, unsi
 	SAY(s, ProcEvent, PROC_EVENT, p_.pid = n; m_.proc = &p_; m_.code = c; m_.status = st;      \
 	    m_.seq = q)
 #define SAY_MIRRORED(s, n) SAY(s, Mirrored, MIRRORED, p_.pid = n; m_.proc = &p_)
+#define SAY_TAKEN(s, n, q) SAY(s, Mirrored, MIRRORED, p_.pid = n; m_.proc = &p_; m_.seq = q)
+#define HEAR_ACK(s, q) HEAR(s, EVENT_ACK, ck_assert_uint_eq(e_->event_ack->seq, q))
 
 /* -- what slaves hear */
 
@@ -211,24 +223,28 @@ START_TEST(rfork_life)
 	HEAR(n0, SIGNAL, ck_assert_int_eq(e_->signal->sig, SIGTERM);
 	     ck_assert_int_eq(e_->signal->sender_pid, 77);
 	     ck_assert_uint_eq(e_->signal->value, 0x1122334455667788ull));
+	/* Acknowledged when the ghost has it; told again meanwhile it is not mirrored again. */
 	SAY_EVENT(n0, CHILD, CLD_STOPPED, SIGSTOP, 1);
-	HEAR(n0, EVENT_ACK, ck_assert_uint_eq(e_->event_ack->seq, 1));
 	hear_mirror(home, CHILD, CLD_STOPPED, SIGSTOP);
+	SAY_EVENT(n0, CHILD, CLD_STOPPED, SIGSTOP, 1);
+	slave_expect_nothing(n0, 100);
+	slave_expect_nothing(home, 100);
+	SAY_TAKEN(home, CHILD, 1);
+	HEAR_ACK(n0, 1);
 	SAY_EVENT(n0, CHILD, CLD_EXITED, 42, 2);
-	HEAR(n0, EVENT_ACK, ck_assert_uint_eq(e_->event_ack->seq, 2));
 	hear_mirror(home, CHILD, CLD_EXITED, 42);
 	ck_assert_int_eq(pidnode(CHILD), -3);
-	/* Told again, after a reconnect: acknowledged, not mirrored twice. */
 	SAY_EVENT(n0, CHILD, CLD_EXITED, 42, 2);
-	HEAR(n0, EVENT_ACK, (void)e_);
+	slave_expect_nothing(n0, 100);
 	SAY_MIRRORED(home, CHILD);
+	HEAR_ACK(n0, 2);
 	SAY_SIGNAL(home, CHILD, SIGTERM);
 	slave_expect_nothing(n0, 200);
 	/* The parent, real at home: its ghost on n0 goes with it. */
 	SAY_EVENT(home, PARENT, CLD_KILLED, SIGKILL, 3);
-	HEAR(home, EVENT_ACK, (void)e_);
 	hear_mirror(n0, PARENT, CLD_KILLED, SIGKILL);
 	SAY_MIRRORED(n0, PARENT);
+	HEAR_ACK(home, 3);
 	slave_expect_nothing(home, 100);
 }
 END_TEST
@@ -327,11 +343,12 @@ START_TEST(onwards)
 	SAY_GHOSTED(n1, id);
 	ck_assert_int_eq(pidnode(CHILD), -1);
 	SAY_EVENT(home, CHILD, CLD_EXITED, 3, 9);
-	HEAR(home, EVENT_ACK, (void)e_);
 	hear_mirror(n0, CHILD, CLD_EXITED, 3);
 	hear_mirror(n1, CHILD, CLD_EXITED, 3);
 	SAY_MIRRORED(n0, CHILD);
+	slave_expect_nothing(home, 100);
 	SAY_MIRRORED(n1, CHILD);
+	HEAR_ACK(home, 9);
 	ck_assert_int_eq(pidnode(CHILD), -3);
 }
 END_TEST
@@ -344,16 +361,15 @@ START_TEST(original_killed)
 	hear_watch(home, PARENT);
 	SAY_SENT(home, id);
 	SAY_EVENT(home, CHILD, CLD_KILLED, SIGKILL, 1);
-	HEAR(home, EVENT_ACK, (void)e_);
 	HEAR(n0, MOVE_VOID, (void)e_);
 	SAY_VOIDED(n0, id);
 	hear_abort(home, id, ESRCH);
+	HEAR_ACK(home, 1);
 	ck_assert_int_eq(pidnode(CHILD), -3);
 
 	id = granted(home, n0, MOVE_MOVE, 0, CHILD);
 	SAY_SENT(home, id);
 	SAY_EVENT(home, CHILD, CLD_KILLED, SIGKILL, 2);
-	HEAR(home, EVENT_ACK, (void)e_);
 	HEAR(n0, MOVE_VOID, (void)e_);
 	SAY_RAN(n0, id, CHILD);
 	HEAR(home, MOVE_COMMIT, (void)e_);
@@ -396,14 +412,62 @@ START_TEST(target_returns)
 	HEAR(n0, MOVE_VOID, ck_assert_uint_eq(e_->move_void->move, id));
 	SAY_RAN(n0, id, CHILD);
 	HEAR(home, MOVE_COMMIT, (void)e_);
-	/* Signals for a node that cannot be reached wait for it. */
-	ck_assert(slave_sees(home, 0, "up", 2000));
-	slave_free(n0);
-	ck_assert(slave_sees(home, 0, "unreachable", 2000));
-	SAY_SIGNAL(home, CHILD, SIGUSR1);
-	fake_run(100);
-	n0 = slave_join(0, "a", NULL);
+}
+END_TEST
+
+/* A link breaks: what a ghost has not confirmed is said again, in order. */
+START_TEST(mirrors_again)
+{
+	rfork_to_n0(CHILD);
+	SAY_EVENT(n0, CHILD, CLD_STOPPED, SIGSTOP, 1);
+	hear_mirror(home, CHILD, CLD_STOPPED, SIGSTOP);
+	SAY_TAKEN(home, CHILD, 1);
+	HEAR_ACK(n0, 1);
+	SAY_EVENT(n0, CHILD, CLD_CONTINUED, SIGCONT, 2);
+	hear_mirror(home, CHILD, CLD_CONTINUED, SIGCONT);
+	slave_free(home);
+	ck_assert(slave_sees(n0, -1, "unreachable", 2000));
+	SAY_EVENT(n0, CHILD, CLD_STOPPED, SIGTSTP, 3);
+	SAY_EVENT(n0, CHILD, CLD_EXITED, 7, 4);
+	fake_run(300);
+	home = slave_join(-1, "h", NULL);
+	hear_watch(home, PARENT);
+	HEAR(home, MIRROR, ck_assert_uint_eq(e_->mirror->seq, 2));
+	HEAR(home, MIRROR, ck_assert_uint_eq(e_->mirror->seq, 3));
+	HEAR(home, MIRROR, ck_assert_uint_eq(e_->mirror->seq, 4));
+	SAY_TAKEN(home, CHILD, 2);
+	HEAR_ACK(n0, 2);
+	SAY_MIRRORED(home, CHILD);
+	HEAR_ACK(n0, 3);
+	HEAR_ACK(n0, 4);
+}
+END_TEST
+
+/* Signals that have numbers are passed on as they are, and so is the answer. */
+START_TEST(signal_acks)
+{
+	uint64_t id;
+
+	rfork_to_n0(CHILD);
+	SAY(home, Signal, SIGNAL, p_.pid = CHILD; m_.proc = &p_; m_.sig = SIGUSR1; m_.origin = -1;
+	    m_.stream = 5; m_.number = 8; m_.oldest = 7);
+	HEAR(n0, SIGNAL, ck_assert_uint_eq(e_->signal->stream, 5);
+	     ck_assert_uint_eq(e_->signal->number, 8); ck_assert_uint_eq(e_->signal->oldest, 7);
+	     ck_assert_int_eq(e_->signal->origin, -1));
+	SAY(n0, SignalAck, SIGNAL_ACK, m_.origin = -1; m_.pid = CHILD; m_.stream = 5; m_.upto = 6;
+	    m_.again = true);
+	HEAR(home, SIGNAL_ACK, ck_assert_uint_eq(e_->signal_ack->upto, 6);
+	     ck_assert(e_->signal_ack->again));
+	/* Repeated while it waits for the end of a move: it waits once. */
+	id = granted(n0, n1, MOVE_MOVE, 1, CHILD);
+	for (int i = 0; i < 3; i++)
+		SAY(home, Signal, SIGNAL, p_.pid = CHILD; m_.proc = &p_; m_.sig = SIGUSR1;
+		    m_.origin = -1; m_.stream = 5; m_.number = 8; m_.oldest = 7);
+	ck_assert_int_eq(pidnode(CHILD), 0); /* and the master has read them */
+	SAY_FAILED(n1, id, true, ENOMEM);
+	hear_abort(n0, id, ENOMEM);
 	hear_signal(n0, CHILD, SIGUSR1);
+	slave_expect_nothing(n0, 100);
 }
 END_TEST
 
@@ -463,6 +527,8 @@ int main(void)
 	tcase_add_test(t, original_killed);
 	tcase_add_test(t, target_dies);
 	tcase_add_test(t, target_returns);
+	tcase_add_test(t, mirrors_again);
+	tcase_add_test(t, signal_acks);
 	tcase_add_test(t, source_returns);
 	tcase_add_test(t, lists);
 	suite_add_tcase(s, t);

@@ -262,6 +262,54 @@ START_TEST(older_commit)
 }
 END_TEST
 
+static void tell_event(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq)
+{
+	Bproc__ProcEvent m = BPROC__PROC_EVENT__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	m.proc = &p;
+	m.code = code;
+	m.status = status;
+	m.seq = seq;
+	slave_send(s, &m.base);
+}
+
+static void hear_told(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq)
+{
+	Bproc__Envelope *env = slave_expect(s, BPROC__ENVELOPE__MSG_MIRROR);
+
+	ck_assert_int_eq(env->mirror->proc->pid, pid);
+	ck_assert_uint_eq(env->mirror->code, code);
+	ck_assert_int_eq(env->mirror->status, status);
+	ck_assert_uint_eq(env->mirror->seq, seq);
+	bproc__envelope__free_unpacked(env, NULL);
+}
+
+/* A node is back before the front end's slave: what its processes do is not told to nobody. */
+START_TEST(home_is_later)
+{
+	struct fake_slave *home, *n0 = slave_join(0, "a", NULL);
+
+	tell_proc(n0, 1001, false);
+	tell_proc(n0, 1003, false);
+	tell_end(n0);
+	tell_event(n0, 1001, CLD_STOPPED, SIGSTOP, 1);
+	tell_event(n0, 1002, CLD_EXITED, 7, 2); /* not there any more when it told what it has */
+	tell_event(n0, 1003, CLD_EXITED, 8, 3);
+	slave_expect_nothing(n0, 300);
+	home = slave_join(-1, "h", NULL);
+	for (int pid = 1001; pid <= 1003; pid++)
+		tell_proc(home, pid, true);
+	hear_told(home, 1001, CLD_STOPPED, SIGSTOP, 1);
+	hear_told(home, 1002, CLD_EXITED, 7, 2);
+	hear_told(home, 1003, CLD_EXITED, 8, 3);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("resync");
@@ -276,6 +324,7 @@ int main(void)
 	tcase_add_test(t, lost_abort);
 	tcase_add_test(t, home_is_late);
 	tcase_add_test(t, older_commit);
+	tcase_add_test(t, home_is_later);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

@@ -181,7 +181,7 @@ END_TEST
 START_TEST(many_images)
 {
 	static const size_t len[] = {
-		BPDATA_HDR, BPDATA_HDR + 1,   100,     16383, 16384, 16385, 65536, (512u << 10) - 1,
+		BPDATA_HDR, BPDATA_HDR + 1,   500,     16383, 16384, 16385, 65536, (512u << 10) - 1,
 		512u << 10, (512u << 10) + 1, 3u << 20};
 	int out = start_worker(7), in = start_worker(7), a, b;
 

@@ -136,9 +136,14 @@ struct chan_msg {
 /*
  * First bytes on every data connection, written by bpinit of the source before
  * the process gets the fd, so that the pid in it is the kernel's word. Little
- * endian, 64 bytes. The token admits the connection: 32 random bytes that the
- * master gave to both ends over their TLS links for this one move.
+ * endian, 192 bytes. The token admits the connection: 32 random bytes that the
+ * master gave to both ends over their TLS links for this one move. The streams say
+ * which signals of ghosts the process has had at the source (doc/wire.md, section 9).
  */
+#define DATA_STREAMS 8 /* of the ghosts that have sent it signals; the latest ones */
+struct data_stream {
+	uint64_t id, upto; /* id 0: none */
+};
 #define DATA_MAGIC 0x44525042u /* "BPRD" */
 struct data_hdr {
 	uint32_t magic;
@@ -149,5 +154,6 @@ struct data_hdr {
 	uint32_t kind; /* enum move_kind */
 	uint32_t zero;
 	unsigned char token[32];
+	struct data_stream streams[DATA_STREAMS];
 };
-#define DATA_VERSION 1
+#define DATA_VERSION 2
