@@ -1,7 +1,7 @@
 /*
  * What processes use up is known where they are real: a slave asks, the master
  * passes the question on to that node and the answer back. It keeps nothing of it:
- * the question carries who asked. Runs in bpmaster; doc/wire.md, section 9.
+ * the question carries who asked. Runs in bpmaster; doc/wire.md, section 10.
  */
 #include <errno.h>
 #include <stdio.h>

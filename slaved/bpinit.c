@@ -292,6 +292,8 @@ static void dispatch(const struct epoll_event *ev)
 			move_readable(&moves[index]);
 		break;
 	case ON_PROC:
+		if (procs[index].gen == gen && ev->events & EPOLLOUT)
+			later_flush(&procs[index]);
 		if (procs[index].gen == gen)
 			proc_readable(&procs[index]);
 		break;
@@ -313,10 +315,12 @@ static _Noreturn void loop(void)
 
 	for (;;) {
 		int n = epoll_wait(self.epoll, ev, EPOLL_BATCH,
-				   events_tick(fence_tick(next_look())));
+				   children_due(events_tick(fence_tick(next_look()))));
 
 		for (int i = 0; i < n; i++)
 			dispatch(&ev[i]);
+		if (children_left)
+			children_wait();
 		slave_writable();
 	}
 }

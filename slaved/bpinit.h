@@ -11,6 +11,7 @@
  *	bpinit_arrive.c	the target's
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
  *	bpinit_inject.c	execmove: from the exec to the blob in the new program
+ *	bpinit_later.c	orders for processes whose channel is full
  *	bpinit_born.c	ghosts at home of what was born on a node
  *	bpinit_signal.c	delivery of signals, with their sender; once.c each one once
  *	bpinit_spawn.c	namespaces, clones under a wanted pid, the lease
@@ -37,7 +38,8 @@
 #define SIGNALS_MAX 1024     /* of one ghost, that wait behind those */
 #define MIRRORS_MAX 16	     /* queued for one ghost */
 #define ENDED_MAX 1024	     /* moves whose end is remembered */
-#define BIRTHS_MAX 4096	     /* ghosts of the born that are not made yet */
+#define BIRTHS_MAX PROCS_MAX /* ghosts of the born that are not made yet */
+#define LATER_MAX 32768	     /* orders for processes whose channel is full */
 #define BIRTHS_AT_ONCE 32    /* of them asked for and not answered */
 
 /* -- bpinit.c */
@@ -77,9 +79,10 @@ struct proc;
 void event_signal(struct proc *p, const struct init_msg *m);
 void events_signalled(const struct init_msg *m); /* it has these */
 void events_forget_signals(struct proc *p);
-int events_tick(int ms);   /* ms until signals are told again, at most this (-1: any time) */
-void events_restart(void); /* a new bpslave: everything not acknowledged again */
-int events_flush(void);	   /* 0, or -EAGAIN when the socket is full */
+int events_tick(int ms);     /* ms until signals are told again, at most this (-1: any time) */
+bool events_have_room(void); /* for what children have to tell; else they wait for it */
+void events_restart(void);   /* a new bpslave: everything not acknowledged again */
+int events_flush(void);	     /* 0, or -EAGAIN when the socket is full */
 
 /* -- bpinit_proc.c */
 
@@ -118,8 +121,9 @@ struct proc {
 	bool cont_due;	 /* its group stop ended by a SIGCONT that has not been met yet */
 	int32_t born_of; /* its parent when it was made, as a ghost of one born on a node */
 	bool reaped;	 /* its original has been waited for, and so will it be */
-	uint32_t birth;	 /* MAKING: index + 1 of the birth it is made for */
-	int awake;	 /* a stopped ghost has work: it runs, its stop stays shown */
+	uint32_t later, later_last; /* orders that wait: index + 1 of the first, the last */
+	uint32_t birth;		    /* MAKING: index + 1 of the birth it is made for */
+	int awake;		    /* a stopped ghost has work: it runs, its stop stays shown */
 	int32_t exit_status;
 	int busy; /* signal of the mirrored stop or continue under way */
 	int nmirror;
@@ -144,11 +148,17 @@ void proc_remove(struct proc *p);
 int32_t proc_parent(int32_t pid);
 int proc_set_chan(struct proc *p, int chan);
 void proc_close_chan(struct proc *p);
-/* A message on its channel. 0 or -errno; a full or lost channel is logged. */
+/*
+ * A message on its channel. 0 or -errno; a lost channel is logged. One that is full takes
+ * CHAN_REAP, CHAN_EXIT and CHAN_KILL later, and no others: -EAGAIN.
+ */
 int proc_tell(struct proc *p, const struct chan_msg *m, const int *fds, int nfd);
 int proc_order(struct proc *p, enum chan_type type, uint64_t move_id);
 void proc_readable(struct proc *p);
 void children_wait(void);
+/* Children that were left for the next round, for want of room or not to hold up others. */
+extern bool children_left;
+int children_due(int ms); /* ms until they are looked at, at most this (-1: any time) */
 /* What a child of ours or of a ghost has done; status as of wait4(). */
 void child_report(const struct chan_child *c);
 void init_mirror(const struct init_msg *m);
@@ -156,6 +166,11 @@ void init_forget(const struct init_msg *m);
 void init_watch(const struct init_msg *m);
 void watch_ready(uint32_t index);
 extern uint32_t procs_used; /* no slot at or above it was ever used */
+
+/* -- bpinit_later.c */
+int later_put(struct proc *p, const struct chan_msg *m); /* 0, or -EAGAIN: not of this kind */
+void later_flush(struct proc *p);			 /* its channel takes some again */
+void later_drop(struct proc *p);
 
 /* -- bpinit_state.c: EV_STATE number *at, which is moved on; false: that was all. */
 bool proc_state_msg(uint32_t *at, struct init_msg *m);

@@ -16,13 +16,15 @@
 
 #include "slaved/bpinit.h"
 
+#define HASH 4096
 #define LIMIT_TRIES 5 /* with the user's limits in the way, before the keeper does it */
 #define RETRY_MS 20   /* its number is taken: by a zombie of its last use, as a rule */
 #define TRIES_MAX 500 /* 10 s of that */
 
 struct birth {
 	TAILQ_ENTRY(birth) next;
-	int32_t pid, ppid;
+	LIST_ENTRY(birth) by_pid, by_parent;
+	int32_t pid, ppid; /* ppid 0: it is in no by_parent */
 	struct chan_name name;
 	bool making;
 	bool reaped;
@@ -33,6 +35,7 @@ struct birth {
 static struct birth births[BIRTHS_MAX];
 static TAILQ_HEAD(birth_list, birth) waiting = TAILQ_HEAD_INITIALIZER(waiting),
 				     unused = TAILQ_HEAD_INITIALIZER(unused);
+static LIST_HEAD(birth_chain, birth) by_pid[HASH], by_parent[HASH];
 static uint32_t births_used; /* no slot at or above it was ever used */
 static uint32_t making;
 static bool full_told;
@@ -46,18 +49,29 @@ static struct birth *find(int32_t pid)
 {
 	struct birth *b;
 
-	TAILQ_FOREACH(b, &waiting, next)
+	LIST_FOREACH(b, &by_pid[(uint32_t)pid % HASH], by_pid)
 	if (b->pid == pid)
 		return b;
 	return NULL;
 }
 
+static void set_parent(struct birth *b, int32_t ppid)
+{
+	if (b->ppid)
+		LIST_REMOVE(b, by_parent);
+	b->ppid = ppid;
+	if (ppid)
+		LIST_INSERT_HEAD(&by_parent[(uint32_t)ppid % HASH], b, by_parent);
+}
+
 /* If its parent's end waits for it, that is looked at again. */
 static void drop(struct birth *b)
 {
-	struct proc *parent = proc_find(b->ppid);
+	struct proc *parent = proc_find(b->ppid); /* set_parent() forgets it */
 
 	making -= b->making;
+	set_parent(b, 0);
+	LIST_REMOVE(b, by_pid);
 	TAILQ_REMOVE(&waiting, b, next);
 	TAILQ_INSERT_TAIL(&unused, b, next);
 	if (parent && parent->state == PROC_GHOST)
@@ -69,13 +83,13 @@ bool born_of(int32_t ppid)
 {
 	const struct birth *b;
 
-	TAILQ_FOREACH(b, &waiting, next)
+	LIST_FOREACH(b, &by_parent[(uint32_t)ppid % HASH], by_parent)
 	if (b->ppid == ppid)
 		return true;
 	return false;
 }
 
-static struct birth *add(void)
+static struct birth *add(int32_t pid)
 {
 	struct birth *b = TAILQ_FIRST(&unused);
 
@@ -85,7 +99,8 @@ static struct birth *add(void)
 		b = &births[births_used++];
 	else
 		return NULL;
-	*b = (struct birth){0};
+	*b = (struct birth){.pid = pid};
+	LIST_INSERT_HEAD(&by_pid[(uint32_t)pid % HASH], b, by_pid);
 	TAILQ_INSERT_TAIL(&waiting, b, next);
 	return b;
 }
@@ -127,7 +142,7 @@ static void give_up(struct birth *b, int err)
 static void failed(struct birth *b, int err)
 {
 	if (b->ppid && err != EEXIST && (err != EAGAIN || b->tries > LIMIT_TRIES))
-		b->ppid = 0; /* the parent's ghost may not, or has gone: the keeper */
+		set_parent(b, 0); /* the parent's ghost may not, or has gone: the keeper */
 	else if (++b->tries == TRIES_MAX || (err != EEXIST && err != EAGAIN)) {
 		give_up(b, err);
 		return;
@@ -266,7 +281,7 @@ void init_born(const struct init_msg *m)
 	}
 	b = find(m->pid);
 	if (!b)
-		b = add();
+		b = add(m->pid);
 	if (!b) {
 		if (!full_told)
 			say("%d ghosts are waiting to be made: more are not", BIRTHS_MAX);
@@ -274,10 +289,9 @@ void init_born(const struct init_msg *m)
 		event(&(struct init_msg){.type = EV_LOST, .pid = m->pid});
 		return;
 	}
-	b->pid = m->pid;
 	b->name = m->u.born.name;
 	if (!b->making)
-		b->ppid = m->u.born.ppid;
+		set_parent(b, m->u.born.ppid);
 }
 
 /* -- it comes home */
@@ -297,7 +311,7 @@ bool born_settled(int32_t pid)
 {
 	const struct birth *b;
 
-	TAILQ_FOREACH(b, &waiting, next)
+	LIST_FOREACH(b, &by_parent[(uint32_t)pid % HASH], by_parent)
 	if (b->ppid == pid && b->tries == 0)
 		return false;
 	for (uint32_t i = 0; procs_reaped > 0 && i < PROCS_MAX; i++)

@@ -19,6 +19,8 @@
 #include "slaved/bpinit.h"
 
 #define RESEND_MS 1000
+#define EVENTS_BUSY (EVENTS_MAX / 4)
+#define STUCK_MS 1000 /* nothing has been let go for so long */
 
 struct kept {
 	struct init_msg_head {
@@ -51,6 +53,7 @@ static uint32_t unsent;				      /* none before it is to be told */
 static uint64_t seq;
 static uint32_t nsignals;  /* ours, kept */
 static uint64_t resend_ms; /* the next look at them */
+static uint64_t let_go_ms; /* when room was made last */
 static uint64_t dropped;
 
 static uint64_t clock_ms(void)
@@ -78,7 +81,8 @@ static uint32_t let_go(uint32_t link)
 	k->head.type = 0;
 	k->next = free_list;
 	free_list = link;
-	nkept--;
+	if (nkept-- >= EVENTS_BUSY)
+		let_go_ms = clock_ms();
 	return next;
 }
 
@@ -112,7 +116,8 @@ static struct kept *keep(const struct init_msg *m, bool minor)
 	last = link;
 	if (!unsent)
 		unsent = link;
-	nkept++;
+	if (++nkept == EVENTS_BUSY)
+		let_go_ms = clock_ms();
 	nsignals += is_signal(k);
 	return k;
 }
@@ -291,6 +296,16 @@ int events_tick(int ms)
 }
 
 /* -- to bpslave */
+
+/*
+ * A thousand ghosts that are signalled or end at once tell more than there is room for. They
+ * can wait in their stops, where nothing is lost, while what is kept is being let go; not
+ * when it waits for a node that is cut off.
+ */
+bool events_have_room(void)
+{
+	return nkept < EVENTS_BUSY || clock_ms() - let_go_ms > STUCK_MS;
+}
 
 void events_restart(void)
 {

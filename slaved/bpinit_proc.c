@@ -19,7 +19,9 @@
 #include "slaved/bpinit.h"
 
 #define HASH 4096
-#define CHAN_BATCH 16 /* messages of one process before the others have their turn */
+#define ROOM_MS 50	   /* the next look whether events have room again */
+#define CHILDREN_BATCH 256 /* waited for in one round */
+#define CHAN_BATCH 16	   /* messages of one process before the others have their turn */
 
 struct proc procs[PROCS_MAX];
 uint32_t procs_reaped;
@@ -65,6 +67,7 @@ void proc_remove(struct proc *p)
 
 	events_forget_signals(p);
 	proc_close_chan(p);
+	later_drop(p);
 	procs_reaped -= p->reaped;
 	while (*at != i + 1)
 		at = &procs[*at - 1].next;
@@ -87,8 +90,12 @@ int proc_set_chan(struct proc *p, int chan)
 
 int proc_tell(struct proc *p, const struct chan_msg *m, const int *fds, int nfd)
 {
-	int e = p->chan < 0 ? -EBADF : pkt_send(p->chan, m, sizeof(*m), fds, nfd);
+	int e = p->chan < 0 ? -EBADF : p->later ? -EAGAIN : 0;
 
+	if (e == 0)
+		e = pkt_send(p->chan, m, sizeof(*m), fds, nfd);
+	if (e == -EAGAIN && nfd == 0)
+		e = later_put(p, m);
 	if (e < 0 && e != -EPIPE)
 		say("pid %d: message %u: %s", p->pid, m->type, strerror(-e));
 	return e;
@@ -273,6 +280,34 @@ static void continued_wait(void)
 	}
 }
 
+static void child_changed(pid_t pid, int status, const struct rusage *ru)
+{
+	struct proc *p = proc_find(pid);
+
+	if (p && p->traced && WIFSTOPPED(status)) {
+		trace_stopped(p, status);
+		return;
+	}
+	if (p && p->traced) {
+		trace_ended(p, status);
+		return;
+	}
+	if (p && p->state == PROC_REAL && p->stopped != WIFSTOPPED(status)) {
+		p->stopped = WIFSTOPPED(status);
+		nstopped += p->stopped ? 1u : -1u;
+	}
+	child_status(pid, status, ru);
+}
+
+bool children_left;
+
+int children_due(int ms)
+{
+	if (!children_left)
+		return ms;
+	return events_have_room() ? 0 : ms < 0 || ms > ROOM_MS ? ROOM_MS : ms;
+}
+
 /*
  * Without WCONTINUED: a tracer that asks for it takes the one continued state that
  * there is away from the real parent (kernel/exit.c, wait_consider_task).
@@ -284,23 +319,14 @@ void children_wait(void)
 	pid_t pid;
 
 	continued_wait();
-	while ((pid = wait4(-1, &status, WNOHANG | WUNTRACED | __WALL, &ru)) > 0) {
-		struct proc *p = proc_find(pid);
-
-		if (p && p->traced && WIFSTOPPED(status)) {
-			trace_stopped(p, status);
-			continue;
-		}
-		if (p && p->traced) {
-			trace_ended(p, status);
-			continue;
-		}
-		if (p && p->state == PROC_REAL && p->stopped != WIFSTOPPED(status)) {
-			p->stopped = WIFSTOPPED(status);
-			nstopped += p->stopped ? 1u : -1u;
-		}
-		child_status(pid, status, &ru);
+	for (int n = 0; n < CHILDREN_BATCH && events_have_room(); n++) {
+		pid = wait4(-1, &status, WNOHANG | WUNTRACED | __WALL, &ru);
+		children_left = pid > 0;
+		if (!children_left)
+			return;
+		child_changed(pid, status, &ru);
 	}
+	children_left = true;
 }
 
 /* -- orders */

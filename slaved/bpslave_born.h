@@ -13,7 +13,7 @@
 #include "slaved/bpslave.h"
 
 #define BORN_TABLE_MAX 16384 /* processes of the node that are kept in mind */
-#define BORN_TOLD_MAX 4096   /* of them with a ghost at home */
+#define BORN_TOLD_MAX 12000   /* of them with a ghost at home */
 #define BORN_BURST 64	     /* births that are told at once ... */
 #define BORN_RATE 200	     /* ... and so many more each second; the others wait ... */
 #define BORN_WAIT_MS 20	     /* ... so long, in case they end in the meantime; then ... */

@@ -20,12 +20,14 @@
 #define ACK_MS 100
 #define CONNECT_MS 20 /* between tries while bpinit starts */
 #define CONNECT_TRIES 250
-#define QUEUE_MAX 4096 /* messages that wait for a bpinit that does not read */
+#define QUEUE_MAX 65536 /* messages that wait for a bpinit that does not read */
 
+/* Most messages are zeros but for their first bytes, and of those are thousands in a storm. */
 struct queued {
 	STAILQ_ENTRY(queued) next;
-	struct init_msg msg;
 	int fd[SYSIO_FDS_MAX], nfd; /* owned */
+	size_t len;
+	unsigned char bytes[];
 };
 
 static struct {
@@ -86,13 +88,19 @@ static void drop_queue(void)
 
 static void enqueue(const struct init_msg *m, const int *fds, int nfd)
 {
-	struct queued *q = in.nqueue < QUEUE_MAX ? calloc(1, sizeof(*q)) : NULL;
+	const unsigned char *bytes = (const unsigned char *)m;
+	size_t len = sizeof(*m);
+	struct queued *q;
 
+	while (len > 0 && bytes[len - 1] == 0)
+		len--;
+	q = in.nqueue < QUEUE_MAX ? calloc(1, sizeof(*q) + len) : NULL;
 	if (!q) {
 		log_error("bpinit does not read: message %u is lost", m->type);
 		return;
 	}
-	q->msg = *m;
+	q->len = len;
+	memcpy(q->bytes, bytes, len);
 	for (; q->nfd < nfd; q->nfd++)
 		q->fd[q->nfd] = fcntl(fds[q->nfd], F_DUPFD_CLOEXEC, 3);
 	/* Nothing is said before the greeting. */
@@ -105,13 +113,16 @@ static void enqueue(const struct init_msg *m, const int *fds, int nfd)
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
+	static struct init_msg m;
 	struct queued *q;
 	int e;
 
 	(void)what;
 	(void)arg;
 	while ((q = STAILQ_FIRST(&in.queue))) {
-		e = pkt_send(fd, &q->msg, sizeof(q->msg), q->fd, q->nfd);
+		memset(&m, 0, sizeof(m));
+		memcpy(&m, q->bytes, q->len);
+		e = pkt_send(fd, &m, sizeof(m), q->fd, q->nfd);
 		if (e == -EAGAIN)
 			return;
 		STAILQ_REMOVE_HEAD(&in.queue, next);

@@ -3,7 +3,7 @@
  * by bpps of any machine's bpslave, answered by the node's own, a page at a time so
  * that nothing else here waits long. What ps shows anybody, no more: /proc/PID/stat
  * and status, and nothing that needs the memory map of a process, for which a reader
- * can be made to wait. Runs in bpslave; doc/wire.md, section 9.
+ * can be made to wait. Runs in bpslave; doc/wire.md, section 10.
  */
 #include <dirent.h>
 #include <errno.h>
