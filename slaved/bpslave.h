@@ -338,6 +338,8 @@ void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, 
  * must be told of everything that bpinit makes, since a clone looks like a birth.
  */
 void born_expect(int32_t pid, int32_t ppid);  /* about to be made here, ghost or arrival */
+void born_parked(int32_t pid, uint64_t move, bool moved);
+void born_stays(uint64_t move); /* a move of born_parked() was aborted */
 void born_left(int32_t pid);		      /* it is a ghost here now */
 void born_came(int32_t pid, bool other_name); /* it runs here now; exec'd on the way */
 void born_state(const struct init_msg *m);    /* what bpinit holds: EV_STATE */

@@ -150,7 +150,7 @@ static void reaped(struct born *b)
 		 * notice.
 		 */
 		b->reap = !parent || !parent->away;
-		if (b->guessed ? parent && b->reap && !b->away : b->reap || b->away) {
+		if (b->guessed ? b->reap && !b->away : b->reap || b->away) {
 			m.u.child = child_of(b->pid, b->status);
 			init_send(&m, NULL, 0);
 		}
@@ -389,6 +389,39 @@ void born_left(int32_t pid)
 	b->away = true;
 }
 
+/* A bpslave before us has seen it ask to leave: until that is decided it is not ours to tell. */
+void born_parked(int32_t pid, uint64_t move, bool moved)
+{
+	struct born *b = find(pid);
+
+	if (slave.node == HOME_NODE || pid <= 0)
+		return;
+	if (!b)
+		b = add(pid);
+	if (!b)
+		return;
+	b->away = true;
+	b->moved |= moved;
+	if (!b->moved && !b->told) /* whoever asks to move is told first */
+		b->told = born_room();
+	b->parked = move;
+}
+
+void born_stays(uint64_t move)
+{
+	struct born *b;
+
+	for (int i = 0; i < HASH; i++) {
+		LIST_FOREACH(b, &table[i], next)
+		{
+			if (b->parked != move)
+				continue;
+			b->parked = 0;
+			b->away = false;
+		}
+	}
+}
+
 void born_came(int32_t pid, bool other_name)
 {
 	struct born *b = find(pid);
@@ -398,6 +431,7 @@ void born_came(int32_t pid, bool other_name)
 	b->moved = true;
 	b->away = b->stopped = false;
 	b->stale = true;
+	b->seen = scan_no ? scan_no : 1; /* it is there: a scan that does not find it is right */
 	if (other_name) {
 		renamed(b);
 		born_flush();

@@ -61,7 +61,8 @@ struct born {
 	bool queued, looked;  /* it is in the list */
 	bool tell, end, reap; /* what is to be told */
 	bool ended, stopped;
-	bool guessed; /* it has gone, and nobody has said how it ended */
+	uint64_t parked; /* the move that will say whether it is away; 0: none */
+	bool guessed;	 /* it has gone, and nobody has said how it ended */
 };
 TAILQ_HEAD(born_list, born);
 

@@ -413,6 +413,8 @@ void move_on_abort(const Bproc__MoveAbort *a)
 		return refuse(v, a->err ? (int)a->err : EIO, a->text);
 	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", a->text);
 	init_send(&m, NULL, 0);
+	if (!v)
+		born_stays(a->move);
 	/* Committed: we were declared dead since, and the process was killed by the fence. */
 	if (v)
 		forget(v);
@@ -449,8 +451,10 @@ static void tell_state(const struct init_msg *m)
 			init_send(&d, NULL, 0);
 		return;
 	}
+	if (!v)
+		born_parked(m->u.state.pid, m->move_id, m->flags & EVF_MOVED);
 	move_tell_state(m->move_id, m->u.state.kind, m->u.state.target, m->u.state.pid,
-		  m->u.state.phase == INIT_PHASE_SENT, m->flags & EVF_MOVED);
+			m->u.state.phase == INIT_PHASE_SENT, m->flags & EVF_MOVED);
 	if (m->u.state.phase == INIT_PHASE_FAILED)
 		move_tell_failed(m->move_id, EIO, "the process could not be sent", false);
 }

@@ -332,6 +332,11 @@ void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *ar
 {
 	struct stdio_proc *p = slave.node == HOME_NODE ? stdio_find(pid) : NULL;
 
+	/* Opened by its node to a bpslave that was started anew: its ghost's sockets are lost. */
+	if (p && p->early) {
+		forget_early(p);
+		p = NULL;
+	}
 	if (!p)
 		return then(arg);
 	p->final = final;

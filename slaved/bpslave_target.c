@@ -247,6 +247,7 @@ static bool wait_for_output(struct arriving *a)
 		return false;
 	*move = a->want.move_id;
 	a->flushing = true;
+	log_debug("move %llx: the output of %d comes first", (unsigned long long)*move, a->pid);
 	stdio_flush_home(a->pid, false, flushed, move);
 	return true;
 }
@@ -256,6 +257,8 @@ static void hand_over(struct arriving *a)
 	struct init_msg m = {.type = INIT_DATA, .move_id = a->want.move_id, .pid = a->pid};
 	int fd[1 + CHAN_STREAMS] = {a->fd}, n = 1;
 
+	log_debug("move %llx: the image of %d is handed over", (unsigned long long)m.move_id,
+		  a->pid);
 	born_expect(a->pid, a->ppid);
 	m.u.data.pid = a->pid;
 	m.u.data.epoch = a->want.epoch;
@@ -288,6 +291,8 @@ static int admit(struct arriving *a, const struct data_hdr *hdr, int fd)
 	a->pid = hdr->pid;
 	memcpy(a->want.streams, hdr->streams, sizeof(a->want.streams));
 	a->fd = fd;
+	log_debug("move %llx: the image of %d comes%s", (unsigned long long)a->want.move_id, a->pid,
+		  a->ready ? "" : ", its ancestors are not here yet");
 	if (a->ready && !wait_for_output(a))
 		hand_over(a);
 	return 0;
@@ -354,6 +359,7 @@ int move_on_data(const struct data_hdr *hdr, int fd)
 static void on_ready(struct arriving *a)
 {
 	a->ready = true;
+	log_debug("move %llx: ready for %d", (unsigned long long)a->want.move_id, a->pid);
 	if (a->fd >= 0 && !wait_for_output(a))
 		hand_over(a);
 }

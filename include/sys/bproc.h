@@ -382,6 +382,7 @@ int bproc_nodespec(struct bproc_node_set_t *ns, const char *str);
  *                   file, mapping or state that no image can carry
  *   EAGAIN          no process number or no room for a process there
  *   E2BIG           the caller is a member of more than 32 groups
+ *   EBUSY           its last move has failed for a lost link, and is not undone yet
  *   ENOMEM, EIO, EPIPE, EBADMSG, EHOSTUNREACH, ETIMEDOUT  the image could not be made,
  *                   sent or put in place
  *   ENOSYS, ECONNREFUSED, ECONNRESET, ENOTCONN, EACCES, EPROTO, EMFILE, ENFILE

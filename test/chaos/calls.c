@@ -27,9 +27,10 @@ int other_node(uint64_t *rng, bool home)
 /* Errors that the manual lists for a node or a daemon that is away. */
 static bool excusable(int e)
 {
-	static const int list[] = {BE_NODEDOWN,	   BE_SLAVEDIED, EAGAIN,       EIO,	   EPIPE,
-				   ETIMEDOUT,	   ECONNREFUSED, ECONNRESET,   ENOTCONN,   ENOENT,
-				   BE_INVALIDPROC, EBADMSG,	 EHOSTUNREACH, ENETUNREACH};
+	static const int list[] = {BE_NODEDOWN, BE_SLAVEDIED, BE_INVALIDPROC, EAGAIN,
+				   EIO,		EPIPE,	      EBADMSG,	      EBUSY,
+				   ETIMEDOUT,	ECONNREFUSED, ECONNRESET,     ENOTCONN,
+				   ENOENT,	EHOSTUNREACH, ENETUNREACH};
 
 	for (size_t i = 0; i < sizeof(list) / sizeof(*list); i++)
 		if (list[i] == e)
@@ -203,6 +204,11 @@ static bool judge_end(int slot, int st, int want)
 		atomic_fetch_add(&led->killed, 1);
 		return false;
 	}
+	/* A bpslave that ends cuts the standard streams of what is away: bpslave(8). */
+	if (WIFSIGNALED(st) && WTERMSIG(st) == SIGPIPE && streams_cut(slot)) {
+		atomic_fetch_add(&led->cut, 1);
+		return false;
+	}
 	/* An execmove that fails after the exec has nothing to return to (bproc_execmove(3)). */
 	if (s->exec && WIFEXITED(st) && excusable_byte(WEXITSTATUS(st)) &&
 	    fault_near(s->at, s->to, s->since)) {
@@ -263,15 +269,11 @@ int do_wait(int slot, pid_t pid, int flags, int want)
 	return alive;
 }
 
-/*
- * Sends a signal and waits for what it does. Mask SIGNAL_LOST: what is in a link that
- * breaks is lost or repeated until signals are exactly-once over broken links; so it
- * is sent again, and counted, where a fault was near.
- */
+/* Sends a signal and waits for what it does. It comes once, whatever breaks meanwhile. */
 int do_signal_wait(int slot, pid_t pid, int sig, int flags, int want)
 {
 	const struct slot *s = &led->slot[slot];
-	int64_t t0 = now_ms(), last = t0;
+	int64_t t0 = now_ms();
 	int alive = 0;
 
 	do_signal(slot, pid, sig);
@@ -282,11 +284,6 @@ int do_signal_wait(int slot, pid_t pid, int sig, int flags, int want)
 			diff(slot, "pid %d: signal %d did nothing in %d s (node %d to %d)",
 			     (int)pid, sig, PATIENCE_MS / 1000, (int)s->at, (int)s->to);
 			return 0;
-		}
-		if (t - last > REPEAT_MS && fault_near(s->at, s->to, t0)) {
-			atomic_fetch_add(&led->masked, 1);
-			do_signal(slot, pid, sig);
-			last = t;
 		}
 		tick();
 		nap_ms(4);

@@ -24,7 +24,6 @@ enum {
 	FAULTS = 4096, /* windows of faults that are remembered */
 	DIFFS = 64,    /* differences whose text is kept */
 	NODES_MAX = 16,
-	REPEAT_MS = 4000,   /* a signal that may be lost is sent again after */
 	SLACK_MS = 1500,    /* a fault that was repaired may be felt so long */
 	PATIENCE_MS = 60000 /* what takes longer than this will never happen */
 };
@@ -58,6 +57,7 @@ struct slot {
 	_Atomic int32_t pid;
 	bool exec;		/* it asked for an execmove, and has not run since */
 	int32_t parent;		/* its slot, -1: none */
+	int64_t born;		/* ms */
 	_Atomic int32_t at, to; /* node; where it is going, or the same */
 	_Atomic int64_t since;	/* when at and to were set */
 	_Atomic uint32_t npast;
@@ -113,7 +113,7 @@ struct ledger {
 	_Atomic uint32_t corrupt; /* a control: data is changed on its way */
 	_Atomic uint32_t next;	  /* slot */
 	_Atomic uint64_t op[OP_KINDS], call[CALL_KINDS];
-	_Atomic uint64_t failed_calls, killed, bytes, masked, beats;
+	_Atomic uint64_t failed_calls, killed, bytes, cut, beats;
 	_Atomic uint32_t nfault, ndiff;
 	struct fault fault[FAULTS];
 	struct {
@@ -153,6 +153,8 @@ void live(int ms); /* beat for so long */
 _Noreturn void leave(int code);
 bool told_by_fault(const struct slot *s);      /* may it have died of SIGKILL? */
 bool fault_near(int from, int to, int64_t t0); /* may a call between them have failed? */
+bool master_near(int64_t t0);		       /* was it restarted? */
+bool streams_cut(int slot);
 bool deadly_near(int node, int64_t t0);
 
 /* calls.c: the calls under test, with what each caller may expect of them */

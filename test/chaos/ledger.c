@@ -133,7 +133,7 @@ int slot_new(void)
 		s->pid = 0;
 		s->parent = me.slot;
 		s->at = s->to = me.slot >= 0 ? led->slot[me.slot].at : -1;
-		s->since = now_ms();
+		s->since = s->born = now_ms();
 		s->exec = false;
 		s->npast = 0;
 		memset(s->past, 0, sizeof(s->past));
@@ -273,6 +273,22 @@ bool told_by_fault(const struct slot *s)
 	if (s->flags & SLOT_KILLED)
 		return true;
 	return deadly_near(s->at, s->since) || deadly_near(s->to, s->since);
+}
+
+/* Has any bpslave ended since its birth? It may have been on any node. */
+bool streams_cut(int slot)
+{
+	const struct slot *s = &led->slot[slot];
+
+	for (uint32_t i = 0; i < led->nfault && i < FAULTS; i++) {
+		const struct fault *f = &led->fault[i];
+		bool ends = f->kind == FAULT_SLAVE || f->kind == FAULT_SLAVE_KILL ||
+			    f->kind == FAULT_HOME || f->kind == FAULT_HOME_KILL || deadly(f->kind);
+
+		if (ends && overlaps(f, s->born))
+			return true;
+	}
+	return false;
 }
 
 /* Home takes part in everything: its bpslave hands on what nodes say. */

@@ -132,9 +132,9 @@ static void op_exec(uint64_t *rng, bool execmove)
 }
 
 /* One that beats until a signal ends it. */
-static pid_t beater(uint64_t *rng, int slot)
+static pid_t beater(uint64_t *rng, int slot, bool home)
 {
-	int node = other_node(rng, true);
+	int node = other_node(rng, home);
 	pid_t pid = do_rfork(slot, node);
 
 	while (pid == 0) {
@@ -147,7 +147,7 @@ static pid_t beater(uint64_t *rng, int slot)
 static void op_kill(uint64_t *rng)
 {
 	int slot = slot_new(), sig = a_deadly_signal(rng), ms = (int)roll(rng, 60);
-	pid_t pid = beater(rng, slot);
+	pid_t pid = beater(rng, slot, true);
 
 	if (pid <= 0)
 		return;
@@ -172,7 +172,8 @@ static void op_stop(uint64_t *rng)
 {
 	int slot = slot_new(), ms = (int)roll(rng, 60), times = (int)roll(rng, 3) + 1;
 	int sig = a_deadly_signal(rng);
-	pid_t pid = beater(rng, slot);
+	/* Mask STOP_AT_HOME: nobody tells a parent on a node of the stop of its child at home. */
+	pid_t pid = beater(rng, slot, here() < 0);
 
 	if (pid <= 0)
 		return;

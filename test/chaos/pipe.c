@@ -38,6 +38,8 @@ static _Noreturn void mill(uint64_t seed, size_t total, int code)
 			w = write(1, buf + at, (size_t)(n - at));
 			if (w < 0 && errno == EINTR)
 				w = 0;
+			if (w < 0 && errno == EPIPE)
+				raise(SIGPIPE);
 			if (w < 0) {
 				diff(me.slot, "write of stdout on node %d: %s", here(),
 				     strerror(errno));
@@ -163,7 +165,8 @@ void op_pipe(uint64_t *rng)
 	f.out = out[0];
 	fcntl(f.in, F_SETFL, O_NONBLOCK);
 	run_flow(&f, slot);
-	if (pid > 0 && do_wait(slot, pid, 0, WANT_EXIT(code)) && f.got != f.total && !f.wrong)
+	if (pid > 0 && do_wait(slot, pid, 0, WANT_EXIT(code)) && f.got != f.total && !f.wrong &&
+	    !streams_cut(slot))
 		diff(slot, "%zu bytes of %zu came back (%zu sent)", f.got, f.total, f.sent);
 	atomic_fetch_add(&led->bytes, f.got);
 }

@@ -68,6 +68,22 @@ static void show_logs(int pid)
 		printf("    (no logs)\n");
 }
 
+/* What stands in for it at home, or it itself, is doing. */
+static void show_proc(int pid)
+{
+	char command[512];
+
+	fflush(stdout);
+	snprintf(command, sizeof(command),
+		 "cd /proc/%d 2>/dev/null && { grep -E "
+		 "'Name|State|PPid|Tracer|SigPnd|ShdPnd|SigBlk' "
+		 "status | tr '\n\t' '; '; echo; cat wchan syscall 2>&1; echo; ls -l fd | "
+		 "awk '{print $9 $10 $11}' | tr '\n' ' '; echo; } | sed 's/^/    /'",
+		 pid);
+	if (pid > 0 && system(command) != 0)
+		printf("    (not at home)\n");
+}
+
 void report_diffs(void)
 {
 	static uint32_t shown;
@@ -81,6 +97,7 @@ void report_diffs(void)
 			show_past(n);
 			if (led->slot[n].parent >= 0)
 				show_past(led->slot[n].parent);
+			show_proc(led->slot[n].pid);
 			show_logs(led->slot[n].pid);
 		}
 		show_faults(now_ms() - PATIENCE_MS);
@@ -129,7 +146,7 @@ void report_run(int64_t ms)
 	       (unsigned long long)led->failed_calls, (unsigned long long)led->killed);
 	printf("  bytes through moved processes: %llu; heart-beats: %llu\n",
 	       (unsigned long long)led->bytes, (unsigned long long)led->beats);
-	printf("  signals sent again (mask SIGNAL_LOST): %llu\n", (unsigned long long)led->masked);
+	printf("  killed by SIGPIPE, their bpslave ended: %llu\n", (unsigned long long)led->cut);
 	printf("faults: %u\n", faults);
 	for (int i = 0; i < FAULT_KINDS; i++)
 		if (kinds[i])
