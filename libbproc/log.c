@@ -13,6 +13,8 @@
 #include "log.h"
 
 #define LOG_LINE_MAX 1024
+#define STRANGER_LINES 10
+#define STRANGER_S 10
 
 static struct {
 	const char *ident;
@@ -66,18 +68,15 @@ int log_facility(const char *name)
 	return -EINVAL;
 }
 
-void log_msg(int level, const char *fmt, ...)
+static void put(int level, const char *fmt, va_list ap)
 {
 	char text[LOG_LINE_MAX];
 	struct timespec now;
 	struct tm tm;
-	va_list ap;
 
 	if (level > logger.max)
 		return;
-	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
 	/* Text of a peer may be in it: one message stays one line. */
 	for (char *p = text; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
@@ -94,4 +93,34 @@ void log_msg(int level, const char *fmt, ...)
 	localtime_r(&now.tv_sec, &tm);
 	fprintf(stderr, "%02d:%02d:%02d.%03ld %s[%d]: %s\n", tm.tm_hour, tm.tm_min, tm.tm_sec,
 		now.tv_nsec / 1000000, logger.ident, (int)getpid(), text);
+}
+
+void log_msg(int level, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	put(level, fmt, ap);
+	va_end(ap);
+}
+
+void log_stranger(const char *fmt, ...)
+{
+	static unsigned int lines;
+	static time_t since;
+	struct timespec now;
+	va_list ap;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (now.tv_sec - since >= STRANGER_S) {
+		if (lines > STRANGER_LINES)
+			log_warn("%u warnings of this kind were left out", lines - STRANGER_LINES);
+		since = now.tv_sec;
+		lines = 0;
+	}
+	if (lines++ >= STRANGER_LINES)
+		return;
+	va_start(ap, fmt);
+	put(LOG_WARNING, fmt, ap);
+	va_end(ap);
 }

@@ -16,6 +16,12 @@ void log_level(int max);
 int log_facility(const char *name);
 void log_msg(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/*
+ * A warning that a stranger can cause as often as he likes: ten of these are written in ten
+ * seconds, and then how many were left out.
+ */
+void log_stranger(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 #define log_error(...) log_msg(LOG_ERR, __VA_ARGS__)
 #define log_warn(...) log_msg(LOG_WARNING, __VA_ARGS__)
 #define log_notice(...) log_msg(LOG_NOTICE, __VA_ARGS__)

@@ -74,8 +74,14 @@ static int judge_proc(struct master *m, const struct node *source, const Bproc__
 	struct proc *p;
 
 	*ret_proc = NULL;
-	if (a->kind == MOVE_RFORK)
+	if (a->kind == MOVE_RFORK) {
+		/* Its parent says so, and may lie: it shall not get the number of another. */
+		p = proc_get(&m->procs, a->pid, 0);
+		if (p && p->state != PS_DYING && p->node != source->num)
+			return bproc_err_set(err, BE_INVALIDPROC, "pid %d is no child on node %d",
+					     a->pid, source->num);
 		return 0;
+	}
 	p = proc_get(&m->procs, a->asker_pid, 0);
 	if (p && p->state == PS_DYING)
 		p = NULL; /* of an earlier process: some node has not confirmed its end */

@@ -35,7 +35,7 @@ static void stranger_log(uint32_t addr, const char *text)
 		return;
 	stranger[i].addr = addr;
 	snprintf(stranger[i].text, sizeof(stranger[i].text), "%s", text);
-	log_warn("refused: %s", text);
+	log_stranger("refused: %s", text);
 }
 
 void node_reason(struct node *n, const char *fmt, ...)
@@ -49,7 +49,7 @@ void node_reason(struct node *n, const char *fmt, ...)
 	if (strcmp(text, n->reason) == 0)
 		return;
 	strcpy(n->reason, text);
-	log_warn("node %d: %s", n->num, text);
+	log_stranger("node %d: %s", n->num, text);
 }
 
 /* Does this connection come from the front end itself? Its own address at both ends, or 127/8. */

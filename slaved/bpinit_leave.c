@@ -368,6 +368,25 @@ static void aborted(struct proc *p)
 	}
 }
 
+/*
+ * To one that is not here yet: it finds this when it comes. The channel is closed at once, since
+ * whoever has its other end may keep that as long as he likes. Closed with something unread in
+ * it, it would give an error before the message (unix_release_sock()); shut, nothing more comes.
+ */
+static void last_word(struct move *m, const struct chan_msg *c)
+{
+	struct chan_msg unread;
+	struct sysio_pkt pkt;
+
+	if (m->chan < 0)
+		return;
+	pkt_send(m->chan, c, sizeof(*c), NULL, 0);
+	shutdown(m->chan, SHUT_RD);
+	while (pkt_recv(m->chan, &unread, sizeof(unread), MSG_DONTWAIT, &pkt) == 0 &&
+	       (pkt.len > 0 || pkt.nfd > 0))
+		pkt_close(&pkt);
+}
+
 static void decide_abort(struct move *m, int err, const char *text)
 {
 	struct proc *p = m->pid ? proc_find(m->pid) : NULL;
@@ -383,11 +402,8 @@ static void decide_abort(struct move *m, int err, const char *text)
 	memcpy(c.u.text, m->abort_text, sizeof(c.u.text));
 	m->data = close_fd(m->data);
 	if (!p || move_of(p) != m) {
-		/* Not here yet: it finds this when it comes, or has gone. */
-		if (m->chan >= 0)
-			pkt_send(m->chan, &c, sizeof(c), NULL, 0);
-		else
-			move_free(m);
+		last_word(m, &c);
+		move_free(m);
 		return;
 	}
 	if (p->exiting) {

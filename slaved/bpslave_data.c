@@ -51,7 +51,7 @@ static void on_late(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	log_warn("data connection: no header within %d ms", HDR_DEADLINE_MS);
+	log_stranger("data connection: no header within %d ms", HDR_DEADLINE_MS);
 	incoming_free(arg);
 }
 
@@ -64,7 +64,7 @@ static int find_move(const unsigned char *raw, int fd)
 	if (r == 0)
 		r = move_on_data(&hdr, fd);
 	if (r < 0)
-		log_warn("data connection refused: %s", strerror(-r));
+		log_stranger("data connection refused: %s", strerror(-r));
 	return r;
 }
 
@@ -87,7 +87,7 @@ static void on_header(evutil_socket_t fd, short what, void *arg)
 	}
 	/* n <= 0: a warm connection that was never used. */
 	if (n > 0 && slave.encrypt) {
-		log_warn("data connection refused: plain, but imageencryption is on");
+		log_stranger("data connection refused: plain, but imageencryption is on");
 	} else if (n > 0 && read_full(fd, raw, sizeof(raw)) == 0 && fcntl(fd, F_SETFL, 0) == 0) {
 		free_event(&in->ev);
 		if (find_move(raw, fd) == 0)
@@ -128,7 +128,7 @@ static void on_class(evutil_socket_t fd, short what, void *arg)
 	} else if (n == 1 && class == CLASS_PEER) {
 		peer_accept(take_fd(in->fd));
 	} else if (n == 1) {
-		log_warn("data port: first byte 0x%02x is no class of ours", class);
+		log_stranger("data port: first byte 0x%02x is no class of ours", class);
 	}
 	if (!in->ev && !in->worker)
 		incoming_free(in);
@@ -169,7 +169,7 @@ static void on_accept(evutil_socket_t lfd, short what, void *arg)
 		return;
 	in = nincoming < INCOMING_MAX ? calloc(1, sizeof(*in)) : NULL;
 	if (!in) {
-		log_warn("data port: %d connections wait already, one more is closed", nincoming);
+		log_stranger("data port: %d connections wait already, one more is closed", nincoming);
 		close_fd(fd);
 		return;
 	}

@@ -18,6 +18,8 @@
 #define TABLE_MS 20 /* between looks at the table; five times what the master waits in all */
 #define TABLE_TRIES 12
 
+#define LEAVING_PER_UID 768 /* of MOVES_MAX in bpinit */
+
 struct leaving {
 	LIST_ENTRY(leaving) next;
 	uint32_t req;
@@ -26,6 +28,7 @@ struct leaving {
 	int32_t node;	     /* as asked, then as granted */
 	uint32_t client, id; /* who waits for an answer: rfork; 0: nobody */
 	int32_t host_pid;    /* of the asker */
+	uint32_t uid;	     /* likewise, real */
 	int32_t pid;	     /* of the one that leaves; 0 while not known */
 	struct asker *who;   /* owned: what the master will be asked, while that waits for pid */
 	unsigned char token[32];
@@ -148,6 +151,19 @@ static void ask_master(struct leaving *v)
 	v->who = NULL;
 }
 
+/* bpinit's table is for all users; root's moves are not counted. */
+static bool too_many(uint32_t uid)
+{
+	struct leaving *v;
+	uint32_t n = 0;
+
+	if (uid == 0)
+		return false;
+	LIST_FOREACH(v, &leavings, next)
+	n += v->uid == uid;
+	return n > LEAVING_PER_UID;
+}
+
 void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan)
 {
 	struct leaving *v = calloc(1, sizeof(*v));
@@ -194,6 +210,12 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 	close_fd(chan);
 	if (e == 0)
 		e = asker_read(who, ask->kind, text);
+	v->uid = who->ids.uid[0];
+	if (e == 0 && too_many(v->uid)) {
+		e = -EAGAIN;
+		snprintf(text, sizeof(text), "%d moves of this user are under way",
+			 LEAVING_PER_UID);
+	}
 	if (e == 0 && (ask->kind < MOVE_RFORK || ask->kind > MOVE_EXECMOVE || ask->zero != 0)) {
 		e = -EINVAL;
 		snprintf(text, sizeof(text), "no such kind of move: %u", ask->kind);

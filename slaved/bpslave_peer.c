@@ -76,7 +76,7 @@ static void on_hello(struct peer *p, const Bproc__PeerHello *h)
 
 	if (h->protocol != BPROC_PROTOCOL || (p == home && h->node != HOME_NODE) ||
 	    (p != home && !table_find(h->node))) {
-		log_warn("peer %s: protocol %u, node %d: not a peer of ours",
+		log_stranger("peer %s: protocol %u, node %d: not a peer of ours",
 			 link_peer_name(p->link), h->protocol, h->node);
 		peer_free(p);
 		retry_later();
@@ -115,7 +115,7 @@ static void on_msg(struct link *l, const Bproc__Envelope *env, void *arg)
 	default:
 		break;
 	}
-	log_warn("peer %s sent %s, which it may not now", link_peer_name(l), wire_name(env));
+	log_stranger("peer %s sent %s, which it may not now", link_peer_name(l), wire_name(env));
 	peer_free(p);
 	retry_later();
 }
@@ -138,7 +138,7 @@ static void on_down(struct link *l, enum link_why why, const char *reason, void 
 	(void)l;
 	/* A closed link is how a peer goes; its node's state tells the user. */
 	if (why != LINK_CLOSED && why != LINK_IO)
-		log_warn("%s", reason);
+		log_stranger("%s", reason);
 	peer_free(p);
 	if (ours)
 		retry_later();
@@ -207,13 +207,13 @@ void peer_accept(int fd)
 	struct bproc_err err = {0};
 
 	if (!p) {
-		log_warn("data port: %d peer links already, one more is closed", npeers);
+		log_stranger("data port: %d peer links already, one more is closed", npeers);
 		close_fd(fd);
 		return;
 	}
 	p->link = link_accept(slave.base, slave.ctx, fd, &ops, p, &err);
 	if (!p->link) {
-		log_warn("peer link: %s", err.text);
+		log_stranger("peer link: %s", err.text);
 		peer_free(p);
 	}
 }

@@ -313,7 +313,7 @@ static void on_early_late(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	log_warn("a data connection for a move that the master has not announced");
+	log_stranger("a data connection for a move that the master has not announced");
 	end_early(y);
 }
 

@@ -54,7 +54,7 @@ static void worker_over(struct worker *w, int err, const char *text)
 
 	w->tell = NULL;
 	if (err && err != ECONNRESET)
-		log_warn("data connection: %s%s", w->up ? "" : "TLS failed: ", text);
+		log_stranger("data connection: %s%s", w->up ? "" : "TLS failed: ", text);
 	if (tell)
 		tell(err ? -err : -ECONNRESET, NULL, w->arg);
 }

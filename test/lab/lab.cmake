@@ -30,6 +30,11 @@ foreach(source rfork nest roam exec signals errors odd many hop family broken)
 	endforeach()
 endforeach()
 
+add_executable(lab_hostile ${lab_dir}/hostile.c)
+set_target_properties(lab_hostile PROPERTIES
+	RUNTIME_OUTPUT_DIRECTORY ${lab_programs} OUTPUT_NAME hostile)
+target_link_libraries(lab_hostile PRIVATE bproc_core)
+
 # lab_test(LABEL.NAME NODES SECONDS [OPTS bplab options] COMMAND what to run there)
 function(lab_test name nodes seconds)
 	cmake_parse_arguments(PARSE_ARGV 3 arg "USER" "" "OPTS;COMMAND;LABELS")
@@ -49,6 +54,7 @@ endfunction()
 set(quick OPTS -o pingtimeout=3)
 lab_test(daemon.states 3 120 ${quick} COMMAND ${lab_dir}/states.sh)
 lab_test(daemon.restart 2 120 ${quick} COMMAND ${lab_dir}/restart.sh)
+lab_test(daemon.hostile 2 150 COMMAND ${lab_dir}/hostile.sh)
 lab_test(daemon.refused 2 120 ${quick} COMMAND ${lab_dir}/refused.sh)
 
 foreach(kind dynamic static)

@@ -219,6 +219,9 @@ END_TEST
 START_TEST(rfork_life)
 {
 	rfork_to_n0(CHILD);
+	/* A parent that gives the number of another's process for its child's. */
+	ask(home, MOVE_RFORK, 1, PARENT, 0);
+	hear_deny(home, BE_INVALIDPROC, "no child on node -1");
 	SAY_SIGNAL(home, CHILD, SIGTERM);
 	HEAR(n0, SIGNAL, ck_assert_int_eq(e_->signal->sig, SIGTERM);
 	     ck_assert_int_eq(e_->signal->sender_pid, 77);
@@ -382,7 +385,7 @@ START_TEST(target_dies)
 	uint64_t id;
 
 	rfork_to_n0(CHILD);
-	id = granted(home, n0, MOVE_RFORK, 0, PARENT);
+	id = granted(home, n0, MOVE_MOVE, 0, CHILD + 1);
 	SAY_SENT(home, id);
 	fake_run(100);
 	slave_free(n0);

@@ -1,0 +1,305 @@
+/*
+ * What somebody may send who means harm: hostile KIND [ARGUMENT] with a seed in
+ * the environment (SEED). Everything is tried as an ordinary user; that nobody
+ * else notices is for hostile.sh to see.
+ *
+ *   local           packets to the machine's bpslave: wrong, cut, without end
+ *   channel PID     moves that are asked for rightly, whose channel talks nonsense, and
+ *                   forks whose child is said to be PID, somebody else's process
+ *   wire ADDR PORT  bytes and silent connections to a port of a daemon
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "libbproc/local.h"
+#include "libbproc/sysio.h"
+#include "vmadump/blob/channel.h"
+
+#define NOBODY 65534
+
+static uint64_t state;
+
+static uint32_t rnd(void)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (uint32_t)(state >> 16);
+}
+
+/* Mostly small numbers: they are more often right. */
+static uint32_t small(void)
+{
+	switch (rnd() % 4) {
+	case 0:
+		return rnd();
+	case 1:
+		return (uint32_t) - (int32_t)(rnd() % 5);
+	case 2:
+		return 65536 * (rnd() % 3) + rnd() % 400;
+	default:
+		return rnd() % 60;
+	}
+}
+
+static void fill(void *p, size_t n)
+{
+	unsigned char *at = p;
+
+	for (size_t i = 0; i + 4 <= n; i += 4) {
+		uint32_t v = small();
+
+		memcpy(at + i, &v, 4);
+	}
+}
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static void be_nobody(void)
+{
+	if (setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0)
+		die("setresuid");
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int call(void)
+{
+	char path[200];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", run_dir(), LOCAL_SOCK);
+	fd = unix_connect(path);
+	if (fd >= 0)
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+	return fd;
+}
+
+/* Reads what has come, or does not: a client that never reads must hurt itself only. */
+static void drain(int fd)
+{
+	char buf[65536];
+
+	while (recv(fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+		;
+}
+
+static size_t make_packet(unsigned char *buf, size_t max)
+{
+	static const uint16_t sizes[] = {0, 0, 8, 4, 28, 16, 0, 4};
+	struct local_hdr h = {
+		.version = LOCAL_VERSION, .type = (uint16_t)(rnd() % 24), .id = rnd()};
+	size_t n;
+
+	if (h.type < sizeof(sizes) / sizeof(*sizes) && rnd() % 8)
+		n = sizes[h.type];
+	else
+		n = rnd() % 16 ? rnd() % 64 : rnd() % (max - sizeof(h));
+	h.len = rnd() % 16 ? (uint32_t)n : small();
+	if (rnd() % 32 == 0)
+		h.version = (uint16_t)rnd();
+	fill(buf + sizeof(h), n);
+	memcpy(buf, &h, sizeof(h));
+	return rnd() % 32 ? sizeof(h) + n : rnd() % (sizeof(h) + n + 1);
+}
+
+static int local(void)
+{
+	static unsigned char buf[LOCAL_MSG_MAX + 64];
+	int fd[64], pair[2];
+	unsigned int sent = 0;
+
+	be_nobody();
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		die("socketpair");
+	for (int i = 0; i < 64; i++)
+		fd[i] = -1;
+	for (int round = 0; round < 30000; round++) {
+		int *f = &fd[rnd() % 64];
+		int give[] = {pair[rnd() & 1], pair[0], pair[1]}, e;
+
+		if (*f < 0 || rnd() % 200 == 0) {
+			close_fd(*f);
+			*f = call();
+			if (*f < 0)
+				die("connect");
+		}
+		if (rnd() % 4)
+			drain(*f);
+		e = pkt_send(*f, buf, make_packet(buf, sizeof(buf)), give,
+			     rnd() % 4 ? 0 : (int)(rnd() % 4));
+		if (e == 0)
+			sent++;
+		else if (e != -EAGAIN)
+			*f = close_fd(*f);
+		else
+			poll(&(struct pollfd){.fd = *f, .events = POLLOUT}, 1, 10);
+	}
+	printf("%u packets\n", sent);
+	return sent > 10000 ? 0 : 1;
+}
+
+/* One message of the channel: a word that fits somewhere, with contents that do not. */
+static void nonsense(int chan, int spare)
+{
+	struct chan_msg m;
+	uint32_t move = small();
+
+	fill(&m, sizeof(m));
+	m.type = rnd() % 16 ? 1 + rnd() % 8 : rnd() % 64;
+	if (rnd() % 2)
+		m.flags = rnd() % 4;
+	if (rnd() % 2)
+		m.err = 0;
+	m.move_id = rnd() % 2 ? 0 : move;
+	pkt_send(chan, &m, rnd() % 16 ? sizeof(m) : rnd() % sizeof(m), &spare, rnd() % 8 == 0);
+}
+
+/* Takes what comes down the channel; remembers the number of the move for the next lie. */
+static void listen_to(int chan)
+{
+	struct chan_msg m;
+	struct sysio_pkt p;
+
+	while (pkt_recv(chan, &m, sizeof(m), MSG_DONTWAIT, &p) == 0 && (p.len || p.nfd))
+		pkt_close(&p);
+}
+
+static int channel_of(int fd, uint32_t *ret_id)
+{
+	struct {
+		struct local_hdr h;
+		struct local_move ask;
+	} m = {.h = {.version = LOCAL_VERSION, .type = LOCAL_MOVE, .len = sizeof(m.ask)}};
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		die("socketpair");
+	m.h.id = *ret_id = rnd();
+	m.ask.kind = 1 + rnd() % 4;
+	m.ask.node = (int32_t)(rnd() % 4) - 1;
+	if (pkt_send(fd, &m, sizeof(m), &pair[1], 1) < 0)
+		die("the question");
+	close_fd(pair[1]);
+	return pair[0];
+}
+
+/* As the library announces a child, which this is not. */
+static void lie(int fd, uint32_t id, int32_t pid)
+{
+	struct {
+		struct local_hdr h;
+		struct local_pid child;
+	} m = {.h = {.version = LOCAL_VERSION,
+		     .type = LOCAL_MOVE_CHILD,
+		     .id = id,
+		     .len = sizeof(m.child)},
+	       .child = {rnd() % 4 ? pid : (int32_t)small()}};
+
+	pkt_send(fd, &m, sizeof(m), NULL, 0);
+}
+
+static int channel(int32_t victim)
+{
+	int fd, spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	be_nobody();
+	for (int round = 0; round < 400; round++) {
+		uint32_t id;
+		int chan;
+
+		fd = call();
+		if (fd < 0)
+			die("connect");
+		chan = channel_of(fd, &id);
+		if (rnd() % 2)
+			lie(fd, id, victim);
+		for (unsigned int n = rnd() % 20; n > 0; n--) {
+			struct pollfd p = {.fd = chan, .events = POLLIN};
+
+			nonsense(chan, spare);
+			poll(&p, 1, (int)(rnd() % 3));
+			if (rnd() % 4)
+				listen_to(chan);
+		}
+		close_fd(chan);
+		if (rnd() % 2) {
+			struct pollfd p = {.fd = fd, .events = POLLIN};
+
+			poll(&p, 1, 20);
+		}
+		close_fd(fd);
+	}
+	return 0;
+}
+
+static int dial(const char *addr, const char *port)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || inet_pton(AF_INET, addr, &to.sin_addr) != 1)
+		die("socket");
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+		fd = close_fd(fd);
+	return fd;
+}
+
+static int wire(const char *addr, const char *port)
+{
+	static const unsigned char hello[] = {0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3};
+	unsigned char buf[4096];
+	int silent[200];
+
+	be_nobody();
+	for (int i = 0; i < 200; i++) {
+		int fd = dial(addr, port);
+
+		if (fd < 0)
+			die("connect");
+		fill(buf, sizeof(buf));
+		if (rnd() % 2)
+			memcpy(buf, hello, sizeof(hello)); /* as TLS begins */
+		if (send(fd, buf, rnd() % sizeof(buf), MSG_NOSIGNAL) < 0 && errno != EPIPE &&
+		    errno != ECONNRESET)
+			die("send");
+		if (rnd() % 4 == 0)
+			usleep(1000);
+		close_fd(fd);
+	}
+	for (int i = 0; i < 200; i++)
+		silent[i] = dial(addr, port);
+	puts("silent");
+	fflush(stdout);
+	getchar(); /* the script looks whether others get in, meanwhile */
+	for (int i = 0; i < 200; i++)
+		close_fd(silent[i]);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *seed = getenv("SEED");
+
+	state = seed ? strtoull(seed, NULL, 0) : 1;
+	state = state * 0x9e3779b97f4a7c15u | 1;
+	if (argc == 2 && strcmp(argv[1], "local") == 0)
+		return local();
+	if (argc == 3 && strcmp(argv[1], "channel") == 0)
+		return channel(atoi(argv[2]));
+	if (argc == 4 && strcmp(argv[1], "wire") == 0)
+		return wire(argv[2], argv[3]);
+	fprintf(stderr, "usage: hostile local | channel PID | wire ADDR PORT\n");
+	return 2;
+}

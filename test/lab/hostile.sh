@@ -1,0 +1,66 @@
+#!/bin/bash
+# Somebody means harm: as an ordinary user of the front end, as one of a node, as a
+# stranger on the network. No daemon ends, none keeps what it was given, and a
+# process of root's on a node does not notice. 2 nodes.
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+export SEED=${SEED:-$RANDOM}
+echo "SEED=$SEED"
+hostile=$LAB_PROGRAMS/hostile
+
+daemons() { pgrep -x 'bpmaster|bpslave|bpinit' | sort | tr '\n' ' '; }
+node_daemons() { bplab exec 0 pgrep -x 'bpslave|bpinit' | sort | tr '\n' ' '; }
+open_files() { # of all daemons of the front end and of node 0
+	{
+		for p in $(daemons); do ls "/proc/$p/fd"; done
+		bplab exec 0 sh -c 'for p in $(pgrep -x "bpslave|bpinit"); do ls "/proc/$p/fd"; done'
+	} 2>/dev/null | wc -l
+}
+few_open() { [ "$(open_files)" -le $((files + 8)) ]; }
+works() { [ "$(timeout 20 bpsh 0,1 hostname | sort | tr '\n' ' ')" = 'n0 n1 ' ]; }
+
+bpsh 0 bash -c 'trap "echo one >>'"$t"'/seen" USR1; while :; do sleep 0.1; done' &
+victim=$!
+ok 'it works' works
+within 5 'its ghost is there' test -d /proc/$victim
+for i in 1 2 3; do ok "it still works, $i" works; done
+before=$(daemons) there=$(node_daemons) files=$(open_files)
+
+check() { # TEXT
+	is "$1: the daemons of the front end live" "$(daemons)" "$before"
+	is "$1: those of the node" "$(node_daemons)" "$there"
+	ok "$1: it works" works
+	within 30 "$1: nothing is kept open ($(open_files), before $files)" few_open
+	ok "$1: root's process lives" alive $victim
+}
+
+ok 'packets to bpslave' "$hostile" local
+check local
+ok 'packets to bpslave, on a node' bpsh 0 "$hostile" local
+check 'local on a node'
+ok 'channels' "$hostile" channel $victim
+check channel
+ok 'channels, on a node' bpsh 1 "$hostile" channel $victim
+check 'channel on a node'
+
+n0=$(bplab exec 0 hostname -I | tr -d ' \n')
+master=$(bplab exec 0 sh -c 'ss -Htn state established dport = :2223' | awk '{split($4, a, ":"); print a[1]; exit}')
+for at in "$master 2223" "$master 2224" "$n0 2224"; do
+	# shellcheck disable=SC2086
+	coproc "$hostile" wire $at
+	read -r line <&"${COPROC[0]}"
+	is "bytes to $at" "$line" silent
+	ok "$at: it works beside 200 silent connections" works
+	echo >&"${COPROC[1]}"
+	# shellcheck disable=SC2154
+	wait "$COPROC_PID"
+	check "wire $at"
+done
+
+kill -USR1 $victim
+within 5 "root's process takes its signal" test -s "$t/seen"
+is 'once, and no other came' "$(wc -l <"$t/seen")" 1
+kill $victim
+wait $victim
+status_of=$?
+is 'and ends as told' $status_of 143
+finish
