@@ -176,6 +176,15 @@ static void do_dead(struct master *m, struct move *mv)
 	procs_killed(m, p, PE_REAL_DOWN);
 }
 
+/* Its original was parked on the front end, and has died there with its bpinit, as all its kind. */
+static void orphan_of_home(struct master *m, const struct move *mv)
+{
+	struct proc *p = mv->source == NODE_HOME ? mv->proc : NULL;
+
+	if (p && p->node != NODE_HOME)
+		procs_kill(m, p, node_get(&m->nodes, p->node));
+}
+
 bool moves_event(struct master *m, struct move *mv, enum move_event event)
 {
 	enum move_state was = mv->state;
@@ -200,6 +209,7 @@ bool moves_event(struct master *m, struct move *mv, enum move_event event)
 	case MA_INHERIT:
 		let_go(m, mv);
 		do_commit(m, mv, false);
+		orphan_of_home(m, mv);
 		break;
 	case MA_DEAD:
 		do_dead(m, mv);
@@ -309,6 +319,9 @@ static void tell_move(struct move *mv, void *arg)
 		 w->n->num);
 	if (mv->state == MV_GRANTED || (mv->state == MV_SENT && (w->dead || !source)))
 		note_error(mv, BE_SLAVEDIED, text);
+	/* What the source has said of it, that a connection broke, was a consequence. */
+	if (w->dead && !source && mv->state == MV_VOIDING)
+		bproc_err_set(&mv->err, BE_SLAVEDIED, "%s", text);
 	if (source)
 		moves_event(w->m, mv, w->dead ? ME_SRC_DOWN : ME_SRC_BACK);
 	else

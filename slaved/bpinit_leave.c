@@ -480,10 +480,11 @@ void leave_died(struct proc *p, int status)
 		proc_remove(p);
 		return;
 	}
-	/* A real process of this node: its parent's ghost, or we, tell how it ended. */
+	/* A real process of this node: its parent's ghost, or we, tell how it ended. A fence ends
+	 * the ghosts as well. */
 	p->state = PROC_REAL;
 	proc_close_chan(p);
-	if (ours) {
+	if (ours || p->dying) {
 		c = child_of(p->pid, status);
 		child_report(&c);
 	}

@@ -29,7 +29,12 @@ int trace_begin(struct proc *p, long options)
 {
 	if (p->traced)
 		return 0;
-	if (ptrace(PTRACE_SEIZE, p->pid, NULL, (void *)(PTRACE_O_TRACEEXIT | options)) < 0)
+	/*
+	 * EXITKILL: on the front end ghosts and what is parked outlive us by nothing, as on a node.
+	 * They would stand in for ever for originals that the master has killed (doc/move.md).
+	 */
+	options |= PTRACE_O_TRACEEXIT | PTRACE_O_EXITKILL;
+	if (ptrace(PTRACE_SEIZE, p->pid, NULL, (void *)options) < 0)
 		return -errno;
 	p->traced = true;
 	p->stopped = p->exiting = false;

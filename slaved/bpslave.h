@@ -294,6 +294,8 @@ void stdio_stays(int32_t pid);
 void stdio_departed(int32_t pid);
 /* The real process has ended: then(arg) once all it wrote has been sent to home. */
 void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg);
+/* Node: bpinit has ended, and every process with it; nobody tells of their exits. */
+void stdio_init_lost(void);
 
 /* Home: a process has left; the ends of its ghost's sockets are in f->ours, which it takes. */
 void stdio_left_home(int32_t pid, struct stdio_fds *f);

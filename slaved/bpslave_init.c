@@ -354,6 +354,7 @@ static void lost(const char *why)
 	in.held = 0;
 	source_stop();
 	move_init_lost();
+	stdio_init_lost();
 	if (found()) {
 		say_hello();
 		say_lease();

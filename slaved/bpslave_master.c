@@ -348,6 +348,7 @@ static void on_watch(evutil_socket_t fd, short what, void *arg)
 		lost();
 	}
 	/* Before the master may say that what is here is dead, it is. Home has no such limit. */
+	now = now_ms(); /* alone_ms may be younger than the first reading */
 	if (m.alone_ms && !m.fenced && slave.node != HOME_NODE &&
 	    now - m.alone_ms > (uint64_t)slave.ping_timeout_ms * 8 / 10) {
 		m.fenced = true;

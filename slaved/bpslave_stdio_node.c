@@ -275,6 +275,26 @@ void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg)
 	stdio_node_progress(p);
 }
 
+static void nobody_waits(void *arg)
+{
+	(void)arg;
+}
+
+void stdio_init_lost(void)
+{
+	struct stdio_proc *p, *more;
+
+	if (stdio_at_home())
+		return;
+	for (int i = 0; i < STDIO_HASH; i++) {
+		for (p = LIST_FIRST(&stdio_table[i]); p; p = more) {
+			more = LIST_NEXT(p, next);
+			if (p->pid > 0 && !p->exited)
+				stdio_exited(p->pid, nobody_waits, NULL);
+		}
+	}
+}
+
 /* -- departure: the process is parked, so what is in its pipes is all there is */
 
 /* What the process has not read, read by ourselves: home sends it again, to the next node. */

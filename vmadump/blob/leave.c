@@ -197,7 +197,9 @@ long blob_leave(struct blob *b)
 		chan_fail(b, l.move_id);
 		sys_close(l.data);
 		l.data = -1;
-		while (next_order(b, &l, &p) > 0)
+		/* Who calls it off knows more: that the node died, and not only its connection. */
+		b->err.code = 0;
+		while ((r = next_order(b, &l, &p)) > 0)
 			chan_close_fds(&p, 0);
 		return abort_here(b, &l, r);
 	}
