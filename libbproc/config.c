@@ -243,6 +243,22 @@ static int kw_eventsource(struct parse *p, int n, char **w)
 	return FAIL(p, "'%s' is neither auto nor bpf nor poll", w[0]);
 }
 
+static int kw_pidslot(struct parse *p, int n, char **w)
+{
+	(void)n;
+	for (uint32_t s = CONFIG_SLOT_MIN; s <= CONFIG_SLOT_MAX; s *= 2) {
+		char text[16];
+
+		snprintf(text, sizeof(text), "%u", s);
+		if (strcmp(w[0], text) != 0)
+			continue;
+		p->c.slot_pids = s;
+		return 0;
+	}
+	return FAIL(p, "'%s' is no power of two from %d to %d", w[0], CONFIG_SLOT_MIN,
+		    CONFIG_SLOT_MAX);
+}
+
 static int kw_keyfile(struct parse *p, int n, char **w)
 {
 	(void)n;
@@ -304,6 +320,7 @@ static const struct {
 	{"logfacility", 1, 1, false, kw_logfacility},
 	{"node_up", 1, 1, false, kw_node_up},
 	{"nodes", 1, 1, false, kw_nodes},
+	{"pidslot", 1, 1, false, kw_pidslot},
 	{"pingtimeout", 1, 1, false, kw_pingtimeout},
 	{"slave", 2, 2, true, kw_slave},
 	{"statedir", 1, 1, false, kw_statedir},
@@ -391,6 +408,7 @@ int config_parse(const char *name, const char *text, size_t len, struct config *
 		.c = {.port = CONFIG_PORT,
 		      .data_port = CONFIG_DATA_PORT,
 		      .ping_timeout_ms = 30000,
+		      .slot_pids = CONFIG_SLOT_MAX,
 		      .image_encryption = true,
 		      .log_facility = -1,
 		      .keyfile = KEY_FILE_DEFAULT},

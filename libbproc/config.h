@@ -14,6 +14,8 @@
 #define CONFIG_PATH_MAX 256
 #define CONFIG_NODES_MAX 1024	 /* LOCAL_NODES_MAX: one answer holds all of them */
 #define CONFIG_NODE_NUM_MAX 1999 /* highest node number: pid slots get too small then */
+#define CONFIG_SLOT_MIN 1024	 /* pids of a node's slot */
+#define CONFIG_SLOT_MAX 65536
 #define CONFIG_PORT 2223
 #define CONFIG_DATA_PORT 2224
 
@@ -32,7 +34,8 @@ struct config {
 	uint32_t ping_timeout_ms;
 	bool image_encryption;
 	enum config_events event_source;
-	int log_facility; /* -1: stderr only */
+	uint32_t slot_pids; /* pidslot: a power of two; the slots get smaller if they must */
+	int log_facility;   /* -1: stderr only */
 	char keyfile[CONFIG_PATH_MAX];
 	char node_up[CONFIG_PATH_MAX]; /* "" : none */
 	char state_dir[CONFIG_PATH_MAX];

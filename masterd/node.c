@@ -12,7 +12,6 @@
 #define FRONT_LO 300	    /* RESERVED_PIDS: where the kernel's cursor wraps to */
 #define FRONT_HI 65536
 #define FRONT_LAST (2 * 65536) /* the last pids are the front end's too */
-#define SLOT_MAX 65536
 
 const struct fsm_row node_rows[] = {
 	{NS_DOWN, NE_HELLO, NA_BOOT, NS_CONNECTED},
@@ -56,7 +55,7 @@ int node_table_init(struct node_table *t, const struct config *c)
 {
 	int32_t high = c->count ? c->node[c->count - 1].node : 0;
 
-	*t = (struct node_table){.count = c->count + 1, .slot_pids = SLOT_MAX};
+	*t = (struct node_table){.count = c->count + 1, .slot_pids = (int32_t)c->slot_pids};
 	/* All nodes' slots lie between the front end's first pids and its last. */
 	while (FRONT_HI + (int64_t)(high + 1) * t->slot_pids > PID_SPACE - FRONT_LAST)
 		t->slot_pids /= 2;

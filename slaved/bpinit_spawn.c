@@ -21,7 +21,9 @@
 #include "slaved/bpinit.h"
 #include "vmadump.h"
 
-#define LEASE_MARGIN 4096     /* numbers before the slot's end where the cursor is turned back */
+#define LEASE_MARGIN 4096     /* numbers before the slot's end where the cursor is turned back: */
+			      /* half of a small slot */
+#define LEASE_MIN 1024	      /* a smaller one could run out between two looks */
 #define LEASE_FORKS_PER_MS 40 /* more than this machine can make */
 #define LEASE_POLL_MIN_MS 10
 #define LEASE_POLL_MAX_MS 1000
@@ -192,7 +194,8 @@ static struct {
 	int cursor;  /* ns_last_pid, -1: not writable */
 	int pid_max; /* of this namespace, -1: the kernel has one for all */
 	int32_t lo, hi;
-	int raised; /* clones of higher numbers under way */
+	int32_t turn; /* a cursor at or above it is turned back to lo */
+	int raised;   /* clones of higher numbers under way */
 	bool told;
 } lease = {.cursor = -1, .pid_max = -1};
 
@@ -248,7 +251,7 @@ void init_lease(const struct init_msg *m)
 
 	if (self.keeper || lease.cursor < 0)
 		return;
-	if (lo < 300 || hi > PID_MAX_LIMIT || hi - lo < 2 * LEASE_MARGIN) {
+	if (lo < 300 || hi > PID_MAX_LIMIT || hi - lo < LEASE_MIN) {
 		say("lease of pids %d to %d: refused", lo, hi);
 		return;
 	}
@@ -256,6 +259,7 @@ void init_lease(const struct init_msg *m)
 		return; /* said again by a bpslave that was restarted */
 	lease.lo = lo;
 	lease.hi = hi;
+	lease.turn = hi - ((hi - lo) / 2 < LEASE_MARGIN ? (hi - lo) / 2 : LEASE_MARGIN);
 	if (lease.pid_max >= 0 && lease.raised == 0)
 		put_number(lease.pid_max, hi);
 	if (put_number(lease.cursor, lo - 1) < 0)
@@ -274,14 +278,14 @@ int lease_tick(void)
 	if (lease.hi == 0)
 		return -1;
 	at = get_number(lease.cursor);
-	left = lease.hi - LEASE_MARGIN - at;
+	left = lease.turn - at;
 	if (at < lease.lo - 1 || at >= lease.hi || left <= 0) {
 		if (at < lease.lo - 1 && !lease.told)
 			say("pids ran out of the slot to %d: those processes have no name outside",
 			    at);
 		lease.told = at < lease.lo - 1;
 		put_number(lease.cursor, lease.lo - 1);
-		left = lease.hi - LEASE_MARGIN - lease.lo;
+		left = lease.turn - lease.lo;
 	}
 	left /= LEASE_FORKS_PER_MS;
 	return left < LEASE_POLL_MIN_MS	  ? LEASE_POLL_MIN_MS

@@ -170,6 +170,21 @@ static void renamed(struct born *b)
 	tell_later(b, tell_token());
 }
 
+/*
+ * Its number is used again, so it has been waited for, and what is to be told of it waits in
+ * the queue: behind births that wait, and all numbers of a slot may be used in that time.
+ */
+static void last_use_over(struct born *b)
+{
+	if (b->told && !b->away) {
+		b->tell = false;
+		b->reap = true;
+		tell_now(b);
+	} else {
+		born_forget(b);
+	}
+}
+
 static void fork_seen(const struct event_record *r)
 {
 	struct born *b = find(r->pid);
@@ -177,7 +192,7 @@ static void fork_seen(const struct event_record *r)
 	if (b && !b->ended)
 		return; /* a ghost or an arrival; or a scan was faster */
 	if (b)
-		born_forget(b);
+		last_use_over(b);
 	b = add(r->pid);
 	if (!b)
 		return;
@@ -277,7 +292,10 @@ void born_record(const struct event_record *r)
 	case EVENT_EXIT:
 		return ended(b, r->status);
 	case EVENT_REAPED:
-		return reaped(b);
+		/* It comes an RCU grace period late: the number may have been given anew. */
+		if (b->ended)
+			reaped(b);
+		return;
 	case EVENT_LOOK:
 		if (r->status != SIGCONT)
 			b->stop = r->status;

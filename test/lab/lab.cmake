@@ -13,7 +13,7 @@ if(NOT TARGET bplab OR NOT TARGET bpslave OR NOT TARGET bpmaster OR NOT TARGET b
 endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
-foreach(source rfork nest roam exec signals errors odd many hop family broken matrix)
+foreach(source rfork nest roam exec signals errors odd many hop family broken matrix storm)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
@@ -82,6 +82,10 @@ lab_test(daemon.matrix 3 150 OPTS -o pingtimeout=2 COMMAND ${lab_programs}/matri
 lab_test(daemon.broken 2 120 OPTS -o pingtimeout=2 COMMAND ${lab_programs}/broken_static)
 lab_test(move.examples 4 120 COMMAND ${lab_dir}/examples.sh)
 lab_test(move.user 2 120 USER COMMAND ${lab_dir}/user.sh)
+foreach(source auto poll)
+	lab_test(move.lease_${source} 2 150 OPTS -o pidslot=1024 -o eventsource=${source}
+		COMMAND ${lab_dir}/lease.sh static)
+endforeach()
 lab_test(move.crowd 1 200 COMMAND ${PROJECT_BINARY_DIR}/bin/bench_crowd 0 10000)
 lab_test(move.crowd_poll 1 200 OPTS -o eventsource=poll
 	COMMAND ${PROJECT_BINARY_DIR}/bin/bench_crowd 0 2000)

@@ -95,6 +95,8 @@ static const struct {
 	{"bprocport 3000\nbprocport 3000\n", "conf:2: bprocport: given a second time"},
 	{"bprocport 2224\n", "bprocport and dataport are both 2224"},
 	{"pingtimeout 1\n", "conf:1: '1' is not a number from 2"},
+	{"pidslot 1000\n", "conf:1: '1000' is no power of two from 1024"},
+	{"pidslot 131072\n", "conf:1: '131072' is no power of two from 1024"},
 	{"logfacility nosuch\n", "conf:1: 'nosuch' is not a syslog facility"},
 	{"imageencryption maybe\n", "conf:1: 'maybe' is neither yes nor no"},
 	{"keyfile key\n", "conf:1: 'key' is not an absolute path"},

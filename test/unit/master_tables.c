@@ -113,7 +113,7 @@ END_TEST
 
 static struct config conf_of(int32_t high)
 {
-	struct config c = {.count = 2};
+	struct config c = {.count = 2, .slot_pids = CONFIG_SLOT_MAX};
 
 	c.node = calloc(2, sizeof(*c.node));
 	c.node[0] = (struct config_node){.node = 0, .addr = 1};
