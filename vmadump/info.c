@@ -214,14 +214,15 @@ static void mappings(const struct image *im, FILE *out)
 
 static void descriptors(const struct image *im, FILE *out)
 {
-	static const char *const kind[] = {"?", "file", "directory", "device", "stream", "shares"};
+	static const char *const kind[] = {"?",	     "file",   "directory", "device",
+					   "stream", "shares", "object"};
 
 	fprintf(out, "\nfd   kind      offset\n");
 	for (uint32_t i = 0; i < count(im, TAG_FDS, REC_FD_LEN); i++) {
 		const uint8_t *f = im->rec[TAG_FDS].p + i * (uint64_t)REC_FD_LEN;
 		uint32_t k = get32(f + 4);
 
-		fprintf(out, "%-4u %-9s ", get32(f), kind[k < 6 ? k : 0]);
+		fprintf(out, "%-4u %-9s ", get32(f), kind[k < 7 ? k : 0]);
 		if (k == FD_DUP)
 			fprintf(out, "%u", get32(f + 28));
 		else

@@ -1,5 +1,6 @@
 /*
- * A system call that waits for a length of time, and was interrupted by the stop. Library
+ * A system call that was interrupted by the stop, where the kernel does not just begin it
+ * anew; first of all, one that waits for a length of time. Library
  * code; runs in whoever dumps.
  *
  * The kernel keeps what is left of the time in the thread, where nobody can read it. The
@@ -74,6 +75,27 @@ static int in_restart(const struct blob_regs *r)
 	return (int64_t)r->orig_ax >= 0 && (int64_t)r->ax == RESTART_BLOCK;
 }
 
+/*
+ * Calls that say EINTR for any interruption, a stop that nobody was to see included
+ * (signal(7)). Nothing has happened in one that said so: it begins anew, unless a handler
+ * runs, and then the kernel says EINTR once more.
+ */
+static void begin_anew(struct blob_regs *r)
+{
+	static const int16_t calls[] = {
+		SYS_epoll_wait, SYS_epoll_pwait, 441 /* epoll_pwait2 */, SYS_rt_sigtimedwait,
+		SYS_semop,	SYS_semtimedop,	 SYS_io_getevents,	 SYS_msgrcv,
+		SYS_msgsnd,	SYS_read,	 SYS_recvfrom,		 SYS_recvmsg,
+		SYS_accept,	SYS_accept4,
+	};
+
+	if ((int64_t)r->ax != -EINTR)
+		return;
+	for (unsigned i = 0; i < sizeof calls / sizeof calls[0]; i++)
+		if ((int64_t)r->orig_ax == calls[i])
+			r->ax = (uint64_t)RESTART_NOHAND;
+}
+
 int restart_find(struct trace *t, struct task *task)
 {
 	struct blob_regs *r = &task->regs;
@@ -81,6 +103,7 @@ int restart_find(struct trace *t, struct task *task)
 	int32_t nr;
 
 	task->waits_in = 0;
+	begin_anew(r);
 	if (!in_restart(r))
 		return 0;
 	nr = (int32_t)r->orig_ax;

@@ -19,6 +19,8 @@ set_tests_properties(unit.vmadump PROPERTIES LABELS unit TIMEOUT 300)
 # Other processes: programs that do not know of it.
 add_executable(test_vmadump_asm unit/vmadump_asm.S)
 target_link_options(test_vmadump_asm PRIVATE -nostdlib -static)
+add_executable(test_vmadump_files unit/vmadump_files.c)
+target_link_libraries(test_vmadump_files PRIVATE bproc_flags)
 find_package(Threads REQUIRED)
 foreach(kind "" _static)
 	add_executable(test_vmadump_threads${kind} unit/vmadump_threads.c)
@@ -29,5 +31,5 @@ foreach(name programs refusals)
 	add_test(NAME unit.vmadump_${name}
 		COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/vmadump_${name}.sh
 			$<TARGET_FILE:vmadump_command> $<TARGET_FILE_DIR:test_vmadump_asm>)
-	set_tests_properties(unit.vmadump_${name} PROPERTIES LABELS unit TIMEOUT 120)
+	set_tests_properties(unit.vmadump_${name} PROPERTIES LABELS unit TIMEOUT 240)
 endforeach()

@@ -53,6 +53,23 @@ echo "threads ok" >>want
 carried threads 30 want "$bin/test_vmadump_threads" 300
 carried threads_static 30 want "$bin/test_vmadump_threads_static" 300
 
+for ((i = 0; i < 250; i++)); do echo $i; done >want
+cp want want.log
+echo "files ok" >>want
+carried files 30 want "$bin/test_vmadump_files" 250
+cmp log want.log || fail 'its log is not what it should be'
+
+# xz compresses one file to another: the same bytes as without.
+{ seq 1 300000; cat "$vmadump" "$bin/test_vmadump_threads_static"; seq 7 7 2100000; } >plain
+start xz xz -4 -k -T1 plain
+for ((i = 0; i < 200 && $(stat -c %s plain.xz 2>/dev/null || echo 0) < 100000; i++)); do
+	sleep 0.01
+done
+"$vmadump" dump -k "$pid" image || fail 'xz: dump'
+gone "$pid"
+(close_fds; exec "$vmadump" restore image </dev/null) || fail "xz: ended with $?"
+xz -4 -T1 <plain | cmp - plain.xz || fail 'xz: other bytes'
+
 # -- as a stream, under another pid, stopped, and looked at
 start out bash -c 'for ((i = 0; i < 100; i++)); do echo $i; sleep 0 & wait; done'
 lines out 3

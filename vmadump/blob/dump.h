@@ -60,8 +60,8 @@ struct dump_fd {
 	int32_t fd;
 	uint32_t cloexec, kind, oflags, stream;
 	int32_t dup_of; /* fd whose open description this one shares, or -1 */
-	uint64_t offset;
-	uint64_t dev, ino;
+	uint64_t offset; /* FD_OBJECT: which */
+	uint64_t dev, ino, rdev;
 	const char *path;
 };
 
@@ -74,7 +74,9 @@ struct dump {
 	struct dump_vma *vmas, *last_vma;
 	struct dump_file *files, *last_file;
 	struct dump_fd *fds, *last_fd;
-	uint32_t nvmas, nfiles, nfds;
+	struct dump_obj *objs, *last_obj; /* object.h */
+	struct dump_lock *locks;
+	uint32_t nvmas, nfiles, nfds, nobjs, nlocks;
 	const char *exe, *cwd;
 	struct dump_run *runs;
 	uint64_t nruns, page_bytes;

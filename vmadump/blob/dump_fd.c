@@ -5,6 +5,7 @@
  */
 #include "dump.h"
 #include "lib.h"
+#include "object.h"
 #include "proc.h"
 #include "refuse.h"
 #include "sys.h"
@@ -110,12 +111,18 @@ static int same_description(struct dump *d, int a, int b)
  * leaves behind what is marked close-on-exec, as an exec would. A parent that
  * keeps a pipe's reading end for itself has said so with the mark.
  */
-static long refuse_file(struct dump *d, const struct dump_fd *f, const struct stat *st)
+static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st)
 {
 	struct blob *b = d->b;
 
 	if (d->opt->for_fork && f->cloexec)
 		return FD_STAYS;
+	if (d->opt->goes_on) {
+		long r = object_take(d, f, st);
+
+		if (r != OBJECT_NONE)
+			return r;
+	}
 	switch (st->st_mode & TYPE_MASK) {
 	case TYPE_SOCK:
 		return refuse(b, REFUSE_FD_SOCKET, f->fd);
@@ -144,13 +151,15 @@ static long refuse_file(struct dump *d, const struct dump_fd *f, const struct st
 }
 
 /* A lock is the process's and cannot be taken along. A child of fork has none of its own. */
-static long check_lock(struct dump *d, const struct dump_fd *f)
+static long check_lock(struct dump *d, struct dump_fd *f)
 {
 	char path[40], buf[1024];
 	long n;
 
 	if (d->opt->for_fork)
 		return 0;
+	if (d->opt->goes_on)
+		return locks_take(d, f);
 	str_format(path, sizeof path, "/proc/self/fdinfo/%d", f->fd);
 	n = proc_read(path, buf, sizeof buf);
 	for (const char *s = buf; n > 0 && *s; s++)
@@ -211,6 +220,19 @@ static void find_twin(struct dump *d, struct dump_fd *f)
 	}
 }
 
+/*
+ * The terminal that is on 0 to 2, opened once more: whoever restores brings another one,
+ * and this is to be that. It shares more than it did; a terminal has no offset.
+ */
+static void find_terminal(struct dump *d, struct dump_fd *f)
+{
+	for (struct dump_fd *o = d->fds; o && f->fd > 2; o = o->next)
+		if (o->kind == FD_STREAM && o->rdev == f->rdev) {
+			f->kind = FD_DUP;
+			f->dup_of = o->fd;
+		}
+}
+
 static long add_fd(struct dump *d, int fd)
 {
 	struct blob *b = d->b;
@@ -228,11 +250,15 @@ static long add_fd(struct dump *d, int fd)
 	f->dup_of = -1;
 	f->dev = st.st_dev;
 	f->ino = st.st_ino;
+	f->rdev = st.st_rdev;
 	f->cloexec = (uint32_t)sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
 	f->oflags = (uint32_t)sys_fcntl(fd, F_GETFL, 0) & REOPEN_FLAGS;
 	f->path = "";
 	stream = is_stream(d, f, &st);
 	find_twin(d, f);
+	if (d->opt->goes_on && !f->kind && is_tty(st.st_rdev) &&
+	    (st.st_mode & TYPE_MASK) == TYPE_CHR)
+		find_terminal(d, f);
 	if (stream && f->kind != FD_DUP) {
 		f->kind = FD_STREAM;
 		f->stream =
@@ -288,5 +314,5 @@ long dump_fds(struct dump *d)
 		}
 	}
 	sys_close((int)dir);
-	return r;
+	return r < 0 ? r : objects_finish(d);
 }

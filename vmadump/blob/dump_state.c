@@ -4,6 +4,7 @@
  */
 #include "dump.h"
 #include "lib.h"
+#include "object.h"
 #include "proc.h"
 #include "sys.h"
 
@@ -50,7 +51,7 @@ uint64_t dump_state_max(const struct dump *d)
 	       d->status.ngroups * 4ul + REC_PROC_LEN + IMAGE_PATH_MAX + REC_RLIMITS_LEN +
 	       strings_max(d) + d->nfiles * (uint64_t)REC_FILE_LEN +
 	       d->nvmas * (uint64_t)REC_VMA_LEN + d->nfds * (uint64_t)REC_FD_LEN +
-	       thread_recs_max(d) + 32 * (IMAGE_REC_HEAD + 8);
+	       thread_recs_max(d) + objects_max(d) + locks_max(d) + 32 * (IMAGE_REC_HEAD + 8);
 }
 
 /* A record is begun, filled behind its head, and ended when its length is known. */
@@ -347,7 +348,9 @@ uint8_t *dump_state(struct dump *d, uint8_t *p)
 	p = rec_files(d, p, &s);
 	p = rec_vmas(d, p, &s);
 	p = rec_fds(d, p, &s);
-	rec = thread_recs(d, p);
+	p = thread_recs(d, p);
+	p = objects_rec(d, p);
+	rec = locks_rec(d, p);
 	memcpy(rec + IMAGE_REC_HEAD, s.base, s.used);
 	return rec_end(rec, TAG_STRINGS, s.used);
 }

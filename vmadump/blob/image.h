@@ -72,7 +72,9 @@ enum image_tag {
 	TAG_FDS = 14, /* all up to here must be there */
 	TAG_THREADS = 15,
 	TAG_SCHED = 16,
-	TAG_LAST = TAG_SCHED,
+	TAG_OBJECTS = 17,
+	TAG_LOCKS = 18,
+	TAG_LAST = TAG_LOCKS,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */
@@ -123,7 +125,7 @@ enum file_id { FILE_BUILD_ID = 1, FILE_SIZE_MTIME = 2, FILE_ANY = 3 };
 #define FILE_WRITE 1u	/* is mapped shared and writable: open it for writing */
 #define FILE_EXE 2u	/* is the program */
 
-enum fd_kind { FD_FILE = 1, FD_DIR = 2, FD_DEV = 3, FD_STREAM = 4, FD_DUP = 5 };
+enum fd_kind { FD_FILE = 1, FD_DIR = 2, FD_DEV = 3, FD_STREAM = 4, FD_DUP = 5, FD_OBJECT = 6 };
 #define FD_CLOEXEC_FLAG 1u
 
 static inline void put16(uint8_t *p, uint16_t v)

@@ -30,6 +30,14 @@ struct rest_fd {
 	const char *path;
 };
 
+/* An open file without a path; restore_obj.c. */
+struct rest_obj {
+	uint32_t kind, contents; /* enum object_kind */
+	const uint8_t *p;	 /* behind its head */
+	uint32_t len, made;
+	int32_t fd[2]; /* what it is open as; the second is a pipe's writing end */
+};
+
 /* A record as found in STATE. */
 struct rest_rec {
 	const uint8_t *p;
@@ -51,7 +59,8 @@ struct restore {
 	struct rest_file *files;
 	struct rest_vma *vmas;
 	struct rest_fd *fds;
-	uint32_t nfiles, nvmas, nfds, nthreads;
+	uint32_t nfiles, nvmas, nfds, nobjs, nthreads;
+	struct rest_obj *objs;
 	uint32_t specials, new_vdso; /* 1: the kernel maps it anew where the image has it */
 	int32_t cwd_fd, fd_base;
 	uint8_t end[IMAGE_END_NOTE];
@@ -87,6 +96,12 @@ long rest_threads(struct restore *r);
 void rest_sched(const struct restore *r, uint32_t i);
 /* restore_state.c: the signals that were pending for thread was, 0: for the process. */
 long rest_pending(struct restore *r, int32_t was, int32_t tid);
+/* restore_check.c: a number that no descriptor of the image has. */
+long rest_move_up(struct restore *r, long fd);
+/* restore_obj.c: f->opened, of a descriptor that is an object; then what is left to do. */
+long object_open(struct restore *r, struct rest_fd *f);
+long objects_settle(struct restore *r);
+void objects_close(struct restore *r);
 /* restore_parse.c: the note at *at, which moves behind it; 0 at the end. */
 struct rest_note {
 	const uint8_t *desc;

@@ -145,7 +145,7 @@ static long open_files(struct restore *r)
 }
 
 /* A number that no descriptor of the image has, so that what has it can stay open. */
-static long move_up(struct restore *r, long fd)
+long rest_move_up(struct restore *r, long fd)
 {
 	long up;
 
@@ -165,7 +165,7 @@ static long open_fd(struct restore *r, struct rest_fd *f)
 
 	if (fd == -EPERM && flags & O_NOATIME)
 		fd = sys_open(f->path, flags & ~O_NOATIME, 0);
-	fd = move_up(r, fd);
+	fd = rest_move_up(r, fd);
 	if (fd < 0)
 		return blob_err_set(&b->err, (int)-fd, "fd %d, %s: %s", f->fd, f->path,
 				    errno_name(fd));
@@ -198,7 +198,7 @@ static long open_fds(struct restore *r)
 		if (f->kind == FD_STREAM || f->kind == FD_DUP ||
 		    (r->opt->keep_streams && f->fd <= 2))
 			continue;
-		fd = open_fd(r, f);
+		fd = f->kind == FD_OBJECT ? object_open(r, f) : open_fd(r, f);
 		if (fd < 0)
 			return fd;
 	}
@@ -262,8 +262,9 @@ void rest_close(struct restore *r)
 		if (r->files[i].fd >= 0)
 			sys_close(r->files[i].fd);
 	for (uint32_t i = 0; r->fds && i < r->nfds; i++)
-		if (r->fds[i].opened >= 0)
+		if (r->fds[i].opened >= 0 && r->fds[i].kind != FD_OBJECT)
 			sys_close(r->fds[i].opened);
+	objects_close(r);
 	if (r->cwd_fd >= 0)
 		sys_close(r->cwd_fd);
 }

@@ -107,5 +107,5 @@ long rest_fds(struct restore *r)
 	}
 	close_gap(next, 0x7fffffff);
 	r->opt->fd = -1;
-	return 0;
+	return objects_settle(r);
 }

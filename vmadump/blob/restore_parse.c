@@ -4,6 +4,7 @@
  * the blob; touches nothing but the arena.
  */
 #include "lib.h"
+#include "object.h"
 #include "restore.h"
 #include "sys.h"
 
@@ -132,6 +133,7 @@ static long check_lengths(struct restore *r)
 		{TAG_VMAS, REC_VMA_LEN, 1, IMAGE_VMAS_MAX},
 		{TAG_FDS, REC_FD_LEN, 1, IMAGE_FDS_MAX},
 		{TAG_THREADS, REC_THREAD_LEN, 1, BLOB_THREADS_MAX},
+		{TAG_LOCKS, REC_LOCK_LEN, 1, LOCKS_MAX},
 		{TAG_SCHED, REC_SCHED_LEN, 1, BLOB_THREADS_MAX + 1},
 	};
 	const struct rest_rec *ident = &r->rec[TAG_IDENT], *s = &r->rec[TAG_STRINGS];
@@ -235,6 +237,73 @@ static long parse_vmas(struct restore *r)
 	return r->nvmas ? 0 : rest_bad(r, "it has no memory");
 }
 
+/* What an object of a kind is at least long, behind its head; the rest is its contents. */
+static uint32_t object_len(uint32_t kind)
+{
+	switch (kind) {
+	case OBJECT_PIPE:
+		return OBJECT_PIPE_LEN;
+	case OBJECT_EVENTFD:
+		return OBJECT_EVENTFD_LEN;
+	case OBJECT_TIMERFD:
+		return OBJECT_TIMERFD_LEN;
+	case OBJECT_SIGNALFD:
+		return OBJECT_SIGNALFD_LEN;
+	case OBJECT_EPOLL:
+		return 0;
+	case OBJECT_MEMFD:
+		return OBJECT_MEMFD_LEN;
+	default:
+		return OBJECT_FILE_LEN;
+	}
+}
+
+/* A name in it ends inside its place, and a deleted file's is a whole path. */
+static int object_name_ok(const struct rest_obj *o)
+{
+	uint32_t at = 16, room;
+
+	if (o->kind != OBJECT_MEMFD && o->kind != OBJECT_FILE)
+		return 1;
+	room = object_len(o->kind) - at;
+	if (o->kind == OBJECT_FILE && o->p[at] != '/')
+		return 0;
+	return o->p[at + room - 1] == 0;
+}
+
+static long parse_objects(struct restore *r)
+{
+	const struct rest_rec *rec = &r->rec[TAG_OBJECTS];
+	const uint8_t *p = rec->p, *end = p + rec->len;
+	uint32_t n = 0;
+
+	r->objs =
+		arena_alloc(r->b, (MIN(rec->len / OBJECT_HEAD, OBJECTS_MAX) + 1) * sizeof *r->objs);
+	if (!r->objs)
+		return -ENOMEM;
+	for (; p < end; p += get32(p), n++) {
+		struct rest_obj *o = &r->objs[n];
+		uint64_t left = (uint64_t)(end - p), fixed;
+
+		if (left < OBJECT_HEAD || get32(p) < OBJECT_HEAD || get32(p) % 8 ||
+		    get32(p) > left || n == OBJECTS_MAX)
+			return rest_bad(r, "the length of an object");
+		*o = (struct rest_obj){.kind = get32(p + 4),
+				       .contents = get32(p + 8),
+				       .p = p + OBJECT_HEAD,
+				       .len = get32(p) - OBJECT_HEAD,
+				       .fd = {-1, -1}};
+		if (!o->kind || o->kind >= OBJECT_KINDS)
+			return rest_bad(r, "the kind of an object");
+		fixed = object_len(o->kind);
+		if (o->contents > OBJECT_CONTENTS_MAX || fixed + o->contents > o->len ||
+		    !object_name_ok(o))
+			return rest_bad(r, "the contents of an object");
+	}
+	r->nobjs = n;
+	return 0;
+}
+
 static long parse_fds(struct restore *r)
 {
 	const uint8_t *p = r->rec[TAG_FDS].p;
@@ -256,11 +325,12 @@ static long parse_fds(struct restore *r)
 		f->dup_of = (int32_t)get32(p + 28);
 		f->stream = get32(p + 32);
 		if (f->fd < 0 || (i && f->fd <= f[-1].fd) || f->fd >= 1 << 30 || !f->path ||
-		    f->kind < FD_FILE || f->kind > FD_DUP || f->stream >= CHAN_STREAMS ||
+		    f->kind < FD_FILE || f->kind > FD_OBJECT || f->stream >= CHAN_STREAMS ||
 		    f->offset >> 63)
 			return rest_bad(r, "a descriptor");
-		if (f->kind == FD_DUP ? f->dup_of < 0 || f->dup_of >= f->fd
-				      : f->kind != FD_STREAM && f->path[0] != '/')
+		if (f->kind == FD_DUP	   ? f->dup_of < 0 || f->dup_of >= f->fd
+		    : f->kind == FD_OBJECT ? f->offset >= r->nobjs
+					   : f->kind != FD_STREAM && f->path[0] != '/')
 			return rest_bad(r, "a descriptor's origin");
 	}
 	r->fd_base = r->nfds ? r->fds[r->nfds - 1].fd + 1 : 0;
@@ -329,7 +399,7 @@ long rest_parse(struct restore *r)
 
 	if ((e = find_phdrs(r)) < 0 || (e = find_notes(r)) < 0 || (e = find_records(r)) < 0 ||
 	    (e = check_lengths(r)) < 0 || (e = parse_files(r)) < 0 || (e = parse_vmas(r)) < 0 ||
-	    (e = parse_fds(r)) < 0)
+	    (e = parse_objects(r)) < 0 || (e = parse_fds(r)) < 0)
 		return e;
 	return check_runs(r);
 }

@@ -199,6 +199,21 @@ SYS(sys_kcmp, (int p1, int p2, int type, long a, long b), sys6(__NR_kcmp, p1, p2
 SYS(sys_pipe2, (int *fds, int flags), sys2(__NR_pipe2, fds, flags))
 SYS(sys_ppoll, (struct sys_pollfd * p, unsigned n, const struct timespec *t, const uint64_t *mask),
     sys6(__NR_ppoll, (long)p, n, (long)t, (long)mask, SYS_SIGSET, 0))
+SYS(sys_tee, (int from, int to, size_t n, unsigned flags),
+    sys4(__NR_tee, from, to, (long)n, flags))
+SYS(sys_eventfd, (unsigned count, int flags), sys2(__NR_eventfd2, count, flags))
+SYS(sys_timerfd_create, (int clock, int flags), sys2(__NR_timerfd_create, clock, flags))
+SYS(sys_timerfd_settime, (int fd, int flags, const struct sys_itimerspec *v),
+    sys4(__NR_timerfd_settime, fd, flags, (long)v, 0))
+SYS(sys_epoll_create, (int flags), sys1(__NR_epoll_create1, flags))
+SYS(sys_epoll_ctl, (int fd, int op, int target, void *event),
+    sys4(__NR_epoll_ctl, fd, op, target, (long)event))
+SYS(sys_epoll_wait, (int fd, void *events, int n, int ms),
+    sys4(__NR_epoll_wait, fd, (long)events, n, ms))
+SYS(sys_memfd_create, (const char *name, unsigned flags),
+    sys2(__NR_memfd_create, name, flags))
+SYS(sys_flock, (int fd, int op), sys2(__NR_flock, fd, op))
+SYS(sys_ftruncate, (int fd, long n), sys2(__NR_ftruncate, fd, n))
 SYS(sys_fsync, (int fd), sys1(__NR_fsync, fd))
 
 /* sockets */

@@ -1,0 +1,181 @@
+/*
+ * A program that knows nothing of vmadump and has one of each kind of open file that can be
+ * carried. It waits in epoll for a timer, writes a line a round to descriptor 1, and at last
+ * looks whether all is as it made it: "files ok".
+ *
+ *   vmadump_files ROUNDS, in a directory where it may write
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MUST(x)                                                                                    \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #x, errno);  \
+			abort();                                                                   \
+		}                                                                                  \
+	} while (0)
+
+static struct {
+	int in, out, out_twin, ended, event, timer, signal, set, memory, gone, log, dir, path;
+	int locked, ranged;
+} fd;
+
+static void make_pipes(void)
+{
+	int p[2], q[2];
+
+	MUST(pipe2(p, O_CLOEXEC | O_NONBLOCK) == 0 && pipe(q) == 0);
+	fd.in = p[0];
+	fd.out = p[1];
+	MUST(fcntl(fd.out, F_SETPIPE_SZ, 1 << 18) == 1 << 18);
+	MUST((fd.out_twin = dup(fd.out)) >= 0);
+	for (int i = 0; i < 30000; i++)
+		MUST(write(fd.out, &i, sizeof i) == sizeof i);
+	/* One without a writer. */
+	MUST(write(q[1], "rest", 4) == 4 && close(q[1]) == 0);
+	fd.ended = q[0];
+}
+
+static void look_pipes(void)
+{
+	char c[8];
+	int n;
+
+	MUST(fcntl(fd.in, F_GETFD) == FD_CLOEXEC && fcntl(fd.out_twin, F_GETFD) == 0);
+	MUST(fcntl(fd.in, F_GETPIPE_SZ) == 1 << 18 && fcntl(fd.out, F_GETFL) & O_NONBLOCK);
+	MUST(write(fd.out_twin, "x", 1) == 1 && close(fd.out) == 0 && close(fd.out_twin) == 0);
+	for (int i = 0; i < 30000; i++)
+		MUST(read(fd.in, &n, sizeof n) == sizeof n && n == i);
+	MUST(read(fd.in, c, 8) == 1 && *c == 'x' && read(fd.in, c, 8) == 0);
+	MUST(read(fd.ended, c, 8) == 4 && memcmp(c, "rest", 4) == 0 && read(fd.ended, c, 8) == 0);
+}
+
+static void make_events(void)
+{
+	struct itimerspec its = {{0, 4000000}, {0, 4000000}};
+	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = 0x123456789abcdef0};
+	struct epoll_event ev2 = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = 7};
+	sigset_t set;
+
+	MUST((fd.event = eventfd(3, EFD_SEMAPHORE | EFD_CLOEXEC)) >= 0);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	MUST(sigprocmask(SIG_BLOCK, &set, NULL) == 0 && kill(getpid(), SIGUSR1) == 0);
+	MUST((fd.signal = signalfd(-1, &set, SFD_NONBLOCK)) >= 0);
+	MUST((fd.timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK)) >= 0);
+	MUST(timerfd_settime(fd.timer, 0, &its, NULL) == 0);
+	MUST((fd.set = epoll_create1(0)) >= 0);
+	MUST(epoll_ctl(fd.set, EPOLL_CTL_ADD, fd.timer, &ev) == 0);
+	MUST(epoll_ctl(fd.set, EPOLL_CTL_ADD, fd.ended, &ev2) == 0);
+	/* Seen once, and no more. */
+	MUST(epoll_wait(fd.set, &ev2, 1, -1) == 1 && ev2.data.u64 == 7);
+}
+
+static void look_events(void)
+{
+	struct signalfd_siginfo info;
+	struct epoll_event ev;
+	uint64_t n;
+
+	for (int i = 0; i < 3; i++)
+		MUST(read(fd.event, &n, 8) == 8 && n == 1);
+	MUST(fcntl(fd.event, F_SETFL, O_NONBLOCK) == 0 && read(fd.event, &n, 8) == -1);
+	MUST(read(fd.signal, &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR1 &&
+	     info.ssi_pid == (uint32_t)getpid());
+	MUST(read(fd.signal, &info, sizeof info) == -1 && errno == EAGAIN);
+	MUST(epoll_wait(fd.set, &ev, 1, -1) == 1 && ev.data.u64 == 0x123456789abcdef0);
+}
+
+static void make_files(void)
+{
+	struct flock l = {.l_type = F_WRLCK, .l_start = 10, .l_len = 20};
+
+	MUST((fd.memory = memfd_create("mine", MFD_ALLOW_SEALING)) >= 0);
+	MUST(write(fd.memory, "held in memory", 14) == 14 && lseek(fd.memory, 8, SEEK_SET) == 8);
+	MUST(fcntl(fd.memory, F_ADD_SEALS, F_SEAL_GROW) == 0);
+	MUST((fd.gone = open("gone", O_RDWR | O_CREAT | O_APPEND, 0640)) >= 0);
+	MUST(write(fd.gone, "deleted", 7) == 7 && unlink("gone") == 0);
+	MUST(lseek(fd.gone, 3, SEEK_SET) == 3);
+	MUST((fd.log = open("log", O_WRONLY | O_CREAT | O_APPEND, 0600)) >= 0);
+	MUST((fd.dir = open(".", O_RDONLY | O_DIRECTORY)) >= 0);
+	MUST((fd.path = open("log", O_PATH)) >= 0);
+	MUST((fd.locked = open("locked", O_RDWR | O_CREAT, 0600)) >= 0);
+	MUST(flock(fd.locked, LOCK_EX) == 0);
+	MUST((fd.ranged = open("ranged", O_RDWR | O_CREAT, 0600)) >= 0);
+	MUST(fcntl(fd.ranged, F_SETLK, &l) == 0);
+}
+
+static void look_locks(void)
+{
+	int other = open("locked", O_RDWR);
+
+	MUST(other >= 0 && flock(other, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK);
+	close(other);
+	if (fork() == 0) {
+		struct flock l = {.l_type = F_WRLCK, .l_start = 0, .l_len = 100};
+
+		MUST(fcntl(fd.ranged, F_GETLK, &l) == 0);
+		_exit(l.l_type == F_WRLCK && l.l_start == 10 && l.l_len == 20 &&
+				      l.l_pid == getppid()
+			      ? 0
+			      : 1);
+	}
+}
+
+static void look_files(void)
+{
+	char b[32];
+	struct stat st;
+
+	MUST(read(fd.memory, b, 32) == 6 && memcmp(b, "memory", 6) == 0);
+	MUST(fcntl(fd.memory, F_GET_SEALS) == F_SEAL_GROW && write(fd.memory, "x", 1) == -1);
+	MUST(fstat(fd.gone, &st) == 0 && st.st_nlink == 0 && (st.st_mode & 0777) == 0640);
+	MUST(read(fd.gone, b, 32) == 4 && memcmp(b, "eted", 4) == 0);
+	MUST(write(fd.gone, "!", 1) == 1 && pread(fd.gone, b, 32, 0) == 8);
+	MUST(fcntl(fd.log, F_GETFL) & O_APPEND);
+	MUST(faccessat(fd.dir, "log", R_OK, 0) == 0);
+	MUST(read(fd.path, b, 1) == -1 && errno == EBADF);
+}
+
+int main(int argc, char **argv)
+{
+	long rounds = argc == 2 ? atol(argv[1]) : 0;
+	struct stat st;
+	int status;
+
+	MUST(rounds > 0);
+	make_pipes();
+	make_events();
+	make_files();
+	for (long r = 0; r < rounds; r++) {
+		struct epoll_event ev;
+		uint64_t ticks;
+
+		MUST(epoll_wait(fd.set, &ev, 1, 5000) == 1 && ev.data.u64 == 0x123456789abcdef0);
+		MUST(read(fd.timer, &ticks, 8) == 8 && ticks > 0);
+		MUST(dprintf(1, "%ld\n", r) > 0 && dprintf(fd.log, "%ld\n", r) > 0);
+	}
+	look_locks();
+	MUST(wait(&status) > 0 && status == 0);
+	look_pipes();
+	look_events();
+	look_files();
+	MUST(stat("log", &st) == 0 && st.st_size > 0);
+	dprintf(1, "files ok\n");
+	return 0;
+}
