@@ -64,18 +64,25 @@ static void set_parent(struct birth *b, int32_t ppid)
 		LIST_INSERT_HEAD(&by_parent[(uint32_t)ppid % HASH], b, by_parent);
 }
 
-/* If its parent's end waits for it, that is looked at again. */
+/* It is not, or no longer, to be made by this parent, whose own end may have waited for it. */
+static void not_of(int32_t ppid)
+{
+	struct proc *parent = proc_find(ppid);
+
+	if (parent && parent->state == PROC_GHOST)
+		trace_mirror_next(parent);
+}
+
 static void drop(struct birth *b)
 {
-	struct proc *parent = proc_find(b->ppid); /* set_parent() forgets it */
+	int32_t ppid = b->ppid;
 
 	making -= b->making;
 	set_parent(b, 0);
 	LIST_REMOVE(b, by_pid);
 	TAILQ_REMOVE(&waiting, b, next);
 	TAILQ_INSERT_TAIL(&unused, b, next);
-	if (parent && parent->state == PROC_GHOST)
-		trace_mirror_next(parent);
+	not_of(ppid);
 	arrive_progress();
 }
 
@@ -141,9 +148,12 @@ static void give_up(struct birth *b, int err)
 
 static void failed(struct birth *b, int err)
 {
-	if (b->ppid && err != EEXIST && (err != EAGAIN || b->tries > LIMIT_TRIES))
+	int32_t ppid = b->ppid;
+
+	if (ppid && err != EEXIST && (err != EAGAIN || b->tries > LIMIT_TRIES)) {
 		set_parent(b, 0); /* the parent's ghost may not, or has gone: the keeper */
-	else if (++b->tries == TRIES_MAX || (err != EEXIST && err != EAGAIN)) {
+		not_of(ppid);
+	} else if (++b->tries == TRIES_MAX || (err != EEXIST && err != EAGAIN)) {
 		give_up(b, err);
 		return;
 	}
