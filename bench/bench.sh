@@ -3,7 +3,7 @@
 # run, medians with [min..max]. Runs on the front end of a lab, once with image encryption off
 # and once with it on:
 #
-#   bench.sh off|on [RUNS [ROWS...]]      ROWS: small bulk rate commands others
+#   bench.sh off|on [RUNS [ROWS...]]      ROWS: small bulk rate commands others kills
 #
 # CRIU=/path/to/criu (4.2 or newer) adds the peer of the small rforks; without it those rows
 # say so. ssh needs Debian's openssh-server and openssh-client.
@@ -209,13 +209,26 @@ others() {
 		"$(ratio "$(median <(cut -d' ' -f2 "$m"))" "$(median <(cut -d' ' -f2 "$h"))") of it"
 }
 
+# What the filter of a node costs, in nanoseconds of a call.
+kills() {
+	local a=$work/kills
+	"$bin/bench_kill" "$runs" 2>"$a"
+	of() { awk -v n="$1" '$1 == n {print $2}' "$a"; }
+	row "getppid on a node (ns)" "$(of node.getppid | spread)" \
+		"at home, without the filter $(of home.getppid | spread)" ""
+	row "kill of what was born on the node (ns)" "$(of node.kill | spread)" \
+		"at home, without the filter $(of home.kill | spread)" ""
+	row "kill of another that is there (ns)" "$(of node.asked | spread)" "" ""
+	row "kill of a process on another node (ns)" "$(of node.far | spread)" "" ""
+}
+
 rows=("$@")
 [ ${#rows[@]} -gt 0 ] || rows=(small bulk rate)
-[ $# -eq 0 ] && [ "$mode" = on ] && rows+=(commands others)
+[ $# -eq 0 ] && [ "$mode" = on ] && rows+=(commands others kills)
 [ "$mode" = off ] && row "work" "ours: median [min..max]" "peer" ""
 for r in "${rows[@]}"; do
 	case $r in
-	small | bulk | rate | commands | others) "$r" ;;
+	small | bulk | rate | commands | others | kills) "$r" ;;
 	*) echo "bench: no rows named $r" >&2; exit 2 ;;
 	esac
 done

@@ -259,6 +259,12 @@ static int kw_pidslot(struct parse *p, int n, char **w)
 		    CONFIG_SLOT_MAX);
 }
 
+static int kw_killfromnodes(struct parse *p, int n, char **w)
+{
+	(void)n;
+	return yes_no(p, w[0], &p->c.kill_from_nodes);
+}
+
 static int kw_keyfile(struct parse *p, int n, char **w)
 {
 	(void)n;
@@ -317,6 +323,7 @@ static const struct {
 	{"ip", 1, WORDS_MAX, true, kw_ip},
 	{"iprange", 2, 3, true, kw_iprange},
 	{"keyfile", 1, 1, false, kw_keyfile},
+	{"killfromnodes", 1, 1, false, kw_killfromnodes},
 	{"logfacility", 1, 1, false, kw_logfacility},
 	{"node_up", 1, 1, false, kw_node_up},
 	{"nodes", 1, 1, false, kw_nodes},
@@ -410,6 +417,7 @@ int config_parse(const char *name, const char *text, size_t len, struct config *
 		      .ping_timeout_ms = 30000,
 		      .slot_pids = CONFIG_SLOT_MAX,
 		      .image_encryption = true,
+		      .kill_from_nodes = true,
 		      .log_facility = -1,
 		      .keyfile = KEY_FILE_DEFAULT},
 	};

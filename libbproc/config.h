@@ -34,6 +34,7 @@ struct config {
 	uint32_t ping_timeout_ms;
 	bool image_encryption;
 	enum config_events event_source;
+	bool kill_from_nodes;
 	uint32_t slot_pids; /* pidslot: a power of two; the slots get smaller if they must */
 	int log_facility;   /* -1: stderr only */
 	char keyfile[CONFIG_PATH_MAX];

@@ -7,7 +7,7 @@
  *   nodeset.c   the table, its changes       nodeup.c  the script
  *   moves.c     the judge: MoveAsk           moveact.c what follows a move's events
  *   procs.c     signals, exits, questions    resync.c  after a restart of the master
- *   born.c      births on nodes
+ *   born.c      births on nodes               kills.c   kill() there
  */
 #pragma once
 
@@ -152,6 +152,10 @@ void born_tell(struct peer *p, const Bproc__ProcBorn *b);
 void born_reaped(struct peer *p, const Bproc__ProcReaped *r);
 /* The slave has told all it holds: what was born on it and is not among that has ended. */
 void born_state_end(struct master *m, struct node *n);
+
+/* kills.c */
+void kills_ask(struct peer *p, const Bproc__Kill *k);
+void kills_answer(struct peer *p, const Bproc__Killed *k);
 
 /* resync.c */
 void resync_proc(struct peer *p, const Bproc__ProcState *s);

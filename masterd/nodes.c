@@ -39,6 +39,7 @@ static void welcome(struct master *m, struct node *n)
 	w.ping_timeout_ms = m->conf.ping_timeout_ms;
 	w.image_encryption = m->conf.image_encryption;
 	w.event_source = m->conf.event_source;
+	w.kill_from_nodes = m->conf.kill_from_nodes;
 	w.clock_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
 	w.clock_boottime_ns = clock_ns(CLOCK_BOOTTIME);
 	w.boot_id = m->boot_id;

@@ -278,6 +278,16 @@ static void on_proc_reaped(struct peer *p, const Bproc__Envelope *e)
 	born_reaped(p, e->proc_reaped);
 }
 
+static void on_kill(struct peer *p, const Bproc__Envelope *e)
+{
+	kills_ask(p, e->kill);
+}
+
+static void on_killed(struct peer *p, const Bproc__Envelope *e)
+{
+	kills_answer(p, e->killed);
+}
+
 static void on_state_end(struct peer *p, const Bproc__Envelope *e)
 {
 	(void)e;
@@ -312,6 +322,8 @@ static const struct {
 	{BPROC__ENVELOPE__MSG_STATE_END, true, on_state_end},
 	{BPROC__ENVELOPE__MSG_PROC_BORN, true, on_proc_born},
 	{BPROC__ENVELOPE__MSG_PROC_REAPED, true, on_proc_reaped},
+	{BPROC__ENVELOPE__MSG_KILL, true, on_kill},
+	{BPROC__ENVELOPE__MSG_KILLED, true, on_killed},
 };
 
 static void peer_msg(struct link *l, const Bproc__Envelope *env, void *arg)

@@ -72,7 +72,8 @@ int rewatch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint3
 
 /* EV_STATE of everything, then the events that were not acknowledged, then live. */
 static struct {
-	bool greeted, running, procs_done;
+	bool greeted, running;
+	unsigned int part;
 	uint32_t req_id; /* of the HELLO that asked */
 	uint32_t at;
 } state_dump;
@@ -91,6 +92,9 @@ static void want_write(bool on)
 
 static int dump_state(void)
 {
+	static bool (*const part[])(uint32_t * at, struct init_msg * m) = {
+		proc_state_msg, move_state_msg, kill_state_msg};
+	const unsigned int parts = sizeof(part) / sizeof(*part);
 	static struct init_msg m;
 	uint32_t before;
 	bool more;
@@ -99,25 +103,23 @@ static int dump_state(void)
 	for (;;) {
 		m = (struct init_msg){.type = EV_STATE};
 		before = state_dump.at;
-		more = state_dump.procs_done ? move_state_msg(&state_dump.at, &m)
-					     : proc_state_msg(&state_dump.at, &m);
-		if (!more && state_dump.procs_done) {
+		more = state_dump.part < parts && part[state_dump.part](&state_dump.at, &m);
+		if (!more && state_dump.part < parts) {
+			state_dump.part++;
+			state_dump.at = 0;
+			continue;
+		}
+		if (!more) {
 			m.type = EV_STATE_END;
 			m.req_id = state_dump.req_id;
 		}
-		if (more || state_dump.procs_done) {
-			e = pkt_send(self.slave, &m, sizeof(m), NULL, 0);
-			if (e < 0) {
-				state_dump.at = before;
-				return e;
-			}
+		e = pkt_send(self.slave, &m, sizeof(m), NULL, 0);
+		if (e < 0) {
+			state_dump.at = before;
+			return e;
 		}
-		if (!more && state_dump.procs_done)
+		if (!more)
 			return 0;
-		if (!more) {
-			state_dump.procs_done = true;
-			state_dump.at = 0;
-		}
 	}
 }
 
@@ -148,7 +150,7 @@ static void hello(const struct init_msg *m)
 		return;
 	}
 	state_dump.greeted = state_dump.running = true;
-	state_dump.procs_done = false;
+	state_dump.part = 0;
 	state_dump.at = 0;
 	state_dump.req_id = m->req_id;
 	fence_lift();
@@ -157,67 +159,53 @@ static void hello(const struct init_msg *m)
 
 void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 {
+	static void (*const order[])(const struct init_msg *m) = {
+		[INIT_HELLO] = hello,
+		[INIT_ARRIVE] = init_arrive,
+		[INIT_VOID] = init_void,
+		[INIT_SIGNAL] = init_signal,
+		[INIT_MIRROR] = init_mirror,
+		[INIT_LEASE] = init_lease,
+		[INIT_WATCH] = init_watch,
+		[INIT_FORGET] = init_forget,
+		[INIT_BORN] = init_born,
+		[INIT_REAPED] = init_reaped,
+		[INIT_ENDED] = init_ended,
+		[INIT_ALIVE] = init_alive,
+		[INIT_FILTER] = init_filter,
+		[INIT_KILL_DONE] = init_kill_done,
+		[INIT_KILL] = init_kill,
+		[INIT_KILLED] = init_killed,
+		[INIT_SIGNALLED] = events_signalled,
+		[INIT_ACK] = events_ack,
+	};
+
 	switch (m->type) {
-	case INIT_HELLO:
-		hello(m);
-		break;
-	case INIT_ACK:
-		events_ack(m);
-		break;
-	case INIT_SIGNALLED:
-		events_signalled(m);
-		break;
 	case INIT_DEPART:
 		init_depart(m, pkt);
-		break;
+		return;
 	case INIT_GRANT:
 		init_grant(m, pkt);
-		break;
+		return;
 	case INIT_DECIDE:
 		init_decide(m, pkt);
-		break;
-	case INIT_ARRIVE:
-		init_arrive(m);
-		break;
+		return;
 	case INIT_DATA:
 		init_data(m, pkt);
-		break;
-	case INIT_VOID:
-		init_void(m);
-		break;
-	case INIT_SIGNAL:
-		init_signal(m);
-		break;
-	case INIT_MIRROR:
-		init_mirror(m);
-		break;
-	case INIT_LEASE:
-		init_lease(m);
-		break;
+		return;
 	case INIT_FENCE:
 		init_fence();
-		break;
-	case INIT_ALIVE:
-		init_alive(m);
-		break;
-	case INIT_WATCH:
-		init_watch(m);
-		break;
-	case INIT_FORGET:
-		init_forget(m);
-		break;
-	case INIT_BORN:
-		init_born(m);
-		break;
-	case INIT_REAPED:
-		init_reaped(m);
-		break;
-	case INIT_ENDED:
-		init_ended(m);
-		break;
+		return;
+	case INIT_KILL_AGAIN:
+		init_kill_again();
+		return;
 	default:
-		say("message %u from bpslave: not known", m->type);
+		break;
 	}
+	if (m->type < sizeof(order) / sizeof(*order) && order[m->type])
+		order[m->type](m);
+	else
+		say("message %u from bpslave: not known", m->type);
 }
 
 static void slave_readable(void)
@@ -299,6 +287,9 @@ static void dispatch(const struct epoll_event *ev)
 		break;
 	case ON_PIDFD:
 		watch_ready(index);
+		break;
+	case ON_FILTER:
+		filter_ready();
 		break;
 	}
 }

@@ -14,6 +14,10 @@
  *	bpinit_later.c	orders for processes whose channel is full
  *	bpinit_born.c	ghosts at home of what was born on a node
  *	bpinit_signal.c	delivery of signals, with their sender; once.c each one once
+ *	bpinit_filter.c	a node's seccomp filter, and what it asks
+ *	bpinit_kill.c	kill() on a node to what is not, or not all, there
+ *	bpinit_judge.c	the same at home: who may, and the signal itself
+ *	bpinit_look.c	/proc, without memory of its own
  *	bpinit_spawn.c	namespaces, clones under a wanted pid, the lease
  */
 #pragma once
@@ -22,12 +26,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "libbproc/local.h"
 #include "libbproc/sysio.h"
 #include "slaved/initproto.h"
 #include "slaved/once.h"
 #include "vmadump/blob/blob.h"
+#include "vmadump/blob/mark.h"
 
 #define PROCS_MAX 16384
 #define MOVES_MAX 1024
@@ -56,15 +63,33 @@ struct bpinit {
 };
 extern struct bpinit self;
 
+/*
+ * Never kill(), setsid() or any other call that the filter knows without the mark: on a node
+ * it would wait for an answer of ours.
+ */
+static inline int own_kill(pid_t pid, int sig)
+{
+	return (int)syscall(SYS_kill, pid, sig, 0, 0, 0, CALL_MARK);
+}
+
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* What an epoll event is about. Each fd's tag holds its owner's index and generation. */
-enum watch_kind { ON_LISTENER = 1, ON_SIGNAL, ON_SLAVE, ON_MOVE, ON_PROC, ON_PIDFD };
+enum watch_kind { ON_LISTENER = 1, ON_SIGNAL, ON_SLAVE, ON_MOVE, ON_PROC, ON_PIDFD, ON_FILTER };
 int watch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint32_t events);
 int rewatch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint32_t events);
 
 void init_message(struct init_msg *m, struct sysio_pkt *pkt);
 void slave_drop(void);
+
+/* Of a ghost that is to be made: uid real, effective, saved; gid real, effective. */
+static inline void chan_cred_ids(struct chan_cred *c, const uint32_t uid[3], const uint32_t gid[2])
+{
+	for (int i = 0; i < 3; i++) {
+		c->uid[i] = uid[i];
+		c->gid[i] = gid[i > 0];
+	}
+}
 
 /* -- bpinit_event.c */
 
@@ -315,6 +340,50 @@ bool inject_trap(struct proc *p);	       /* a SIGTRAP: true if it was ours */
 /* -- bpinit_signal.c */
 
 void init_signal(const struct init_msg *m);
+/* u.signal, which was sent here, to a process or to what stands in for it. */
+void deliver(const struct init_msg *m);
+
+/* -- bpinit_look.c */
+
+struct look {
+	int32_t pid, tgid, pgid, sid;
+	uint32_t uid, euid, suid;
+	bool cap_kill;
+	char comm[16];
+};
+int look_at(int32_t pid, struct look *ret); /* 0 or -errno; a thread's number will do */
+/* Every process of group pgid, or every one (-1). */
+void look_each(int32_t pgid, void (*fn)(const struct look *l, void *arg), void *arg);
+
+/* -- bpinit_filter.c, bpinit_kill.c: on a node */
+
+struct seccomp_notif;
+void init_filter(const struct init_msg *m);
+void filter_ready(void);
+bool filter_is_valid(uint64_t id); /* the caller waits, and is the one it was */
+void filter_answer(uint64_t id, int err);
+void filter_go_on(uint64_t id); /* natively */
+struct kill_call {
+	uint64_t notif;
+	int32_t tid; /* of the caller */
+	int32_t target, sig, code;
+	uint64_t info; /* SI_QUEUE: address of its siginfo; compat: of a 32-bit program's */
+	bool compat;
+};
+void kill_called(const struct kill_call *c);
+void init_killed(const struct init_msg *m);
+void init_kill_again(void);
+void kill_forget_all(void); /* fenced: nobody waits any more */
+/* What a new bpslave is told: as proc_state_msg(). */
+bool kill_state_msg(uint32_t *at, struct init_msg *m);
+
+/* -- bpinit_judge.c */
+
+/* The rule of kill(2), as kernel/signal.c has it. */
+bool may_signal(const struct init_kill *k, const struct look *to);
+bool is_daemon(const struct look *l); /* one of ours: not of the cluster */
+void init_kill_done(const struct init_msg *m);
+void init_kill(const struct init_msg *m);
 
 /* -- bpinit_spawn.c */
 

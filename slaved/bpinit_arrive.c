@@ -106,10 +106,10 @@ static void chain_step(struct move *m)
 
 		if (p && p->state == PROC_MAKING)
 			return; /* ours or another move's: arrive_progress() comes back */
-		if (!p && kill(c->pid, 0) < 0 && errno == ESRCH) {
+		if (!p && own_kill(c->pid, 0) < 0 && errno == ESRCH) {
 			memcpy(id.comm, c->comm, sizeof(id.comm));
-			id.cred.uid[0] = c->uid;
-			id.cred.gid[0] = c->gid;
+			chan_cred_ids(&id.cred, (uint32_t[]){c->uid, c->uid, c->uid},
+				      (uint32_t[]){c->gid, c->gid});
 			e = proc_make(m, c->ppid, &id, PROC_MAKING);
 			if (e < 0)
 				make_failed(m, c->pid, -e);
@@ -411,7 +411,7 @@ static void drop_copy(struct proc *p)
 	}
 	p->state = PROC_MAKING; /* until its parent has seen the end of it */
 	proc_close_chan(p);
-	kill(p->pid, SIGKILL);
+	own_kill(p->pid, SIGKILL);
 }
 
 void arrive_message(struct proc *p, const struct chan_msg *c)

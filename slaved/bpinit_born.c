@@ -199,8 +199,8 @@ static bool make(struct birth *b)
 		   : find(b->ppid) != NULL)
 		return true;
 	memcpy(id.comm, b->name.comm, sizeof(id.comm));
-	id.cred.uid[0] = b->name.uid;
-	id.cred.gid[0] = b->name.gid;
+	chan_cred_ids(&id.cred, (uint32_t[]){b->name.uid, b->name.euid, b->name.suid},
+		      (uint32_t[]){b->name.gid, b->name.egid});
 	b->making = true;
 	making++;
 	e = proc_make(NULL, b->ppid, &id, PROC_MAKING);

@@ -124,7 +124,8 @@ static struct kept *keep(const struct init_msg *m, bool minor)
 
 void event(const struct init_msg *m)
 {
-	keep(m, m->type == EV_SIGNAL || m->type == EV_SIGNALLED || m->flags & EVF_NATIVE);
+	keep(m, m->type == EV_SIGNAL || m->type == EV_SIGNALLED || m->type == EV_IDENTITY ||
+			m->flags & EVF_NATIVE);
 }
 
 void event_move(enum init_type type, uint64_t move_id, uint32_t req_id, int32_t pid)

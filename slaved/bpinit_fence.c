@@ -28,13 +28,14 @@ void init_fence(void)
 	say("cut off for too long: every process here is ended");
 	fence.up = true;
 	fence.until_ms = 0;
+	kill_forget_all();
 	/* First: what has not run must not, and may have no process yet that a signal finds. */
 	arrive_fence();
 	for (uint32_t i = 0; i < procs_used; i++)
 		procs[i].dying = procs[i].state != PROC_FREE;
 	/* All of this pid namespace but us, who are its pid 1. */
 	if (getpid() == 1)
-		kill(-1, SIGKILL);
+		own_kill(-1, SIGKILL);
 	for (uint32_t i = 0; i < procs_used; i++)
 		if (procs[i].state == PROC_GHOST && procs[i].exiting)
 			trace_exit(&procs[i], SIGKILL);

@@ -19,51 +19,97 @@ static int queue_signal(const struct init_msg *m)
 	si.si_pid = m->u.signal.sender_pid;
 	si.si_uid = m->u.signal.sender_uid;
 	si.si_value.sival_ptr = (void *)(uintptr_t)m->u.signal.value;
-	return syscall(SYS_rt_sigqueueinfo, m->u.signal.pid, m->u.signal.sig, &si) < 0 ? -errno : 0;
+	return syscall(SYS_rt_sigqueueinfo, m->u.signal.pid, m->u.signal.sig, &si, 0, 0,
+		       CALL_MARK) < 0
+		       ? -errno
+		       : 0;
 }
 
 static int by_ghost(struct proc *sender, const struct init_msg *m)
 {
 	struct chan_msg c = {.type = CHAN_KILL};
-	int e;
 
 	c.u.kill.pid = m->u.signal.pid;
 	c.u.kill.sig = m->u.signal.sig;
 	c.u.kill.code = m->u.signal.code;
 	c.u.kill.value = m->u.signal.value;
-	e = proc_tell(sender, &c, NULL, 0);
-	if (e == 0 && sender->stopped) {
-		trace_wake(sender);
-		trace_sleep(sender);
-	}
-	return e;
+	return proc_tell(sender, &c, NULL, 0);
+}
+
+/*
+ * May the sender's ghost send it? One that was cloned is allowed everything, but one in place is
+ * an ordinary user's process, and its original may have become more than that elsewhere.
+ */
+static bool ghost_can(const struct proc *ghost, const struct init_msg *m)
+{
+	struct init_kill k = {.pid = ghost->pid, .sig = m->u.signal.sig};
+	struct look from, to;
+
+	if (ghost->state != PROC_GHOST || ghost->chan < 0 || ghost->exiting || ghost->dying)
+		return false;
+	/* A stopped ghost reads nothing. */
+	if (ghost->stopped)
+		return false;
+	if (!ghost->in_place)
+		return true;
+	if (look_at(ghost->pid, &from) < 0 || look_at(m->u.signal.pid, &to) < 0)
+		return false;
+	k.uid = from.uid;
+	k.euid = from.euid;
+	k.sid = from.sid;
+	k.cap_kill = from.cap_kill;
+	return may_signal(&k, &to);
+}
+
+/* With the sender's name, if not with its code. */
+static int queue_as_user(const struct init_msg *m)
+{
+	struct init_msg q = *m;
+
+	q.u.signal.code = SI_QUEUE;
+	q.u.signal.value = 0;
+	return queue_signal(&q);
 }
 
 /* From here on it is the kernel's, or an order that the sender's ghost will obey. */
-static void deliver(const struct init_msg *m)
+static void hand_over(const struct init_msg *m)
 {
 	int32_t from = m->u.signal.sender_pid, code = m->u.signal.code;
 	struct proc *sender = from > 0 && from != self.self ? proc_find(from) : NULL;
 	bool value = code == SI_QUEUE || code == SI_MESGQ;
+	bool user = from > 0 && from != self.self && (code == SI_USER || code == SI_TKILL);
 	int sig = m->u.signal.sig, e = -ESRCH;
 
-	/* A stopped ghost reads nothing: then a postman cannot have its number either. */
-	if (sender && (sender->state != PROC_GHOST || sender->chan < 0 || sender->exiting ||
-		       sender->dying || sender->stopped))
-		sender = NULL;
 	/* All that one sender sends goes one way, so that it stays in its order. */
-	if (sender && (value || code == SI_USER || code == SI_TKILL))
+	if (sender && (value || user) && ghost_can(sender, m))
 		e = by_ghost(sender, m);
 	else if (value)
 		e = queue_signal(m);
-	else if (from > 0 && from != self.self && (code == SI_USER || code == SI_TKILL))
+	else if (user && !sender && own_kill(from, 0) < 0)
 		e = spawn_postman(from, m->u.signal.sender_uid, m->u.signal.pid, sig,
 				  code == SI_TKILL);
-	/* Terminal, kernel, a sender whose number is taken here: as ours. */
+	/* Its number is taken here: by itself, as a rule. */
+	if (e < 0 && user)
+		e = queue_as_user(m);
+	/* Terminal, kernel: as ours. */
 	if (e < 0)
-		e = kill(m->u.signal.pid, sig) < 0 ? -errno : 0;
+		e = own_kill(m->u.signal.pid, sig) < 0 ? -errno : 0;
 	if (e < 0 && e != -ESRCH)
 		say("signal %d to %d: %s", sig, m->u.signal.pid, strerror(-e));
+}
+
+/* What stands in for it, or did until a moment ago, is told as if it had been sent it itself. */
+void deliver(const struct init_msg *m)
+{
+	struct proc *to = proc_find(m->u.signal.pid);
+
+	if (to && (to->state == PROC_GHOST || to->state == PROC_MAKING ||
+		   (to->state == PROC_ARRIVING && to->was_ghost)))
+		event_signal(to, &(struct init_msg){.type = EV_SIGNAL,
+						    .pid = m->u.signal.pid,
+						    .u.signal = m->u.signal});
+	else
+		hand_over(m);
 }
 
 static void acknowledge(const struct init_msg *m, bool again)
@@ -98,12 +144,12 @@ void init_signal(const struct init_msg *m)
 		return;
 	}
 	if (!m->u.signal.stream)
-		return deliver(m);
+		return hand_over(m);
 	if (to && sig != SIGKILL && (to->state == PROC_ARRIVING || leave_is_sending(to)))
 		return;
 	once = once_take(m->u.signal.stream, m->u.signal.pid, m->u.signal.number, m->u.signal.base);
 	if (once == ONCE_NEW)
-		deliver(m);
+		hand_over(m);
 	if (once != ONCE_LATER)
 		acknowledge(m, once == ONCE_AHEAD);
 }

@@ -141,11 +141,12 @@ static BARE long clone_wanted(int32_t pid, uint64_t flags)
 
 static BARE long bare_call(long n, long a, long b, long c)
 {
+	register long mark __asm__("r9") = CALL_MARK;
 	long r;
 
 	__asm__ volatile("syscall"
 			 : "=a"(r)
-			 : "a"(n), "D"(a), "S"(b), "d"(c)
+			 : "a"(n), "D"(a), "S"(b), "d"(c), "r"(mark)
 			 : "rcx", "r11", "memory");
 	return r;
 }

@@ -51,7 +51,7 @@ static void let_go(struct proc *p, int sig)
 	p->traced = false;
 	trace(p, PTRACE_DETACH, (uintptr_t)sig);
 	if (p->held_stop)
-		kill(p->pid, SIGSTOP); /* it came while nothing could stop */
+		own_kill(p->pid, SIGSTOP); /* it came while nothing could stop */
 	p->held_stop = false;
 	done(p);
 }
@@ -98,7 +98,7 @@ void trace_exit(struct proc *p, int status)
 	}
 	/* It flushes its streams, then dies so; SIGKILL too is sent by itself. */
 	if (proc_tell(p, &m, NULL, 0) < 0)
-		kill(p->pid, SIGKILL);
+		own_kill(p->pid, SIGKILL);
 	trace_wake(p);
 }
 
@@ -115,13 +115,13 @@ void trace_mirror_next(struct proc *p)
 		case CLD_STOPPED:
 			if (!p->stopped) {
 				p->busy = m.status > 0 && m.status < 32 ? m.status : SIGSTOP;
-				kill(p->pid, p->busy);
+				own_kill(p->pid, p->busy);
 			}
 			break;
 		case CLD_CONTINUED:
 			if (p->stopped) {
 				p->busy = SIGCONT;
-				kill(p->pid, SIGCONT);
+				own_kill(p->pid, SIGCONT);
 			}
 			break;
 		case CLD_EXITED:
@@ -222,7 +222,7 @@ static int ghost_signal(struct proc *p, const siginfo_t *si)
 		p->lost = true;
 		say("ghost %d: signal %d at %p", p->pid, si->si_signo, si->si_addr);
 		event(&(struct init_msg){.type = EV_LOST, .pid = p->pid});
-		kill(p->pid, SIGKILL);
+		own_kill(p->pid, SIGKILL);
 		return 0;
 	}
 	tell_signal(p, si);
@@ -287,7 +287,7 @@ static void trap_stop(struct proc *p)
 	trace(p, PTRACE_CONT, 0);
 	if (p->busy && p->busy != SIGCONT && p->busy != SIGSTOP) {
 		p->busy = SIGSTOP;
-		kill(p->pid, SIGSTOP);
+		own_kill(p->pid, SIGSTOP);
 		return;
 	}
 	p->busy = 0;

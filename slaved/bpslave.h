@@ -61,6 +61,7 @@ struct slave {
 	size_t ntable;
 	int32_t lease_lo, lease_hi;
 	uint32_t event_source; /* enum config_events, as the master has it */
+	bool kill_from_nodes;
 };
 
 extern struct slave slave;
@@ -356,6 +357,15 @@ void source_stop(void);
 /* Home: ghosts for what was born elsewhere. */
 void born_on_born(const Bproc__ProcBorn *m);
 void born_on_reaped(const Bproc__ProcReaped *m);
+
+/* It changes its group, session or ids; or (NAME_REAPER_*) its role. A thread's number will do. */
+void born_changes(int32_t tid, uint32_t reaper);
+
+/* -- bpslave_kill.c: kill() on a node to what is not there, and home's part of it */
+void kill_on_init(const struct init_msg *m);
+void kill_on_kill(const Bproc__Kill *k);
+void kill_on_killed(const Bproc__Killed *k);
+void kill_again(void); /* home may have missed what was asked */
 
 /* -- bpslave_event.c: signals, exits, mirrors between bpinit and the master */
 void event_on_init(const struct init_msg *m);

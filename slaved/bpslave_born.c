@@ -14,16 +14,14 @@
 #include "libbproc/log.h"
 
 #define HASH 4096
-#define LOOKS 3		/* after a signal, for the stop or continue it may cause */
 #define LOST_MS 1000	/* from an overflow to the next scan */
 #define EXPECT_MS 30000 /* a move that failed may never make what was expected of it */
 
 static LIST_HEAD(, born) table[HASH];
-static struct born_list looking = TAILQ_HEAD_INITIALIZER(looking);
 static uint32_t count, ntold, scan_no;
-static struct event *look_timer, *lost_timer; /* owned */
+static struct event *lost_timer; /* owned */
 
-static struct born *find(int32_t pid)
+struct born *born_find(int32_t pid)
 {
 	struct born *b;
 
@@ -84,8 +82,7 @@ static struct born *add(int32_t pid)
 void born_forget(struct born *b)
 {
 	tell_never(b);
-	if (b->looked)
-		TAILQ_REMOVE(&looking, b, look);
+	look_never(b);
 	ntold -= b->told;
 	LIST_REMOVE(b, next);
 	free(b);
@@ -103,7 +100,10 @@ void born_read(struct born *b)
 	b->pgid = p.pgid;
 	b->sid = p.sid;
 	b->uid = p.uid;
+	b->euid = p.euid;
+	b->suid = p.suid;
 	b->gid = p.gid;
+	b->egid = p.egid;
 	b->stack = p.stack;
 	memcpy(b->comm, p.comm, sizeof(b->comm));
 }
@@ -112,7 +112,7 @@ void born_read(struct born *b)
 
 static void ended(struct born *b, int32_t status)
 {
-	const struct born *parent = find(b->ppid);
+	const struct born *parent = born_find(b->ppid);
 
 	if (b->ended)
 		return;
@@ -137,7 +137,7 @@ static void ended(struct born *b, int32_t status)
 static void reaped(struct born *b)
 {
 	struct init_msg m = {.type = INIT_ENDED, .pid = b->pid};
-	const struct born *parent = find(b->ppid);
+	const struct born *parent = born_find(b->ppid);
 
 	if (!b->moved && !b->away) {
 		b->reap = b->told || b->queued;
@@ -162,7 +162,7 @@ static void reaped(struct born *b)
 }
 
 /* The name it is told with is read at that time. */
-static void renamed(struct born *b)
+void born_renamed(struct born *b)
 {
 	if (b->ended || b->away || (!b->told && !b->moved))
 		return;
@@ -185,9 +185,23 @@ static void last_use_over(struct born *b)
 	}
 }
 
+/* The event has the real ids only; the others are those of its parent. */
+static void ids_of_parent(struct born *b, const struct event_record *r)
+{
+	const struct born *parent = born_find(r->ppid);
+
+	b->uid = b->euid = b->suid = r->uid;
+	b->gid = b->egid = r->gid;
+	if (!parent || parent->uid != r->uid || parent->gid != r->gid)
+		return;
+	b->euid = parent->euid;
+	b->suid = parent->suid;
+	b->egid = parent->egid;
+}
+
 static void fork_seen(const struct event_record *r)
 {
-	struct born *b = find(r->pid);
+	struct born *b = born_find(r->pid);
 
 	if (b && !b->ended)
 		return; /* a ghost or an arrival; or a scan was faster */
@@ -199,74 +213,15 @@ static void fork_seen(const struct event_record *r)
 	b->ppid = r->ppid;
 	b->pgid = r->pgid;
 	b->sid = r->sid;
-	b->uid = r->uid;
-	b->gid = r->gid;
+	ids_of_parent(b, r);
 	memcpy(b->comm, r->comm, sizeof(b->comm));
 	b->tell = true;
 	tell_later(b, tell_token());
 }
 
-/* -- stops: the kernel has no event of them, only of the signals that may cause one */
-
-static void on_look(evutil_socket_t fd, short what, void *arg);
-
-static void look_soon(struct born *b)
-{
-	static const uint32_t ms[LOOKS] = {200, 20, 2};
-
-	b->look_at = now_ms() + ms[b->looks - 1];
-	if (!b->looked)
-		TAILQ_INSERT_TAIL(&looking, b, look);
-	b->looked = true;
-	if (!look_timer)
-		look_timer = new_timer(on_look, NULL);
-	if (look_timer)
-		start_timer(look_timer, ms[LOOKS - 1]);
-}
-
-static void state_seen(struct born *b, char state)
-{
-	bool stopped = state == 'T';
-
-	if (b->moved || b->away || !b->told || b->ended || stopped == b->stopped)
-		return;
-	b->stopped = stopped;
-	tell_event(b, stopped ? CLD_STOPPED : CLD_CONTINUED,
-		   !stopped  ? SIGCONT
-		   : b->stop ? b->stop
-			     : SIGSTOP);
-}
-
-static void on_look(evutil_socket_t fd, short what, void *arg)
-{
-	uint64_t t = now_ms(), next = UINT64_MAX;
-	struct born *b, *more;
-	struct scan_proc p;
-
-	(void)fd;
-	(void)what;
-	(void)arg;
-	for (b = TAILQ_FIRST(&looking); b; b = more) {
-		more = TAILQ_NEXT(b, look);
-		if (b->look_at <= t) {
-			if (scan_stat(b->pid, &p) == 0)
-				state_seen(b, p.state);
-			if (--b->looks == 0 || b->ended) {
-				TAILQ_REMOVE(&looking, b, look);
-				b->looked = false;
-				continue;
-			}
-			look_soon(b);
-		}
-		next = b->look_at < next ? b->look_at : next;
-	}
-	if (next != UINT64_MAX)
-		start_timer(look_timer, next > t ? (uint32_t)(next - t) : 1);
-}
-
 bool born_is_ghost(int32_t pid)
 {
-	const struct born *b = find(pid);
+	const struct born *b = born_find(pid);
 
 	return b && b->away;
 }
@@ -277,18 +232,18 @@ void born_record(const struct event_record *r)
 
 	if (r->type == EVENT_FORK)
 		return fork_seen(r);
-	b = find(r->pid);
+	b = born_find(r->pid);
 	if (!b)
 		return;
 	switch (r->type) {
 	case EVENT_EXEC:
 		b->stale = true;
-		return renamed(b);
+		return born_renamed(b);
 	case EVENT_NAME:
 		if (memcmp(b->comm, r->comm, sizeof(b->comm)) == 0)
 			return;
 		memcpy(b->comm, r->comm, sizeof(b->comm));
-		return renamed(b);
+		return born_renamed(b);
 	case EVENT_EXIT:
 		return ended(b, r->status);
 	case EVENT_REAPED:
@@ -299,7 +254,6 @@ void born_record(const struct event_record *r)
 	case EVENT_LOOK:
 		if (r->status != SIGCONT)
 			b->stop = r->status;
-		b->looks = LOOKS;
 		return look_soon(b);
 	default:
 		return;
@@ -309,7 +263,7 @@ void born_record(const struct event_record *r)
 /* What a ghost's waitid(), or bpinit's, says of one that was born here: it is exact. */
 void born_child(const struct chan_child *c)
 {
-	struct born *b = find(c->pid);
+	struct born *b = born_find(c->pid);
 
 	if (b && !b->moved && !b->away)
 		ended(b, c->code == CLD_EXITED ? (c->status & 0xff) << 8
@@ -321,7 +275,7 @@ void born_child(const struct chan_child *c)
 
 static void seen(const struct scan_proc *p, void *arg)
 {
-	struct born *b = find(p->pid);
+	struct born *b = born_find(p->pid);
 	bool changed, first;
 
 	(void)arg;
@@ -347,10 +301,10 @@ static void seen(const struct scan_proc *p, void *arg)
 	b->stack = p->stack;
 	if (changed) {
 		b->stale = true;
-		renamed(b);
+		born_renamed(b);
 	}
 	memcpy(b->comm, p->comm, sizeof(b->comm));
-	state_seen(b, p->state);
+	look_state(b, p->state);
 }
 
 void born_scan(void)
@@ -378,7 +332,7 @@ void born_scan(void)
 
 void born_expect(int32_t pid, int32_t ppid)
 {
-	struct born *b = find(pid);
+	struct born *b = born_find(pid);
 
 	if (slave.node == HOME_NODE)
 		return;
@@ -394,7 +348,7 @@ void born_expect(int32_t pid, int32_t ppid)
 
 void born_left(int32_t pid)
 {
-	struct born *b = find(pid);
+	struct born *b = born_find(pid);
 
 	if (slave.node == HOME_NODE)
 		return;
@@ -410,7 +364,7 @@ void born_left(int32_t pid)
 /* A bpslave before us has seen it ask to leave: until that is decided it is not ours to tell. */
 void born_parked(int32_t pid, uint64_t move, bool moved)
 {
-	struct born *b = find(pid);
+	struct born *b = born_find(pid);
 
 	if (slave.node == HOME_NODE || pid <= 0)
 		return;
@@ -442,7 +396,7 @@ void born_stays(uint64_t move)
 
 void born_came(int32_t pid, bool other_name)
 {
-	struct born *b = find(pid);
+	struct born *b = born_find(pid);
 
 	if (slave.node == HOME_NODE || !b)
 		return;
@@ -451,7 +405,7 @@ void born_came(int32_t pid, bool other_name)
 	b->stale = true;
 	b->seen = scan_no ? scan_no : 1; /* it is there: a scan that does not find it is right */
 	if (other_name) {
-		renamed(b);
+		born_renamed(b);
 		born_flush();
 	}
 }
@@ -490,7 +444,7 @@ static void settle_children(int32_t pid)
 
 void born_asks(int32_t pid, bool leaves)
 {
-	const struct born *b = find(pid);
+	const struct born *b = born_find(pid);
 
 	if (slave.node == HOME_NODE || (!leaves && b && (b->told || b->moved)))
 		return;

@@ -4,6 +4,7 @@
  *
  *	bpslave_born.c	 the table: who was born here, what the master has heard of it
  *	bpslave_tell.c	 when and how the master hears of it
+ *	bpslave_look.c	 what has to be looked for: stops, other groups and ids
  *	bpslave_scan.c	 /proc of the node's pid namespace
  *	bpslave_source.c where the news come from: the event program, or looking again
  */
@@ -23,7 +24,7 @@
 /* One process, as /proc of the namespace has it. */
 struct scan_proc {
 	int32_t pid, ppid, pgid, sid;
-	uint32_t uid, gid;
+	uint32_t uid, euid, suid, gid, egid;
 	char comm[16];
 	char state;	/* R S D T t Z X */
 	int32_t status; /* of a zombie, as of wait(); 0 where the kernel will not say */
@@ -33,7 +34,7 @@ struct scan_proc {
 int scan_open(int32_t init_host_pid, uint32_t *ret_inode);
 void scan_close(void);
 int scan_stat(int32_t pid, struct scan_proc *ret);
-int scan_ids(int32_t pid, struct scan_proc *ret); /* uid, gid */
+int scan_ids(int32_t pid, struct scan_proc *ret); /* uid ... egid; pid: of a thread, its process */
 /* Bytes, at most size; 0: none, or it has gone. */
 size_t scan_args(int32_t pid, char *buf, size_t size);
 /* fn for each process but bpinit and what it is just making. 0 or -errno. */
@@ -44,7 +45,8 @@ struct born {
 	LIST_ENTRY(born) next;
 	TAILQ_ENTRY(born) queue, look;
 	int32_t pid, ppid, pgid, sid;
-	uint32_t uid, gid;
+	uint32_t uid, euid, suid, gid, egid;
+	uint32_t reaper; /* NAME_REAPER_* */
 	char comm[16];
 	uint64_t stack;
 	uint64_t since;	  /* ms; when it was put into the table */
@@ -57,6 +59,7 @@ struct born {
 	bool moved;	      /* it came by a move, or stands in: bpinit tells of it */
 	bool away;	      /* a ghost here; real elsewhere */
 	bool stale;	      /* it has exec'd: ids and name are to be read again */
+	bool changes;	      /* its ids are looked at too */
 	bool told;	      /* the master knows it */
 	bool queued, looked;  /* it is in the list */
 	bool tell, end, reap; /* what is to be told */
@@ -78,7 +81,14 @@ void tell_everything(void);
 void tell_event(const struct born *b, uint32_t code, int32_t status);
 bool tell_token(void);
 
-/* -- bpslave_born.c, for the sources and bpslave_tell.c */
+/* -- bpslave_look.c */
+void look_soon(struct born *b);
+void look_never(struct born *b);
+void look_state(struct born *b, char state); /* as /proc has it now */
+
+/* -- bpslave_born.c, for the sources, bpslave_tell.c and bpslave_look.c */
+struct born *born_find(int32_t pid);
+void born_renamed(struct born *b); /* it looks other than was told */
 void born_read(struct born *b);	  /* again from /proc: name and ids */
 void born_forget(struct born *b); /* in no list any more, and freed */
 bool born_room(void);		  /* for one more at home; if so it is counted */

@@ -206,6 +206,11 @@ void event_on_init(const struct init_msg *m)
 		return on_mirrored(m->pid, m->seq);
 	case EV_MIRRORED:
 		return m->u.mirror.seq ? on_mirror_taken(m) : on_mirrored(m->pid, m->seq);
+	case EV_KILL_DONE:
+	case EV_KILL:
+	case EV_KILLED:
+	case EV_IDENTITY:
+		return kill_on_init(m);
 	default:
 		log_warn("bpinit: message %u is not known", m->type);
 		init_done(m->seq);
@@ -313,7 +318,11 @@ void born_on_born(const Bproc__ProcBorn *m)
 		name->pgid = b->pgid;
 		name->sid = b->sid;
 		name->uid = b->uid;
+		name->euid = b->euid;
+		name->suid = b->suid;
 		name->gid = b->gid;
+		name->egid = b->egid;
+		name->reaper = b->reaper;
 		if (b->comm.len > 0 && b->comm.len < sizeof(name->comm))
 			memcpy(name->comm, b->comm.data, b->comm.len);
 		name->nargs = b->args.len > CHAN_ARGS_MAX ? CHAN_ARGS_MAX : (uint32_t)b->args.len;

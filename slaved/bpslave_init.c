@@ -286,6 +286,18 @@ static void say_lease(void)
 	init_send(&m, NULL, 0);
 }
 
+/* Only to a bpinit that has no process yet does it matter: it takes the first one. */
+static void say_filter(void)
+{
+	struct init_msg m = {.type = INIT_FILTER};
+
+	if (!slave.kill_from_nodes || slave.node == HOME_NODE)
+		return;
+	m.u.lease.lo = slave.lease_lo;
+	m.u.lease.hi = slave.lease_hi;
+	init_send(&m, NULL, 0);
+}
+
 static bool found(void)
 {
 	char path[256];
@@ -314,6 +326,7 @@ static void seek(void)
 	if (found()) {
 		say_hello();
 		say_lease();
+		say_filter();
 		return;
 	}
 	if (!in.wanted)
@@ -358,6 +371,7 @@ static void lost(const char *why)
 	if (found()) {
 		say_hello();
 		say_lease();
+		say_filter();
 		return;
 	}
 	id_new();
@@ -380,6 +394,7 @@ void init_resync(void)
 	if (in.fd >= 0) {
 		say_hello();
 		say_lease();
+		say_filter();
 	}
 }
 

@@ -147,6 +147,7 @@ static void on_welcome(const Bproc__Welcome *w)
 	slave.lease_lo = w->lease_lo;
 	slave.lease_hi = w->lease_hi;
 	slave.event_source = w->event_source;
+	slave.kill_from_nodes = w->kill_from_nodes;
 	m.up = true;
 	m.retry_ms = RETRY_MIN_MS;
 	m.alone_ms = 0;
@@ -268,7 +269,12 @@ static void dispatch(const Bproc__Envelope *env)
 	case BPROC__ENVELOPE__MSG_PROC_REAPED:
 		return born_on_reaped(env->proc_reaped);
 	case BPROC__ENVELOPE__MSG_BORN_ASK:
-		return born_tell_all();
+		born_tell_all();
+		return kill_again();
+	case BPROC__ENVELOPE__MSG_KILL:
+		return kill_on_kill(env->kill);
+	case BPROC__ENVELOPE__MSG_KILLED:
+		return kill_on_killed(env->killed);
 	case BPROC__ENVELOPE__MSG_REFUSE:
 		return on_refuse(env->refuse); /* the node was set down */
 	case BPROC__ENVELOPE__MSG_PING:

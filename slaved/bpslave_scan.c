@@ -87,19 +87,22 @@ int scan_stat(int32_t pid, struct scan_proc *ret)
 int scan_ids(int32_t pid, struct scan_proc *ret)
 {
 	char text[2048];
-	const char *uid, *gid;
+	const char *tgid, *uid, *gid;
 	ssize_t n = slurp(pid, "status", text, sizeof(text) - 1);
 
 	if (n < 0)
 		return (int)n;
 	text[n] = '\0';
+	tgid = strstr(text, "\nTgid:");
 	uid = strstr(text, "\nUid:");
 	gid = strstr(text, "\nGid:");
-	if (!uid || !gid)
+	if (!tgid || !uid || !gid)
 		return -EBADMSG;
-	ret->uid = (uint32_t)strtoul(uid + 5, NULL, 10);
-	ret->gid = (uint32_t)strtoul(gid + 5, NULL, 10);
-	return 0;
+	ret->pid = (int32_t)strtol(tgid + 6, NULL, 10);
+	return sscanf(uid + 5, "%u %u %u", &ret->uid, &ret->euid, &ret->suid) == 3 &&
+			       sscanf(gid + 5, "%u %u", &ret->gid, &ret->egid) == 2
+		       ? 0
+		       : -EBADMSG;
 }
 
 size_t scan_args(int32_t pid, char *buf, size_t size)

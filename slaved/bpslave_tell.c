@@ -53,7 +53,11 @@ static void put_birth(struct born *b)
 	/* One that has left is real where it went: nobody shall enter it as ours again. */
 	m->moved = b->moved || b->away;
 	m->uid = b->uid;
+	m->euid = b->euid;
+	m->suid = b->suid;
 	m->gid = b->gid;
+	m->egid = b->egid;
+	m->reaper = b->reaper;
 	m->comm.data = (uint8_t *)(uintptr_t)b->comm;
 	m->comm.len = strnlen(b->comm, sizeof(b->comm) - 1);
 	m->args.data = (uint8_t *)out.args[out.n];

@@ -39,6 +39,11 @@ enum init_type {
 	INIT_ENDED = 17,     /* child: an end that the event source saw, if nobody told it here */
 	INIT_ALIVE = 18,     /* alive: all is well for ms from now; then bpinit fences by itself */
 	INIT_SIGNALLED = 19, /* signalled: the bpinit of the process has these signals of a ghost */
+	INIT_FILTER = 20, /* lease: ask us of kill() to what is not here; once, before all else */
+	INIT_KILL_DONE = 21,  /* done: home: these were served where the sender is; several */
+	INIT_KILL = 22,	      /* kill: home: judge and deliver; answered by EV_KILLED */
+	INIT_KILLED = 23,     /* kill (id, err): node: what home says; the caller goes on */
+	INIT_KILL_AGAIN = 24, /* home may have missed some: every EV_KILL that waits, again */
 
 	/* bpinit -> bpslave */
 	EV_STATE = 64,	   /* state: one process or move it holds; move_id of a process that is */
@@ -59,12 +64,18 @@ enum init_type {
 			    * mirror, that stop or continue is in hand here */
 	EV_LOST = 76,	   /* pid: a ghost died that should not have */
 	EV_SIGNALLED = 77, /* signalled: which signals of that ghost have been delivered here */
+	EV_KILL_DONE = 78, /* done: processes that EV_KILL need not reach; several before it */
+	EV_KILL = 79,	   /* kill: node: a process here has called kill(), and waits */
+	EV_KILLED = 80,	   /* kill: home: this one is done */
+	EV_IDENTITY = 81,  /* pid: it changes its group, session, ids or (EVF_REAPER_*) role */
 };
 #define EVF_SOURCE 1u
 #define EVF_TARGET 2u
-#define EVF_NATIVE 4u	/* EV_CHILD of one that bpinit does not know: how it ended */
-#define EVF_MOVED 8u	/* EV_STATE of a departure: the process came here by a move */
-#define EVF_RELAYED 16u /* EV_SIGNAL of a ghost elsewhere; its process has left again */
+#define EVF_NATIVE 4u	   /* EV_CHILD of one that bpinit does not know: how it ended */
+#define EVF_MOVED 8u	   /* EV_STATE of a departure: the process came here by a move */
+#define EVF_RELAYED 16u	   /* EV_SIGNAL of a ghost elsewhere; its process has left again */
+#define EVF_REAPER_ON 32u  /* EV_IDENTITY: it has made itself a child subreaper; or, OFF, */
+#define EVF_REAPER_OFF 64u /* is none any more */
 
 #define INIT_ACKS_MAX 64 /* in one INIT_ACK */
 
@@ -83,6 +94,20 @@ struct init_chain {
 	int32_t pid, ppid, pgid, sid;
 	uint32_t uid, gid;
 	char comm[16];
+};
+#define INIT_DONE_MAX 36
+/* kill(2) and its kin of a process on a node, to what is not all there. */
+struct init_kill {
+	uint64_t id;	/* of the caller's bpinit: a random start, then one more each */
+	int32_t target; /* a pid; -1: all; less: minus a group */
+	int32_t sig, code, err;
+	int32_t pid, sid; /* the sender */
+	uint32_t uid, euid;
+	uint32_t cap_kill;
+	int32_t node;	  /* home: where it is */
+	int32_t info_pid; /* who the signal says sent it, and its value */
+	uint32_t info_uid;
+	uint64_t value;
 };
 struct init_msg {
 	uint32_t type;
@@ -166,6 +191,12 @@ struct init_msg {
 			int32_t ppid;
 			struct chan_name name;
 		} born;
+		struct init_kill kill;
+		struct {
+			uint64_t id;
+			uint32_t n;
+			int32_t pid[INIT_DONE_MAX];
+		} done;
 		struct {
 			uint32_t ms;
 		} alive;

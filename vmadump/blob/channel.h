@@ -97,9 +97,11 @@ struct chan_clone {
 };
 /* How a ghost is to look: as its original does. pgid and sid 0: not known. */
 #define CHAN_ARGS_MAX 448
+enum { NAME_REAPER_AS_IS, NAME_REAPER_ON, NAME_REAPER_OFF };
 struct chan_name {
 	int32_t pgid, sid;
-	uint32_t uid, gid;
+	uint32_t uid, euid, suid, gid, egid;
+	uint32_t reaper; /* NAME_REAPER_*: of its orphaned descendants */
 	uint32_t nargs; /* bytes of args, which need not end with a NUL; 0: as they are */
 	char comm[16];
 	char args[CHAN_ARGS_MAX];

@@ -132,9 +132,9 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t
 /* Joins the group or session, or makes it; -1 and 0 leave an id alone. */
 void take_place(int pid, int pgid, int sid);
 
-/* ghost_cred.c. 0 or -errno with err filled. */
+/* ghost_cred.c. 0 or -errno with err filled. uid: real, effective, saved; gid: real, effective. */
 long cred_arrival(struct blob *b, const struct chan_cred *c);
-long cred_ghost(struct blob *b, uint32_t uid, uint32_t gid);
+long cred_ghost(struct blob *b, const uint32_t uid[3], const uint32_t gid[2]);
 
 /* Says CHAN_PREPARED. 1: it is to run; 0: it is not to be. */
 int wait_run(struct blob *b, uint64_t move_id);

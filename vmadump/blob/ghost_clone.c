@@ -67,6 +67,7 @@ _Noreturn void clone_become(struct blob *b)
 {
 	struct ghost g = {.b = b, .reap = 1, .cloned = 1, .sigfd = -1};
 	const int none[CHAN_STREAMS] = {-1, -1, -1};
+	const struct chan_cred *c;
 	struct chan_pkt p;
 
 	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);
@@ -84,7 +85,8 @@ _Noreturn void clone_become(struct blob *b)
 
 	/* It keeps its capabilities, so nobody may look into it or trace it. */
 	sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	if (cred_ghost(b, p.m.u.clone.cred.uid[0], p.m.u.clone.cred.gid[0]) < 0) {
+	c = &p.m.u.clone.cred;
+	if (cred_ghost(b, c->uid, c->gid) < 0) {
 		chan_fail(b, p.m.move_id);
 		sys_exit_group(127);
 	}

@@ -115,7 +115,7 @@ long cred_arrival(struct blob *b, const struct chan_cred *c)
 	return r < 0 ? r : set_caps(b, c);
 }
 
-long cred_ghost(struct blob *b, uint32_t uid, uint32_t gid)
+long cred_ghost(struct blob *b, const uint32_t uid[3], const uint32_t gid[2])
 {
 	struct sys_rlimit lim;
 	long r;
@@ -125,9 +125,9 @@ long cred_ghost(struct blob *b, uint32_t uid, uint32_t gid)
 		sys_prlimit(0, RLIMIT_NPROC, &lim, NULL);
 	}
 	no_fixup();
-	r = sys_setresgid(gid, gid, gid);
+	r = sys_setresgid(gid[0], gid[1], gid[1]);
 	if (r >= 0)
-		r = sys_setresuid(uid, uid, uid);
-	return r < 0 ? blob_err_set(&b->err, (int)-r, "ghost of user %u: %s", uid, errno_name(r))
+		r = sys_setresuid(uid[0], uid[1], uid[2]);
+	return r < 0 ? blob_err_set(&b->err, (int)-r, "ghost of user %u: %s", uid[0], errno_name(r))
 		     : 0;
 }

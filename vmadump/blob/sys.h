@@ -28,6 +28,8 @@
 #include <linux/uio.h>
 #include <linux/wait.h>
 
+#include "vmadump/blob/mark.h"
+
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -251,13 +253,13 @@ SYS(sys_futex, (uint32_t * at, int op, uint32_t v, const struct timespec *t),
 SYS(sys_sched_getattr, (int tid, void *attr, unsigned n),
     sys4(__NR_sched_getattr, tid, (long)attr, n, 0))
 SYS(sys_sched_setattr, (int tid, const void *attr), sys3(__NR_sched_setattr, tid, (long)attr, 0))
-SYS(sys_setsid, (void), sys0(__NR_setsid))
-SYS(sys_setpgid, (int pid, int pgid), sys2(__NR_setpgid, pid, pgid))
+SYS(sys_setsid, (void), sys6(__NR_setsid, 0, 0, 0, 0, 0, CALL_MARK))
+SYS(sys_setpgid, (int pid, int pgid), sys6(__NR_setpgid, pid, pgid, 0, 0, 0, CALL_MARK))
 SYS(sys_getpgid, (int pid), sys1(__NR_getpgid, pid))
 SYS(sys_getsid, (int pid), sys1(__NR_getsid, pid))
 SYS(sys_arch_prctl, (int op, unsigned long arg), sys2(__NR_arch_prctl, op, arg))
 SYS(sys_prctl, (int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d),
-    sys6(__NR_prctl, op, (long)a, (long)b, (long)c, (long)d, 0))
+    sys6(__NR_prctl, op, (long)a, (long)b, (long)c, (long)d, CALL_MARK))
 SYS(sys_personality, (unsigned long p), sys1(__NR_personality, p))
 SYS(sys_prlimit, (int pid, int what, const struct sys_rlimit *set, struct sys_rlimit *old),
     sys4(__NR_prlimit64, pid, what, (long)set, (long)old))
@@ -279,8 +281,10 @@ SYS(sys_getresuid, (unsigned *r, unsigned *e, unsigned *s),
     sys3(__NR_getresuid, (long)r, (long)e, (long)s))
 SYS(sys_getresgid, (unsigned *r, unsigned *e, unsigned *s),
     sys3(__NR_getresgid, (long)r, (long)e, (long)s))
-SYS(sys_setresuid, (unsigned r, unsigned e, unsigned s), sys3(__NR_setresuid, r, e, s))
-SYS(sys_setresgid, (unsigned r, unsigned e, unsigned s), sys3(__NR_setresgid, r, e, s))
+SYS(sys_setresuid, (unsigned r, unsigned e, unsigned s),
+    sys6(__NR_setresuid, r, e, s, 0, 0, CALL_MARK))
+SYS(sys_setresgid, (unsigned r, unsigned e, unsigned s),
+    sys6(__NR_setresgid, r, e, s, 0, 0, CALL_MARK))
 SYS(sys_setfsuid, (unsigned id), sys1(__NR_setfsuid, id))
 SYS(sys_setfsgid, (unsigned id), sys1(__NR_setfsgid, id))
 SYS(sys_getgroups, (int n, unsigned *g), sys2(__NR_getgroups, n, g))
@@ -299,14 +303,14 @@ SYS(sys_sigpending, (uint64_t * set), sys2(__NR_rt_sigpending, set, SYS_SIGSET))
 SYS(sys_sigtimedwait, (const uint64_t *set, void *info, const struct timespec *t),
     sys4(__NR_rt_sigtimedwait, (long)set, (long)info, (long)t, SYS_SIGSET))
 SYS(sys_sigqueueinfo, (int pid, int sig, const void *info),
-    sys3(__NR_rt_sigqueueinfo, pid, sig, (long)info))
+    sys6(__NR_rt_sigqueueinfo, pid, sig, (long)info, 0, 0, CALL_MARK))
 SYS(sys_tgsigqueueinfo, (int pid, int tid, int sig, const void *info),
-    sys4(__NR_rt_tgsigqueueinfo, pid, tid, sig, (long)info))
+    sys6(__NR_rt_tgsigqueueinfo, pid, tid, sig, (long)info, 0, CALL_MARK))
 SYS(sys_sigaltstack, (const void *set, void *old), sys2(__NR_sigaltstack, set, old))
 SYS(sys_signalfd, (int fd, const uint64_t *set, int flags),
     sys4(__NR_signalfd4, fd, (long)set, SYS_SIGSET, flags))
-SYS(sys_kill, (int pid, int sig), sys2(__NR_kill, pid, sig))
-SYS(sys_tgkill, (int pid, int tid, int sig), sys3(__NR_tgkill, pid, tid, sig))
+SYS(sys_kill, (int pid, int sig), sys6(__NR_kill, pid, sig, 0, 0, 0, CALL_MARK))
+SYS(sys_tgkill, (int pid, int tid, int sig), sys6(__NR_tgkill, pid, tid, sig, 0, 0, CALL_MARK))
 SYS(sys_getitimer, (int which, struct sys_itimerval *v), sys2(__NR_getitimer, which, v))
 SYS(sys_setitimer, (int which, const struct sys_itimerval *v, struct sys_itimerval *old),
     sys3(__NR_setitimer, which, (long)v, (long)old))
