@@ -15,6 +15,7 @@
 #define BPROC_PROTOCOL 1u
 #define WIRE_HDR 4u
 #define WIRE_MAX (1u << 20) /* bytes of an Envelope; checked before anything is allocated */
+#define WIRE_PID_MAX (1 << 22) /* every number is below it: PID_MAX_LIMIT of the kernel */
 
 /*
  * Wraps msg, which is not copied, in an envelope: the case follows from the type

@@ -38,7 +38,7 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 {
 	struct proc *p;
 
-	if (!b->proc || b->proc->pid <= 1 || b->proc->pid >= PROC_PID_MAX)
+	if (!b->proc || b->proc->pid <= 1 || b->proc->pid >= WIRE_PID_MAX)
 		return NULL;
 	p = proc_get(&m->procs, b->proc->pid, 0);
 	/* A new name of one that came by a move, and has ended since, is nobody's. */
@@ -106,7 +106,7 @@ void born_reaped(struct peer *peer, const Bproc__ProcReaped *r)
 		return;
 	}
 	for (size_t i = 0; i < r->n_proc; i++)
-		if (r->proc[i]->pid > 1 && r->proc[i]->pid < PROC_PID_MAX)
+		if (r->proc[i]->pid > 1 && r->proc[i]->pid < WIRE_PID_MAX)
 			send_reaped(peer->m, r->proc[i]->pid);
 }
 

@@ -25,7 +25,7 @@ static void deny(struct peer *p, uint32_t req, const struct bproc_err *err)
 
 static bool pid_ok(int32_t pid)
 {
-	return pid > 0 && pid < PROC_PID_MAX;
+	return pid > 0 && pid < WIRE_PID_MAX;
 }
 
 /* What no bpslave of ours sends: 0, or why not. */

@@ -15,7 +15,6 @@
 #define PROC_QUEUE_MAX 1024 /* signals and stops that wait for the end of a move */
 #define PROC_TOLD_MAX 64    /* stops and continues that ghosts have not confirmed */
 #define PROC_HASH 4096
-#define PROC_PID_MAX (1 << 22)
 
 enum proc_state {
 	PS_ALIVE,

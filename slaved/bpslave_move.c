@@ -240,7 +240,8 @@ void move_child(uint32_t client, uint32_t id, int32_t pid)
 		break;
 	if (!v || v->pid)
 		return; /* refused meanwhile */
-	if (pid <= 0)
+	/* The master ends the link over a number that none can have. */
+	if (pid <= 0 || pid >= WIRE_PID_MAX)
 		return refuse(v, EINVAL, "not the number of a child");
 	gen_forget(pid);
 	v->pid = pid;

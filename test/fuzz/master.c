@@ -120,7 +120,7 @@ static void check_proc(struct proc *p, void *arg)
 	struct master *m = arg;
 	uint32_t n = 0;
 
-	MUST(p->pid > 0 && p->pid < PROC_PID_MAX && p->state < PS_GONE);
+	MUST(p->pid > 0 && p->pid < WIRE_PID_MAX && p->state < PS_GONE);
 	MUST(p->node == NODE_NONE || node_get(&m->nodes, p->node));
 	MUST(p->nqueued <= PROC_QUEUE_MAX);
 	for (struct queued *q = p->queue; q; q = q->next)

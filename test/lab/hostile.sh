@@ -31,6 +31,7 @@ check() { # TEXT
 	ok "$1: it works" works
 	within 30 "$1: nothing is kept open ($(open_files), before $files)" few_open
 	ok "$1: root's process lives" alive $victim
+	is "$1: no link was lost" "$(grep -c 'link lost' /run/bplab/log/bpmaster)" 0
 }
 
 ok 'packets to bpslave' "$hostile" local
