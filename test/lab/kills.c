@@ -16,6 +16,8 @@
 #define MEMBERS_MAX 16
 #define ROUNDS 20
 #define WAIT_MS 20000
+#define MOVES 60
+#define ROAMED 99 /* in place of a signal: it has arrived for good */
 
 static char book[64]; /* what arrived where: records, one write each */
 
@@ -95,11 +97,13 @@ static pid_t member(int node, pid_t pgid, uid_t uid, enum how how)
 	if (how == CHILD && fork() == 0)
 		put((struct record){.pid = -getppid(), .value = getpid()});
 	put((struct record){.pid = getpid()});
-	for (int i = 0;; i++) {
-		nap_ms(how == ROAMS ? 5 : 1000);
-		if (how == ROAMS)
-			bproc_move(i % 3 - 1);
+	for (int i = 0; how == ROAMS && i < MOVES; i++) {
+		nap_ms(5);
+		bproc_move(i % 3 - 1);
 	}
+	put((struct record){.pid = getpid(), .sig = ROAMED});
+	for (;;)
+		pause();
 }
 
 static pid_t ready(pid_t pid)
@@ -231,6 +235,7 @@ static void to_group(bool from_within)
 	for (int i = 0; i < n; i++)
 		CHECK(count_is(m[i], SIGRTMIN, ROUNDS) == ROUNDS, "member %d, pid %d: %d of %d", i,
 		      m[i], count(m[i], SIGRTMIN, NULL), ROUNDS);
+	MUST(count_is(m[n - 1], ROAMED, 1) == 1, "the one that roams has ended its tour");
 	nap_ms(100);
 	for (int i = 0; i < n; i++)
 		CHECK(count(m[i], SIGRTMIN, NULL) == ROUNDS, "member %d has none twice", i);
