@@ -180,6 +180,7 @@ void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 		[INIT_ACK] = events_ack,
 	};
 
+	arrive_settle();
 	switch (m->type) {
 	case INIT_DEPART:
 		init_depart(m, pkt);
@@ -291,13 +292,16 @@ static void dispatch(const struct epoll_event *ev)
 	case ON_FILTER:
 		filter_ready();
 		break;
+	case ON_SKEL:
+		skel_readable(index, gen);
+		break;
 	}
 }
 
 /* ms until something is due; the keeper has no lease, a node no births. */
 static int next_look(void)
 {
-	return self.keeper ? born_tick() : lease_tick();
+	return self.keeper ? born_tick() : skel_tick(lease_tick());
 }
 
 static _Noreturn void loop(void)
@@ -313,6 +317,7 @@ static _Noreturn void loop(void)
 		if (children_left)
 			children_wait();
 		slave_writable();
+		skel_work();
 	}
 }
 
@@ -354,6 +359,8 @@ static int start(void)
 		return -errno;
 	slice_short();
 	e = spawn_prepare();
+	if (e == 0)
+		e = skel_prepare();
 	if (e < 0)
 		return e;
 	lease_probe();

@@ -9,6 +9,7 @@
  *	bpinit_fence.c	the end of everything here, ordered or by the clock
  *	bpinit_move.c	the table of moves; bpinit_leave.c the source's side of one,
  *	bpinit_arrive.c	the target's
+ *	bpinit_skel.c	warm children of ghosts, and the words of their arrivals
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
  *	bpinit_inject.c	execmove: from the exec to the blob in the new program
  *	bpinit_later.c	orders for processes whose channel is full
@@ -75,7 +76,8 @@ static inline int own_kill(pid_t pid, int sig)
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* What an epoll event is about. Each fd's tag holds its owner's index and generation. */
-enum watch_kind { ON_LISTENER = 1, ON_SIGNAL, ON_SLAVE, ON_MOVE, ON_PROC, ON_PIDFD, ON_FILTER };
+enum watch_kind { ON_LISTENER = 1, ON_SIGNAL, ON_SLAVE, ON_MOVE, ON_PROC, ON_PIDFD, ON_FILTER,
+		  ON_SKEL };
 int watch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint32_t events);
 int rewatch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint32_t events);
 
@@ -247,6 +249,7 @@ struct move {
 	int32_t ppid, pgid, sid;
 	bool home_here;
 	struct chan_cred cred;
+	uint32_t skel; /* target: its arrival was a skeleton; number + 1 */
 	uint32_t nchain, chain_at;
 	struct init_chain chain[INIT_CHAIN_MAX];
 };
@@ -288,6 +291,8 @@ void arrive_message(struct proc *p, const struct chan_msg *c);
 void arrive_chan_closed(struct proc *p);
 void arrive_cloned(const struct chan_msg *c); /* a ghost answers CHAN_CLONE */
 void arrive_died(struct proc *p);
+/* What has taken its word since we looked last is noted as running. */
+void arrive_settle(void);
 void arrive_fence(void);    /* nothing that is on its way here may run any more */
 void arrive_progress(void); /* a ghost has been made: chains may go on */
 bool proc_can_clone(const struct proc *p);
@@ -296,6 +301,22 @@ bool proc_can_clone(const struct proc *p);
  * the table when this returns 0; -errno otherwise. m: the move it is for, or NULL.
  */
 int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum proc_state state);
+
+/* -- bpinit_skel.c */
+
+int skel_prepare(void); /* 0 or -errno */
+void skel_want(const struct move *m); /* it runs: another child of its parent may follow */
+void skel_drop(int32_t parent);	      /* this ghost is not to have any */
+void skel_work(void);		      /* what has time until all else is done */
+void skel_readable(uint32_t index, uint32_t gen);
+int skel_tick(int ms); /* ms until the next look, at most this (-1: any time) */
+/* The arrival of m out of a skeleton: then it is in the table. */
+bool skel_take(struct move *m, const struct chan_clone *id);
+void skel_release(struct move *m);
+void skel_arm(const struct move *m);	   /* from here on it may run */
+bool skel_ran(const struct move *m);	   /* it has taken its word */
+bool skel_off(const struct move *m);	   /* it will never run; false: too late, it does */
+void skel_close_later(int fd);
 
 /* -- bpinit_born.c */
 
@@ -397,4 +418,5 @@ void lease_probe(void);
 void init_lease(const struct init_msg *m);
 int lease_tick(void); /* steers the cursor; ms until the next look, or -1 */
 void lease_raise(int32_t pid);
+bool lease_is_beyond(int32_t pid); /* to clone it takes lease_raise() and lease_lower() */
 void lease_lower(int32_t pid);

@@ -48,6 +48,8 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 	cleanup_fd int theirs = -1;
 	int pair[2], e;
 
+	if (m && m->kind == MOVE_RFORK && id->kind == CLONE_ARRIVAL)
+		who.flags = CHAN_CLONE_TEMPLATE;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	theirs = pair[1];
@@ -209,6 +211,7 @@ static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 		c.stream_mask |= 1u << i;
 		fd[n++] = m->stream[i];
 	}
+	skel_arm(m);
 	e = proc_tell(p, &c, fd, n);
 	/* m->data stays open: whoever closes a TCP socket last has 15 us of work with it, and the
 	 * arrival is waited for. */
@@ -225,6 +228,7 @@ static void arrive_into_ghost(struct move *m, struct proc *p)
 		born_stdio(p->pid, m->stream);
 	else if (m->home_here)
 		flags |= CHAN_ARRIVE_HOME;
+	skel_drop(p->pid);
 	p->state = PROC_ARRIVING;
 	p->move = move_index(m) + 1;
 	p->held_stop = false;
@@ -245,7 +249,7 @@ static struct proc *make_arrival(struct move *m)
 				.pgid = m->pgid,
 				.sid = m->sid,
 				.cred = m->cred};
-	int e = proc_make(m, m->ppid, &id, PROC_ARRIVING);
+	int e = skel_take(m, &id) ? 0 : proc_make(m, m->ppid, &id, PROC_ARRIVING);
 
 	if (e == 0)
 		return proc_find(m->pid);
@@ -335,7 +339,22 @@ static void ran(struct move *m, struct proc *p)
 		init_watch(&(struct init_msg){.pid = p->pid});
 	}
 	event_move(EV_RAN, m->id, m->req_id, p->pid);
+	skel_want(m);
 	move_free(m);
+}
+
+/* By the word: it runs since then, and what we do about it has time. */
+static void ran_already(struct move *m)
+{
+	skel_close_later(take_fd(m->data));
+	ran(m, proc_find(m->pid));
+}
+
+void arrive_settle(void)
+{
+	for (uint32_t i = 0; i < moves_used; i++)
+		if (moves[i].phase == ARRIVE_RESTORING && skel_ran(&moves[i]))
+			ran_already(&moves[i]);
 }
 
 /*
@@ -420,7 +439,9 @@ void arrive_message(struct proc *p, const struct chan_msg *c)
 
 	if (!m || c->move_id != m->id)
 		return;
-	if (c->type == CHAN_PREPARED && m->phase == ARRIVE_RESTORING) {
+	if (m->phase == ARRIVE_RESTORING && skel_ran(m)) {
+		ran_already(m);
+	} else if (c->type == CHAN_PREPARED && m->phase == ARRIVE_RESTORING) {
 		prepared(m, p);
 	} else if (c->type == CHAN_FAILED) {
 		drop_copy(p);
@@ -434,6 +455,10 @@ void arrive_chan_closed(struct proc *p)
 
 	if (p->state == PROC_ARRIVING && m && m->phase == ARRIVE_EXECING)
 		ran(m, p);
+	else if (m && m->phase == ARRIVE_RESTORING && skel_ran(m))
+		ran_already(m);
+	else if (p->state == PROC_ARRIVING && m && m->skel && kill(p->pid, 0) < 0)
+		arrive_died(p); /* its skeleton was killed: it has never been there */
 }
 
 void arrive_died(struct proc *p)
@@ -469,6 +494,11 @@ void init_void(const struct init_msg *msg)
 			event_move(EV_VOIDED, msg->move_id, msg->req_id, pid);
 		return;
 	}
+	if (!skel_off(m)) {
+		ran_already(m);
+		init_void(msg);
+		return;
+	}
 	m->voided = true;
 	if (m->phase == ARRIVE_EXECING || m->phase == ARRIVE_DETACHING)
 		return; /* decided in a moment, and told then */
@@ -493,6 +523,10 @@ void arrive_fence(void)
 
 		if (m->phase < ARRIVE_CHAIN)
 			continue;
+		if (!skel_off(m)) {
+			ran_already(m);
+			continue;
+		}
 		if (m->phase == ARRIVE_DETACHING)
 			m->voided = true;
 		if (m->phase == ARRIVE_DETACHING || m->phase == ARRIVE_EXECING)

@@ -47,6 +47,7 @@ void move_free(struct move *m)
 
 	if (p && move_of(p) == m)
 		p->move = 0;
+	skel_release(m);
 	m->chan = close_fd(m->chan);
 	m->data = close_fd(m->data);
 	close_streams(m->stream);

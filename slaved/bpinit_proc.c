@@ -128,7 +128,8 @@ static void message(struct proc *p, const struct chan_msg *c)
 		child_report(&c->u.child);
 		return;
 	case CHAN_CLONED:
-		trace_sleep(p);
+		if (!p->move || !moves[p->move - 1].skel) /* a skeleton that could not */
+			trace_sleep(p);
 		arrive_cloned(c);
 		return;
 	case CHAN_SIG:
@@ -198,9 +199,11 @@ static void real_ended(struct proc *p, const struct chan_child *c)
 
 void child_report(const struct chan_child *c)
 {
-	struct proc *p = proc_find(c->pid);
 	bool ended = c->code == CLD_EXITED || c->code == CLD_KILLED || c->code == CLD_DUMPED;
+	struct proc *p;
 
+	arrive_settle();
+	p = proc_find(c->pid);
 	if (!p) {
 		/* Native here: of use where the event source cannot see how it ended. */
 		if (ended && !self.keeper)

@@ -294,14 +294,19 @@ int lease_tick(void)
 					  : left;
 }
 
+bool lease_is_beyond(int32_t pid)
+{
+	return lease.pid_max >= 0 && lease.hi && pid >= lease.hi;
+}
+
 void lease_raise(int32_t pid)
 {
-	if (lease.pid_max >= 0 && lease.hi && pid >= lease.hi && lease.raised++ == 0)
+	if (lease_is_beyond(pid) && lease.raised++ == 0)
 		put_number(lease.pid_max, PID_MAX_LIMIT);
 }
 
 void lease_lower(int32_t pid)
 {
-	if (lease.pid_max >= 0 && lease.hi && pid >= lease.hi && --lease.raised == 0)
+	if (lease_is_beyond(pid) && --lease.raised == 0)
 		put_number(lease.pid_max, lease.hi);
 }

@@ -280,7 +280,7 @@ static void seen(const struct scan_proc *p, void *arg)
 
 	(void)arg;
 	if (!b) {
-		if (p->state == 'X' || !(b = add(p->pid)))
+		if (p->state == 'X' || p->ours || !(b = add(p->pid)))
 			return;
 		b->stale = b->tell = true;
 		b->ppid = p->ppid;

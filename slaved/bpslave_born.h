@@ -29,6 +29,7 @@ struct scan_proc {
 	char state;	/* R S D T t Z X */
 	int32_t status; /* of a zombie, as of wait(); 0 where the kernel will not say */
 	uint64_t stack; /* where its stack begins: another one after each exec */
+	bool ours;	/* a clone of bpinit's that is nobody yet, or a skeleton (local.md) */
 };
 /* The namespace of this process; its number in ours. 0 or -errno. */
 int scan_open(int32_t init_host_pid, uint32_t *ret_inode);

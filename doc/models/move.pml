@@ -90,6 +90,7 @@ bool mirror_due[NM];  /* a Mirror came while the process becomes a ghost */
 #define A_READY 1
 #define A_RESTORING 2
 byte arrive[NM];
+bool took[NM]; /* the copy has taken the word and runs; bpinit has not looked */
 mtype ended[NM];
 bool left_life[NM]; /* with RAN: the process has ended here */
 

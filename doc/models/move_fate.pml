@@ -116,7 +116,7 @@ inline node_dies_move(n, m)
 		:: data[m] -> data[m] = D_CLOSED
 		:: else
 		fi;
-		arrive[m] = 0; arriving[m] = 0; ended[m] = 0
+		arrive[m] = 0; arriving[m] = 0; ended[m] = 0; took[m] = false
 	:: else
 	fi
 }
@@ -143,8 +143,8 @@ inline node_dies(n)
 }
 
 #define parked_can_die(n, m) (SRC(m) == n && at(n, PROC(m)) == PARKED && leave[m])
-#define copy_can_die(n, m) (DST(m) == n && arrive[m] == A_RESTORING)
-#define data_can_break(m) (data[m] == D_OPEN || (data[m] == D_WHOLE && !ended[m]))
+#define copy_can_die(n, m) restoring(n, m)
+#define data_can_break(m) (data[m] == D_OPEN || (data[m] == D_WHOLE && !ended[m] && !took[m]))
 
 inline break_data(m)
 {

@@ -297,6 +297,31 @@ inline ran(n, m) /* the commit: the record first, then CHAN_RUN */
 	ev[n]!RAN, m
 }
 
+inline takes(n, m) /* take_word(): by the word that it shares with bpinit a clone decides itself */
+{
+	took[m] = true;
+	at(n, PROC(m)) = REAL;
+	only_copy(PROC(m))
+}
+
+inline settle_one(n, m)
+{
+	if
+	:: took[m] && DST(m) == n ->
+		took[m] = false;
+		ended[m] = RAN;
+		arrive[m] = 0;
+		ev[n]!RAN, m
+	:: else
+	fi
+}
+
+inline settle(n) /* arrive_settle(): before anything is done about a move or a process */
+{
+	settle_one(n, 0);
+	settle_one(n, 1)
+}
+
 inline void_order(n, m) /* init_void() */
 {
 	if
@@ -317,6 +342,7 @@ inline void_order(n, m) /* init_void() */
 
 inline exits(n, p) /* of a REAL process */
 {
+	settle(n);
 	at(n, p) = NIL;
 	may_end[p] = true;
 	if
@@ -405,6 +431,7 @@ inline fence_proc(n, p)
 
 inline fence(n) /* init_fence() */
 {
+	settle(n);
 	fence_move(n, 0);
 	fence_move(n, 1);
 	fence_proc(n, 0);
@@ -468,6 +495,9 @@ inline hello_order(n) /* hello(), dump_state(), events_restart() */
 
 inline obey(n, what, m) /* init_message() */
 {
+#ifndef BREAK_WORD
+	settle(n);
+#endif
 	if
 	:: what == HELLO ->
 		hellos[n]--;
@@ -574,6 +604,9 @@ inline asks(n, m) /* move_ask() */
 	say(n, ASK, m)
 }
 
+#define restoring(n, m) (DST(m) == n && arrive[m] == A_RESTORING && !took[m])
+#define complete(n, m) (restoring(n, m) && data[m] == D_WHOLE)
+
 inline sends(n, m) /* blob_leave(), steps 3 and 4 */
 {
 	if
@@ -624,12 +657,13 @@ end:
 	:: d_step { SRC(1) == n && leave[1] == L_SENDING && !dead[n] -> sends(n, 1) }
 	:: d_step { SRC(0) == n && leave[0] == L_GHOSTING -> became_ghost(n, 0) }
 	:: d_step { SRC(1) == n && leave[1] == L_GHOSTING -> became_ghost(n, 1) }
-	:: d_step { DST(0) == n && arrive[0] == A_RESTORING && data[0] == D_WHOLE -> ran(n, 0) }
-	:: d_step { DST(1) == n && arrive[1] == A_RESTORING && data[1] == D_WHOLE -> ran(n, 1) }
-	:: d_step { DST(0) == n && arrive[0] == A_RESTORING && data[0] == D_CUT ->
-		arrive_failed(n, 0, FAILT) }
-	:: d_step { DST(1) == n && arrive[1] == A_RESTORING && data[1] == D_CUT ->
-		arrive_failed(n, 1, FAILT) }
+	:: d_step { complete(n, 0) && at(n, PROC(0)) != CLONE -> ran(n, 0) }
+	:: d_step { complete(n, 1) && at(n, PROC(1)) != CLONE -> ran(n, 1) }
+	:: d_step { complete(n, 0) && at(n, PROC(0)) == CLONE -> takes(n, 0) }
+	:: d_step { complete(n, 1) && at(n, PROC(1)) == CLONE -> takes(n, 1) }
+	:: d_step { (took[0] && DST(0) == n) || (took[1] && DST(1) == n) -> settle(n) }
+	:: d_step { restoring(n, 0) && data[0] == D_CUT -> arrive_failed(n, 0, FAILT) }
+	:: d_step { restoring(n, 1) && data[1] == D_CUT -> arrive_failed(n, 1, FAILT) }
 #ifdef EXITS
 	:: d_step { at(n, 0) == REAL && !may_end[0] -> exits(n, 0) }
 #if NP == 2

@@ -90,7 +90,8 @@ static void show_process(const char *dir, int pid, void *arg)
 	struct status st;
 
 	(void)arg;
-	if (pid != getpid() && read_status(dir, pid, &st) == 0)
+	/* Skeletons (doc/local.md) are no processes of the cluster. */
+	if (pid != getpid() && read_status(dir, pid, &st) == 0 && strcmp(st.s.name, "bproc-pool"))
 		printf("P %d %d %d %c %s\n", pid, st.s.ppid, st.s.tracer, st.s.state, st.s.name);
 }
 

@@ -102,6 +102,7 @@ long rest_check(struct restore *r)
 		(void)r;                                                                           \
 		__builtin_abort();                                                                 \
 	}
+NEVER(rest_open)
 NEVER(rest_creds)
 NEVER(rest_map)
 NEVER(rest_fill)
@@ -112,6 +113,12 @@ NEVER(rest_state)
 void rest_clear(struct restore *r)
 {
 	(void)r;
+	__builtin_abort();
+}
+int rest_take_warm(struct restore *r, struct restore *w)
+{
+	(void)r;
+	(void)w;
 	__builtin_abort();
 }
 void rest_close(struct restore *r)

@@ -68,6 +68,14 @@ struct blob_env {
 	uint64_t vdso_sum;
 };
 
+#define BLOB_TEMPLATE (64ul << 10) /* a length, and the head of an image */
+#define BLOB_ANNEX (CHAN_WORD_BYTES + BLOB_TEMPLATE)
+struct blob_template {
+	uint64_t len; /* 0: none */
+	uint8_t head[BLOB_TEMPLATE - 8];
+};
+#define blob_template(b) ((struct blob_template *)((b)->annex + CHAN_WORD_BYTES))
+
 #define BLOB_RESTORE_ALONE 1u /* its session and group are to be as they were, as far as they can  \
 			       */
 enum blob_verb {
@@ -205,6 +213,11 @@ struct blob {
 	struct blob_arena arena;
 	struct blob_frozen frozen;
 	uint64_t dump; /* address of what blob_dump_prepare() made */
+	/*
+	 * What lies right before the blob of a ghost whose original was rforked from, and of its
+	 * skeletons and arrivals: the word (channel.h), then the template. 0: nothing.
+	 */
+	uint64_t annex;
 	uint8_t xsave[BLOB_XSAVE_MAX] __attribute__((aligned(64)));
 };
 _Static_assert(sizeof(struct blob) <= BLOB_STRUCT_MAX, "struct blob outgrew its place");
@@ -248,6 +261,8 @@ struct blob_restore {
 	int fd;
 	int stream_fd[CHAN_STREAMS]; /* what becomes streams 0..2, or -1: what is on 0..2 stays */
 	uint32_t keep_streams; /* 1: home-coming: fds 0..2 of this process are the originals */
+	struct restore *warm;  /* what blob_restore_warm() made, or NULL */
+	uint32_t leave_head;   /* 1: a copy of the image's head is left in the template */
 	int keep_fd;	       /* > 2: kept open, and told if its number changed; 0: none */
 	uint32_t set_creds;    /* 1: take the image's credentials, or fail; 0: the caller did */
 	uint32_t alone;	       /* 1: session and group as BLOB_RESTORE_ALONE says */
@@ -256,6 +271,12 @@ struct blob_restore {
 long blob_restore(struct blob *b, struct blob_restore *opt);
 /* The image on b->fd, read and held against this machine; nothing is changed. */
 long blob_check(struct blob *b);
+/*
+ * The memory of the image whose head is in the template, as far as it can be had without the
+ * image: mapped, and where pages were sent, populated. NULL: nothing is changed. It exits if it
+ * fails halfway. In a fresh clone only.
+ */
+struct restore *blob_restore_warm(struct blob *b, struct blob_restore *opt);
 /*
  * Returns into b->regs by rt_sigreturn, with b->xsave and b->sigmask: into the
  * restored image, or, where regs_given, to where the process was parked.

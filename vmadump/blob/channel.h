@@ -35,6 +35,7 @@ enum chan_type {
 	CHAN_DUMPED = 9,    /* bytes: the image is written (BLOB_PARK) */
 	CHAN_RESTORED = 10, /* all of the image is in place (BLOB_RESTORE with a channel); in */
 	/* move_id where struct blob is, in flags the signal it was stopped by */
+	CHAN_WARM = 11,	    /* a skeleton is ready; pid: its own */
 
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
@@ -68,6 +69,8 @@ enum chan_type {
 #define CHAN_GO_STREAM_MASK 0x3fu
 #define CHAN_GHOST_REAP 1u /* not at home: what its children do is told and reaped */
 #define CHAN_GHOST_CODE 2u
+#define CHAN_CLONE_TEMPLATE 1u /* of an arrival: its head is kept for skeletons to come */
+#define CHAN_PREPARED_RAN 1u   /* it has taken the word, and runs */
 #define CHAN_ARRIVE_HOME 1u /* descriptors 0..2 of this ghost are the originals */
 #define CHAN_ARRIVE_EXEC 2u /* MOVE_REXEC: an argument block comes, not an image */
 
@@ -76,6 +79,7 @@ enum chan_clone_kind {
 	CLONE_GHOST = 1,
 	CLONE_ARRIVAL = 2,
 	CLONE_ARRIVAL_HOME = 3, /* born on a node: descriptors 0..2 are its parent's */
+	CLONE_SKELETON = 4,	/* warm, for an arrival that may come */
 };
 #define CHAN_NGROUPS 32
 struct chan_cred {
@@ -134,6 +138,14 @@ struct chan_msg {
 		unsigned char siginfo[128];
 	} u;
 };
+
+/*
+ * A page that bpinit shares with a skeleton, and so with the arrival that it becomes: local.md.
+ * bpinit writes a move's id when it sends CHAN_ARRIVE. Whoever changes that first has decided:
+ * the arrival, which then runs, or bpinit, and then it never will.
+ */
+#define CHAN_WORD_BYTES 4096u
+#define CHAN_WORD_RAN(id) (~(id))
 
 /*
  * First bytes on every data connection, written by bpinit of the source before

@@ -307,6 +307,9 @@ static int tell_child(struct ghost *g, int type, int pid, int options)
 	memset(&ru, 0, sizeof ru);
 	if (sys_waitid(type, pid, &si, options | WNOHANG | __WALL, &ru) < 0 || si.si_pid == 0)
 		return 0;
+	if (si.si_code != CLD_STOPPED && si.si_code != CLD_CONTINUED &&
+	    skeleton_ended(g, si.si_pid))
+		return 1;
 	memset(&m, 0, sizeof m);
 	m.type = CHAN_CHILD;
 	m.u.child.pid = si.si_pid;

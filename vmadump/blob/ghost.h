@@ -42,8 +42,10 @@ struct input {
 	uint64_t used;
 };
 
+#define GHOST_SKELETONS 4
 struct ghost {
 	struct blob *b;
+	int skeleton[GHOST_SKELETONS]; /* children of ours that are nobody's news; 0: none */
 	uint32_t reap;	 /* what its children do is told and reaped */
 	uint32_t cloned; /* it was never its original: confined as bpinit is */
 	uint32_t deaf;	 /* the channel has ended: an inquiry is bpinit's, not ours */
@@ -129,11 +131,34 @@ _Noreturn void clone_become(struct blob *b);
 void arrive_in_place(struct ghost *g, struct chan_pkt *p);
 _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t move_id);
 
+/* ghost_skeleton.c */
+/* Of a ghost: room before its blob for what its arrivals leave to its skeletons. */
+void annex_make(struct blob *b);
+/* Out of a process that is not to have it. */
+void annex_drop(struct blob *b);
+/* Is it one of ours? It is forgotten. */
+int skeleton_ended(struct ghost *g, int pid);
+/* They are ended and waited for: this ghost's original is about to come back. */
+void skeletons_end(struct ghost *g);
+/* In a fresh child: warms up, and waits for the arrival that it is to make. */
+_Noreturn void skeleton(struct blob *b, struct chan_pkt *who);
+
+/*
+ * Takes in the image that its channel brings, and runs. warm: of a skeleton, or NULL; by_word: it
+ * decides by the word that it does.
+ */
+_Noreturn void take_in(struct blob *b, uint64_t move_id, struct restore *warm, int by_word);
+/* The daemons are confined to one processor, and their clones with them; what runs is not. */
+void leave_cpu(void);
+
 /* Joins the group or session, or makes it; -1 and 0 leave an id alone. */
 void take_place(int pid, int pgid, int sid);
 
 /* ghost_cred.c. 0 or -errno with err filled. uid: real, effective, saved; gid: real, effective. */
 long cred_arrival(struct blob *b, const struct chan_cred *c);
+/* The same in two steps, with what it takes to clone under a wanted pid in between. */
+long cred_skeleton(struct blob *b, const struct chan_cred *c);
+long cred_finish(struct blob *b, const struct chan_cred *c);
 long cred_ghost(struct blob *b, const uint32_t uid[3], const uint32_t gid[2]);
 
 /* Says CHAN_PREPARED. 1: it is to run; 0: it is not to be. */

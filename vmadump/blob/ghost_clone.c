@@ -22,8 +22,10 @@ void clone_child(struct ghost *g, struct chan_pkt *p)
 	memset(&ca, 0, sizeof ca);
 	ca.flags = CLONE_CLEAR_SIGHAND;
 	ca.exit_signal = SIGCHLD;
-	ca.set_tid = (uint64_t)&tid;
+	ca.set_tid = tid > 0 ? (uint64_t)&tid : 0;
 	ca.set_tid_size = tid > 0;
+	if (p->m.flags & CHAN_CLONE_TEMPLATE)
+		annex_make(b);
 	sys_sigprocmask(SIG_SETMASK, &all_signals, &old);
 	r = p->nfd > 0 ? sys_clone3(&ca, sizeof ca) : -EBADF;
 	if (r == 0) {
@@ -32,6 +34,14 @@ void clone_child(struct ghost *g, struct chan_pkt *p)
 	}
 	sys_sigprocmask(SIG_SETMASK, &old, NULL);
 	chan_close_fds(p, 0);
+	if (p->m.u.clone.kind == CLONE_SKELETON) {
+		for (int i = 0; r > 0 && i < GHOST_SKELETONS; i++)
+			if (!g->skeleton[i]) {
+				g->skeleton[i] = (int)r;
+				break;
+			}
+		return; /* it speaks for itself; or its channel ends */
+	}
 	memset(&m, 0, sizeof m);
 	m.type = CHAN_CLONED;
 	m.move_id = p->m.move_id;
@@ -76,6 +86,10 @@ _Noreturn void clone_become(struct blob *b)
 	arena_reset(b);
 	if (chan_recv(b, &p, 0) <= 0 || p.m.type != CHAN_CLONE)
 		sys_exit_group(127);
+	if (p.m.u.clone.kind == CLONE_SKELETON)
+		skeleton(b, &p);
+	if (!(p.m.flags & CHAN_CLONE_TEMPLATE))
+		annex_drop(b);
 	keep_own(b, p.m.u.clone.kind == CLONE_ARRIVAL_HOME);
 	take_place(p.m.u.clone.pid, p.m.u.clone.pgid, p.m.u.clone.sid);
 	if (p.m.u.clone.comm[0])
@@ -96,7 +110,7 @@ _Noreturn void clone_become(struct blob *b)
 }
 
 /* The daemons are confined to one processor, and their clones with them; what runs is not. */
-static void leave_cpu(void)
+void leave_cpu(void)
 {
 	uint64_t any[MASK_WORDS];
 
@@ -126,18 +140,32 @@ int wait_run(struct blob *b, uint64_t move_id)
 	return 0;
 }
 
-/* All that needs no image is done before there is one: its clone is made early. */
-_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t move_id)
+/*
+ * The same by the word, of an arrival that was a skeleton: nobody has to be woken between the
+ * last byte of the image and its first instruction.
+ */
+static void take_word(struct blob *b, uint64_t move_id)
+{
+	uint64_t *word = (uint64_t *)b->annex, want = move_id;
+	struct chan_msg m;
+
+	leave_cpu();
+	if (!__atomic_compare_exchange_n(word, &want, CHAN_WORD_RAN(move_id), 0, __ATOMIC_SEQ_CST,
+					 __ATOMIC_SEQ_CST))
+		sys_exit_group(127);
+	annex_drop(b);
+	memset(&m, 0, sizeof m);
+	m.type = CHAN_PREPARED;
+	m.flags = CHAN_PREPARED_RAN;
+	m.move_id = move_id;
+	chan_send(b, &m);
+}
+
+_Noreturn void take_in(struct blob *b, uint64_t move_id, struct restore *warm, int by_word)
 {
 	struct blob_restore opt;
 	struct chan_pkt p;
 
-	/* Before a byte of the image is believed: no more than its user may do. */
-	if (cred_arrival(b, &c->cred) < 0) {
-		chan_fail(b, move_id);
-		sys_exit_group(127);
-	}
-	leave_cpu();
 	memset(&opt, 0, sizeof opt);
 	do {
 		if (chan_recv(b, &p, 0) <= 0 || p.m.type == CHAN_ABORT)
@@ -149,16 +177,35 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t
 	}
 	opt.fd = p.fd[0];
 	opt.keep_streams = !!(p.m.flags & CHAN_ARRIVE_HOME);
+	opt.warm = warm;
+	opt.leave_head = b->annex != 0;
 	chan_streams(&p, 1, opt.stream_fd);
 	b->sigs_default = 1;
 	if (blob_restore(b, &opt) < 0) {
 		chan_fail(b, p.m.move_id);
 		sys_exit_group(127);
 	}
-	if (!wait_run(b, p.m.move_id))
-		sys_exit_group(127);
+	if (by_word) {
+		take_word(b, move_id);
+	} else {
+		annex_drop(b);
+		if (!wait_run(b, p.m.move_id))
+			sys_exit_group(127);
+	}
 	sys_close(b->chan);
 	blob_resume(b);
+}
+
+/* All that needs no image is done before there is one: its clone is made early. */
+_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t move_id)
+{
+	/* Before a byte of the image is believed: no more than its user may do. */
+	if (cred_arrival(b, &c->cred) < 0) {
+		chan_fail(b, move_id);
+		sys_exit_group(127);
+	}
+	leave_cpu();
+	take_in(b, move_id, NULL, 0);
 }
 
 void arrive_in_place(struct ghost *g, struct chan_pkt *p)
@@ -170,6 +217,8 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	struct args args;
 	long stash;
 
+	skeletons_end(g);
+	annex_drop(b);
 	memset(&opt, 0, sizeof opt);
 	/* From here on signals wait in the kernel: for the original, or for the ghost. */
 	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);

@@ -8,6 +8,9 @@
 #include "ghost.h"
 
 #define RLIMITS 16
+#ifndef CAP_CHECKPOINT_RESTORE
+#define CAP_CHECKPOINT_RESTORE 40
+#endif
 #define CAP_LAST 63
 
 static long fail(struct blob *b, long r, const char *what)
@@ -16,18 +19,15 @@ static long fail(struct blob *b, long r, const char *what)
 }
 
 /* A hard limit that may not be raised here stays what it is: it is not a failure. */
-static void set_limits(const struct chan_cred *c)
+static void set_limit(const struct chan_cred *c, int i)
 {
-	struct sys_rlimit want, have;
+	struct sys_rlimit want = {c->rlim[i][0], c->rlim[i][1]}, have;
 
-	for (int i = 0; i < RLIMITS; i++) {
-		want = (struct sys_rlimit){c->rlim[i][0], c->rlim[i][1]};
-		if (sys_prlimit(0, i, &want, NULL) == 0 || sys_prlimit(0, i, NULL, &have) < 0)
-			continue;
-		want.max = MIN(want.max, have.max);
-		want.cur = MIN(want.cur, want.max);
-		sys_prlimit(0, i, &want, NULL);
-	}
+	if (sys_prlimit(0, i, &want, NULL) == 0 || sys_prlimit(0, i, NULL, &have) < 0)
+		return;
+	want.max = MIN(want.max, have.max);
+	want.cur = MIN(want.cur, want.max);
+	sys_prlimit(0, i, &want, NULL);
 }
 
 static int same_groups(const struct chan_cred *c)
@@ -68,7 +68,7 @@ static void cap_split(struct __user_cap_data_struct d[2], uint64_t eff, uint64_t
 }
 
 /* A capability that nobody has here cannot be had: the sets are cut to ours. */
-static long set_caps(struct blob *b, const struct chan_cred *c)
+static long set_caps(struct blob *b, const struct chan_cred *c, uint64_t extra)
 {
 	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct d[2];
@@ -84,7 +84,7 @@ static long set_caps(struct blob *b, const struct chan_cred *c)
 		    sys_prctl(PR_CAPBSET_READ, (unsigned long)i, 0, 0, 0) == 1)
 			sys_prctl(PR_CAPBSET_DROP, (unsigned long)i, 0, 0, 0);
 	sys_prctl(PR_SET_SECUREBITS, c->securebits, 0, 0, 0);
-	cap_split(d, c->cap_eff & have, c->cap_prm & have, c->cap_inh & have);
+	cap_split(d, (c->cap_eff | extra) & have, (c->cap_prm | extra) & have, c->cap_inh & have);
 	r = sys_capset(&h, d);
 	if (r < 0)
 		return fail(b, r, "capabilities");
@@ -102,17 +102,53 @@ static void no_fixup(void)
 	sys_prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS, 0, 0, 0);
 }
 
-long cred_arrival(struct blob *b, const struct chan_cred *c)
+static long become(struct blob *b, const struct chan_cred *c, uint64_t extra)
 {
 	long r;
 
 	if (c->ngroups > CHAN_NGROUPS)
 		return blob_err_set(&b->err, EINVAL, "arrival: %u groups", c->ngroups);
-	set_limits(c);
+	for (int i = 0; i < RLIMITS; i++)
+		if (i != RLIMIT_NPROC)
+			set_limit(c, i);
 	sys_setpriority(0, 0, c->nice);
 	no_fixup();
 	r = set_ids(b, c);
-	return r < 0 ? r : set_caps(b, c);
+	return r < 0 ? r : set_caps(b, c, extra);
+}
+
+long cred_arrival(struct blob *b, const struct chan_cred *c)
+{
+	set_limit(c, RLIMIT_NPROC);
+	return become(b, c, 0);
+}
+
+/*
+ * All but the one capability to clone under a wanted pid, and without the limit of processes,
+ * which home has held it to: what it reads and opens, it reads and opens as its user.
+ */
+long cred_skeleton(struct blob *b, const struct chan_cred *c)
+{
+	return become(b, c, 1ul << CAP_CHECKPOINT_RESTORE);
+}
+
+long cred_finish(struct blob *b, const struct chan_cred *c)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2];
+	uint64_t have;
+	long r;
+
+	set_limit(c, RLIMIT_NPROC);
+	r = sys_capget(&h, d);
+	if (r < 0)
+		return fail(b, r, "capabilities");
+	have = (uint64_t)d[1].permitted << 32 | d[0].permitted;
+	if (!(have & ~c->cap_prm))
+		return 0;
+	cap_split(d, c->cap_eff & have, c->cap_prm & have, c->cap_inh & have);
+	r = sys_capset(&h, d);
+	return r < 0 ? fail(b, r, "capabilities") : 0;
 }
 
 long cred_ghost(struct blob *b, const uint32_t uid[3], const uint32_t gid[2])

@@ -74,8 +74,10 @@ long rest_read(struct restore *r, void *p, uint64_t n, const char *what);
 /* restore_parse.c: notes and records; nothing but the arena is touched. */
 long rest_parse(struct restore *r);
 long rest_end(struct restore *r); /* is r->end an end mark? */
-/* restore_check.c: can this machine and process take it? Opens what it refers to. */
+/* restore_check.c: can this machine and process take it? Opens the files that it maps. */
 long rest_check(struct restore *r);
+/* The working directory, and descriptors that are opened by path. */
+long rest_open(struct restore *r);
 void rest_close(struct restore *r);
 
 /* restore_mem.c */
@@ -84,6 +86,9 @@ long rest_map(struct restore *r);
 long rest_settle(struct restore *r); /* final protection and advice */
 /* restore_fill.c: pages and end mark from the stream */
 long rest_fill(struct restore *r);
+
+/* restore_warm.c: is the memory of this image what w has mapped? Then its files are r's. */
+int rest_take_warm(struct restore *r, struct restore *w);
 
 /* restore_fd.c, restore_state.c */
 long rest_mm(struct restore *r);

@@ -130,9 +130,12 @@ static long open_files(struct restore *r)
 {
 	for (uint32_t i = 0; i < r->nfiles; i++) {
 		struct rest_file *f = &r->files[i];
-		long fd = sys_open(f->path, (f->flags & FILE_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC,
-				   0);
+		int flags = (f->flags & FILE_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC;
+		long fd;
 
+		if (f->fd >= 0)
+			continue; /* a skeleton has it open */
+		fd = sys_open(f->path, flags, 0);
 		if (fd < 0)
 			return blob_err_set(&r->b->err, (int)-fd, "%s: %s", f->path,
 					    errno_name(fd));
@@ -251,8 +254,11 @@ long rest_check(struct restore *r)
 		return e;
 	if (r->opt->set_creds && ((e = check_threads(r)) < 0 || (e = check_pid(r)) < 0))
 		return e;
-	if ((e = open_files(r)) < 0)
-		return e;
+	return open_files(r);
+}
+
+long rest_open(struct restore *r)
+{
 	return open_fds(r);
 }
 
