@@ -3,7 +3,7 @@
 # run, medians with [min..max]. Runs on the front end of a lab, once with image encryption off
 # and once with it on:
 #
-#   bench.sh off|on [RUNS [ROWS...]]      ROWS: small bulk rate commands others kills
+#   bench.sh off|on [RUNS [ROWS...]]      ROWS: small bulk rate commands others born kills
 #
 # CRIU=/path/to/criu (4.2 or newer) adds the peer of the small rforks; without it those rows
 # say so. ssh needs Debian's openssh-server and openssh-client.
@@ -222,13 +222,27 @@ kills() {
 	row "kill of a process on another node (ns)" "$(of node.far | spread)" "" ""
 }
 
+born() {
+	local b=$work/born e=$work/ends r=$work/forks c=$work/crowd
+	"$bin/bench_born" birth 0 "$runs" 2>"$b"
+	"$bin/bench_born" exit 0 "$runs" 2>"$e"
+	"$bin/bench_born" rate 0 "$(((runs + 3) / 4))" 2>"$r"
+	"$bin/bench_crowd" 0 10000 memory >"$c" 2>>"$work/errors"
+	row "birth on a node to its ghost at home (us)" "$(spread <"$b")" "-" ""
+	row "exit on a node to waitpid at home (us)" "$(spread <"$e")" "-" ""
+	row "forks a second on a node" "$(cut -d' ' -f1 "$r" | spread)" \
+		"bpslave stopped $(cut -d' ' -f2 "$r" | spread)" \
+		"$(ratio "$(median <(cut -d' ' -f1 "$r"))" "$(median <(cut -d' ' -f2 "$r"))") of it"
+	sed 's/^/10,000 processes of a node: /' "$c"
+}
+
 rows=("$@")
 [ ${#rows[@]} -gt 0 ] || rows=(small bulk rate)
-[ $# -eq 0 ] && [ "$mode" = on ] && rows+=(commands others kills)
+[ $# -eq 0 ] && [ "$mode" = on ] && rows+=(commands others born kills)
 [ "$mode" = off ] && row "work" "ours: median [min..max]" "peer" ""
 for r in "${rows[@]}"; do
 	case $r in
-	small | bulk | rate | commands | others | kills) "$r" ;;
+	small | bulk | rate | commands | others | born | kills) "$r" ;;
 	*) echo "bench: no rows named $r" >&2; exit 2 ;;
 	esac
 done

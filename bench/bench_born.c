@@ -3,8 +3,11 @@
  *
  *   bench_born birth NODE COUNT   fork there until its ghost is at home
  *   bench_born exit NODE COUNT    exit there until waitpid() returns at home
+ *   bench_born rate NODE COUNT    forks there a second, in turn with bpslave running
+ *                                 and stopped: what it costs to see them
  *
- * A line each on standard error: microseconds. The home side looks every 20 us or so.
+ * A line each on standard error: microseconds, or of rate the two figures of each of COUNT
+ * rounds. The home side looks every 20 us or so.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -92,6 +95,63 @@ static void exits(int fd, int node, int count)
 	}
 }
 
+#define RATE_FORKS 3000
+#define ROUND_NS 1500000000ull /* a round begins so often; a third of it is left over */
+
+static void sleep_until(uint64_t t)
+{
+	struct timespec ts = {.tv_sec = (time_t)(t / 1000000000u),
+			      .tv_nsec = (long)(t % 1000000000u)};
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) != 0)
+		;
+}
+
+/* On the node: rounds at times that home knows too. Every other one has no bpslave. */
+static void fork_rounds(uint64_t begin, int rounds)
+{
+	double rate[2] = {0};
+
+	for (int r = 0; r < 2 * rounds; r++) {
+		uint64_t t;
+
+		sleep_until(begin + (uint64_t)r * ROUND_NS);
+		t = now_ns();
+		for (int i = 0; i < RATE_FORKS; i++) {
+			pid_t pid = fork();
+
+			if (pid == 0)
+				_exit(0);
+			if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+				_exit(1);
+		}
+		rate[r % 2] = RATE_FORKS * 1e9 / (double)(now_ns() - t);
+		if (r % 2 == 1)
+			fprintf(stderr, "%.0f %.0f\n", rate[0], rate[1]);
+	}
+	_exit(0);
+}
+
+static void rates(int node, int rounds)
+{
+	uint64_t begin = now_ns() + ROUND_NS;
+	char order[100];
+	pid_t pid = bproc_rfork(node);
+
+	if (pid < 0)
+		die("bproc_rfork");
+	if (pid == 0)
+		fork_rounds(begin, rounds);
+	for (int r = 0; r <= 2 * rounds; r++) {
+		sleep_until(begin + (uint64_t)r * ROUND_NS - ROUND_NS / 4);
+		snprintf(order, sizeof(order), "bplab exec %d sh -c 'kill -%s $(pgrep -x bpslave)'",
+			 node, r % 2 == 1 ? "STOP" : "CONT");
+		if (system(order) != 0)
+			die("%s", order);
+	}
+	waitpid(pid, NULL, 0);
+}
+
 int main(int argc, char **argv)
 {
 	int out[2], node = argc > 2 ? atoi(argv[2]) : 0, count = argc > 3 ? atoi(argv[3]) : 50;
@@ -102,6 +162,10 @@ int main(int argc, char **argv)
 	close(out[1]);
 	if (argc > 1 && strcmp(argv[1], "exit") == 0) {
 		exits(out[0], node, count);
+		return 0;
+	}
+	if (argc > 1 && strcmp(argv[1], "rate") == 0) {
+		rates(node, count);
 		return 0;
 	}
 	pid = bproc_rfork(node);

@@ -14,8 +14,9 @@ bpsh 0 sh -c 'sleep 2000 & sleep 2001 & wait' &
 family=$!
 bpsh 1 sh -c 'while :; do :; done' &
 busy=$!
-within 10 'children in ps' sh -c 'ps -ef | grep -q "[s]leep 2001" && ps -ef | grep -q "[s]leep 2000"'
-within 10 'the busy one' sh -c 'bpstat -p | grep -q "[[:space:]]1$"'
+within 20 'a child in ps' pgrep -f '^sleep 2000$'
+within 20 'the other' pgrep -f '^sleep 2001$'
+within 20 'the busy one' sh -c 'bpstat -p | grep -q "[[:space:]]1$"'
 a=$(one '^sleep 2000$') b=$(one '^sleep 2001$')
 sh=$(pgrep -P $family) loop=$(pgrep -P $busy)
 
