@@ -203,6 +203,7 @@ void move_tell_granted(void);
 
 /* -- bpslave_target.c: the same, of the target */
 void target_on_start(const Bproc__MoveStart *m);
+void target_new_epoch(void); /* Welcome of a master that did not grant what is waited for */
 void target_on_void(const Bproc__MoveVoid *m);
 bool target_on_init(const struct init_msg *m); /* false: it is not of a move to here */
 void target_on_state(const struct init_msg *m);
@@ -313,6 +314,8 @@ void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *ar
 void stdio_homecoming(int32_t pid, int ret[CHAN_STREAMS]);
 /* Home: the process has come home or is dead; its streams are closed. */
 void stdio_forget_home(int32_t pid);
+/* Home: a ghost whose sockets a bpslave before us had: its node's streams are reset. */
+void stdio_lost(int32_t pid);
 
 void stdio_table_changed(void);
 void stdio_peer_up(struct peer *p);
@@ -340,9 +343,9 @@ void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, 
  * -- bpslave_born.c, bpslave_source.c: processes that are born on a node (doc/born.md). They
  * must be told of everything that bpinit makes, since a clone looks like a birth.
  */
-void born_expect(int32_t pid, int32_t ppid);  /* about to be made here, ghost or arrival */
+void born_expect(int32_t pid, int32_t ppid); /* about to be made here, ghost or arrival */
 void born_parked(int32_t pid, uint64_t move, bool moved);
-void born_stays(uint64_t move); /* a move of born_parked() was aborted */
+void born_stays(uint64_t move);		      /* a move of born_parked() was aborted */
 void born_left(int32_t pid);		      /* it is a ghost here now */
 void born_came(int32_t pid, bool other_name); /* it runs here now; exec'd on the way */
 void born_state(const struct init_msg *m);    /* what bpinit holds: EV_STATE */

@@ -152,8 +152,15 @@ void data_set_options(int fd)
 	unsigned int dead_ms = slave.ping_timeout_ms;
 	int one = 1;
 
-	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
+	int idle_s = (int)(dead_ms / 2000) > 0 ? (int)(dead_ms / 2000) : 1, probe_s = 1;
 
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof(dead_ms));
+	/*
+	 * So has what is read from it: a ghost that turns back reads its image and nothing else,
+	 * also not that it is to stay one. With probes it is the time above that ends it (tcp(7)).
+	 */
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof(probe_s));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 }
@@ -169,7 +176,8 @@ static void on_accept(evutil_socket_t lfd, short what, void *arg)
 		return;
 	in = nincoming < INCOMING_MAX ? calloc(1, sizeof(*in)) : NULL;
 	if (!in) {
-		log_stranger("data port: %d connections wait already, one more is closed", nincoming);
+		log_stranger("data port: %d connections wait already, one more is closed",
+			     nincoming);
 		close_fd(fd);
 		return;
 	}

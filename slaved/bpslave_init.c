@@ -44,6 +44,7 @@ static struct {
 	int tries;
 	uint32_t held; /* real processes in the last state */
 	int64_t mono_off, boot_off;
+	bool told_once; /* all that was here when we began */
 } in = {.fd = -1};
 
 /* While one starts, what is for it waits in the queue. */
@@ -186,6 +187,9 @@ static void tell_state(const struct init_msg *m)
 	if (!m->u.state.is_ghost)
 		in.held++;
 	born_state(m);
+	/* It was here before us: what a bpslave had of its streams has gone with that one. */
+	if (!in.told_once && m->u.state.is_ghost && slave.node == HOME_NODE)
+		stdio_lost(m->u.state.pid);
 	s.proc = &proc;
 	s.ghost = m->u.state.is_ghost;
 	s.ppid = m->u.state.ppid;
@@ -207,6 +211,7 @@ static void handle(const struct init_msg *m)
 		if (m->req_id != in.hello)
 			return;
 		in.state_running = false;
+		in.told_once = true;
 		source_start(init_pid());
 		if (master_is_up()) {
 			Bproc__StateEnd end = BPROC__STATE_END__INIT;

@@ -127,6 +127,7 @@ static void say_hello(void)
 static void on_welcome(const Bproc__Welcome *w)
 {
 	int64_t mono = 0, boot = 0;
+	bool another;
 	char id[64];
 
 	boot_id(id);
@@ -140,6 +141,7 @@ static void on_welcome(const Bproc__Welcome *w)
 	slave.node = w->node;
 	if (slave.epoch != w->epoch)
 		gen_forget_all();
+	another = slave.epoch != w->epoch;
 	slave.epoch = w->epoch;
 	slave.encrypt = w->image_encryption;
 	if (w->ping_timeout_ms > 0)
@@ -157,6 +159,8 @@ static void on_welcome(const Bproc__Welcome *w)
 	if (w->fence && slave.node != HOME_NODE)
 		init_fence();
 	init_want(mono, boot);
+	if (another)
+		target_new_epoch();
 	init_resync();
 	init_alive(slave.ping_timeout_ms);
 	if (!m.ready_told)

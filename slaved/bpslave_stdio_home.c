@@ -388,6 +388,18 @@ void stdio_forget_home(int32_t pid)
 	stdio_free(p);
 }
 
+/*
+ * A record with nothing in it: whoever opens these streams is told that nobody reads, and the
+ * end of the process waits for none of their bytes.
+ */
+void stdio_lost(int32_t pid)
+{
+	struct stdio_proc *p = stdio_find(pid) ? NULL : stdio_new(pid);
+
+	for (int i = 0; p && i < CHAN_STREAMS; i++)
+		stdio_break(&p->s[i], false);
+}
+
 void stdio_home_peer_down(struct peer *q)
 {
 	struct stdio_proc *p, *more;

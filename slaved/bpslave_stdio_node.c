@@ -263,7 +263,8 @@ static void drain_outputs(struct stdio_proc *p, bool others_too)
 
 void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg)
 {
-	struct stdio_proc *p = stdio_find(pid);
+	/* One that ends at home has its own descriptors. */
+	struct stdio_proc *p = stdio_at_home() ? NULL : stdio_find(pid);
 
 	if (!p || p->gone || (p->exited && !p->then)) {
 		then(arg);

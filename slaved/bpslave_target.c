@@ -135,24 +135,40 @@ static void void_move(uint64_t move, int32_t pid)
  * A connection that breaks before its header was read is missed by nobody else: the source has
  * written all into it and waits. The same if the source never got its grant and its master died.
  */
-static void look(evutil_socket_t fd, short what, void *arg)
+static void give_up(bool older)
 {
 	uint64_t now = now_ms();
 	struct arriving *a, *more;
 
-	(void)fd;
-	(void)what;
-	(void)arg;
 	for (a = LIST_FIRST(&arrivings); a; a = more) {
 		more = LIST_NEXT(a, next);
-		if (a->fd >= 0 || a->handed_over || now - a->since_ms < IMAGE_MS)
+		if (a->fd >= 0 || a->handed_over ||
+		    (older ? a->want.epoch == slave.epoch : now - a->since_ms < IMAGE_MS))
 			continue;
 		move_tell_failed(a->want.move_id, ETIMEDOUT, "the image has not come", true);
 		void_move(a->want.move_id, a->pid);
 		forget(a);
 	}
+}
+
+static void look(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	give_up(false);
 	if (!LIST_EMPTY(&arrivings))
 		start_timer(looking, LOOK_MS);
+}
+
+/*
+ * The source of a move that another master granted may never have heard of it, and then nobody
+ * calls it off; what was cloned for it meanwhile holds the number. All such moves are voided by
+ * the new master, so nothing is lost.
+ */
+void target_new_epoch(void)
+{
+	give_up(true);
 }
 
 static void look_later(void)
@@ -376,8 +392,11 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 		r.has_exec = a && a->has_exec;
 		master_send(&r.base);
 	}
-	if (!a)
+	if (!a) {
+		/* A bpslave before us handed its image over. */
+		stdio_forget_home(m->pid);
 		return;
+	}
 	born_came(m->pid, a->want.kind == MOVE_REXEC);
 	/* The news is on its way; now its streams. */
 	if (a->home_here)
