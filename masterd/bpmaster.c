@@ -145,7 +145,8 @@ static int start(struct master *m, struct bproc_err *err)
 	key_wipe(&key);
 	if (!m->tls)
 		return -EIO;
-	r = epoch_next(state_dir(&m->conf), &m->epoch, err);
+	m->state_dir = state_dir(&m->conf);
+	r = epoch_next(m->state_dir, &m->epoch, err);
 	if (r < 0)
 		return r;
 	m->moves.epoch = m->epoch;
@@ -154,6 +155,7 @@ static int start(struct master *m, struct bproc_err *err)
 	m->base = new_base();
 	if (!m->base || node_table_init(&m->nodes, &m->conf) < 0)
 		return bproc_err_set(err, ENOMEM, "no memory");
+	nodefile_read(m);
 	proc_table_init(&m->procs, m->nodes.count);
 	if (table_start(m) < 0 || nodes_start(m) < 0)
 		return bproc_err_set(err, ENOMEM, "no memory");
@@ -183,6 +185,9 @@ static int serve(struct master *m, struct bproc_err *err)
 		return bproc_err_set(err, ENOMEM, "no memory");
 	log_info("bpmaster %s: port %u, %u nodes, epoch %u", BPROC_VERSION_TEXT, m->conf.port,
 		 m->conf.count, m->epoch);
+	if (m->conf.event_source == CONFIG_EVENTS_POLL)
+		log_notice("eventsource poll: what is born on a node and lives for less than 25 ms is "
+			   "not seen here, nor how a process ended whose parent there waited at once");
 	daemon_notify("READY=1");
 	event_base_dispatch(m->base);
 	log_info("bpmaster ends");

@@ -5,6 +5,7 @@
  *   bpmaster.c  options, start, end          listen.c  the port
  *   peer.c      slaves: Hello, dispatch      nodes.c   connect, ping, loss
  *   nodeset.c   the table, its changes       nodeup.c  the script
+ *   nodefile.c  what outlives a master of it
  *   moves.c     the judge: MoveAsk           moveact.c what follows a move's events
  *   procs.c     signals, exits, questions    resync.c  after a restart of the master
  *   born.c      births on nodes               kills.c   kill() there
@@ -31,6 +32,7 @@ struct master {
 	struct config conf;
 	uint32_t epoch;
 	char boot_id[NODE_ID_MAX];
+	const char *state_dir;
 	uint64_t start_ms;
 	struct node_table nodes;
 	struct proc_table procs;
@@ -83,6 +85,9 @@ void node_reason(struct node *n, const char *fmt, ...) __attribute__((format(pri
 void nodes_hello(struct peer *p, const Bproc__Hello *h);
 void nodes_link_lost(struct master *m, struct node *n, const char *reason);
 void nodes_event(struct master *m, struct node *n, enum node_event event);
+/* It has killed its processes, as it was told to. */
+void nodes_fenced(struct peer *p);
+void nodes_send_fence(struct master *m, struct node *n);
 int nodes_start(struct master *m);
 void nodes_end(struct master *m);
 
@@ -91,6 +96,13 @@ void table_changed(struct master *m);
 void table_tell(struct master *m, struct node *n);
 int table_start(struct master *m);
 void table_set(struct peer *p, const Bproc__NodeSet *s);
+
+/* nodefile.c */
+#define NODEFILE_PATH (CONFIG_PATH_MAX + 16)
+void nodefile_write(struct master *m);
+void nodefile_read(struct master *m);
+/* Of a node that has just come for the first time: true if it is as the last master had it. */
+bool nodefile_restore(struct node *n);
 
 /* nodeup.c: 1: runs, and ends in nodes_event; 0: there is none; -errno. */
 int nodeup_start(struct master *m, struct node *n);

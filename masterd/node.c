@@ -72,6 +72,8 @@ int node_table_init(struct node_table *t, const struct config *c)
 
 void node_table_free(struct node_table *t)
 {
+	for (uint32_t i = 0; i < t->count; i++)
+		free(t->node[i].kept);
 	free(t->node);
 	*t = (struct node_table){0};
 }
@@ -183,6 +185,8 @@ int node_access(const struct node *n, uint32_t uid, uint32_t gid, const uint32_t
 {
 	uint32_t bit;
 
+	if (n->set_down)
+		return bproc_err_set(err, BE_NODEDOWN, "node %d is being set down", n->num);
 	if (n->state != NS_CONNECTED || (uid != 0 && strcmp(n->status, "up") != 0))
 		return bproc_err_set(err, BE_NODEDOWN, "node %d is %s", n->num, n->status);
 	if (uid == 0)

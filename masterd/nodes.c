@@ -58,7 +58,26 @@ static void declare_dead(struct master *m, struct node *n)
 	moves_node(m, n, true);
 	procs_node_dead(m, n);
 	n->fence = n->init_id[0] != '\0';
-	n->synced = false;
+	n->synced = n->set_down = false;
+}
+
+void nodes_send_fence(struct master *m, struct node *n)
+{
+	Bproc__Fence f = BPROC__FENCE__INIT;
+
+	node_send(m, n, &f.base);
+}
+
+void nodes_fenced(struct peer *p)
+{
+	struct master *m = p->m;
+	struct node *n = p->node;
+
+	if (!n->set_down)
+		return;
+	node_reason(n, "set down");
+	nodes_event(m, n, NE_SET_DOWN);
+	peer_refuse(p, NULL, ESHUTDOWN, "node %d was set down", n->num);
 }
 
 static void boot(struct master *m, struct node *n)
@@ -91,7 +110,10 @@ void nodes_event(struct master *m, struct node *n, enum node_event event)
 			declare_dead(m, n);
 		break;
 	case NA_BOOT:
-		boot(m, n);
+		if (nodefile_restore(n))
+			log_info("node %d: %s, as before", n->num, n->status);
+		else
+			boot(m, n);
 		break;
 	case NA_REBOOT:
 		boot(m, n);
@@ -165,6 +187,8 @@ void nodes_hello(struct peer *p, const Bproc__Hello *h)
 	know(n, p, h);
 	nodes_event(m, n, same ? NE_HELLO : NE_HELLO_OTHER);
 	welcome(m, n); /* the first message: the event sends nothing by itself */
+	if (n->set_down)
+		nodes_send_fence(m, n);
 	/* Also a node that is new to this master: moves of an older one may wait for it. */
 	if (same || !known) {
 		moves_node(m, n, false);

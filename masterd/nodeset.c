@@ -72,6 +72,7 @@ static void tell_all(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	m->told_ms = now_ms();
 	table_tell(m, NULL);
+	nodefile_write(m);
 }
 
 void table_changed(struct master *m)
@@ -98,7 +99,6 @@ int table_start(struct master *m)
 static int set_status(struct master *m, struct node *n, const Bproc__NodeSet *s,
 		      struct bproc_err *err)
 {
-	struct peer *p;
 	int r;
 
 	if (s->asker_uid != 0)
@@ -111,11 +111,9 @@ static int set_status(struct master *m, struct node *n, const Bproc__NodeSet *s,
 	if (n->state == NS_DOWN)
 		return bproc_err_set(err, EINVAL, "node %d is down", n->num);
 	if (strcmp(s->status, "down") == 0) {
-		p = n->peer;
-		node_reason(n, "set down");
-		nodes_event(m, n, NE_SET_DOWN);
-		if (p)
-			peer_refuse(p, NULL, ESHUTDOWN, "node %d was set down", n->num);
+		/* Dead in the books when they are dead there; an unreachable node is in time. */
+		n->set_down = true;
+		nodes_send_fence(m, n);
 		return 0;
 	}
 	if (strcmp(s->status, "unreachable") == 0)

@@ -288,6 +288,12 @@ static void on_killed(struct peer *p, const Bproc__Envelope *e)
 	kills_answer(p, e->killed);
 }
 
+static void on_fenced(struct peer *p, const Bproc__Envelope *e)
+{
+	(void)e;
+	nodes_fenced(p);
+}
+
 static void on_state_end(struct peer *p, const Bproc__Envelope *e)
 {
 	(void)e;
@@ -320,6 +326,7 @@ static const struct {
 	{BPROC__ENVELOPE__MSG_PROC_STATE, true, on_proc_state},
 	{BPROC__ENVELOPE__MSG_MOVE_STATE, true, on_move_state},
 	{BPROC__ENVELOPE__MSG_STATE_END, true, on_state_end},
+	{BPROC__ENVELOPE__MSG_FENCED, true, on_fenced},
 	{BPROC__ENVELOPE__MSG_PROC_BORN, true, on_proc_born},
 	{BPROC__ENVELOPE__MSG_PROC_REAPED, true, on_proc_reaped},
 	{BPROC__ENVELOPE__MSG_KILL, true, on_kill},

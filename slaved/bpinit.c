@@ -196,6 +196,7 @@ void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 		return;
 	case INIT_FENCE:
 		init_fence();
+		event_move(EV_FENCED, 0, 0, 0);
 		return;
 	case INIT_KILL_AGAIN:
 		init_kill_again();

@@ -79,6 +79,8 @@ void master_stop(void);
 /* Queues a message to the master; false if there is no link (it is then lost). */
 bool master_send(const void *msg);
 bool master_is_up(void);
+/* What bpinit had of processes is dead, as the master may have ordered. */
+void master_fenced(void);
 /* bpinit was lost and another one made: the master has to hear it in a new Hello. */
 void master_reconnect(void);
 uint32_t master_addr(void); /* of the master, host order */

@@ -197,6 +197,9 @@ void event_on_init(const struct init_msg *m)
 	switch (m->type) {
 	case EV_SIGNAL:
 		return on_signal(m);
+	case EV_FENCED:
+		master_fenced();
+		return init_done(m->seq);
 	case EV_SIGNALLED:
 		return on_signalled(m);
 	case EV_CHILD:

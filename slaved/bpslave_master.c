@@ -214,6 +214,24 @@ static void on_refuse(const Bproc__Refuse *r)
 	lost();
 }
 
+static void on_fence(void)
+{
+	if (slave.node == HOME_NODE)
+		return;
+	log_notice("the node is set down: its processes are killed");
+	if (init_is_up())
+		init_fence();
+	else
+		master_fenced();
+}
+
+void master_fenced(void)
+{
+	Bproc__Fenced f = BPROC__FENCED__INIT;
+
+	master_send(&f.base);
+}
+
 /* -- messages */
 
 static void answer_ping(const Bproc__Ping *p)
@@ -258,6 +276,8 @@ static void dispatch(const Bproc__Envelope *env)
 		return move_on_commit(env->move_commit);
 	case BPROC__ENVELOPE__MSG_MOVE_ABORT:
 		return move_on_abort(env->move_abort);
+	case BPROC__ENVELOPE__MSG_FENCE:
+		return on_fence();
 	case BPROC__ENVELOPE__MSG_SIGNAL:
 		return event_on_signal(env->signal);
 	case BPROC__ENVELOPE__MSG_SIGNAL_ACK:

@@ -63,6 +63,7 @@ enum init_type {
 	EV_MIRRORED = 75,  /* pid: an exit was mirrored, the ghost is gone; or, with a seq in
 			    * mirror, that stop or continue is in hand here */
 	EV_LOST = 76,	   /* pid: a ghost died that should not have */
+	EV_FENCED = 82,	   /* what INIT_FENCE has ordered is done */
 	EV_SIGNALLED = 77, /* signalled: which signals of that ghost have been delivered here */
 	EV_KILL_DONE = 78, /* done: processes that EV_KILL need not reach; several before it */
 	EV_KILL = 79,	   /* kill: node: a process here has called kill(), and waits */

@@ -23,10 +23,12 @@ goes_on 0 'the process goes on over a kill of its slave'
 ok 'restart-slave master' bplab restart-slave master
 within 10 'the front end answers' bpstat
 goes_on 0 'the process goes on over a restart of the front end'\''s slave'
+bpctl -S 1 -m 0111
 ok 'restart-master --kill' bplab restart-master --kill
 within 15 'up again' node_is 0 up
 within 15 'up again' node_is 1 up
 goes_on 0 'the process goes on over a kill of the master'
+has 'a mode that was set is as it was' "$(bpstat -l 1)" '*---x--x--x*'
 ok 'restart-master' bplab restart-master
 within 15 'up again' node_is 0 up
 goes_on 0 'the process goes on over a restart of the master'

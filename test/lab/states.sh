@@ -52,4 +52,15 @@ is 'a process runs there again' "$(bpsh 0 hostname)" n0
 bplab cut 1; sleep 1; bplab heal 1
 within 5 'a short cut' node_is 1 up
 is 'works' "$(bpsh 1 hostname)" n1
+
+# Set down: what runs there is dead there before it is here
+bpsh 1 sleep 305 &
+job=$!
+within 5 'it runs' bplab exec 1 pgrep -f '^sleep 305$'
+ok 'set down' bpctl -S 1 -s down
+wait $job
+ok "its process has ended here" test $? -ne 0
+ok 'and there' sh -c '! bplab exec 1 pgrep -f "^sleep 305$"'
+within 20 'it comes back by itself' node_is 1 up
+is 'and works' "$(bpsh 1 hostname)" n1
 finish

@@ -204,6 +204,7 @@ static Bproc__Answer set(struct fake_slave *s, int node, unsigned int what, unsi
 
 START_TEST(settings)
 {
+	Bproc__Fenced fenced = BPROC__FENCED__INIT;
 	struct fake_slave *home = slave_join(-1, "1.1", NULL), *s = slave_join(1, "x", NULL);
 
 	ck_assert(slave_sees(home, 1, "up", 2000));
@@ -228,12 +229,49 @@ START_TEST(settings)
 	ck_assert_uint_eq(slave_node(home, 1)->uid, 7);
 	ck_assert_uint_eq(slave_node(home, 1)->gid, 8);
 	ck_assert_uint_eq(set(home, 1, 99, 0, "", 0).err, EINVAL);
-	/* "down" ends the link with a word, and resets. */
+	/* "down": first it kills what it has; then its link ends with a word, and all is reset. */
 	ck_assert_uint_eq(set(home, 1, SETNODE_STATUS, 0, "down", 0).err, 0);
+	bproc__envelope__free_unpacked(slave_expect(s, BPROC__ENVELOPE__MSG_FENCE), NULL);
+	fake_run(200);
+	ck_assert_str_eq(slave_node(home, 1)->status, "busy");
+	slave_send(s, &fenced.base);
 	expect_refuse(s, ESHUTDOWN, "node 1 was set down");
 	ck_assert(slave_sees(home, 1, "down", 1000));
 	ck_assert_uint_eq(slave_node(home, 1)->mode, 0100);
 	slave_free(home);
+}
+END_TEST
+
+/* A new master has them as they were, of a node that is the same; the script does not run again. */
+START_TEST(settings_kept)
+{
+	struct fake_slave *home = slave_join(-1, "1.1", NULL), *s = slave_join(1, "x", NULL);
+	struct fake_slave *other = slave_join(0, "y", NULL);
+
+	ck_assert(slave_sees(home, 1, "up", 2000));
+	ck_assert_uint_eq(set(home, 1, SETNODE_MODE, 0111, "", 0).err, 0);
+	ck_assert_uint_eq(set(home, 1, SETNODE_UID, 7, "", 0).err, 0);
+	ck_assert_uint_eq(set(home, 1, SETNODE_STATUS, 0, "busy", 0).err, 0);
+	ck_assert_uint_eq(set(home, 0, SETNODE_MODE, 0111, "", 0).err, 0);
+	ck_assert(slave_sees(home, 1, "busy", 1000));
+	fake_run(200);
+	slave_free(home);
+	slave_free(s);
+	slave_free(other);
+	master_stop(SIGKILL);
+	master_start();
+	home = slave_join(-1, "1.1", NULL);
+	s = slave_join(1, "x", NULL);
+	other = slave_join(0, "z", NULL);
+	ck_assert(slave_sees(home, 1, "busy", 1000));
+	ck_assert_uint_eq(slave_node(home, 1)->mode, 0111);
+	ck_assert_uint_eq(slave_node(home, 1)->uid, 7);
+	/* Another bpinit: a node that was started anew. */
+	ck_assert(slave_sees(home, 0, "up", 2000));
+	ck_assert_uint_eq(slave_node(home, 0)->mode, 0100);
+	slave_free(home);
+	slave_free(s);
+	slave_free(other);
 }
 END_TEST
 
@@ -320,6 +358,7 @@ int main(void)
 	tcase_add_test(t, out_of_turn);
 	tcase_add_test(t, ping_timeout);
 	tcase_add_test(t, settings);
+	tcase_add_test(t, settings_kept);
 	tcase_add_test(t, bursts);
 	tcase_add_test(t, one_master);
 	suite_add_tcase(s, t);
