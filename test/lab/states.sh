@@ -61,6 +61,7 @@ ok 'set down' bpctl -S 1 -s down
 wait $job
 ok "its process has ended here" test $? -ne 0
 ok 'and there' sh -c '! bplab exec 1 pgrep -f "^sleep 305$"'
+within 5 'it is down, as bpstat has it' node_is_not 1 up
 within 20 'it comes back by itself' node_is 1 up
 is 'and works' "$(bpsh 1 hostname)" n1
 finish
