@@ -91,6 +91,10 @@ static long find_records(struct restore *r)
 	for (uint32_t t = TAG_REGS; t <= TAG_FDS; t++)
 		if (!r->rec[t].p)
 			return rest_bad(r, "a record is missing");
+	/* The others are empty where there is nothing of their kind. */
+	for (uint32_t t = TAG_FDS + 1; t <= TAG_LAST; t++)
+		if (!r->rec[t].p)
+			r->rec[t].p = r->state;
 	return 0;
 }
 
