@@ -122,6 +122,17 @@ int do_move(int node)
 	s->to = node;
 	s->since = t0;
 	r = bproc_move(node);
+	/*
+	 * It may have run there, unheard of, until that node was fenced: then the copy that was
+	 * kept here goes on from where it left (doc/move.md, "8, ran, not heard of"). Should the
+	 * other one still be there, its next beat will show it.
+	 */
+	if (r < 0 && errno == BE_SLAVEDIED && deadly_near(node, t0) && s->beat != me.beat) {
+		note(me.slot, "taken up again", (int)s->beat);
+		me.beat = s->beat;
+		s->state = SLOT_RUNNING;
+		errno = BE_SLAVEDIED;
+	}
 	tick();
 	if (r < 0) {
 		judge("move", from, node, t0, errno);
