@@ -110,11 +110,14 @@ static int leave_here(enum move_kind kind, int node, int flags, const void *args
 
 	/* An idle connection must not be in the image; the one in use is hidden. */
 	client_close_all();
-	e = api_start_move(kind, node, flags, &c, &chan);
-	if (e < 0)
-		return e;
+	/* No handler may wait for a child, or make one, when it has been asked what there are. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
+	e = api_start_move(kind, node, flags, &c, &chan);
+	if (e < 0) {
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
+		return e;
+	}
 	e = api_leave(kind, flags, chan, c.fd, args, len);
 	if (e == 0) {
 		/* Here is the node: neither descriptor has come along. */

@@ -111,6 +111,14 @@ enum move_kind {
 	MOVE_REXEC = 3, /* arguments leave, the node's program runs */
 	MOVE_EXECMOVE = 4, /* the asker is about to exec; it leaves at the entry point */
 };
+
+/* What a parent that moves knows of its child, and has waited for. */
+enum chain_state {
+	CHAIN_RUNS = 0,
+	CHAIN_STOP_SEEN = 1, /* stopped, and that has been waited for */
+	CHAIN_STOPPED = 2,
+	CHAIN_ENDED = 3,
+};
 /*
  * Sent with one fd: the far end of a SOCK_SEQPACKET socketpair, the channel
  * (vmadump/blob/channel.h). What leaves says CHAN_HERE on its own end. For

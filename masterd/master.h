@@ -24,7 +24,7 @@
 
 #define PEERS_MAX (CONFIG_NODES_MAX + 256) /* links, those without a Hello included */
 #define HELLO_MS 10000			   /* from TLS to Hello */
-#define CHAIN_MAX 32			   /* INIT_CHAIN_MAX of slaved/initproto.h */
+#define CHAIN_MAX 64			   /* INIT_CHAIN_MAX of slaved/initproto.h */
 
 struct master {
 	struct event_base *base;
@@ -131,6 +131,8 @@ void stats_ask(struct peer *p, const Bproc__StatsAsk *a);
 void stats_tell(struct peer *p, const Bproc__StatsTell *t);
 /* Tells p->node to watch it, once. */
 void procs_watch(struct master *m, struct proc *p);
+/* A stop, continue or exit, to the ghost on one node. */
+void procs_mirror(struct master *m, struct proc *p, struct node *n, const struct tale *t);
 /* Of one that is dying, to one node. */
 void procs_mirror_exit(struct master *m, struct proc *p, struct node *n);
 /* The move of p has been decided: PS_ALIVE on p->node, and what waited is given out. */

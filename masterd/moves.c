@@ -3,6 +3,7 @@
  * moveact.c has what follows. Runs in bpmaster.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -101,8 +102,22 @@ static int judge_proc(struct master *m, const struct node *source, const Bproc__
 	return 0;
 }
 
+/*
+ * What the target is told of a relative may be older than what is known here, and it had no
+ * ghost to be told of it then.
+ */
+static void tell_newer(struct master *m, struct proc *p, struct node *target, const Bproc__Chain *c)
+{
+	bool stopped = c->state == CHAIN_STOPPED || c->state == CHAIN_STOP_SEEN;
+
+	if (p->state == PS_DYING)
+		procs_mirror_exit(m, p, target);
+	else if (c->child && p->last.code == (stopped ? CLD_CONTINUED : CLD_STOPPED))
+		procs_mirror(m, p, target, &p->last);
+}
+
 /* From here on the target has, or will have, ghosts of the chain: exits are mirrored to it. */
-static void note_chain(struct master *m, const struct node *source, const struct node *target,
+static void note_chain(struct master *m, const struct node *source, struct node *target,
 		       const Bproc__MoveAsk *a)
 {
 	const Bproc__Chain *c;
@@ -111,8 +126,10 @@ static void note_chain(struct master *m, const struct node *source, const struct
 
 	for (size_t i = 0; i < a->n_chain; i++) {
 		c = a->chain[i];
+		if (c->child && c->state == CHAIN_ENDED)
+			continue; /* a zombie there too, and no more news of it */
 		p = proc_get(&m->procs, c->pid, 0);
-		if (!p || p->state == PS_DYING) {
+		if (!p || (p->state == PS_DYING && !c->child)) {
 			/* What the cluster has not heard of is real where it was born. */
 			born = node_of_pid(&m->nodes, c->pid);
 			p = proc_new(&m->procs, c->pid,
@@ -126,6 +143,7 @@ static void note_chain(struct master *m, const struct node *source, const struct
 			continue;
 		ghost_add(p, node_index(&m->nodes, target));
 		procs_watch(m, p);
+		tell_newer(m, p, target, c);
 	}
 }
 
@@ -162,8 +180,8 @@ static void send_grant(struct master *m, const struct move *mv)
 	node_send(m, node_get(&m->nodes, mv->source), &g.base);
 }
 
-static void grant(struct master *m, struct move *mv, const struct node *source,
-		  const struct node *target, const Bproc__MoveAsk *a)
+static void grant(struct master *m, struct move *mv, const struct node *source, struct node *target,
+		  const Bproc__MoveAsk *a)
 {
 	mv->kind = a->kind;
 	mv->req = a->req;

@@ -95,6 +95,7 @@ struct proc {
 	uint32_t nqueued;
 	struct told *told, **told_end; /* owned */
 	uint32_t ntold;
+	struct tale last; /* stop or continue; code 0: nobody has said anything */
 	struct tale exit; /* of PS_DYING, or of the parked original; code 0: none */
 	bool kill_due;	  /* a SIGKILL of the master's own: again when its node is back */
 	uint64_t ghost[]; /* a bit per node, by node_index */

@@ -59,8 +59,6 @@ static void gone(struct master *m, struct proc *p)
 	proc_remove(&m->procs, p);
 }
 
-static void send_mirror(struct master *m, struct proc *p, struct node *n, const struct tale *t);
-
 /* After a ghost has gone, or has said that it has it. */
 static void told_check(struct master *m, struct proc *p)
 {
@@ -81,7 +79,7 @@ void procs_ghost_told(struct master *m, struct proc *p, struct node *n)
 	ghost_add(p, i);
 	for (struct told *d = p->told; d; d = d->next) {
 		d->waits[i / 64] |= 1ull << i % 64;
-		send_mirror(m, p, n, &d->tale);
+		procs_mirror(m, p, n, &d->tale);
 	}
 }
 
@@ -136,7 +134,7 @@ void procs_kill(struct master *m, struct proc *p, struct node *n)
 	send_signal(m, p, &q, n->num);
 }
 
-static void send_mirror(struct master *m, struct proc *p, struct node *n, const struct tale *t)
+void procs_mirror(struct master *m, struct proc *p, struct node *n, const struct tale *t)
 {
 	Bproc__Mirror mi = BPROC__MIRROR__INIT;
 	Bproc__Proc proc;
@@ -152,14 +150,14 @@ static void send_mirror(struct master *m, struct proc *p, struct node *n, const 
 
 void procs_mirror_exit(struct master *m, struct proc *p, struct node *n)
 {
-	send_mirror(m, p, n, &p->exit);
+	procs_mirror(m, p, n, &p->exit);
 }
 
 static void mirror(struct master *m, struct proc *p, const struct tale *t)
 {
 	for (uint32_t i = 0; i < m->nodes.count; i++)
 		if (ghost_has(p, i))
-			send_mirror(m, p, &m->nodes.node[i], t);
+			procs_mirror(m, p, &m->nodes.node[i], t);
 }
 
 /* A stop or continue: said to every ghost, and again where a link was lost, until all have it. */
@@ -286,6 +284,7 @@ static void stop_cont(struct master *m, struct proc *p, const struct tale *t)
 {
 	struct queued q = {.tale = *t};
 
+	p->last = *t;
 	switch (proc_step(p, PE_STOPCONT)) {
 	case PA_MIRROR:
 		mirror_stop_cont(m, p, t);
@@ -447,7 +446,7 @@ static void of_node_back(struct proc *p, void *arg)
 
 	for (struct told *d = p->told; d; d = d->next)
 		if (d->waits[i / 64] >> i % 64 & 1)
-			send_mirror(w->m, p, w->n, &d->tale);
+			procs_mirror(w->m, p, w->n, &d->tale);
 	if (p->state == PS_DYING && ghost_has(p, i))
 		procs_mirror_exit(w->m, p, w->n);
 	if (p->kill_due && p->node == w->n->num)

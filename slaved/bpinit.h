@@ -8,8 +8,8 @@
  *	bpinit_state.c	what a new bpslave, or a new master, is told of it all
  *	bpinit_fence.c	the end of everything here, ordered or by the clock
  *	bpinit_move.c	the table of moves; bpinit_leave.c the source's side of one,
- *	bpinit_arrive.c	the target's
  *	bpinit_skel.c	warm children of ghosts, and the words of their arrivals
+ *	bpinit_arrive.c	the target's, bpinit_children.c the children of what arrives
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
  *	bpinit_inject.c	execmove: from the exec to the blob in the new program
  *	bpinit_later.c	orders for processes whose channel is full
@@ -169,10 +169,13 @@ extern struct proc procs[PROCS_MAX];
 extern uint32_t procs_reaped; /* of them with reaped set */
 
 struct proc *proc_find(int32_t pid);
+void ghost_made(struct proc *p); /* it is one now */
 struct proc *proc_add(int32_t pid, enum proc_state state); /* NULL: the table is full */
 void proc_remove(struct proc *p);
 #define proc_index(p) ((uint32_t)((p)-procs))
 int32_t proc_parent(int32_t pid);
+/* False: it is no zombie. */
+bool proc_zombie_status(int32_t pid, int *ret_status);
 int proc_set_chan(struct proc *p, int chan);
 void proc_close_chan(struct proc *p);
 /*
@@ -230,6 +233,19 @@ enum move_phase {
 	ARRIVE_DETACHING, /* home: complete, the tracer lets go */
 	ARRIVE_EXECING,
 };
+/* What is being done for the children of one that arrives, in this order. */
+enum kids_phase {
+	KIDS_NONE,
+	KIDS_PARENT,   /* its own ghost */
+	KIDS_HOLDING,  /* that leaves them alone when they end */
+	KIDS_MAKING,   /* those that are missing */
+	KIDS_STOPPING, /* stops that have been waited for */
+	KIDS_TAKING,   /* its ghost takes these, and no more */
+	KIDS_ENDING,   /* what is to be waited for */
+	KIDS_WAITING,
+	KIDS_READY,
+};
+#define CHILD_NOT_HERE 2 /* init_chain.child */
 struct move {
 	enum move_phase phase;
 	uint64_t id; /* 0: not granted yet */
@@ -252,6 +268,9 @@ struct move {
 	uint32_t skel; /* target: its arrival was a skeleton; number + 1 */
 	uint32_t nchain, chain_at;
 	struct init_chain chain[INIT_CHAIN_MAX];
+	enum kids_phase kids;
+	bool made_ghost; /* of the one that arrives, for its children's sake */
+	struct mirror late[INIT_CHAIN_MAX]; /* of the chain, until it runs; code 0: none */
 };
 extern struct move moves[MOVES_MAX];
 extern uint32_t moves_used; /* no slot at or above it was ever used: they are long */
@@ -317,6 +336,15 @@ void skel_arm(const struct move *m);	   /* from here on it may run */
 bool skel_ran(const struct move *m);	   /* it has taken its word */
 bool skel_off(const struct move *m);	   /* it will never run; false: too late, it does */
 void skel_close_later(int fd);
+/* -- bpinit_children.c: the chain's ancestors are here */
+bool children_ready(struct move *m);
+bool children_are_made(const struct move *m);
+void children_held(struct proc *p, const struct chan_msg *c); /* its answer to CHAN_HOLD */
+void children_not_made(struct move *m, int32_t pid, int err);
+/* True: an arrival is to hear of it when it runs. */
+bool children_later(const struct init_msg *mirror);
+void children_go_on(struct move *m);   /* it runs */
+void children_abandon(struct move *m); /* it does not */
 
 /* -- bpinit_born.c */
 
@@ -348,6 +376,8 @@ bool is_stop(int sig);
 void trace_mirror_next(struct proc *p);
 void trace_exit(struct proc *p, int status); /* dies so, now */
 /* A stopped ghost is to read its channel; calls nest. */
+void trace_unmet(struct proc *p, const void *siginfo); /* no tracer stood in front of it */
+void trace_held_stop(struct proc *p); /* a SIGSTOP met before it was a ghost: its original's */
 void trace_killed(struct proc *p); /* it is in its exit stop: told as a SIGKILL */
 void trace_wake(struct proc *p);
 void trace_sleep(struct proc *p);

@@ -21,6 +21,7 @@ static void arrive_failed(struct move *m, int err, const char *text)
 	uint32_t req_id = m->req_id;
 	bool voided = m->voided;
 
+	children_abandon(m);
 	move_ended(id, voided ? EV_VOIDED : EV_FAILED, m->pid);
 	move_free(m);
 	if (voided)
@@ -43,7 +44,10 @@ bool proc_can_clone(const struct proc *p)
  */
 int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum proc_state state)
 {
-	struct chan_msg who = {.type = CHAN_CLONE, .move_id = m ? m->id : 0, .u.clone = *id};
+	struct chan_msg who = {.type = CHAN_CLONE,
+			       .move_id = m ? m->id : 0,
+			       .flags = self.keeper ? 0 : CHAN_CLONE_REAP,
+			       .u.clone = *id};
 	struct proc *parent = proc_find(ppid), *p;
 	cleanup_fd int theirs = -1;
 	int pair[2], e;
@@ -99,7 +103,7 @@ static void make_early(struct move *m);
 
 static void chain_step(struct move *m)
 {
-	while (m->chain_at < m->nchain) {
+	while (m->chain_at < m->nchain && !m->chain[m->chain_at].child) {
 		const struct init_chain *c = &m->chain[m->chain_at];
 		struct proc *p = proc_find(c->pid);
 		struct chan_clone id = {
@@ -119,6 +123,8 @@ static void chain_step(struct move *m)
 		}
 		m->chain_at++;
 	}
+	if (!children_ready(m))
+		return; /* likewise */
 	m->phase = ARRIVE_READY;
 	event_move(EV_READY, m->id, m->req_id, 0);
 	if (m->data >= 0)
@@ -192,7 +198,9 @@ void arrive_cloned(const struct chan_msg *c)
 	if (p->birth)
 		born_failed(p, c->err);
 	proc_remove(p);
-	if (m)
+	if (m && m->phase == ARRIVE_CHAIN && m->chain_at < m->nchain && m->chain[m->chain_at].child)
+		children_not_made(m, c->u.pid, c->err);
+	else if (m)
 		make_failed(m, c->u.pid, c->err);
 	arrive_progress();
 }
@@ -221,7 +229,8 @@ static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 
 static void arrive_into_ghost(struct move *m, struct proc *p)
 {
-	uint32_t flags = m->kind == MOVE_REXEC ? CHAN_ARRIVE_EXEC : 0;
+	uint32_t flags = (m->kind == MOVE_REXEC ? CHAN_ARRIVE_EXEC : 0) |
+			 (children_are_made(m) ? CHAN_ARRIVE_CHILDREN : 0);
 
 	/* A ghost that was made by clone has nothing on 0..2. */
 	if (m->home_here && !p->in_place)
@@ -340,6 +349,7 @@ static void ran(struct move *m, struct proc *p)
 	}
 	event_move(EV_RAN, m->id, m->req_id, p->pid);
 	skel_want(m);
+	children_go_on(m);
 	move_free(m);
 }
 
@@ -393,12 +403,12 @@ static void untraced(struct proc *p)
 	}
 	p->state = PROC_GHOST;
 	p->move = 0;
+	if (trace_begin(p, 0) < 0)
+		say("ghost %d cannot be traced any more", p->pid);
 	if (m) {
 		proc_order(p, CHAN_ABORT, m->id);
 		arrive_failed(m, EIO, "it was called off");
 	}
-	if (trace_begin(p, 0) < 0)
-		say("ghost %d cannot be traced any more", p->pid);
 }
 
 static void prepared(struct move *m, struct proc *p)

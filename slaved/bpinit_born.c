@@ -238,8 +238,11 @@ int born_tick(void)
 
 void born_made(struct proc *p)
 {
-	struct birth *b = &births[p->birth - 1];
+	/* Made for an arrival's chain before its birth was told, maybe. */
+	struct birth *b = p->birth ? &births[p->birth - 1] : find(p->pid);
 
+	if (!b)
+		return;
 	p->birth = 0;
 	p->born_of = b->ppid;
 	is_made(p, b);

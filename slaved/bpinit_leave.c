@@ -245,14 +245,7 @@ static void became_ghost(struct move *m, struct proc *p)
 	move_free(m);
 	if (p->nmirror > 0 && !p->exiting)
 		trace_mirror_next(p);
-	if (p->held_stop)
-		/* Met while it was parked: it is the original's. */
-		event_signal(p,
-			     &(struct init_msg){
-				     .type = EV_SIGNAL,
-				     .pid = p->pid,
-				     .u.signal = {.pid = p->pid, .sig = SIGSTOP, .code = SI_USER}});
-	p->held_stop = false;
+	trace_held_stop(p);
 }
 
 static void aborted(struct proc *p);

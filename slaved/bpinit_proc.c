@@ -108,15 +108,16 @@ int proc_order(struct proc *p, enum chan_type type, uint64_t move_id)
 
 /* -- messages */
 
-static void ghost_made(struct proc *p)
+void ghost_made(struct proc *p)
 {
 	int e = trace_begin(p, 0);
 
 	if (e < 0)
 		say("ghost %d cannot be traced: %s", p->pid, strerror(-e));
 	p->state = PROC_GHOST;
-	if (p->birth)
-		born_made(p);
+	trace_held_stop(p);
+	p->move = 0;
+	born_made(p);
 	trace_mirror_next(p);
 	arrive_progress();
 }
@@ -132,8 +133,12 @@ static void message(struct proc *p, const struct chan_msg *c)
 			trace_sleep(p);
 		arrive_cloned(c);
 		return;
+	case CHAN_HELD:
+		children_held(p, c);
+		return;
 	case CHAN_SIG:
-		return; /* the tracer has met it too */
+		trace_unmet(p, c->u.siginfo);
+		return;
 	default:
 		break;
 	}
@@ -205,10 +210,11 @@ void child_report(const struct chan_child *c)
 	arrive_settle();
 	p = proc_find(c->pid);
 	if (!p) {
-		/* Native here: of use where the event source cannot see how it ended. */
-		if (ended && !self.keeper)
+		/* Native here: of use where the event source cannot see how it ended; at home
+		 * there is none, and its parent is away and has to hear of its stops. */
+		if (ended == !self.keeper)
 			event(&(struct init_msg){.type = EV_CHILD,
-						 .flags = EVF_NATIVE,
+						 .flags = ended ? EVF_NATIVE : 0,
 						 .pid = c->pid,
 						 .u.child = *c});
 		return;
@@ -287,6 +293,8 @@ static void child_changed(pid_t pid, int status, const struct rusage *ru)
 {
 	struct proc *p = proc_find(pid);
 
+	if (p && WIFSTOPPED(status) && status >> 16 && p->state == PROC_MAKING)
+		p->traced = true; /* from its birth on, as the ghost that cloned it */
 	if (p && p->traced && WIFSTOPPED(status)) {
 		trace_stopped(p, status);
 		return;
@@ -357,7 +365,7 @@ void init_mirror(const struct init_msg *m)
 	int code = m->u.mirror.code, status = m->u.mirror.status;
 	bool ended = code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED, news = true;
 
-	if (ended && born_ended(m->u.mirror.pid, code, status))
+	if (ended && (children_later(m) || born_ended(m->u.mirror.pid, code, status)))
 		return;
 	if (!ended) {
 		news = mirror_is_news(p, m);
@@ -366,7 +374,7 @@ void init_mirror(const struct init_msg *m)
 						 .pid = m->u.mirror.pid,
 						 .u.mirror = m->u.mirror});
 	}
-	if (!news)
+	if (!news || (!ended && children_later(m)))
 		return;
 	if (p && (p->state == PROC_GHOST || p->state == PROC_MAKING)) {
 		trace_mirror(p, code, status);
@@ -400,7 +408,7 @@ static struct {
 } watches[WATCHES_MAX];
 static uint32_t nwatches;
 
-/* PIDFD_GET_INFO of Linux 6.13, its exit code of 6.15. */
+/* PIDFD_GET_INFO of Linux 6.13, its exit code of 6.15: once somebody has waited for it. */
 struct pidfd_exit_info {
 	uint64_t mask, cgroupid;
 	uint32_t pid, tgid, ppid, ids[8];
@@ -409,28 +417,32 @@ struct pidfd_exit_info {
 #define PIDFD_EXIT_INFO _IOWR(0xFF, 11, struct pidfd_exit_info)
 #define PIDFD_HAS_EXIT (1u << 3)
 
-static void watch_ended(int32_t pid, int pidfd)
+static bool reaped_status(int pidfd, int *ret_status)
 {
 	struct pidfd_exit_info info = {.mask = PIDFD_HAS_EXIT};
-	struct proc *p = proc_find(pid), *parent;
+
+	if (pidfd < 0 || ioctl(pidfd, PIDFD_EXIT_INFO, &info) < 0 || !(info.mask & PIDFD_HAS_EXIT))
+		return false;
+	*ret_status = info.exit_code;
+	return true;
+}
+
+/* Nobody waits for it here: at home its zombie stays until it has been waited for where its
+ * parent is. */
+static void watch_ended(int32_t pid, int pidfd)
+{
+	struct proc *p = proc_find(pid);
 	struct chan_child c;
 	int status = 0;
 
 	/* A ghost by now: its end is mirrored, whoever ordered that knows it. */
 	if (p && p->state != PROC_REAL)
 		return;
-	parent = p && p->ppid ? proc_find(p->ppid) : NULL;
-	if (parent && parent->state == PROC_GHOST && parent->chan >= 0 && !parent->dying) {
-		/* It waits for its child by order only: at home they are not its to reap. */
-		proc_tell(parent, &(struct chan_msg){.type = CHAN_REAP, .u.pid = pid}, NULL, 0);
-		return;
-	}
-	if (pidfd >= 0 && ioctl(pidfd, PIDFD_EXIT_INFO, &info) == 0 && (info.mask & PIDFD_HAS_EXIT))
-		status = info.exit_code;
+	if (!proc_zombie_status(pid, &status))
+		reaped_status(pidfd, &status);
 	c = child_of(pid, status);
 	event(&(struct init_msg){
 		.type = EV_CHILD, .move_id = p ? p->came : 0, .pid = pid, .u.child = c});
-	/* Home again, and the child of whom the kernel says: its end is ours to tell once. */
 	if (p) {
 		move_life_ended(p->came, &c);
 		proc_remove(p);

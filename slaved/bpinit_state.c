@@ -4,27 +4,46 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "slaved/bpinit.h"
 
-/* The fourth field of /proc/PID/stat, behind the name, which may hold anything. */
-int32_t proc_parent(int32_t pid)
+/* /proc/PID/stat from behind the name, which may hold anything: " S ppid ..."; NULL: it has gone. */
+static char *read_stat(int32_t pid, char *text, size_t size)
 {
-	char path[32], text[512], *end;
+	char path[32], *end;
 	cleanup_fd int fd = -1;
-	int ppid = 0;
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	n = fd < 0 ? -1 : read(fd, text, size - 1);
 	if (n <= 0)
-		return 0;
+		return NULL;
 	text[n] = '\0';
 	end = strrchr(text, ')');
-	return end && sscanf(end, ") %*c %d", &ppid) == 1 ? ppid : 0;
+	return end ? end + 1 : NULL;
+}
+
+int32_t proc_parent(int32_t pid)
+{
+	char text[1024], *p = read_stat(pid, text, sizeof(text));
+	int ppid = 0;
+
+	return p && sscanf(p, " %*c %d", &ppid) == 1 ? ppid : 0;
+}
+
+/* The last field: how it ended. */
+bool proc_zombie_status(int32_t pid, int *ret_status)
+{
+	char text[1024], *p = read_stat(pid, text, sizeof(text));
+
+	if (!p || p[1] != 'Z')
+		return false;
+	*ret_status = (int)strtol(strrchr(p, ' '), NULL, 10);
+	return true;
 }
 
 /*

@@ -170,6 +170,24 @@ static void tell_signal(struct proc *p, const siginfo_t *si)
 	event_signal(p, &m);
 }
 
+void trace_unmet(struct proc *p, const void *siginfo)
+{
+	siginfo_t si;
+
+	memcpy(&si, siginfo, sizeof(si));
+	if (p->state == PROC_GHOST && !p->dying && si.si_pid != self.self && si.si_pid != p->pid)
+		tell_signal(p, &si);
+}
+
+void trace_held_stop(struct proc *p)
+{
+	siginfo_t si = {.si_signo = SIGSTOP, .si_code = SI_USER};
+
+	if (p->held_stop)
+		tell_signal(p, &si);
+	p->held_stop = false;
+}
+
 void trace_killed(struct proc *p)
 {
 	siginfo_t si = {.si_signo = SIGKILL, .si_code = SI_KERNEL};
@@ -276,6 +294,7 @@ static void group_stop(struct proc *p)
 	if (!was && p->busy != SIGCONT) {
 		p->busy = 0;
 		trace_mirror_next(p);
+		arrive_progress();
 	}
 }
 
@@ -292,6 +311,15 @@ static void trap_stop(struct proc *p)
 	}
 	p->busy = 0;
 	trace_mirror_next(p);
+	arrive_progress();
+}
+
+static bool exit_is_killed(const struct proc *p)
+{
+	unsigned long status = 0;
+
+	return ptrace(PTRACE_GETEVENTMSG, p->pid, NULL, &status) == 0 && WIFSIGNALED((int)status) &&
+	       WTERMSIG((int)status) == SIGKILL;
 }
 
 static void exit_stop(struct proc *p)
@@ -305,6 +333,11 @@ static void exit_stop(struct proc *p)
 	if (p->dying) {
 		trace(p, PTRACE_CONT, 0);
 		return;
+	}
+	if (p->state == PROC_MAKING && exit_is_killed(p)) {
+		/* Before it could say that it is a ghost: it stands in as it is. */
+		ghost_made(p);
+		return trace_killed(p);
 	}
 	switch (p->state) {
 	case PROC_LEAVING:
@@ -371,9 +404,12 @@ void trace_ended(struct proc *p, int status)
 		arrive_died(p);
 		return;
 	}
+	if (p->state == PROC_MAKING && p->birth)
+		born_failed(p, ECHILD);
 	proc_remove(p);
 	if (ghost)
 		event(&(struct init_msg){.type = mirrored ? EV_MIRRORED : EV_LOST, .pid = pid});
 	if (reaped)
 		born_gone(pid);
+	arrive_progress();
 }

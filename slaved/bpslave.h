@@ -106,6 +106,8 @@ const char *init_id(void);
 /* Welcome is here: bpinit may be started, with these clocks' offsets if they are not 0. */
 void init_want(int64_t mono_off_ns, int64_t boot_off_ns);
 bool init_is_up(void);
+/* What bpinit has said up to now is known when this returns. Of the loop only: not in its events. */
+void init_take(void);
 int32_t init_pid(void); /* as we see it; 0: there is none */
 /* Copies; the fds are not closed. Kept and sent in order if the socket is full. */
 void init_send(const struct init_msg *m, const int *fds, int nfd);
@@ -154,6 +156,7 @@ struct proc_ids {
 };
 struct proc_chain {
 	int n;
+	int32_t ppid; /* of the one that leaves, 0: none that the cluster knows; not of a fork */
 	struct init_chain member[INIT_CHAIN_MAX];
 };
 /* The text of /proc/PID/status; 0 or -EBADMSG if a field of struct proc_ids is not in it. */
@@ -167,6 +170,8 @@ int proc_read_cred(const struct proc_ids *ids, struct chan_cred *ret_cred);
  * a process that leaves (or, with child, for one that it forks). -E2BIG: too deep.
  */
 int proc_read_chain(const struct proc_ids *ids, bool child, struct proc_chain *ret_chain);
+/* Adds its children that it has not waited for, zombies too. */
+int proc_read_children(const struct proc_ids *ids, struct proc_chain *chain);
 bool proc_is_cluster(const struct proc_ids *ids);
 
 /*
@@ -348,6 +353,7 @@ void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, 
 void born_expect(int32_t pid, int32_t ppid); /* about to be made here, ghost or arrival */
 void born_parked(int32_t pid, uint64_t move, bool moved);
 void born_stays(uint64_t move);		      /* a move of born_parked() was aborted */
+void born_is_here(int32_t pid);		      /* a scan that does not find it says: it has gone */
 void born_left(int32_t pid);		      /* it is a ghost here now */
 void born_came(int32_t pid, bool other_name); /* it runs here now; exec'd on the way */
 void born_state(const struct init_msg *m);    /* what bpinit holds: EV_STATE */

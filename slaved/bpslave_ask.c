@@ -32,8 +32,10 @@ int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
 
 	if (e == 0)
 		e = proc_read_chain(&a->ids, kind == MOVE_RFORK, &a->chain);
+	if (e == 0 && kind != MOVE_RFORK)
+		e = proc_read_children(&a->ids, &a->chain);
 	if (e == -E2BIG)
-		snprintf(text, LOCAL_TEXT_MAX, "pid %d: over %d groups or %d ancestors", a->ids.pid,
+		snprintf(text, LOCAL_TEXT_MAX, "pid %d: over %d groups or %d relatives", a->ids.pid,
 			 CHAN_NGROUPS, INIT_CHAIN_MAX);
 	else if (e < 0)
 		snprintf(text, LOCAL_TEXT_MAX, "pid %d: %s", a->ids.pid, strerror(-e));
@@ -66,6 +68,9 @@ void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node,
 		link[i].uid = c->uid;
 		link[i].gid = c->gid;
 		link[i].comm = (char *)(uintptr_t)c->comm;
+		link[i].child = c->child;
+		link[i].state = c->state;
+		link[i].status = c->status;
 		links[i] = &link[i];
 	}
 	m.req = req;
@@ -73,7 +78,7 @@ void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node,
 	m.node = node;
 	m.asker_pid = a->ids.pid;
 	m.pid = pid;
-	m.ppid = fork ? a->ids.pid : chain->n > 0 ? chain->member[chain->n - 1].pid : 0;
+	m.ppid = fork ? a->ids.pid : chain->ppid;
 	m.pgid = a->ids.pgid;
 	m.sid = a->ids.sid;
 	m.n_chain = (size_t)chain->n;

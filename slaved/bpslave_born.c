@@ -110,6 +110,25 @@ void born_read(struct born *b)
 
 /* -- what happens */
 
+static bool parent_is_away(const struct born *b)
+{
+	const struct born *parent = born_find(b->ppid);
+
+	return parent && parent->away && !parent->ended;
+}
+
+/*
+ * Of one that came by a move: where its parent is real too, or is about to be, no ghost waits for
+ * it, and bpinit is not told. If it was, it has told already.
+ */
+static void tell_init(const struct born *b)
+{
+	struct init_msg m = {.type = INIT_ENDED, .pid = b->pid};
+
+	m.u.child = child_of(b->pid, b->status);
+	init_send(&m, NULL, 0);
+}
+
 static void ended(struct born *b, int32_t status)
 {
 	const struct born *parent = born_find(b->ppid);
@@ -122,6 +141,8 @@ static void ended(struct born *b, int32_t status)
 		/* bpinit tells it, or the node where it is real; its name is of no use now. */
 		if (b->moved)
 			tell_never(b);
+		if (parent && !b->away && !b->guessed)
+			tell_init(b);
 		return;
 	}
 	if (!b->told && (!parent || !parent->away)) {
@@ -136,25 +157,21 @@ static void ended(struct born *b, int32_t status)
 
 static void reaped(struct born *b)
 {
-	struct init_msg m = {.type = INIT_ENDED, .pid = b->pid};
-	const struct born *parent = born_find(b->ppid);
-
-	if (!b->moved && !b->away) {
-		b->reap = b->told || b->queued;
-	} else {
-		/*
-		 * If its parent is real here, neither a ghost nor bpinit was told of its end; nor
-		 * perhaps if the parent is not known any more: the kernel's word that a number is
-		 * free comes late (by RCU), and in no order. One that is away may be back and have
-		 * ended before we have read that it came. Of all but real ones bpinit takes no
-		 * notice.
-		 */
-		b->reap = !parent || !parent->away;
-		if (b->guessed ? b->reap && !b->away : b->reap || b->away) {
-			m.u.child = child_of(b->pid, b->status);
-			init_send(&m, NULL, 0);
-		}
-	}
+	/* By the ghost of its parent, which tells that it has ended; the parent itself does
+	 * not know yet, and will wait for it where it is. */
+	b->silent = parent_is_away(b);
+	b->reap = !b->silent && (b->moved || b->away || b->told || b->queued);
+	/*
+	 * If its parent is real here, neither a ghost nor bpinit was told of its end; nor
+	 * perhaps if the parent is not known any more: the kernel's word that a number is
+	 * free comes late (by RCU), and in no order. One that is away may be back and have
+	 * ended before we have read that it came. Of all but real ones bpinit takes no
+	 * notice.
+	 */
+	if ((b->moved || b->away) &&
+	    (b->guessed ? b->reap && !b->away : b->reap || b->away))
+		tell_init(b);
+	b->reap |= b->queued; /* its end is still to be told */
 	if (b->reap)
 		tell_later(b, true);
 	else
@@ -346,6 +363,14 @@ void born_expect(int32_t pid, int32_t ppid)
 	b->ppid = ppid;
 }
 
+void born_is_here(int32_t pid)
+{
+	struct born *b = born_find(pid);
+
+	if (b && b->seen == 0)
+		b->seen = scan_no ? scan_no : 1;
+}
+
 void born_left(int32_t pid)
 {
 	struct born *b = born_find(pid);
@@ -400,6 +425,7 @@ void born_came(int32_t pid, bool other_name)
 
 	if (slave.node == HOME_NODE || !b)
 		return;
+	born_is_here(pid);
 	b->moved = true;
 	b->away = b->stopped = false;
 	b->stale = true;

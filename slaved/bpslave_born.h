@@ -64,6 +64,7 @@ struct born {
 	bool told;	      /* the master knows it */
 	bool queued, looked;  /* it is in the list */
 	bool tell, end, reap; /* what is to be told */
+	bool silent;	      /* it is not told that it was reaped */
 	bool ended, stopped;
 	uint64_t parked; /* the move that will say whether it is away; 0: none */
 	bool guessed;	 /* it has gone, and nobody has said how it ended */

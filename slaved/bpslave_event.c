@@ -185,6 +185,7 @@ static void on_mirrored(int32_t pid, uint64_t seq)
 	PROC_OF(proc, pid);
 
 	stdio_forget_home(pid);
+	born_is_here(pid); /* it was */
 	r.proc = &proc;
 	if (master_send(&r.base)) {
 		init_done(seq);

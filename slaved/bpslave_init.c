@@ -17,6 +17,7 @@
 #include "bpslave.h"
 #include "libbproc/log.h"
 
+#define TAKE_MAX 256 /* messages of bpinit at once, before what the kernel tells */
 #define ACK_MS 100
 #define CONNECT_MS 20 /* between tries while bpinit starts */
 #define CONNECT_TRIES 250
@@ -236,33 +237,52 @@ static void handle(const struct init_msg *m)
 	}
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *arg)
+/* False: there was none. */
+static bool take_one(int fd)
 {
 	static struct init_msg m;
 	struct sysio_pkt pkt;
 	int e;
 
-	(void)what;
-	(void)arg;
-	/* More than one at a time only when they come fast: the last, empty read costs a call. */
 	e = pkt_recv(fd, &m, sizeof(m), MSG_DONTWAIT, &pkt);
 	if (e == -EAGAIN)
-		return;
-	if (e < 0)
-		return lost(strerror(-e));
+		return false;
+	if (e < 0) {
+		lost(strerror(-e));
+		return false;
+	}
 	pkt_close(&pkt);
-	if (pkt.len == 0)
-		return lost("it has ended");
+	if (pkt.len == 0) {
+		lost("it has ended");
+		return false;
+	}
 	/* Events are sent without the room for a chain that none of them has. */
 	if (pkt.len < offsetof(struct init_msg, u) + sizeof(m.u.text)) {
 		log_error("bpinit: a message of %zu bytes, not %zu: another version", pkt.len,
 			  sizeof(m));
-		return lost("another version");
+		lost("another version");
+		return false;
 	}
 	/* Events come after the state; one that is here before its end is told again behind it. */
 	if (m.seq != 0 && in.state_running)
-		return;
+		return true;
 	handle(&m);
+	return true;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)what;
+	(void)arg;
+	/* More than one at a time only when they come fast: the last, empty read costs a call. */
+	take_one(fd);
+}
+
+void init_take(void)
+{
+	for (int i = 0; i < TAKE_MAX && in.fd >= 0; i++)
+		if (!take_one(in.fd))
+			return;
 }
 
 /* -- finding and starting it */

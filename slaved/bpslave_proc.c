@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -362,15 +363,98 @@ static int put_leader(struct proc_chain *c, const struct proc_ids *up, int32_t p
 	return put(c, &leader, cluster_pid(leader.host_ppid, &parent));
 }
 
+/*
+ * What a parent has not waited for yet shows in /proc/PID/stat: its last field but none is how a
+ * zombie ended, and of a stopped process the signal, which is 0 when the stop has been waited for
+ * (fs/proc/array.c and kernel/exit.c, group_exit_code). A ghost is stopped under its tracer; other
+ * stops of a tracer have other numbers.
+ */
+static void read_wait_state(int32_t host_pid, struct init_chain *m)
+{
+	char path[32], text[1024], *p;
+	cleanup_fd int fd = -1;
+	ssize_t n;
+	int code = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", host_pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	p = strrchr(text, ')');
+	if (!p || strlen(p) < 3)
+		return;
+	code = (int)strtol(strrchr(p, ' '), NULL, 10);
+	if (p[2] == 'Z' || p[2] == 'X') {
+		m->state = CHAIN_ENDED;
+		m->status = code;
+	} else if ((p[2] == 'T' || p[2] == 't') &&
+		   (code == SIGSTOP || code == SIGTSTP || code == SIGTTIN || code == SIGTTOU)) {
+		m->state = CHAIN_STOPPED;
+		m->status = code;
+	} else if ((p[2] == 'T' || p[2] == 't') && code == 0) {
+		m->state = CHAIN_STOP_SEEN;
+		m->status = SIGSTOP;
+	}
+}
+
+static int put_child(struct proc_chain *c, int32_t host_pid, int32_t ppid)
+{
+	struct proc_ids ids;
+	struct init_chain *m;
+	int e;
+
+	if (proc_read_ids(host_pid, &ids) < 0 || !proc_is_cluster(&ids))
+		return 0;
+	/* The leader of its parent's group, maybe: but it is to be made as a child. */
+	for (int i = 0; i < c->n; i++) {
+		if (c->member[i].pid != ids.pid)
+			continue;
+		memmove(&c->member[i], &c->member[i + 1],
+			sizeof(c->member[0]) * (size_t)(c->n - i - 1));
+		c->n--;
+		break;
+	}
+	e = put(c, &ids, ppid);
+	if (e < 0)
+		return e;
+	m = &c->member[c->n - 1];
+	m->child = 1;
+	read_wait_state(host_pid, m);
+	return 0;
+}
+
+int proc_read_children(const struct proc_ids *ids, struct proc_chain *chain)
+{
+	char path[64], text[4096];
+	cleanup_fd int fd = -1;
+	char *end;
+	ssize_t n;
+	int e = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", ids->host_pid, ids->host_pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	for (char *p = text; e == 0; p = end) {
+		long child = strtol(p, &end, 10);
+
+		if (end == p)
+			break;
+		e = put_child(chain, (int32_t)child, ids->pid);
+	}
+	return e;
+}
+
 int proc_read_chain(const struct proc_ids *ids, bool child, struct proc_chain *ret_chain)
 {
 	struct proc_ids up[INIT_CHAIN_MAX], top;
 	int n = 0, e;
 
 	ret_chain->n = 0;
+	ret_chain->ppid = 0;
 	if (child)
 		up[n++] = *ids;
-	else if (cluster_pid(ids->host_ppid, &up[0]) > 0)
+	else if ((ret_chain->ppid = cluster_pid(ids->host_ppid, &up[0])) > 0)
 		n++;
 	while (n > 0 && up[n - 1].pid != up[n - 1].sid) {
 		if (n == INIT_CHAIN_MAX)

@@ -49,6 +49,7 @@ static void on_poll(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	(void)arg;
+	init_take();
 	born_scan();
 	born_flush();
 	ms = (now_us() - t) * POLL_SHARE / 1000;
@@ -124,6 +125,7 @@ static void on_gathered(evutil_socket_t fd, short what, void *arg)
 	(void)arg;
 	if (read(fd, &n, sizeof(n)) < 0 && errno == EAGAIN)
 		return;
+	init_take(); /* that a process runs here was said before it did what it does here */
 	take();
 	born_flush();
 	event_add(src.ring, NULL);

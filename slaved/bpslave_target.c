@@ -101,7 +101,10 @@ static int put_chain(const Bproc__MoveStart *s, struct init_msg *m)
 					  .pgid = c->pgid,
 					  .sid = c->sid,
 					  .uid = c->uid,
-					  .gid = c->gid};
+					  .gid = c->gid,
+					  .child = c->child,
+					  .state = c->state,
+					  .status = c->status};
 		snprintf(to->comm, sizeof(to->comm), "%s", c->comm);
 	}
 	m->u.arrive.nchain = (uint32_t)s->n_chain;

@@ -120,7 +120,7 @@ void tell_now(struct born *b)
 		tell_end(b);
 	b->end = false;
 	if (b->reap) {
-		if (b->told || b->moved)
+		if (!b->silent && (b->told || b->moved))
 			tell_reaped(b);
 		born_forget(b);
 	}

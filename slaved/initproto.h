@@ -16,7 +16,7 @@
 
 #define INIT_SOCK "init.sock"
 #define INIT_VERSION 1
-#define INIT_CHAIN_MAX 32 /* ancestors and leaders of one arrival */
+#define INIT_CHAIN_MAX 64 /* ancestors, leaders and children of one arrival */
 
 enum init_type {
 	/* bpslave -> bpinit */
@@ -94,6 +94,9 @@ enum init_phase {
 struct init_chain {
 	int32_t pid, ppid, pgid, sid;
 	uint32_t uid, gid;
+	uint32_t child;	 /* of the one that arrives: its ghost is to be made by that one's */
+	uint32_t state;	 /* enum chain_state, libbproc/local.h */
+	int32_t status;	 /* stopped: the signal; ended: as of wait() */
 	char comm[16];
 };
 #define INIT_DONE_MAX 36
@@ -148,7 +151,8 @@ struct init_msg {
 			uint32_t home_here;	 /* 1: it comes home, into its ghost */
 			uint32_t nchain;	 /* top of the session first, parent last;
 						  * leaders that are no ancestors before
-						  * the first member of their group */
+						  * the first member of their group;
+						  * then its children */
 			uint32_t zero;
 			struct chan_cred cred;
 			struct init_chain chain[INIT_CHAIN_MAX];

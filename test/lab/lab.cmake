@@ -37,6 +37,13 @@ set_target_properties(lab_hostile PROPERTIES
 	RUNTIME_OUTPUT_DIRECTORY ${lab_programs} OUTPUT_NAME hostile)
 target_link_libraries(lab_hostile PRIVATE bproc_flags)
 
+add_executable(lab_arrange ${lab_dir}/arrange/arrange.c ${lab_dir}/arrange/stage.c
+	${lab_dir}/arrange/actor.c ${lab_dir}/arrange/script.c)
+set_target_properties(lab_arrange PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${lab_programs}
+	OUTPUT_NAME arrange)
+target_link_libraries(lab_arrange PRIVATE bproc_flags bproc_static -static)
+target_compile_options(lab_arrange PRIVATE -O1 -g)
+
 # lab_test(LABEL.NAME NODES SECONDS [OPTS bplab options] COMMAND what to run there)
 function(lab_test name nodes seconds)
 	cmake_parse_arguments(PARSE_ARGV 3 arg "USER" "" "OPTS;COMMAND;LABELS")
@@ -75,6 +82,7 @@ endforeach()
 lab_test(move.kills 2 90 COMMAND ${lab_programs}/kills_dynamic)
 lab_test(move.kills_wait 1 120 COMMAND ${lab_dir}/kills.sh)
 lab_test(move.kills_no 1 60 OPTS -o killfromnodes=no COMMAND ${lab_dir}/kills.sh no)
+lab_test(move.arrange_one 3 120 COMMAND ${lab_programs}/arrange -c 1)
 lab_test(move.plain_data 2 60 OPTS -o imageencryption=no COMMAND ${lab_programs}/roam_static)
 lab_test(move.many 4 60 COMMAND ${lab_programs}/many_static)
 lab_test(move.stdio 2 180 COMMAND ${lab_dir}/stdio.sh)

@@ -288,8 +288,13 @@ void trip_begin(struct trip *t, int far_end)
 		t->sid = getsid(0);
 		t->pgid = getpgid(0);
 		t->nchain = 2;
-		t->chain[0] = (struct init_chain){t->sid, 0, t->sid, t->sid, 0, 0, "leader"};
-		t->chain[1] = (struct init_chain){getpid(), t->sid, t->pgid, t->sid, 0, 0, "asker"};
+		t->chain[0] = (struct init_chain){
+			.pid = t->sid, .pgid = t->sid, .sid = t->sid, .comm = "leader"};
+		t->chain[1] = (struct init_chain){.pid = getpid(),
+						   .ppid = t->sid,
+						   .pgid = t->pgid,
+						   .sid = t->sid,
+						   .comm = "asker"};
 	}
 	m.u.arrive.epoch = 1;
 	m.u.arrive.kind = t->kind;

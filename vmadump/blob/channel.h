@@ -32,6 +32,7 @@ enum chan_type {
 	CHAN_CHILD = 6,	    /* child: what waitid() told a ghost of one of its children */
 	CHAN_SIG = 7,	    /* siginfo: a signal that no tracer stood in front of */
 	CHAN_CLONED = 8,    /* answer to CHAN_CLONE: pid, err */
+	CHAN_HELD = 11,	    /* answer to CHAN_HOLD, with its flags */
 	CHAN_DUMPED = 9,    /* bytes: the image is written (BLOB_PARK) */
 	CHAN_RESTORED = 10, /* all of the image is in place (BLOB_RESTORE with a channel); in */
 	/* move_id where struct blob is, in flags the signal it was stopped by */
@@ -53,6 +54,7 @@ enum chan_type {
 	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */
 	CHAN_REAP = 41,	       /* pid: this child has ended; answered by CHAN_CHILD */
 	CHAN_NAME = 42,	       /* name: look like this from now on */
+	CHAN_HOLD = 43,	       /* flags: CHAN_HOLD_*: its children are somebody's to wait for */
 
 	/* whoever dumps or restores from outside -> process; no cluster is there */
 	CHAN_DUMP = 64,	  /* + image fd: write it; answered by CHAN_DUMPED or CHAN_FAILED */
@@ -67,12 +69,17 @@ enum chan_type {
 #define CHAN_GO_STREAM_SHIFT 2 /* away: for each of fds 0..2 two bits: 0, or the number of */
 #define CHAN_GO_STREAM_BITS 2  /* the stream that it is, plus 1 */
 #define CHAN_GO_STREAM_MASK 0x3fu
-#define CHAN_GHOST_REAP 1u /* not at home: what its children do is told and reaped */
+#define CHAN_GHOST_REAP 1u /* not at home: its children that end are reaped */
 #define CHAN_GHOST_CODE 2u
 #define CHAN_CLONE_TEMPLATE 1u /* of an arrival: its head is kept for skeletons to come */
+#define CHAN_CLONE_REAP 2u     /* it is a ghost not at home, as of CHAN_GHOST_REAP */
 #define CHAN_PREPARED_RAN 1u   /* it has taken the word, and runs */
-#define CHAN_ARRIVE_HOME 1u /* descriptors 0..2 of this ghost are the originals */
-#define CHAN_ARRIVE_EXEC 2u /* MOVE_REXEC: an argument block comes, not an image */
+#define CHAN_ARRIVE_HOME 1u	/* descriptors 0..2 of this ghost are the originals */
+#define CHAN_ARRIVE_EXEC 2u	/* MOVE_REXEC: an argument block comes, not an image */
+#define CHAN_ARRIVE_CHILDREN 4u /* they are as it knows them: a pending SIGCHLD is of that */
+#define CHAN_HOLD_NOT 0u	/* as ever */
+#define CHAN_HOLD_DEAD 1u	/* those that end stay */
+#define CHAN_HOLD_ALL 2u	/* stops that are there are taken; of what comes then, nothing */
 
 /* What a clone is to become. Ids are the cluster's; -1 leaves an id alone. */
 enum chan_clone_kind {

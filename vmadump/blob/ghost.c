@@ -282,6 +282,7 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	}
 	b->regs_given = 0;
 	relay_set(&g, sock);
+	g.parent = sys_waitid(P_ALL, 0, NULL, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL) == 0;
 	chan_tell(b, CHAN_GHOST, p->m.move_id);
 	ghost_loop(&g);
 }
@@ -324,8 +325,26 @@ static int tell_child(struct ghost *g, int type, int pid, int options)
 
 static void tell_children(struct ghost *g)
 {
-	while (tell_child(g, P_ALL, 0, WEXITED | WSTOPPED | WCONTINUED))
+	int dead = g->reap && g->hold == CHAN_HOLD_NOT ? WEXITED : 0;
+
+	while (tell_child(g, P_ALL, 0, dead | WSTOPPED | WCONTINUED))
 		;
+}
+
+/* Its original comes back: what its children do is that one's to wait for, not ours. */
+static void hold(struct ghost *g, const struct chan_msg *order)
+{
+	struct chan_msg m;
+
+	g->parent = 1;
+	if (order->flags != CHAN_HOLD_DEAD)
+		tell_children(g);
+	g->hold = order->flags;
+	memset(&m, 0, sizeof m);
+	m.type = CHAN_HELD;
+	m.flags = order->flags;
+	m.move_id = order->move_id;
+	chan_send(g->b, &m);
 }
 
 /* Dies exactly so; no core, whatever the limits say: the original dumped its own. */
@@ -382,6 +401,7 @@ static void obey(struct ghost *g, struct chan_pkt *p)
 	switch (p->m.type) {
 	case CHAN_CLONE:
 		clone_child(g, p);
+		g->parent = 1;
 		break;
 	case CHAN_ARRIVE:
 		arrive_in_place(g, p);
@@ -397,6 +417,9 @@ static void obey(struct ghost *g, struct chan_pkt *p)
 		break;
 	case CHAN_NAME:
 		ghost_name(g, &p->m.u.name);
+		break;
+	case CHAN_HOLD:
+		hold(g, &p->m);
 		break;
 	case CHAN_STREAMS_SET:
 		chan_streams(p, 0, sock);
@@ -436,15 +459,16 @@ _Noreturn void ghost_loop(struct ghost *g)
 		long timeout_ms = -1;
 		int n;
 
-		if (g->reap && g->sigfd < 0) {
+		if (g->parent && g->sigfd < 0) {
 			g->sigfd = (int)sys_signalfd(-1, &chld, O_CLOEXEC | O_NONBLOCK);
 			children_to_tell = 1;
 		}
-		if (g->reap && children_to_tell)
+		if (g->parent && g->hold != CHAN_HOLD_ALL && children_to_tell)
 			tell_children(g);
 		children_to_tell = 0;
 		p[0] = (struct sys_pollfd){.fd = g->deaf ? -1 : g->b->chan, .events = POLLIN};
-		p[1] = (struct sys_pollfd){.fd = g->sigfd, .events = POLLIN};
+		p[1] = (struct sys_pollfd){.fd = g->hold == CHAN_HOLD_ALL ? -1 : g->sigfd,
+					   .events = POLLIN};
 		n = relay_poll_fill(g, 0, p + 2, &timeout_ms);
 		t.tv_sec = 0;
 		t.tv_nsec = timeout_ms * 1000000;

@@ -46,7 +46,10 @@ struct input {
 struct ghost {
 	struct blob *b;
 	int skeleton[GHOST_SKELETONS]; /* children of ours that are nobody's news; 0: none */
-	uint32_t reap;	 /* what its children do is told and reaped */
+	uint32_t reap;	 /* not at home: what its children do is told and reaped; at home their */
+			 /* stops are told */
+	uint32_t parent; /* it has, or may have, children */
+	uint32_t hold;	 /* CHAN_HOLD_* */
 	uint32_t cloned; /* it was never its original: confined as bpinit is */
 	uint32_t deaf;	 /* the channel has ended: an inquiry is bpinit's, not ours */
 	int sigfd;

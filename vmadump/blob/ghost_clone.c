@@ -20,7 +20,8 @@ void clone_child(struct ghost *g, struct chan_pkt *p)
 	long r;
 
 	memset(&ca, 0, sizeof ca);
-	ca.flags = CLONE_CLEAR_SIGHAND;
+	/* Ours is its tracer from its first moment: not even a SIGKILL comes before. */
+	ca.flags = CLONE_CLEAR_SIGHAND | (p->m.u.clone.kind == CLONE_GHOST ? CLONE_PTRACE : 0);
 	ca.exit_signal = SIGCHLD;
 	ca.set_tid = tid > 0 ? (uint64_t)&tid : 0;
 	ca.set_tid_size = tid > 0;
@@ -75,7 +76,7 @@ static void keep_own(struct blob *b, int stdio)
 
 _Noreturn void clone_become(struct blob *b)
 {
-	struct ghost g = {.b = b, .reap = 1, .cloned = 1, .sigfd = -1};
+	struct ghost g = {.b = b, .cloned = 1, .sigfd = -1};
 	const int none[CHAN_STREAMS] = {-1, -1, -1};
 	const struct chan_cred *c;
 	struct chan_pkt p;
@@ -90,6 +91,7 @@ _Noreturn void clone_become(struct blob *b)
 		skeleton(b, &p);
 	if (!(p.m.flags & CHAN_CLONE_TEMPLATE))
 		annex_drop(b);
+	g.reap = !!(p.m.flags & CHAN_CLONE_REAP);
 	keep_own(b, p.m.u.clone.kind == CLONE_ARRIVAL_HOME);
 	take_place(p.m.u.clone.pid, p.m.u.clone.pgid, p.m.u.clone.sid);
 	if (p.m.u.clone.comm[0])
@@ -215,6 +217,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	uint64_t move_id = p->m.move_id;
 	struct input in = {.file = -1, .far = -1, .orig = -1, .in = -1, .out = -1};
 	struct args args;
+	char info[128];
 	long stash;
 
 	skeletons_end(g);
@@ -222,6 +225,8 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	memset(&opt, 0, sizeof opt);
 	/* From here on signals wait in the kernel: for the original, or for the ghost. */
 	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);
+	if (p->m.flags & CHAN_ARRIVE_CHILDREN && g->sigfd >= 0)
+		sys_read(g->sigfd, info, sizeof info); /* the image has what it knew */
 	if (g->sigfd >= 0)
 		sys_close(g->sigfd);
 	g->sigfd = -1;

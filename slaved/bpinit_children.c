@@ -1,0 +1,267 @@
+/*
+ * bpinit: the children of a process that arrives. It has to find here, really or as
+ * ghosts, all that it has not waited for, as its own children and as it knows them:
+ * running, stopped (and whether it has waited for that), or zombies. So it is made as
+ * a ghost first if it is not one here, its ghost clones those that are missing, and
+ * they are brought to that state; then the image is restored into the ghost. What
+ * becomes of them meanwhile waits until the arrival runs, so that it is news to it.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "slaved/bpinit.h"
+
+static bool is_end(int code)
+{
+	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
+}
+
+static struct init_chain *first_child(struct move *m)
+{
+	for (uint32_t i = 0; i < m->nchain; i++)
+		if (m->chain[i].child)
+			return &m->chain[i];
+	return NULL;
+}
+
+#define EACH_CHILD(m, c)                                                                           \
+	for (struct init_chain *c = (m)->chain; c < (m)->chain + (m)->nchain; c++)                 \
+		if (c->child)
+
+static bool is_stopped(const struct proc *p)
+{
+	return p->stopped && !p->busy && p->nmirror == 0;
+}
+
+static void hold(struct proc *p, struct move *m, uint32_t how)
+{
+	struct chan_msg c = {.type = CHAN_HOLD, .move_id = m->id, .flags = how};
+
+	if (proc_tell(p, &c, NULL, 0) == 0)
+		trace_wake(p);
+}
+
+void children_held(struct proc *p, const struct chan_msg *c)
+{
+	struct move *m = move_find(c->move_id);
+
+	trace_sleep(p);
+	if (m && m->pid == p->pid && m->kids == KIDS_HOLDING)
+		m->kids = KIDS_MAKING;
+	else if (m && m->pid == p->pid && m->kids == KIDS_TAKING)
+		m->kids = KIDS_ENDING;
+	arrive_progress();
+}
+
+/* -- its own ghost, whose children they will be. False: it is being made. */
+
+static bool make_parent(struct move *m)
+{
+	struct chan_clone id = {.kind = CLONE_GHOST, .pid = m->pid, .pgid = m->pgid, .sid = m->sid};
+	struct proc *p = proc_find(m->pid);
+
+	if (p && p->state == PROC_MAKING)
+		return false;
+	if (p && proc_can_clone(p)) {
+		m->kids = KIDS_HOLDING;
+		hold(p, m, CHAN_HOLD_DEAD);
+		return false;
+	}
+	/* Killed here meanwhile: start_arrival() says so. At home there is one, or will be. */
+	if (p || m->home_here) {
+		if (!p && born_waits(m->pid))
+			return false;
+		m->kids = KIDS_READY;
+		return true;
+	}
+	id.cred.uid[0] = m->cred.uid[0];
+	id.cred.gid[0] = m->cred.gid[0];
+	m->made_ghost = true;
+	if (proc_make(m, m->ppid, &id, PROC_MAKING) < 0)
+		m->kids = KIDS_READY;
+	return m->kids == KIDS_READY;
+}
+
+/* -- those that are missing */
+
+static bool make_missing(struct move *m)
+{
+	EACH_CHILD(m, c)
+	{
+		struct proc *p = proc_find(c->pid);
+		struct chan_clone id = {
+			.kind = CLONE_GHOST, .pid = c->pid, .pgid = c->pgid, .sid = c->sid};
+
+		if (p ? p->state == PROC_MAKING : m->home_here && born_waits(c->pid))
+			return false;
+		if (p || own_kill(c->pid, 0) == 0 || errno != ESRCH)
+			continue;
+		memcpy(id.comm, c->comm, sizeof(id.comm));
+		id.cred.uid[0] = c->uid;
+		id.cred.gid[0] = c->gid;
+		if (proc_make(m, m->pid, &id, PROC_MAKING) == 0)
+			return false;
+		c->child = CHILD_NOT_HERE;
+	}
+	m->kids = KIDS_STOPPING;
+	return true;
+}
+
+void children_not_made(struct move *m, int32_t pid, int err)
+{
+	EACH_CHILD(m, c)
+	{
+		if (c->pid != pid)
+			continue;
+		say("process %d arrives without its child %d: %s", m->pid, pid, strerror(err));
+		c->child = CHILD_NOT_HERE;
+	}
+	if (pid == m->pid) {
+		m->made_ghost = false;
+		m->kids = KIDS_READY; /* it will be seen again that it cannot be made */
+	}
+}
+
+/* -- as it knows them */
+
+/* Stops that it has waited for: shown now, they are taken by its ghost. */
+static bool stop_seen(struct move *m)
+{
+	bool all = true;
+
+	EACH_CHILD(m, c)
+	{
+		struct proc *p = proc_find(c->pid);
+
+		if (!p || p->state != PROC_GHOST || p->dying || p->exiting)
+			continue;
+		if (c->state == CHAIN_RUNS && p->stopped && is_stopped(p))
+			trace_mirror(p, CLD_CONTINUED, SIGCONT);
+		if (c->state == CHAIN_STOP_SEEN && !p->stopped && !p->busy && p->nmirror == 0)
+			trace_mirror(p, CLD_STOPPED, c->status);
+		all &= c->state == CHAIN_STOP_SEEN ? is_stopped(p)
+						   : c->state != CHAIN_RUNS || !p->stopped;
+	}
+	return all;
+}
+
+/* What it has still to wait for. */
+static void begin_news(struct move *m)
+{
+	EACH_CHILD(m, c)
+	{
+		struct proc *p = proc_find(c->pid);
+
+		if (!p || p->state != PROC_GHOST || p->dying)
+			continue;
+		if (c->state == CHAIN_ENDED)
+			trace_exit(p, c->status);
+		if (c->state != CHAIN_STOPPED)
+			continue;
+		/* Its stop was taken by the ghost of its parent: only a new one shows. */
+		if (p->stopped)
+			trace_mirror(p, CLD_CONTINUED, SIGCONT);
+		trace_mirror(p, CLD_STOPPED, c->status);
+	}
+	m->kids = KIDS_WAITING;
+}
+
+static bool news_are_there(struct move *m)
+{
+	EACH_CHILD(m, c)
+	{
+		struct proc *p = proc_find(c->pid);
+
+		if (!p || p->state != PROC_GHOST || p->exiting)
+			continue;
+		if (c->state == CHAIN_ENDED || (c->state == CHAIN_STOPPED && !is_stopped(p)))
+			return false;
+	}
+	return true;
+}
+
+bool children_ready(struct move *m)
+{
+	struct proc *p;
+
+	if (m->kids == KIDS_NONE && (!first_child(m) || m->pid == 0))
+		return true;
+	if (m->kids == KIDS_NONE)
+		m->kids = KIDS_PARENT;
+	if (m->kids == KIDS_PARENT && !make_parent(m))
+		return false;
+	if (m->kids == KIDS_MAKING && !make_missing(m))
+		return false;
+	if (m->kids == KIDS_STOPPING && stop_seen(m)) {
+		p = proc_find(m->pid);
+		m->kids = KIDS_TAKING;
+		if (p && p->state == PROC_GHOST)
+			hold(p, m, CHAN_HOLD_ALL);
+	}
+	if (m->kids == KIDS_ENDING)
+		begin_news(m);
+	if (m->kids == KIDS_WAITING && news_are_there(m))
+		m->kids = KIDS_READY;
+	return m->kids == KIDS_READY;
+}
+
+bool children_are_made(const struct move *m)
+{
+	return m->kids != KIDS_NONE;
+}
+
+/* -- what becomes of them meanwhile */
+
+bool children_later(const struct init_msg *msg)
+{
+	int code = msg->u.mirror.code;
+
+	for (uint32_t i = 0; i < moves_used; i++) {
+		struct move *m = &moves[i];
+
+		if (m->phase < ARRIVE_CHAIN)
+			continue;
+		for (uint32_t k = 0; k < m->nchain; k++) {
+			struct init_chain *c = &m->chain[k];
+
+			if (c->pid != msg->u.mirror.pid || c->child == CHILD_NOT_HERE ||
+			    (!c->child && (m->phase != ARRIVE_CHAIN || proc_find(c->pid))))
+				continue;
+			if (!is_end(m->late[k].code))
+				m->late[k] = (struct mirror){code, msg->u.mirror.status};
+			return true;
+		}
+	}
+	return false;
+}
+
+void children_go_on(struct move *m)
+{
+	for (uint32_t k = 0; k < m->nchain; k++) {
+		struct mirror late = m->late[k];
+		struct init_msg msg = {.type = INIT_MIRROR, .pid = m->chain[k].pid};
+
+		m->late[k].code = 0;
+		m->chain[k].child = CHILD_NOT_HERE; /* not to wait again */
+		msg.u.mirror.pid = msg.pid;
+		msg.u.mirror.code = late.code;
+		msg.u.mirror.status = late.status;
+		if (late.code)
+			init_mirror(&msg);
+	}
+}
+
+void children_abandon(struct move *m)
+{
+	struct proc *p = m->pid ? proc_find(m->pid) : NULL;
+
+	if (m->kids != KIDS_NONE && p && p->state == PROC_GHOST) {
+		if (m->made_ghost)
+			trace_exit(p, SIGKILL); /* nobody else knows of it */
+		else
+			hold(p, m, CHAN_HOLD_NOT);
+	}
+	children_go_on(m);
+}
