@@ -34,6 +34,7 @@ struct output {
 
 struct job {
 	int node;
+	bool admits; /* the node, as far as can be seen */
 	pid_t pid;
 	bool reaped;
 	int status;	 /* wait status word */

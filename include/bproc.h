@@ -32,6 +32,24 @@ extern "C" {
 const char *bproc_errtext(void);
 
 /**
+ * bproc_execfirst() - bproc_execmove() of a program that is loaded without waiting.
+ * @node: as bproc_execmove().
+ * @cmd: as bproc_execmove().
+ * @argv: as bproc_execmove().
+ * @envp: as bproc_execmove().
+ *
+ * The program is executed while the master still judges the move, so it is on the
+ * node sooner. What the master refuses after that the caller cannot be told any more:
+ * it is as with a bproc_execmove() that fails behind its exec.
+ *
+ * Return: only on failure: -1 with errno set.
+ * Errors: those of bproc_execmove().
+ * Blocks: as bproc_execmove(). Threads: as bproc_execmove().
+ * Since: 0.1. Source: this project, bproc_execmove(3).
+ */
+int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const envp[]);
+
+/**
  * bproc_nodereason() - why a node was refused last, or why it went down.
  * @node: a node number, BPROC_NODE_MASTER or BPROC_NODE_SELF.
  * @reason: where the text goes, cut and NUL-terminated if @len is short. Owned by

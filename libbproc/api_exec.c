@@ -40,9 +40,10 @@ static int wait_for_go(int chan, uint64_t *ret_move_id)
 			     m.type);
 }
 
-int bproc_execmove(int node, const char *cmd, char *const argv[], char *const envp[])
+static int exec_and_leave(int node, const char *cmd, char *const argv[], char *const envp[],
+			  uint32_t flags)
 {
-	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC};
+	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC | flags};
 	uint64_t move_id = CHAN_NO_MOVE;
 	struct client c;
 	int chan, e;
@@ -71,6 +72,16 @@ int bproc_execmove(int node, const char *cmd, char *const argv[], char *const en
 		e = bproc_err_set(api_err(), errno, "%s: %s", cmd, strerror(errno));
 	}
 	return api_ret(e);
+}
+
+int bproc_execmove(int node, const char *cmd, char *const argv[], char *const envp[])
+{
+	return exec_and_leave(node, cmd, argv, envp, 0);
+}
+
+int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const envp[])
+{
+	return exec_and_leave(node, cmd, argv, envp, CHAN_HERE_FIRST);
 }
 
 /* -- the v calls: one after the other */

@@ -324,18 +324,6 @@ static _Noreturn void loop(void)
 
 /* -- start */
 
-/* Is there a processor that the daemons, ours to inherit from, keep off? */
-static void see_cpus(void)
-{
-	cpu_set_t ours;
-
-	if (sched_getaffinity(0, sizeof(ours), &ours) < 0 || CPU_COUNT(&ours) != 1)
-		return;
-	memset(&self.others, 0xff, sizeof(self.others));
-	CPU_XOR(&self.others, &self.others, &ours);
-	self.confined = true;
-}
-
 static int start(void)
 {
 	char path[256];
@@ -371,7 +359,7 @@ static int start(void)
 	self.listener = unix_listen(path, 0600);
 	if (self.listener < 0)
 		return self.listener;
-	see_cpus();
+	cpu_start();
 	fcntl(self.listener, F_SETFL, O_NONBLOCK);
 	e = watch_fd(self.listener, ON_LISTENER, 0, 0, EPOLLIN);
 	return e < 0 ? e : watch_fd(self.signals, ON_SIGNAL, 0, 0, EPOLLIN);

@@ -59,8 +59,6 @@ struct bpinit {
 	bool keeper;	   /* beside the front end's bpslave, in no namespace of ours */
 	int code;	   /* memfd with the blob's bytes */
 	struct blob *blob; /* in our own memory: clones begin in a copy of it */
-	bool confined;	   /* to one processor, of several */
-	cpu_set_t others;
 };
 extern struct bpinit self;
 
@@ -74,6 +72,20 @@ static inline int own_kill(pid_t pid, int sig)
 }
 
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/*
+ * -- bpinit_cpu.c. Between cpu_woken_*() and cpu_back() a process that sleeps is woken: it
+ * runs on the processor of the daemons, or away from it, and may then go where it may.
+ */
+struct cpu_mask {
+	cpu_set_t was;
+	bool set;
+};
+void cpu_start(void);
+struct cpu_mask cpu_woken_here(int32_t pid);
+struct cpu_mask cpu_woken_away(int32_t pid);
+void cpu_back(int32_t pid, const struct cpu_mask *m);
+void cpu_away(int32_t pid); /* until it sets its own mask */
 
 /* What an epoll event is about. Each fd's tag holds its owner's index and generation. */
 enum watch_kind { ON_LISTENER = 1, ON_SIGNAL, ON_SLAVE, ON_MOVE, ON_PROC, ON_PIDFD, ON_FILTER,
@@ -219,7 +231,7 @@ enum move_phase {
 	MOVE_NONE,
 	/* source */
 	LEAVE_ASKED,
-	LEAVE_EXEC, /* EXECMOVE: told to exec */
+	LEAVE_EXEC, /* EXECMOVE: told to exec; LEAVE_ASKED again if not granted by then */
 	LEAVE_SENDING,
 	LEAVE_SENT,
 	LEAVE_FAILED,
@@ -253,6 +265,7 @@ struct move {
 	uint32_t kind, dump_flags, epoch;
 	int32_t target; /* source: where it goes, once granted */
 	bool away, here, granted, voided;
+	bool loaded; /* EXECMOVE: the program is here, and its blob makes the image */
 	uint32_t streams;	/* CHAN_GO_STREAM_* of a source that is not home */
 	int32_t asker_pid, pid; /* pid 0: not known */
 	int32_t granted_pid;	/* source: whom the target expects; 0: whoever it is */
@@ -282,6 +295,9 @@ struct move *move_find(uint64_t id);
 struct move *move_find_leaving(uint64_t id, uint32_t req_id);
 struct move *move_new(enum move_phase phase);
 void move_free(struct move *m);
+/* Source: before and after its process has got the data connection. 0 or -errno. */
+int move_write_header(struct move *m);
+void move_push_header(const struct move *m);
 /* Remembers how it ended: EV_GHOST, EV_RAN, EV_VOIDED, EV_FAILED (given up here). */
 void move_ended(uint64_t id, enum init_type how, int32_t pid);
 enum init_type move_how_ended(uint64_t id, int32_t *ret_pid);

@@ -367,16 +367,6 @@ void arrive_settle(void)
 			ran_already(&moves[i]);
 }
 
-/*
- * It waits for its order, and we run where the daemons run: woken here it would be
- * last, behind those that pass on the news. It puts its own mask back.
- */
-static void away_from_us(int32_t pid)
-{
-	if (self.confined)
-		sched_setaffinity(pid, sizeof(self.others), &self.others);
-}
-
 static void commit(struct move *m, struct proc *p)
 {
 	int data = take_fd(m->data); /* closed when the arrival is on its way: it costs 15 us */
@@ -387,7 +377,9 @@ static void commit(struct move *m, struct proc *p)
 		m->phase = ARRIVE_EXECING;
 	else
 		ran(m, p);
-	away_from_us(p->pid);
+	/* It waits for its order, and we run where the daemons run: woken here it would be last,
+	 * behind those that pass on the news. It puts its own mask back. */
+	cpu_away(p->pid);
 	proc_order(p, CHAN_RUN, id);
 	close_fd(data);
 }

@@ -173,6 +173,7 @@ static void start_blob(struct proc *p, uint64_t base)
 {
 	struct blob_regs r = p->inject_regs;
 	int e = put_blob(p, base);
+	struct cpu_mask mask;
 
 	if (e < 0) {
 		set_regs(p, &p->inject_regs);
@@ -184,8 +185,11 @@ static void start_blob(struct proc *p, uint64_t base)
 	r.ax = 0;
 	r.orig_ax = (uint64_t)-1;
 	set_regs(p, &r);
-	/* From here on it parks by itself. Its order comes while it makes its image. */
+	/* From here on it parks by itself. Its order comes while it makes its image, which is
+	 * what takes longest: here it would wait for the daemons. */
+	mask = cpu_woken_away(p->pid);
 	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+	cpu_back(p->pid, &mask);
 	leave_injected(p);
 }
 

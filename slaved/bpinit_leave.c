@@ -8,8 +8,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "include/sys/bproc_common.h"
 #include "slaved/bpinit.h"
 
 /* -- step 2: a process has asked */
@@ -66,61 +65,35 @@ void init_depart(const struct init_msg *msg, struct sysio_pkt *pkt)
 
 /* -- step 5: it is here, and may go */
 
-static int write_header(struct move *m)
-{
-	struct data_hdr h = {.magic = DATA_MAGIC,
-			     .version = DATA_VERSION,
-			     .move_id = m->id,
-			     .epoch = m->epoch,
-			     .pid = m->pid,
-			     .kind = m->kind};
-
-	memcpy(h.token, m->token, sizeof(h.token));
-	if (m->kind != MOVE_RFORK) /* nobody can have signalled a child that is new */
-		once_of(m->pid, h.streams);
-	/* Held back, on TCP, until the process has its order: on a small machine the
-	 * node's daemons would run first, and the process is what takes longest. */
-	for (size_t at = 0; at < sizeof(h);) {
-		ssize_t n = send(m->data, (char *)&h + at, sizeof(h) - at, MSG_MORE | MSG_NOSIGNAL);
-
-		if (n < 0 && errno == ENOTSOCK) /* a pipe of bpdata's; SIGPIPE is blocked */
-			n = write(m->data, (char *)&h + at, sizeof(h) - at);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		at += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
-}
-
-/* tcp(7): setting TCP_NODELAY sends what is held back. No TCP: nothing was. */
-static void push_header(int fd)
-{
-	int on = 1;
-
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
-
 static void go(struct move *m, struct proc *p)
 {
 	struct chan_msg c = {.type = CHAN_GO,
 			     .move_id = m->id,
 			     .flags = m->dump_flags << 8 | (m->away ? CHAN_GO_AWAY : 0) |
 				      m->streams << CHAN_GO_STREAM_SHIFT};
-	int e = write_header(m);
+	int e = move_write_header(m);
 
 	m->phase = LEAVE_SENDING;
 	if (e == 0)
 		e = proc_tell(p, &c, &m->data, 1);
-	push_header(m->data);
+	move_push_header(m);
 	m->data = close_fd(m->data);
 	if (e < 0)
 		leave_failed(m, -e, "the connection to the node was lost");
 }
 
+static void let_exec(struct move *m, struct proc *p)
+{
+	struct chan_msg c = {.type = CHAN_GO, .move_id = m->id, .flags = CHAN_GO_EXEC};
+
+	m->phase = LEAVE_EXEC;
+	if (inject_begin(p, p->inject_chan) == 0)
+		proc_tell(p, &c, NULL, 0);
+}
+
 static void may_go(struct move *m)
 {
 	struct proc *p = m->here && m->granted ? proc_find(m->pid) : NULL;
-	struct chan_msg c = {.type = CHAN_GO, .move_id = m->id, .flags = CHAN_GO_EXEC};
 
 	if (!p || m->phase != LEAVE_ASKED)
 		return;
@@ -128,13 +101,10 @@ static void may_go(struct move *m)
 		leave_failed(m, EPROTO, "the child that is to leave is not the one announced");
 		return;
 	}
-	if (m->kind != MOVE_EXECMOVE) {
+	if (m->kind != MOVE_EXECMOVE || m->loaded)
 		go(m, p);
-		return;
-	}
-	m->phase = LEAVE_EXEC;
-	if (inject_begin(p, p->inject_chan) == 0)
-		proc_tell(p, &c, NULL, 0);
+	else
+		let_exec(m, p);
 }
 
 static void here(struct move *m, const struct chan_msg *c, int32_t pid)
@@ -174,7 +144,10 @@ static void here(struct move *m, const struct chan_msg *c, int32_t pid)
 	}
 	m->here = true;
 	tell_step(m, EV_HERE);
-	may_go(m);
+	if (m->kind == MOVE_EXECMOVE && c->flags & CHAN_HERE_FIRST)
+		let_exec(m, p);
+	else
+		may_go(m);
 }
 
 void move_readable(struct move *m)
@@ -316,6 +289,7 @@ static void decide_ghost(struct move *m, struct sysio_pkt *pkt, uint32_t mask)
 			     .flags = CHAN_GHOST_CODE | (m->away ? CHAN_GHOST_REAP : 0)};
 	struct proc *p = proc_find(m->pid);
 	int fd[CHAN_STREAMS + 1], n = 0;
+	struct cpu_mask cpu;
 
 	if (m->phase == LEAVE_GHOSTING)
 		return;
@@ -335,19 +309,32 @@ static void decide_ghost(struct move *m, struct sysio_pkt *pkt, uint32_t mask)
 	for (; n < pkt->nfd && n < CHAN_STREAMS; n++)
 		fd[n] = pkt->fd[n];
 	fd[n++] = self.code;
+	/* What it does now is our work: elsewhere it may be behind the very program that has
+	 * just begun to run, on a small machine, and its end would wait for that. */
+	cpu = cpu_woken_here(p->pid);
 	proc_tell(p, &c, fd, n);
+	cpu_back(p->pid, &cpu);
+}
+
+static void abort_msg(const struct move *m, struct chan_msg *c)
+{
+	*c = (struct chan_msg){
+		.type = CHAN_ABORT,
+		.move_id = m->id,
+		.err = m->abort_err,
+		.flags = m->abort_err == BE_SAMENODE ? CHAN_ABORT_HERE : 0,
+	};
+	memcpy(c->u.text, m->abort_text, sizeof(c->u.text));
 }
 
 /* Untraced: it may thaw. */
 static void aborted(struct proc *p)
 {
 	struct move *m = move_of(p);
-	struct chan_msg c = {.type = CHAN_ABORT};
+	struct chan_msg c;
 
 	if (m && m->phase == LEAVE_ABORTING) {
-		c.move_id = m->id;
-		c.err = m->abort_err;
-		memcpy(c.u.text, m->abort_text, sizeof(c.u.text));
+		abort_msg(m, &c);
 		proc_tell(p, &c, NULL, 0);
 		move_ended(m->id, EV_FAILED, p->pid);
 		move_free(m);
@@ -383,7 +370,7 @@ static void last_word(struct move *m, const struct chan_msg *c)
 static void decide_abort(struct move *m, int err, const char *text)
 {
 	struct proc *p = m->pid ? proc_find(m->pid) : NULL;
-	struct chan_msg c = {.type = CHAN_ABORT, .move_id = m->id, .err = err};
+	struct chan_msg c;
 
 	/* What was told to be a ghost does not thaw any more, whoever says so. */
 	if (m->phase == LEAVE_ABORTING || (p && leave_is_ghosting(p)))
@@ -392,7 +379,7 @@ static void decide_abort(struct move *m, int err, const char *text)
 	m->abort_err = err;
 	memcpy(m->abort_text, text, CHAN_TEXT_MAX);
 	m->abort_text[CHAN_TEXT_MAX - 1] = '\0';
-	memcpy(c.u.text, m->abort_text, sizeof(c.u.text));
+	abort_msg(m, &c);
 	m->data = close_fd(m->data);
 	if (!p || move_of(p) != m) {
 		last_word(m, &c);
@@ -492,7 +479,9 @@ void leave_injected(struct proc *p)
 	if (!m || m->phase != LEAVE_EXEC)
 		return;
 	p->inject = INJECT_NO;
-	go(m, p);
+	m->loaded = true;
+	m->phase = LEAVE_ASKED;
+	may_go(m);
 }
 
 void leave_inject_failed(struct proc *p, int err, const char *what)

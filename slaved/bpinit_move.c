@@ -3,8 +3,14 @@
  * in bpinit_leave.c, the target's in bpinit_arrive.c.
  */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "slaved/bpinit.h"
+#include "slaved/once.h"
 
 struct move moves[MOVES_MAX];
 static struct {
@@ -137,4 +143,40 @@ struct move *move_find_leaving(uint64_t id, uint32_t req_id)
 			return m;
 	}
 	return NULL;
+}
+
+/* -- the data connection of one that leaves */
+
+int move_write_header(struct move *m)
+{
+	struct data_hdr h = {.magic = DATA_MAGIC,
+			     .version = DATA_VERSION,
+			     .move_id = m->id,
+			     .epoch = m->epoch,
+			     .pid = m->pid,
+			     .kind = m->kind};
+
+	memcpy(h.token, m->token, sizeof(h.token));
+	if (m->kind != MOVE_RFORK) /* nobody can have signalled a child that is new */
+		once_of(m->pid, h.streams);
+	/* Held back, on TCP, until the process has its order: on a small machine the
+	 * node's daemons would run first, and the process is what takes longest. */
+	for (size_t at = 0; at < sizeof(h);) {
+		ssize_t n = send(m->data, (char *)&h + at, sizeof(h) - at, MSG_MORE | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == ENOTSOCK) /* a pipe of bpdata's; SIGPIPE is blocked */
+			n = write(m->data, (char *)&h + at, sizeof(h) - at);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		at += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+/* tcp(7): setting TCP_NODELAY sends what is held back. No TCP: nothing was. */
+void move_push_header(const struct move *m)
+{
+	int on = 1;
+
+	setsockopt(m->data, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }

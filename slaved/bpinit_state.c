@@ -122,6 +122,8 @@ bool move_state_msg(uint32_t *at, struct init_msg *msg)
 		msg->flags = p && p->state == PROC_LEAVING && p->was_real ? EVF_MOVED : 0;
 		msg->u.state.kind = m->kind;
 		msg->u.state.phase = told[m->phase];
+		if (m->phase == LEAVE_EXEC && !m->granted)
+			msg->u.state.phase = INIT_PHASE_ASKED;
 		msg->u.state.epoch = m->epoch;
 		msg->u.state.home_here = m->phase < ARRIVE_CHAIN ? !m->away : m->home_here;
 		msg->u.state.ppid = m->ppid;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "bpinit_rig.h"
+#include "include/sys/bproc_common.h"
 #include "libbproc/local.h"
 #include "libbproc/sysio.h"
 #include "vmadump.h"
@@ -343,31 +344,36 @@ static void test_rexec_home(const char *cmd, bool works)
 	printf("rexec home: ok\n");
 }
 
-/* The program is executed at home, its first instruction runs on the node. */
-static void test_execmove(const char *prog)
+/* A child that becomes the program, on its way with the flags of its CHAN_HERE. */
+static int32_t exec_mover(struct trip *t, const char *prog, uint32_t flags, int *ret_chan)
 {
-	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC}, go;
-	struct trip t = {.streams = 7};
+	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC | flags}, go;
+	char *const argv[] = {(char *)(uintptr_t)prog, (char *)(uintptr_t) "--remote", NULL};
+	int32_t pid = fork_mover(t, MOVE_EXECMOVE, ret_chan);
 	struct sysio_pkt pkt;
+
+	if (pid > 0)
+		return pid;
+	here.u.status = *ret_chan;
+	close_fd(home.sock);
+	close_fd(node.sock);
+	pkt_send(*ret_chan, &here, sizeof(here), NULL, 0);
+	if (pkt_recv(*ret_chan, &go, sizeof(go), 0, &pkt) < 0 || go.type != CHAN_GO)
+		_exit(26);
+	fcntl(*ret_chan, F_SETFD, 0);
+	execv(prog, argv);
+	_exit(27);
+}
+
+/* The program is executed at home, its first instruction runs on the node. */
+static void test_execmove(const char *prog, uint32_t flags)
+{
+	struct trip t = {.streams = 7};
 	char out[64];
 	int chan;
-	int32_t pid = fork_mover(&t, MOVE_EXECMOVE, &chan);
+	int32_t pid = exec_mover(&t, prog, flags, &chan);
 	ssize_t n;
 
-	if (pid == 0) {
-		char *const argv[] = {(char *)(uintptr_t)prog, (char *)(uintptr_t) "--remote",
-				      NULL};
-
-		here.u.status = chan;
-		close_fd(home.sock);
-		close_fd(node.sock);
-		pkt_send(chan, &here, sizeof(here), NULL, 0);
-		if (pkt_recv(chan, &go, sizeof(go), 0, &pkt) < 0 || go.type != CHAN_GO)
-			_exit(26);
-		fcntl(chan, F_SETFD, 0);
-		execv(prog, argv);
-		_exit(27);
-	}
 	trip_begin(&t, chan);
 	trip_send(&t);
 	trip_commit(&t);
@@ -380,6 +386,37 @@ static void test_execmove(const char *prog)
 		close_fd(t.home_sock[i]);
 	CHECK(wait_for(pid, 0) == 6 << 8);
 	printf("execmove: ok\n");
+}
+
+static bool is_loaded(int32_t pid)
+{
+	char path[32], args[4096];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = read(fd, args, sizeof(args));
+	close_fd(fd);
+	return n > 0 && memmem(args, (size_t)n, "--remote", 8) != NULL;
+}
+
+/* It is loaded without a grant. Refused: it never runs, and its status says why. But if it is
+ * where it wanted to go it does. */
+static void test_refused_loaded(const char *prog, int err, int status)
+{
+	struct trip t = {0};
+	int chan;
+	int32_t pid = exec_mover(&t, prog, CHAN_HERE_FIRST, &chan);
+
+	trip_begin(&t, chan);
+	while (!is_loaded(pid))
+		usleep(1000);
+	decide_abort(&home, &t, err, "refused");
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
+	want(&node, EV_VOIDED, 0);
+	CHECK(wait_for(pid, 0) == status << 8);
+	printf("execmove, refused with %d when it was loaded: ok\n", err);
 }
 
 /* kill -9 of the parked one before it has voted, and after. */
@@ -488,7 +525,10 @@ int main(int argc, char **argv)
 	test_rexec("/no/such/program", false);
 	test_rexec_home("sh", true);
 	test_rexec_home("/no/such/program", false);
-	test_execmove(argv[0]);
+	test_execmove(argv[0], 0);
+	test_execmove(argv[0], CHAN_HERE_FIRST);
+	test_refused_loaded(argv[0], BE_NODEDOWN, BE_NODEDOWN & 0xff);
+	test_refused_loaded(argv[0], BE_SAMENODE, 6);
 	test_restart();
 	rig_stop();
 	return 0;

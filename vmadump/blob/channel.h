@@ -64,6 +64,8 @@ enum chan_type {
 
 #define CHAN_HERE_EXEC 1u
 #define CHAN_HERE_ENTRY 2u
+#define CHAN_HERE_FIRST 4u     /* with CHAN_HERE_EXEC: it would exec before the grant */
+#define CHAN_ABORT_HERE 1u     /* BE_SAMENODE: nothing has failed */
 #define CHAN_GO_AWAY 1u	       /* not at home */
 #define CHAN_GO_EXEC 2u	       /* MOVE_EXECMOVE: execve now */
 #define CHAN_GO_STREAM_SHIFT 2 /* away: for each of fds 0..2 two bits: 0, or the number of */

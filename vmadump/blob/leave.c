@@ -12,7 +12,7 @@ struct leave {
 	uint64_t move_id;	/* from CHAN_GO on */
 	int data;
 	uint32_t flags;		/* of CHAN_GO */
-	int voted;
+	int voted, here; /* here: aborted because this is where it was to go */
 	uint32_t ready_for;	/* the flags that dump was prepared for */
 	long ready;		/* what preparing it returned; its text is in b->err */
 	struct blob_dump dump;
@@ -48,6 +48,7 @@ static long next_order(struct blob *b, struct leave *l, struct chan_pkt *p)
 		if (p->m.type != CHAN_ABORT)
 			return 1;
 		chan_close_fds(p, 0);
+		l->here = !!(p->m.flags & CHAN_ABORT_HERE);
 		p->m.u.text[CHAN_TEXT_MAX - 1] = 0;
 		if (b->err.code == 0)
 			blob_err_set(&b->err, p->m.err > 0 ? p->m.err : EIO, "%s", p->m.u.text);
@@ -161,7 +162,8 @@ static long abort_here(struct blob *b, struct leave *l, long r)
 	if (l->data >= 0)
 		sys_close(l->data);
 	if (b->regs_given) {
-		if (b->exec_kind == MOVE_EXECMOVE)
+		/* To where it is already: as any move there it succeeds. */
+		if (b->exec_kind == MOVE_EXECMOVE && !l->here)
 			end_execmove(b, r);
 		sys_close(b->chan);
 		b->chan = -1;
