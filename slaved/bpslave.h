@@ -106,7 +106,7 @@ const char *init_id(void);
 /* Welcome is here: bpinit may be started, with these clocks' offsets if they are not 0. */
 void init_want(int64_t mono_off_ns, int64_t boot_off_ns);
 bool init_is_up(void);
-/* What bpinit has said up to now is known when this returns. Of the loop only: not in its events. */
+/* What bpinit has said up to now is known when this returns. Of the loop, not in its events. */
 void init_take(void);
 int32_t init_pid(void); /* as we see it; 0: there is none */
 /* Copies; the fds are not closed. Kept and sent in order if the socket is full. */
