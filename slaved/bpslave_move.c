@@ -308,8 +308,14 @@ static void connect_data(struct leaving *v)
 	const struct node_row *row = table_find(v->node);
 	uint32_t ticket;
 
-	/* The master gathers changes of the table: a node that has just come may not be in ours. */
-	if ((!row || !row->data_port) && v->tries++ < TABLE_TRIES) {
+	/*
+	 * The master gathers changes of the table: a node that has just come may not be in ours.
+	 * And what this node's streams have to say to home must be on its way before the process
+	 * is: from the next node it would overtake them, and home would wait for a writer whose
+	 * end it has heard.
+	 */
+	if ((!row || !row->data_port || (slave.node != HOME_NODE && !peer_home())) &&
+	    v->tries++ < TABLE_TRIES) {
 		if (!v->later)
 			v->later = new_timer(try_later, v);
 		if (v->later)
