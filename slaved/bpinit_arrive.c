@@ -277,12 +277,15 @@ static void make_early(struct move *m)
 
 static void start_arrival(struct move *m)
 {
-	struct proc *p = proc_find(m->pid);
+	struct proc *p = proc_find(m->pid), *parent;
 
 	/* Born on a node, and its ghost at home is being made: arrive_progress() comes back. */
 	m->phase = ARRIVE_GHOST;
 	if (p ? p->state == PROC_MAKING || (m->home_here && !born_settled(p->pid))
 	      : born_waits(m->pid))
+		return;
+	/* So quick a child that its parent, which left a moment ago, is no ghost at home yet. */
+	if (!p && m->home_here && (parent = proc_find(m->ppid)) && parent->state == PROC_LEAVING)
 		return;
 	m->phase = ARRIVE_RESTORING;
 	if (p && proc_can_clone(p)) {

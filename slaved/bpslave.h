@@ -221,6 +221,8 @@ void target_init_lost(void);
  */
 bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker,
 		  int chan);
+/* Likewise the announcement of its child. False: no such question waits. */
+bool target_defer_child(uint32_t client, uint32_t id, int32_t pid);
 /* A data connection has said whose it is; 0: the move has taken it, or -errno: close it. */
 int move_on_data(const struct data_hdr *hdr, int fd);
 

@@ -235,6 +235,9 @@ void move_child(uint32_t client, uint32_t id, int32_t pid)
 {
 	struct leaving *v;
 
+	/* Its parent has only just come: the question itself waits. */
+	if (target_defer_child(client, id, pid))
+		return;
 	LIST_FOREACH(v, &leavings, next)
 	if (v->client == client && v->id == id && v->who)
 		break;

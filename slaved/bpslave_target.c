@@ -29,8 +29,8 @@ struct arriving {
 	struct {	      /* it asks to leave again already */
 		uint32_t client, id;
 		struct local_move ask;
-		int32_t asker;
-		int chan; /* owned; -1: it does not */
+		int32_t asker, child; /* child: of an rfork, once it is announced */
+		int chan;	      /* owned; -1: it does not */
 	} again;
 };
 static LIST_HEAD(, arriving) arrivings = LIST_HEAD_INITIALIZER(arrivings);
@@ -81,8 +81,21 @@ bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, in
 	a->again.id = id;
 	a->again.ask = *ask;
 	a->again.asker = asker;
+	a->again.child = 0;
 	a->again.chan = chan;
 	return true;
+}
+
+bool target_defer_child(uint32_t client, uint32_t id, int32_t pid)
+{
+	struct arriving *a;
+
+	LIST_FOREACH(a, &arrivings, next)
+	if (a->again.chan >= 0 && a->again.client == client && a->again.id == id)
+		break;
+	if (a)
+		a->again.child = pid;
+	return a != NULL;
 }
 
 /* -- step 4: the ghosts of its ancestors are made */
@@ -411,8 +424,11 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 
 		a->again.chan = -1;
 		forget(a);
-		return move_ask(copy.again.client, copy.again.id, &copy.again.ask, copy.again.asker,
-				copy.again.chan);
+		move_ask(copy.again.client, copy.again.id, &copy.again.ask, copy.again.asker,
+			 copy.again.chan);
+		if (copy.again.child)
+			move_child(copy.again.client, copy.again.id, copy.again.child);
+		return;
 	}
 	forget(a);
 }
