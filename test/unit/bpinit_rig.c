@@ -291,10 +291,10 @@ void trip_begin(struct trip *t, int far_end)
 		t->chain[0] = (struct init_chain){
 			.pid = t->sid, .pgid = t->sid, .sid = t->sid, .comm = "leader"};
 		t->chain[1] = (struct init_chain){.pid = getpid(),
-						   .ppid = t->sid,
-						   .pgid = t->pgid,
-						   .sid = t->sid,
-						   .comm = "asker"};
+						  .ppid = t->sid,
+						  .pgid = t->pgid,
+						  .sid = t->sid,
+						  .comm = "asker"};
 	}
 	m.u.arrive.epoch = 1;
 	m.u.arrive.kind = t->kind;
@@ -425,7 +425,9 @@ int32_t rig_rfork_with(struct trip *t, void (*before)(void))
 
 void mirror(struct side *s, int32_t pid, int code, int status)
 {
-	struct init_msg m = {.type = INIT_MIRROR, .pid = pid, .u.mirror = {pid, code, status}};
+	struct init_msg m = {.type = INIT_MIRROR,
+			     .pid = pid,
+			     .u.mirror = {.pid = pid, .code = code, .status = status}};
 
 	tell(s, &m, NULL, 0);
 }
