@@ -287,6 +287,56 @@ static void hear_told(struct fake_slave *s, int pid, unsigned int code, int stat
 	bproc__envelope__free_unpacked(env, NULL);
 }
 
+/* Of pid, whose parent and group leader is 1000. */
+static void ask_move(struct fake_slave *s, int node, int pid)
+{
+	Bproc__MoveAsk a = BPROC__MOVE_ASK__INIT;
+	Bproc__Chain chain = BPROC__CHAIN__INIT, *chainp = &chain;
+	Bproc__Creds creds = BPROC__CREDS__INIT;
+	struct chan_cred cred = {.ngroups = 0};
+	unsigned char raw[WIRE_CRED_SIZE];
+	char comm[] = "sh";
+
+	wire_put_cred(&cred, raw);
+	creds.raw = (ProtobufCBinaryData){.len = sizeof(raw), .data = raw};
+	chain.pid = a.ppid = a.pgid = 1000;
+	chain.comm = comm;
+	a.req = 5;
+	a.kind = MOVE_MOVE;
+	a.node = node;
+	a.asker_pid = a.pid = pid;
+	a.chain = &chainp;
+	a.n_chain = 1;
+	a.creds = &creds;
+	slave_send(s, &a.base);
+}
+
+/*
+ * The front end's slave is back but has not told what it holds, and a child moves home: its
+ * parent, real there and known by a ghost on 0 only, is no ghost at home for that.
+ */
+START_TEST(home_in_chain)
+{
+	struct fake_slave *home, *n0 = slave_join(0, "a", NULL);
+	Bproc__Envelope *env;
+
+	tell_proc(n0, 1000, true);
+	tell_proc(n0, 1001, false);
+	tell_end(n0);
+	home = slave_join(-1, "h", NULL);
+	ask_move(n0, -1, 1001);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_START);
+	tell_proc(home, 1001, true);
+	tell_end(home);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_WATCH);
+	ck_assert_int_eq(env->watch->proc->pid, 1000);
+	bproc__envelope__free_unpacked(env, NULL);
+	ck_assert_int_eq(pidnode(home, 1000), -1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 /* A node is back before the front end's slave: what its processes do is not told to nobody. */
 START_TEST(home_is_later)
 {
@@ -325,6 +375,7 @@ int main(void)
 	tcase_add_test(t, home_is_late);
 	tcase_add_test(t, older_commit);
 	tcase_add_test(t, home_is_later);
+	tcase_add_test(t, home_in_chain);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
