@@ -15,24 +15,20 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MUST(x)                                                                                    \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #x, errno);  \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "vmadump_must.h"
 
 static struct {
 	int in, out, out_twin, ended, event, timer, signal, set, memory, gone, log, dir, path;
-	int locked, ranged;
+	int locked, ranged, stream[2], gram[2], half, watch, second_wd;
 } fd;
 
 static void make_pipes(void)
@@ -63,6 +59,67 @@ static void look_pipes(void)
 		MUST(read(fd.in, &n, sizeof n) == sizeof n && n == i);
 	MUST(read(fd.in, c, 8) == 1 && *c == 'x' && read(fd.in, c, 8) == 0);
 	MUST(read(fd.ended, c, 8) == 4 && memcmp(c, "rest", 4) == 0 && read(fd.ended, c, 8) == 0);
+}
+
+static void make_sockets(void)
+{
+	int p[2];
+
+	MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd.stream) == 0);
+	MUST(send(fd.stream[0], "one way", 7, 0) == 7 && send(fd.stream[1], "and ", 4, 0) == 4);
+	MUST(send(fd.stream[1], "back", 4, 0) == 4);
+	for (int i = 0; i < 200; i++)
+		MUST(write(fd.stream[0], &i, sizeof i) == sizeof i);
+	MUST(shutdown(fd.stream[0], SHUT_WR) == 0);
+	MUST(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fd.gram) == 0);
+	MUST(send(fd.gram[0], "first", 5, 0) == 5 && send(fd.gram[0], "2nd", 3, 0) == 3);
+	/* One whose other end is closed. */
+	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, p) == 0);
+	MUST(send(p[0], "last", 4, 0) == 4 && close(p[0]) == 0);
+	fd.half = p[1];
+}
+
+static void look_sockets(void)
+{
+	char c[16];
+	int n;
+
+	MUST(fcntl(fd.stream[0], F_GETFD) == FD_CLOEXEC && fcntl(fd.gram[0], F_GETFD) == 0);
+	MUST(read(fd.stream[1], c, 7) == 7 && memcmp(c, "one way", 7) == 0);
+	for (int i = 0; i < 200; i++)
+		MUST(recv(fd.stream[1], &n, sizeof n, MSG_WAITALL) == sizeof n && n == i);
+	MUST(read(fd.stream[1], c, 1) == 0);
+	MUST(recv(fd.stream[0], c, 16, 0) == 8 && memcmp(c, "and back", 8) == 0);
+	MUST(send(fd.stream[1], "more", 4, 0) == 4 && recv(fd.stream[0], c, 16, 0) == 4);
+	MUST(send(fd.stream[0], "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
+	MUST(fcntl(fd.gram[1], F_GETFL) & O_NONBLOCK);
+	MUST(recv(fd.gram[1], c, 16, 0) == 5 && recv(fd.gram[1], c, 16, 0) == 3 && *c == '2');
+	MUST(recv(fd.gram[1], c, 16, 0) == -1 && errno == EAGAIN);
+	MUST(recv(fd.half, c, 16, 0) == 4 && recv(fd.half, c, 16, 0) == 0);
+}
+
+static void make_watch(void)
+{
+	int first;
+
+	MUST(mkdir("watched", 0700) == 0 && (fd.watch = inotify_init1(IN_NONBLOCK)) >= 0);
+	MUST((first = inotify_add_watch(fd.watch, "/", IN_DELETE_SELF)) > 0);
+	MUST((fd.second_wd = inotify_add_watch(fd.watch, "watched", IN_CREATE)) > first);
+	MUST(inotify_rm_watch(fd.watch, first) == 0);
+	MUST(read(fd.watch, &(char[64]){0}, 64) > 0); /* IN_IGNORED */
+}
+
+static void look_watch(void)
+{
+	union {
+		struct inotify_event ev;
+		char room[512];
+	} b;
+
+	MUST(read(fd.watch, &b, sizeof b) == -1 && errno == EAGAIN);
+	MUST(close(open("watched/new", O_CREAT | O_WRONLY, 0600)) == 0);
+	MUST(read(fd.watch, &b, sizeof b) > 0 && b.ev.wd == fd.second_wd &&
+	     b.ev.mask == IN_CREATE && strcmp(b.ev.name, "new") == 0);
 }
 
 static void make_events(void)
@@ -161,6 +218,8 @@ int main(int argc, char **argv)
 	MUST(rounds > 0);
 	make_pipes();
 	make_events();
+	make_sockets();
+	make_watch();
 	make_files();
 	for (long r = 0; r < rounds; r++) {
 		struct epoll_event ev;
@@ -173,6 +232,8 @@ int main(int argc, char **argv)
 	look_locks();
 	MUST(wait(&status) > 0 && status == 0);
 	look_pipes();
+	look_sockets();
+	look_watch();
 	look_events();
 	look_files();
 	MUST(stat("log", &st) == 0 && st.st_size > 0);

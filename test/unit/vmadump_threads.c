@@ -18,13 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MUST(x)                                                                                    \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #x, errno);  \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "vmadump_must.h"
 
 #define WORKERS 6
 

@@ -13,6 +13,7 @@
 #define TYPE_MASK 0170000u
 #define TYPE_FIFO 0010000u
 #define TYPE_REG 0100000u
+#define TYPE_SOCK 0140000u
 #define F_GETPIPE 1032
 #define F_SETPIPE 1031
 
@@ -27,7 +28,7 @@ static struct dump_obj *find(struct dump *d, const struct dump_fd *f)
 }
 
 /* A new object with room for len bytes behind its head. */
-static struct dump_obj *add(struct dump *d, struct dump_fd *f, uint32_t kind, uint64_t len)
+struct dump_obj *object_add(struct dump *d, struct dump_fd *f, uint32_t kind, uint64_t len)
 {
 	struct dump_obj *o = arena_alloc(d->b, sizeof *o);
 
@@ -50,7 +51,7 @@ static struct dump_obj *add(struct dump *d, struct dump_fd *f, uint32_t kind, ui
 	return o;
 }
 
-static long too_much(struct dump *d, int fd, const char *what)
+long object_too_much(struct dump *d, int fd, const char *what)
 {
 	return refuse(d->b, REFUSE_FD_CONTENTS, fd, what, (unsigned long)OBJECT_CONTENTS_MAX >> 20);
 }
@@ -70,7 +71,7 @@ static long take_pipe(struct dump *d, struct dump_fd *f)
 		f->offset = o->index;
 		f->path = "";
 	} else {
-		o = add(d, f, OBJECT_PIPE, OBJECT_PIPE_LEN);
+		o = object_add(d, f, OBJECT_PIPE, OBJECT_PIPE_LEN);
 	}
 	if (!o)
 		return -ENOMEM;
@@ -128,7 +129,7 @@ static long finish_pipe(struct dump *d, struct dump_obj *o)
 	if (o->ends & 1)
 		sys_ioctl(o->fd, FIONREAD, &have);
 	if ((uint32_t)have > OBJECT_CONTENTS_MAX)
-		return too_much(d, o->fd, "a pipe");
+		return object_too_much(d, o->fd, "a pipe");
 	return have > 0 ? pipe_contents(d, o, (uint32_t)have) : 0;
 }
 
@@ -144,7 +145,7 @@ static const char *value(const char *line, const char *key)
 	return s;
 }
 
-static long open_fdinfo(struct dump *d, const struct dump_fd *f, struct text *t)
+long object_fdinfo(struct dump *d, const struct dump_fd *f, struct text *t)
 {
 	char path[40];
 
@@ -152,41 +153,22 @@ static long open_fdinfo(struct dump *d, const struct dump_fd *f, struct text *t)
 	return text_open(d->b, t, path);
 }
 
-static long take_eventfd(struct dump *d, struct dump_fd *f)
+static void eventfd_line(uint8_t *p, const char *line)
 {
-	struct dump_obj *o = add(d, f, OBJECT_EVENTFD, OBJECT_EVENTFD_LEN);
-	struct text t;
 	const char *s;
-	char *line;
-	long r = o ? open_fdinfo(d, f, &t) : -ENOMEM;
 
-	if (r < 0)
-		return r;
-	while ((line = text_line(&t))) {
-		if ((s = value(line, "eventfd-count:")))
-			put64(o->data + OBJECT_HEAD, str_hex(&s));
-		else if ((s = value(line, "eventfd-semaphore:")))
-			put32(o->data + OBJECT_HEAD + 8, (uint32_t)str_dec(&s));
-	}
-	text_close(&t);
-	return 0;
+	if ((s = value(line, "eventfd-count:")))
+		put64(p, str_hex(&s));
+	else if ((s = value(line, "eventfd-semaphore:")))
+		put32(p + 8, (uint32_t)str_dec(&s));
 }
 
-static long take_signalfd(struct dump *d, struct dump_fd *f)
+static void signalfd_line(uint8_t *p, const char *line)
 {
-	struct dump_obj *o = add(d, f, OBJECT_SIGNALFD, OBJECT_SIGNALFD_LEN);
-	struct text t;
-	const char *s;
-	char *line;
-	long r = o ? open_fdinfo(d, f, &t) : -ENOMEM;
+	const char *s = value(line, "sigmask:");
 
-	if (r < 0)
-		return r;
-	while ((line = text_line(&t)))
-		if ((s = value(line, "sigmask:")))
-			put64(o->data + OBJECT_HEAD, str_hex(&s));
-	text_close(&t);
-	return 0;
+	if (s)
+		put64(p, str_hex(&s));
 }
 
 /* "it_value: (1, 500)": seconds and nanoseconds. */
@@ -199,28 +181,33 @@ static void put_time(uint8_t *p, const char *s)
 	put64(p + 8, str_dec(&s));
 }
 
-static long take_timerfd(struct dump *d, struct dump_fd *f)
+static void timerfd_line(uint8_t *p, const char *line)
 {
-	struct dump_obj *o = add(d, f, OBJECT_TIMERFD, OBJECT_TIMERFD_LEN);
-	struct text t;
 	const char *s;
+
+	if ((s = value(line, "clockid:")))
+		put32(p, (uint32_t)str_dec(&s));
+	else if ((s = value(line, "ticks:")))
+		put64(p + 8, str_dec(&s));
+	else if ((s = value(line, "it_interval:")))
+		put_time(p + 16, s);
+	else if ((s = value(line, "it_value:")))
+		put_time(p + 32, s);
+}
+
+/* An object of len bytes of fields; each line of fdinfo is asked for some of them. */
+static long take_lines(struct dump *d, struct dump_fd *f, uint32_t kind, uint32_t len,
+		       void (*take)(uint8_t *p, const char *line))
+{
+	struct dump_obj *o = object_add(d, f, kind, len);
+	struct text t;
 	char *line;
-	long r = o ? open_fdinfo(d, f, &t) : -ENOMEM;
-	uint8_t *p;
+	long r = o ? object_fdinfo(d, f, &t) : -ENOMEM;
 
 	if (r < 0)
 		return r;
-	p = o->data + OBJECT_HEAD;
-	while ((line = text_line(&t))) {
-		if ((s = value(line, "clockid:")))
-			put32(p, (uint32_t)str_dec(&s));
-		else if ((s = value(line, "ticks:")))
-			put64(p + 8, str_dec(&s));
-		else if ((s = value(line, "it_interval:")))
-			put_time(p + 16, s);
-		else if ((s = value(line, "it_value:")))
-			put_time(p + 32, s);
-	}
+	while ((line = text_line(&t)))
+		take(o->data + OBJECT_HEAD, line);
 	text_close(&t);
 	return 0;
 }
@@ -250,17 +237,17 @@ static long take_epoll(struct dump *d, struct dump_fd *f)
 	char *line;
 	uint32_t n = 0;
 	struct dump_obj *o;
-	long r = open_fdinfo(d, f, &t);
+	long r = object_fdinfo(d, f, &t);
 	uint8_t *p;
 
 	while (r == 0 && (line = text_line(&t)))
 		n += str_starts(line, "tfd:");
 	if (r == 0)
 		text_close(&t);
-	o = r == 0 ? add(d, f, OBJECT_EPOLL, n * (uint64_t)OBJECT_EPOLL_LEN) : NULL;
+	o = r == 0 ? object_add(d, f, OBJECT_EPOLL, n * (uint64_t)OBJECT_EPOLL_LEN) : NULL;
 	if (!o)
 		return r < 0 ? r : -ENOMEM;
-	r = open_fdinfo(d, f, &t);
+	r = object_fdinfo(d, f, &t);
 	p = o->data + OBJECT_HEAD;
 	while (r == 0 && n && (line = text_line(&t))) {
 		int fd = (int)word_after(line, "tfd:", 0);
@@ -321,10 +308,11 @@ static long take_contents(struct dump *d, struct dump_fd *f, const struct stat *
 	long r;
 
 	if ((uint64_t)st->st_size > OBJECT_CONTENTS_MAX)
-		return too_much(d, f->fd, kind == OBJECT_MEMFD ? "a memfd" : "a deleted file");
+		return object_too_much(d, f->fd,
+				       kind == OBJECT_MEMFD ? "a memfd" : "a deleted file");
 	if (is_mapped(d, f))
 		return OBJECT_NONE;
-	o = add(d, f, kind, fixed + (uint64_t)st->st_size);
+	o = object_add(d, f, kind, fixed + (uint64_t)st->st_size);
 	if (!o)
 		return -ENOMEM;
 	p = o->data + OBJECT_HEAD;
@@ -352,13 +340,17 @@ long object_take(struct dump *d, struct dump_fd *f, const struct stat *st)
 	if (type == TYPE_FIFO)
 		return str_starts(f->path, "pipe:") ? take_pipe(d, f) : OBJECT_NONE;
 	if (str_eq(f->path, "anon_inode:[eventfd]"))
-		return take_eventfd(d, f);
+		return take_lines(d, f, OBJECT_EVENTFD, OBJECT_EVENTFD_LEN, eventfd_line);
 	if (str_eq(f->path, "anon_inode:[timerfd]"))
-		return take_timerfd(d, f);
+		return take_lines(d, f, OBJECT_TIMERFD, OBJECT_TIMERFD_LEN, timerfd_line);
 	if (str_eq(f->path, "anon_inode:[signalfd]"))
-		return take_signalfd(d, f);
+		return take_lines(d, f, OBJECT_SIGNALFD, OBJECT_SIGNALFD_LEN, signalfd_line);
 	if (str_eq(f->path, "anon_inode:[eventpoll]"))
 		return take_epoll(d, f);
+	if (str_eq(f->path, "anon_inode:inotify"))
+		return take_inotify(d, f);
+	if (type == TYPE_SOCK)
+		return take_socket(d, f);
 	if (type != TYPE_REG || f->path[0] != '/')
 		return OBJECT_NONE;
 	if (str_starts(f->path, "/memfd:"))
@@ -373,6 +365,8 @@ long objects_finish(struct dump *d)
 	for (struct dump_obj *o = d->objs; r == 0 && o; o = o->next) {
 		if (o->kind == OBJECT_PIPE)
 			r = finish_pipe(d, o);
+		else if (o->kind == OBJECT_SOCKET)
+			r = finish_socket(d, o);
 		put32(o->data, o->len);
 		put32(o->data + 4, o->kind);
 	}

@@ -14,6 +14,11 @@ enum object_kind {
 	OBJECT_EPOLL = 5,    /* for each: u32 fd, u32 events, u64 data */
 	OBJECT_MEMFD = 6,    /* u64 offset, u32 seals, u32 mode, name (256), then its contents */
 	OBJECT_FILE = 7,     /* u64 offset, u32 0, u32 mode, path (4096), then its contents */
+	/* u32 type, u32 0, 2 ends: u32 sndbuf, u32 rcvbuf, u32 SOCKET_*, u32 bytes to be read at
+	   it; then those: u32 length and bytes, one piece after the other */
+	OBJECT_SOCKET = 8,
+	OBJECT_LISTENER = 9, /* u32 type, u32 backlog, u32 mode, u32 n, name (112), n bytes of it */
+	OBJECT_INOTIFY = 10, /* contents: for each: u32 wd, u32 mask, u32 n, u32 0, path, to 8 */
 	OBJECT_KINDS,
 };
 #define OBJECT_HEAD 16u /* u32 length of all, u32 kind, u32 bytes of contents, u32 0 */
@@ -24,6 +29,16 @@ enum object_kind {
 #define OBJECT_EPOLL_LEN 16u
 #define OBJECT_MEMFD_LEN (16u + 256u)
 #define OBJECT_FILE_LEN (16u + 4096u)
+#define OBJECT_SOCKET_LEN (8u + 2 * 16u)
+#define OBJECT_LISTENER_LEN (16u + SOCKET_NAME_MAX)
+#define OBJECT_INOTIFY_LEN 0u
+#define SOCKET_NAME_MAX 112u
+#define SOCKET_PASSCRED 1u
+#define SOCKET_SHUT_READ 2u
+#define SOCKET_SHUT_WRITE 4u
+#define SOCKET_GONE 8u /* nobody has this end */
+#define SOCKET_ALL 15u
+#define INOTIFY_HEAD 16u
 #define OBJECTS_MAX 65536u
 #define OBJECT_CONTENTS_MAX (64u << 20) /* of one; all of them are in the head of the image */
 
@@ -34,8 +49,10 @@ struct dump_obj {
 	struct dump_obj *next;
 	uint64_t dev, ino;
 	uint32_t kind, index, len;
-	uint32_t ends; /* of a pipe: 1 reading, 2 writing */
+	uint32_t ends; /* of a pipe: 1 reading, 2 writing; of a socket: 1 the first, 2 the other */
 	int32_t fd;    /* one of its descriptors */
+	int32_t fd2;   /* of a socket's other end */
+	uint64_t peer; /* inode of a socket's other end, 0: nobody has it */
 	uint8_t *data; /* len bytes, its head included */
 };
 #define OBJECT_NONE 2 /* not of a kind that is carried */
@@ -44,6 +61,16 @@ struct dump_obj {
 long object_take(struct dump *d, struct dump_fd *f, const struct stat *st);
 /* When all descriptors are known. */
 long objects_finish(struct dump *d);
+/* dump_obj.c: a new object, with len bytes behind its head, that f is; and what helps to fill it.
+ */
+struct dump_obj *object_add(struct dump *d, struct dump_fd *f, uint32_t kind, uint64_t len);
+long object_too_much(struct dump *d, int fd, const char *what);
+struct text;
+long object_fdinfo(struct dump *d, const struct dump_fd *f, struct text *t);
+/* dump_sock.c, dump_watch.c */
+long take_socket(struct dump *d, struct dump_fd *f);
+long finish_socket(struct dump *d, struct dump_obj *o);
+long take_inotify(struct dump *d, struct dump_fd *f);
 uint64_t objects_max(const struct dump *d);
 uint8_t *objects_rec(struct dump *d, uint8_t *rec);
 

@@ -27,6 +27,10 @@
 	X(REFUSE_FD_PIPE, "fd %d is a pipe; it cannot move") \
 	X(REFUSE_FD_FIFO, "fd %d is the fifo %s; it cannot move") \
 	X(REFUSE_FD_SOCKET, "fd %d is a socket; it cannot move") \
+	X(REFUSE_FD_LISTENER, "fd %d is a socket with connections that are not accepted; it cannot move") \
+	X(REFUSE_FD_RIGHTS, "fd %d is a socket with descriptors on their way in it; it cannot move") \
+	X(REFUSE_FD_WATCH, "fd %d is inotify, and what it watches is not known: %s") \
+	X(REFUSE_FD_EVENTS, "fd %d is inotify with events that are not read; try again") \
 	X(REFUSE_FD_TTY, "fd %d is the terminal %s; it cannot move") \
 	X(REFUSE_FD_MEMFD, "fd %d is a memfd (%s); it cannot move") \
 	X(REFUSE_FD_DELETED, "fd %d is a deleted file, %s; it cannot move") \

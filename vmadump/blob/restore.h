@@ -35,7 +35,8 @@ struct rest_obj {
 	uint32_t kind, contents; /* enum object_kind */
 	const uint8_t *p;	 /* behind its head */
 	uint32_t len, made;
-	int32_t fd[2]; /* what it is open as; the second is a pipe's writing end */
+	int32_t fd[2]; /* what it is open as; the second is a pipe's writing end, a socket's other
+			*/
 };
 
 /* A record as found in STATE. */
@@ -73,7 +74,8 @@ long rest_read(struct restore *r, void *p, uint64_t n, const char *what);
 
 /* restore_parse.c: notes and records; nothing but the arena is touched. */
 long rest_parse(struct restore *r);
-long rest_end(struct restore *r); /* is r->end an end mark? */
+long rest_parse_objects(struct restore *r); /* restore_parse_obj.c */
+long rest_end(struct restore *r);	    /* is r->end an end mark? */
 /* restore_check.c: can this machine and process take it? Opens the files that it maps. */
 long rest_check(struct restore *r);
 /* The working directory, and descriptors that are opened by path. */
@@ -107,6 +109,10 @@ long rest_move_up(struct restore *r, long fd);
 long object_open(struct restore *r, struct rest_fd *f);
 long objects_settle(struct restore *r);
 void objects_close(struct restore *r);
+/* restore_sock.c: what of its kinds object_open() makes. */
+long open_socket(struct restore *r, struct rest_obj *o);
+long open_listener(struct restore *r, struct rest_obj *o);
+long open_inotify(struct rest_obj *o);
 /* restore_parse.c: the note at *at, which moves behind it; 0 at the end. */
 struct rest_note {
 	const uint8_t *desc;

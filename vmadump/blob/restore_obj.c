@@ -116,6 +116,14 @@ static long make(struct restore *r, struct rest_obj *o, const struct rest_fd *f)
 	switch (o->kind) {
 	case OBJECT_PIPE:
 		return open_pipe(r, o);
+	case OBJECT_SOCKET:
+		return open_socket(r, o);
+	case OBJECT_LISTENER:
+		fd = open_listener(r, o);
+		break;
+	case OBJECT_INOTIFY:
+		fd = open_inotify(o);
+		break;
 	case OBJECT_EVENTFD:
 		fd = sys_eventfd(0, O_CLOEXEC | (get32(o->p + 8) ? 1 /* EFD_SEMAPHORE */ : 0));
 		if (fd >= 0 && get64(o->p) && get64(o->p) != ~0ull)
@@ -139,11 +147,22 @@ static long make(struct restore *r, struct rest_obj *o, const struct rest_fd *f)
 	return fd;
 }
 
+static int second_end(const struct rest_obj *o, const struct rest_fd *f)
+{
+	if (o->kind == OBJECT_SOCKET)
+		return f->stream & 1;
+	return o->kind == OBJECT_PIPE && (f->oflags & O_ACCMODE) == O_WRONLY;
+}
+
 long object_open(struct restore *r, struct rest_fd *f)
 {
-	static const char names[OBJECT_KINDS][20] = {
-		"",	      "a pipe",	      "an eventfd", "a timerfd",
-		"a signalfd", "an epoll set", "a memfd",    "a deleted file",
+	static const char names[OBJECT_KINDS][24] = {
+		"",	      "a pipe",
+		"an eventfd", "a timerfd",
+		"a signalfd", "an epoll set",
+		"a memfd",    "a deleted file",
+		"a socket",   "a socket that listens",
+		"inotify",
 	};
 	struct rest_obj *o = &r->objs[f->offset];
 	long e;
@@ -154,7 +173,9 @@ long object_open(struct restore *r, struct rest_fd *f)
 			return fail(r, f, e, names[o->kind]);
 		o->made = 1;
 	}
-	f->opened = o->fd[o->kind == OBJECT_PIPE && (f->oflags & O_ACCMODE) == O_WRONLY];
+	f->opened = o->fd[second_end(o, f)];
+	if (f->opened < 0)
+		return rest_bad(r, "a descriptor of an end that nobody has");
 	sys_fcntl(f->opened, F_SETFL, (long)(f->oflags & FLAGS_KEPT));
 	return 0;
 }

@@ -241,73 +241,6 @@ static long parse_vmas(struct restore *r)
 	return r->nvmas ? 0 : rest_bad(r, "it has no memory");
 }
 
-/* What an object of a kind is at least long, behind its head; the rest is its contents. */
-static uint32_t object_len(uint32_t kind)
-{
-	switch (kind) {
-	case OBJECT_PIPE:
-		return OBJECT_PIPE_LEN;
-	case OBJECT_EVENTFD:
-		return OBJECT_EVENTFD_LEN;
-	case OBJECT_TIMERFD:
-		return OBJECT_TIMERFD_LEN;
-	case OBJECT_SIGNALFD:
-		return OBJECT_SIGNALFD_LEN;
-	case OBJECT_EPOLL:
-		return 0;
-	case OBJECT_MEMFD:
-		return OBJECT_MEMFD_LEN;
-	default:
-		return OBJECT_FILE_LEN;
-	}
-}
-
-/* A name in it ends inside its place, and a deleted file's is a whole path. */
-static int object_name_ok(const struct rest_obj *o)
-{
-	uint32_t at = 16, room;
-
-	if (o->kind != OBJECT_MEMFD && o->kind != OBJECT_FILE)
-		return 1;
-	room = object_len(o->kind) - at;
-	if (o->kind == OBJECT_FILE && o->p[at] != '/')
-		return 0;
-	return o->p[at + room - 1] == 0;
-}
-
-static long parse_objects(struct restore *r)
-{
-	const struct rest_rec *rec = &r->rec[TAG_OBJECTS];
-	const uint8_t *p = rec->p, *end = p + rec->len;
-	uint32_t n = 0;
-
-	r->objs =
-		arena_alloc(r->b, (MIN(rec->len / OBJECT_HEAD, OBJECTS_MAX) + 1) * sizeof *r->objs);
-	if (!r->objs)
-		return -ENOMEM;
-	for (; p < end; p += get32(p), n++) {
-		struct rest_obj *o = &r->objs[n];
-		uint64_t left = (uint64_t)(end - p), fixed;
-
-		if (left < OBJECT_HEAD || get32(p) < OBJECT_HEAD || get32(p) % 8 ||
-		    get32(p) > left || n == OBJECTS_MAX)
-			return rest_bad(r, "the length of an object");
-		*o = (struct rest_obj){.kind = get32(p + 4),
-				       .contents = get32(p + 8),
-				       .p = p + OBJECT_HEAD,
-				       .len = get32(p) - OBJECT_HEAD,
-				       .fd = {-1, -1}};
-		if (!o->kind || o->kind >= OBJECT_KINDS)
-			return rest_bad(r, "the kind of an object");
-		fixed = object_len(o->kind);
-		if (o->contents > OBJECT_CONTENTS_MAX || fixed + o->contents > o->len ||
-		    !object_name_ok(o))
-			return rest_bad(r, "the contents of an object");
-	}
-	r->nobjs = n;
-	return 0;
-}
-
 static long parse_fds(struct restore *r)
 {
 	const uint8_t *p = r->rec[TAG_FDS].p;
@@ -403,7 +336,7 @@ long rest_parse(struct restore *r)
 
 	if ((e = find_phdrs(r)) < 0 || (e = find_notes(r)) < 0 || (e = find_records(r)) < 0 ||
 	    (e = check_lengths(r)) < 0 || (e = parse_files(r)) < 0 || (e = parse_vmas(r)) < 0 ||
-	    (e = parse_objects(r)) < 0 || (e = parse_fds(r)) < 0)
+	    (e = rest_parse_objects(r)) < 0 || (e = parse_fds(r)) < 0)
 		return e;
 	return check_runs(r);
 }

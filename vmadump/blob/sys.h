@@ -169,8 +169,7 @@ SYS(sys_pwrite, (int fd, const void *p, size_t n, long off),
     sys4(__NR_pwrite64, fd, (long)p, (long)n, off))
 SYS(sys_readv, (int fd, const struct iovec *v, int n), sys3(__NR_readv, fd, (long)v, n))
 SYS(sys_writev, (int fd, const struct iovec *v, int n), sys3(__NR_writev, fd, (long)v, n))
-SYS(sys_vmsplice, (int fd, const struct iovec *v, int n),
-    sys4(__NR_vmsplice, fd, (long)v, n, 0))
+SYS(sys_vmsplice, (int fd, const struct iovec *v, int n), sys4(__NR_vmsplice, fd, (long)v, n, 0))
 SYS(sys_open, (const char *path, int flags, int mode),
     sys4(__NR_openat, AT_FDCWD, (long)path, flags, mode))
 SYS(sys_openat, (int dir, const char *path, int flags, int mode),
@@ -201,8 +200,7 @@ SYS(sys_kcmp, (int p1, int p2, int type, long a, long b), sys6(__NR_kcmp, p1, p2
 SYS(sys_pipe2, (int *fds, int flags), sys2(__NR_pipe2, fds, flags))
 SYS(sys_ppoll, (struct sys_pollfd * p, unsigned n, const struct timespec *t, const uint64_t *mask),
     sys6(__NR_ppoll, (long)p, n, (long)t, (long)mask, SYS_SIGSET, 0))
-SYS(sys_tee, (int from, int to, size_t n, unsigned flags),
-    sys4(__NR_tee, from, to, (long)n, flags))
+SYS(sys_tee, (int from, int to, size_t n, unsigned flags), sys4(__NR_tee, from, to, (long)n, flags))
 SYS(sys_eventfd, (unsigned count, int flags), sys2(__NR_eventfd2, count, flags))
 SYS(sys_timerfd_create, (int clock, int flags), sys2(__NR_timerfd_create, clock, flags))
 SYS(sys_timerfd_settime, (int fd, int flags, const struct sys_itimerspec *v),
@@ -212,8 +210,15 @@ SYS(sys_epoll_ctl, (int fd, int op, int target, void *event),
     sys4(__NR_epoll_ctl, fd, op, target, (long)event))
 SYS(sys_epoll_wait, (int fd, void *events, int n, int ms),
     sys4(__NR_epoll_wait, fd, (long)events, n, ms))
-SYS(sys_memfd_create, (const char *name, unsigned flags),
-    sys2(__NR_memfd_create, name, flags))
+SYS(sys_memfd_create, (const char *name, unsigned flags), sys2(__NR_memfd_create, name, flags))
+SYS(sys_inotify_init, (int flags), sys1(__NR_inotify_init1, flags))
+SYS(sys_inotify_add_watch, (int fd, const char *path, unsigned mask),
+    sys3(__NR_inotify_add_watch, fd, (long)path, mask))
+SYS(sys_inotify_rm_watch, (int fd, int wd), sys2(__NR_inotify_rm_watch, fd, wd))
+SYS(sys_open_by_handle_at, (int mount, void *handle, int flags),
+    sys3(__NR_open_by_handle_at, mount, (long)handle, flags))
+SYS(sys_unlink, (const char *path), sys3(__NR_unlinkat, AT_FDCWD, (long)path, 0))
+SYS(sys_chmod, (const char *path, unsigned mode), sys3(__NR_fchmodat, AT_FDCWD, (long)path, mode))
 SYS(sys_flock, (int fd, int op), sys2(__NR_flock, fd, op))
 SYS(sys_ftruncate, (int fd, long n), sys2(__NR_ftruncate, fd, n))
 SYS(sys_fsync, (int fd), sys1(__NR_fsync, fd))
@@ -225,6 +230,14 @@ SYS(sys_recvmsg, (int fd, struct sys_msghdr *m, int flags), sys3(__NR_recvmsg, f
 SYS(sys_socketpair, (int domain, int type, int proto, int *fds),
     sys4(__NR_socketpair, domain, type, proto, (long)fds))
 SYS(sys_shutdown, (int fd, int how), sys2(__NR_shutdown, fd, how))
+SYS(sys_socket, (int domain, int type, int proto), sys3(__NR_socket, domain, type, proto))
+SYS(sys_bind, (int fd, const void *name, int len), sys3(__NR_bind, fd, (long)name, len))
+SYS(sys_listen, (int fd, int backlog), sys2(__NR_listen, fd, backlog))
+SYS(sys_connect, (int fd, const void *name, int len), sys3(__NR_connect, fd, (long)name, len))
+SYS(sys_getsockname, (int fd, void *name, int *len),
+    sys3(__NR_getsockname, fd, (long)name, (long)len))
+SYS(sys_getsockopt, (int fd, int level, int name, void *val, int *len),
+    sys6(__NR_getsockopt, fd, level, name, (long)val, (long)len, 0))
 SYS(sys_setsockopt, (int fd, int level, int name, const void *val, int len),
     sys6(__NR_setsockopt, fd, level, name, (long)val, len, 0))
 
