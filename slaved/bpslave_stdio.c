@@ -243,6 +243,7 @@ struct stdio_proc *stdio_new(int32_t pid)
 		s->sends = stdio_at_home() == (i == 0);
 		stream_out_init(&s->out, stdio_at_home());
 		stream_in_init(&s->in, stdio_at_home());
+		TAILQ_INIT(&s->next);
 	}
 	LIST_INSERT_HEAD(bucket(pid), p, next);
 	return p;
@@ -284,6 +285,7 @@ void stdio_free(struct stdio_proc *p)
 	LIST_REMOVE(p, next);
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		stdio_close(&p->s[i]);
+		stdio_home_no_turns(&p->s[i]);
 		stream_out_free(&p->s[i].out);
 		stream_in_free(&p->s[i].in);
 		free(p->s[i].back);
@@ -362,12 +364,10 @@ static void on_end(struct stdio *s, uint64_t offset)
 
 static void on_reset(struct stdio *s, uint64_t used)
 {
-	if (stdio_at_home() && s->no == 0) {
-		stdio_home_used(s, used);
-		s->turned = true;
-		s->used = used;
-	}
-	stdio_break(s, false);
+	if (stdio_at_home())
+		stdio_home_reset(s, used);
+	else
+		stdio_break(s, false);
 }
 
 /* A record that has left still gets what belongs to its last bytes. */
@@ -428,6 +428,8 @@ void stdio_on_msg(struct peer *q, const Bproc__Envelope *env)
 		return each(q, env->stream_end->proc, env->stream_end->mask, env->stream_end->at,
 			    env->stream_end->n_at, on_end);
 	case BPROC__ENVELOPE__MSG_STREAM_RESET:
+		if (stdio_at_home())
+			stdio_home_reset_later(q, env->stream_reset);
 		at = (uint64_t[]){env->stream_reset->used, STREAM_UNKNOWN, STREAM_UNKNOWN};
 		return each(q, env->stream_reset->proc, env->stream_reset->mask, at, CHAN_STREAMS,
 			    on_reset);

@@ -17,6 +17,15 @@
 #define STREAM_OUTPUTS (STREAM_BIT(1) | STREAM_BIT(2))
 #define STREAM_ALL (STREAM_BIT(0) | STREAM_OUTPUTS)
 
+/* A node whose turn has not come (bpslave_stdio_home.c). */
+struct turn {
+	TAILQ_ENTRY(turn) list;
+	struct peer *peer;
+	uint64_t offset; /* as it has opened the stream */
+	bool reset;	 /* nobody reads there, and that has been said already: */
+	uint64_t used;	 /* all before this byte was read */
+};
+
 struct stdio_proc;
 struct stdio {
 	struct stdio_proc *proc;
@@ -39,9 +48,8 @@ struct stdio {
 	struct stream_in in;
 
 	/* home */
-	struct peer *peer;	/* where the process is; NULL: not known, or between two */
-	struct peer *next_peer; /* where it has gone: served when peer has sent its last byte */
-	uint64_t next_offset;
+	struct peer *peer; /* where the process is; NULL: not known, or between two */
+	TAILQ_HEAD(turn_list, turn) next; /* where it has gone: served when peer has sent its last byte */
 	bool turned;	     /* stdin: the node before has said what was read there: */
 	uint64_t used;	     /* all before this byte */
 	unsigned char *back; /* owned: stdin that came back */
@@ -125,5 +133,9 @@ void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m);
 /* What a node sends of a stream whose writer is home: bytes that were not read there. */
 void stdio_home_back(struct stdio *s, const Bproc__StreamData *m);
 void stdio_home_end(struct stdio *s, uint64_t offset);
+/* Nobody reads there: at the node that is served, or (_later) at one whose turn is still to come. */
+void stdio_home_reset(struct stdio *s, uint64_t used);
+void stdio_home_reset_later(const struct peer *q, const Bproc__StreamReset *m);
+void stdio_home_no_turns(struct stdio *s);
 /* Home, stdin: the ghost is told how many bytes were read of all it has sent. */
 void stdio_home_used(const struct stdio *s, uint64_t used);

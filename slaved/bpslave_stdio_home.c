@@ -66,7 +66,6 @@ static struct stdio_proc *new_early(const Bproc__StreamOpen *m)
 static void attach(struct stdio *s, struct peer *q, uint64_t offset)
 {
 	s->peer = q;
-	s->next_peer = NULL;
 	s->turned = s->credit_due = false;
 	if (s->broken)
 		return stdio_say_reset(q, s->proc->pid, STREAM_BIT(s->no), STREAM_UNKNOWN);
@@ -89,10 +88,31 @@ static void attach(struct stdio *s, struct peer *q, uint64_t offset)
 
 static void open_or_wait(struct stdio *s, struct peer *q, uint64_t offset)
 {
-	if (!s->peer || s->peer == q)
+	struct turn *t;
+
+	if (!s->peer || (s->peer == q && TAILQ_EMPTY(&s->next)))
 		return attach(s, q, offset);
-	s->next_peer = q;
-	s->next_offset = offset;
+	/* It may go on from there as well before the first has sent its last byte. */
+	t = TAILQ_LAST(&s->next, turn_list);
+	if (!t || t->peer != q) {
+		t = malloc(sizeof(*t));
+		if (!t)
+			return stdio_say_reset(q, s->proc->pid, STREAM_BIT(s->no), STREAM_UNKNOWN);
+		TAILQ_INSERT_TAIL(&s->next, t, list);
+	}
+	t->peer = q;
+	t->offset = offset;
+	t->reset = false;
+}
+
+void stdio_home_no_turns(struct stdio *s)
+{
+	struct turn *t;
+
+	while ((t = TAILQ_FIRST(&s->next))) {
+		TAILQ_REMOVE(&s->next, t, list);
+		free(t);
+	}
 }
 
 /*
@@ -188,11 +208,46 @@ void stdio_left_home(int32_t pid, struct stdio_fds *f)
 
 static void next_turn(struct stdio *s)
 {
-	struct peer *q = s->next_peer;
+	struct turn *t = TAILQ_FIRST(&s->next);
 
 	s->peer = NULL;
-	if (q)
-		attach(s, q, s->next_offset);
+	if (!t)
+		return;
+	TAILQ_REMOVE(&s->next, t, list);
+	if (!t->reset) {
+		attach(s, t->peer, t->offset);
+	} else {
+		s->peer = t->peer;
+		stdio_home_reset(s, t->used);
+	}
+	free(t);
+}
+
+void stdio_home_reset(struct stdio *s, uint64_t used)
+{
+	if (s->no == 0) {
+		stdio_home_used(s, used);
+		s->turned = true;
+		s->used = used;
+	}
+	stdio_break(s, false);
+}
+
+/* The process goes on to a node and closes its stdin there, before the last node has said its end. */
+void stdio_home_reset_later(const struct peer *q, const Bproc__StreamReset *m)
+{
+	struct stdio_proc *p = m->proc ? stdio_find(m->proc->pid) : NULL;
+	struct turn *t;
+
+	for (int i = 0; p && i < CHAN_STREAMS; i++) {
+		if (!(m->mask & STREAM_BIT(i)))
+			continue;
+		TAILQ_FOREACH(t, &p->s[i].next, list)
+		if (t->peer == q) {
+			t->reset = true;
+			t->used = i == 0 ? m->used : STREAM_UNKNOWN;
+		}
+	}
 }
 
 void stdio_home_back(struct stdio *s, const Bproc__StreamData *m)
@@ -286,13 +341,15 @@ void stdio_home_progress(struct stdio_proc *p)
 		struct stdio *s = &p->s[i];
 
 		/* All of this node's bytes are in the ghost's hands: the next node may. */
-		if (s->peer && s->next_peer && (s->broken || stream_in_finished(&s->in)))
+		while (s->peer && !TAILQ_EMPTY(&s->next) &&
+		       (s->broken || stream_in_finished(&s->in)))
 			next_turn(s);
 		done = done && flushed(s);
 		linked = linked && (s->peer || flushed(s));
 	}
 	stdio_say_due(p);
-	if (p->joined && done && !p->s[1].next_peer && !p->s[2].next_peer && !p->then)
+	if (p->joined && done && TAILQ_EMPTY(&p->s[1].next) && TAILQ_EMPTY(&p->s[2].next) &&
+	    !p->then)
 		return stdio_free(p);
 	if (!p->then)
 		return;
@@ -400,6 +457,19 @@ void stdio_lost(int32_t pid)
 		stdio_break(&p->s[i], false);
 }
 
+static void forget_turn(struct stdio *s, const struct peer *q)
+{
+	struct turn *t, *more;
+
+	for (t = TAILQ_FIRST(&s->next); t; t = more) {
+		more = TAILQ_NEXT(t, list);
+		if (t->peer != q)
+			continue;
+		TAILQ_REMOVE(&s->next, t, list);
+		free(t);
+	}
+}
+
 void stdio_home_peer_down(struct peer *q)
 {
 	struct stdio_proc *p, *more;
@@ -410,8 +480,7 @@ void stdio_home_peer_down(struct peer *q)
 			for (int n = 0; n < CHAN_STREAMS; n++) {
 				struct stdio *s = &p->s[n];
 
-				if (s->next_peer == q)
-					s->next_peer = NULL;
+				forget_turn(s, q);
 				/* It opens the stream again; or another node does. */
 				if (s->peer == q)
 					next_turn(s);

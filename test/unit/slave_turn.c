@@ -1,0 +1,275 @@
+/*
+ * Home's side of forwarded streams (slaved/bpslave_stdio_home.c) with nodes that are not
+ * there: a process that is on its third node, and has closed its stdin on the second, before
+ * home has heard the end of the first. Words of several links come in any order.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "slaved/bpslave_stdio.h"
+
+#define PID 4242
+
+struct slave slave = {.node = HOME_NODE};
+struct peer {
+	int32_t node;
+	uint32_t credits, resets; /* streams of it that home has given one, by bits */
+};
+static struct peer n0 = {0, 0, 0}, n1 = {1, 0, 0}, n2 = {2, 0, 0};
+static struct stdio_fds ghost; /* ours: the ghost's ends, as home's bpslave had the others */
+
+/* -- what home's bpslave has around it */
+
+uint32_t gen_of(int32_t pid)
+{
+	(void)pid;
+	return 0;
+}
+
+const struct node_row *table_find(int32_t node)
+{
+	(void)node;
+	return NULL;
+}
+
+struct peer *peer_home(void)
+{
+	return NULL;
+}
+
+int32_t peer_node(const struct peer *p)
+{
+	return p->node;
+}
+
+bool peer_is_full(const struct peer *p)
+{
+	(void)p;
+	return false;
+}
+
+bool peer_send(struct peer *p, const void *msg)
+{
+	const ProtobufCMessage *m = msg;
+
+	if (m->descriptor == &bproc__stream_credit__descriptor)
+		p->credits |= ((const Bproc__StreamCredit *)msg)->mask;
+	if (m->descriptor == &bproc__stream_reset__descriptor)
+		p->resets |= ((const Bproc__StreamReset *)msg)->mask;
+	return true;
+}
+
+struct event *watch_fd(int fd, short what, event_callback_fn fn, void *arg)
+{
+	(void)what;
+	return event_new(slave.base, fd, EV_READ | EV_PERSIST, fn, arg);
+}
+
+struct event *new_timer(event_callback_fn fn, void *arg)
+{
+	return event_new(slave.base, -1, 0, fn, arg);
+}
+
+void start_timer(struct event *ev, uint32_t ms)
+{
+	(void)ev;
+	(void)ms;
+}
+
+void free_event(struct event **ev)
+{
+	if (*ev)
+		event_free(*ev);
+	*ev = NULL;
+}
+
+uint64_t now_ms(void)
+{
+	return 1;
+}
+
+/* -- what nodes say */
+
+static Bproc__Proc proc = BPROC__PROC__INIT;
+
+static void say(struct peer *q, Bproc__Envelope__MsgCase type, void *msg)
+{
+	Bproc__Envelope env = BPROC__ENVELOPE__INIT;
+
+	env.msg_case = type;
+	env.stream_open = msg; /* of a union */
+	stdio_on_msg(q, &env);
+}
+
+static void open_streams(struct peer *q, uint32_t mask, uint64_t at)
+{
+	Bproc__StreamOpen m = BPROC__STREAM_OPEN__INIT;
+	uint64_t list[CHAN_STREAMS] = {at, at, at};
+
+	m.proc = &proc;
+	m.mask = mask;
+	m.at = list;
+	m.n_at = (size_t)__builtin_popcount(mask);
+	say(q, BPROC__ENVELOPE__MSG_STREAM_OPEN, &m);
+}
+
+static void data(struct peer *q, uint64_t offset, const char *text)
+{
+	Bproc__StreamData m = BPROC__STREAM_DATA__INIT;
+
+	m.proc = &proc;
+	m.stream = 1;
+	m.offset = offset;
+	m.data = (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
+	say(q, BPROC__ENVELOPE__MSG_STREAM_DATA, &m);
+}
+
+static void end(struct peer *q, uint32_t mask, uint64_t out)
+{
+	Bproc__StreamEnd m = BPROC__STREAM_END__INIT;
+	uint64_t list[CHAN_STREAMS];
+
+	m.proc = &proc;
+	m.mask = mask;
+	m.at = list;
+	for (uint32_t i = 0; i < CHAN_STREAMS; i++)
+		if (mask & STREAM_BIT(i))
+			list[m.n_at++] = i == 1 ? out : 0;
+	say(q, BPROC__ENVELOPE__MSG_STREAM_END, &m);
+}
+
+static void reset_stdin(struct peer *q)
+{
+	Bproc__StreamReset m = BPROC__STREAM_RESET__INIT;
+
+	m.proc = &proc;
+	m.mask = STREAM_BIT(0);
+	m.used = STREAM_UNKNOWN;
+	say(q, BPROC__ENVELOPE__MSG_STREAM_RESET, &m);
+}
+
+/* -- the ghost's side */
+
+static int flushes;
+
+static void flushed(void *arg)
+{
+	flushes++;
+	free(arg);
+}
+
+static void await_flush(void)
+{
+	flushes = 0;
+	stdio_flush_home(PID, false, flushed, malloc(1));
+}
+
+static void check_output(const char *want)
+{
+	char got[64] = "";
+	ssize_t n = recv(ghost.theirs[1], got, sizeof(got) - 1, MSG_DONTWAIT);
+
+	ck_assert_str_eq(got, want);
+	ck_assert_int_eq((int)n, (int)strlen(want));
+}
+
+static void setup(void)
+{
+	struct stdio_fds ours;
+
+	slave.base = event_base_new();
+	proc.home = HOME_NODE;
+	proc.pid = PID;
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		int pair[2];
+
+		ck_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+				     pair) == 0);
+		ours.ours[i] = pair[0];
+		ghost.theirs[i] = pair[1];
+	}
+	stdio_left_home(PID, &ours);
+}
+
+static void teardown(void)
+{
+	stdio_forget_home(PID);
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		close(ghost.theirs[i]);
+	event_base_free(slave.base);
+}
+
+/* Nobody reads stdin at the second node; the end of the first comes after that word. */
+START_TEST(reset_before_its_turn)
+{
+	open_streams(&n0, STREAM_ALL, 0);
+	open_streams(&n1, STREAM_ALL, STREAM_UNKNOWN);
+	reset_stdin(&n1);
+	ck_assert_uint_eq(n1.credits, 0); /* its output has to wait */
+	data(&n0, 0, "first ");
+	end(&n0, STREAM_ALL, 6);
+	ck_assert_uint_eq(n1.credits, STREAM_OUTPUTS);
+	data(&n1, 6, "second");
+	await_flush();
+	ck_assert_int_eq(flushes, 0);
+	end(&n1, STREAM_OUTPUTS, 12);
+	ck_assert_int_eq(flushes, 1);
+	check_output("first second");
+}
+END_TEST
+
+/* On to a third: the second has its turn all the same. */
+START_TEST(three_nodes)
+{
+	open_streams(&n0, STREAM_ALL, 0);
+	open_streams(&n1, STREAM_ALL, STREAM_UNKNOWN);
+	open_streams(&n2, STREAM_ALL, STREAM_UNKNOWN);
+	end(&n0, STREAM_ALL, 0);
+	ck_assert_uint_eq(n1.credits, STREAM_OUTPUTS);
+	ck_assert_uint_eq(n2.credits, 0);
+	data(&n1, 0, "second ");
+	await_flush();
+	end(&n1, STREAM_ALL, 7);
+	ck_assert_uint_eq(n2.credits, STREAM_OUTPUTS);
+	data(&n2, 7, "third");
+	ck_assert_int_eq(flushes, 0);
+	end(&n2, STREAM_ALL, 12);
+	ck_assert_int_eq(flushes, 1);
+	check_output("second third");
+}
+END_TEST
+
+/* The second one's link breaks while it waits, and the third is served. */
+START_TEST(waiting_link_breaks)
+{
+	open_streams(&n0, STREAM_ALL, 0);
+	open_streams(&n1, STREAM_ALL, STREAM_UNKNOWN);
+	open_streams(&n2, STREAM_ALL, STREAM_UNKNOWN);
+	stdio_peer_down(&n1);
+	end(&n0, STREAM_ALL, 0);
+	ck_assert_uint_eq(n1.credits, 0);
+	ck_assert_uint_eq(n2.credits, STREAM_OUTPUTS);
+	ck_assert_uint_eq(n2.resets, 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("turn");
+	TCase *t = tcase_create("turn");
+	SRunner *r = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, reset_before_its_turn);
+	tcase_add_test(t, three_nodes);
+	tcase_add_test(t, waiting_link_breaks);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
