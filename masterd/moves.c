@@ -86,6 +86,8 @@ static int judge_proc(struct master *m, const struct node *source, const Bproc__
 	p = proc_get(&m->procs, a->asker_pid, 0);
 	if (p && p->state == PS_DYING)
 		p = NULL; /* of an earlier process: some node has not confirmed its end */
+	if (p && p->state == PS_LOST)
+		procs_found(m, p, source->num); /* before its node has told of it */
 	if (p && p->node != source->num)
 		return bproc_err_set(err, BE_INVALIDPROC, "pid %d is on node %d, not on %d", p->pid,
 				     p->node, source->num);
@@ -183,6 +185,7 @@ static void send_grant(struct master *m, const struct move *mv)
 	g.epoch = mv->epoch;
 	g.token = (ProtobufCBinaryData){.len = MOVE_TOKEN, .data = (uint8_t *)(uintptr_t)mv->token};
 	g.node = mv->target;
+	g.life = node_get(&m->nodes, mv->target)->life;
 	node_send(m, node_get(&m->nodes, mv->source), &g.base);
 }
 

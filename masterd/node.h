@@ -64,6 +64,7 @@ struct node {
 	uint32_t mode, uid, gid;
 	char init_id[NODE_ID_MAX]; /* of the bpinit that has its processes; "": never seen */
 	char boot_id[NODE_ID_MAX];
+	uint64_t life;		/* a number for init_id */
 	bool set_down;		/* by hand: down as soon as it has killed its processes */
 	struct node_kept *kept; /* owned; what the last master knew of it, until it comes back */
 	bool fence;	       /* declared dead: if this bpinit comes back it must kill all first */

@@ -143,10 +143,21 @@ static bool same_init(const struct node *n, const Bproc__Hello *h)
 	return strncmp(n->init_id, h->init_id, NODE_ID_MAX - 1) == 0;
 }
 
+/* FNV-1a, 64 bits: of names that differ, numbers that differ. */
+static uint64_t number_of(const char *id)
+{
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (; *id; id++)
+		h = (h ^ (unsigned char)*id) * 0x100000001b3u;
+	return h;
+}
+
 static void know(struct node *n, struct peer *p, const Bproc__Hello *h)
 {
 	snprintf(n->init_id, sizeof(n->init_id), "%s", h->init_id);
 	snprintf(n->boot_id, sizeof(n->boot_id), "%s", h->boot_id);
+	n->life = number_of(n->init_id);
 	n->addr = ntohl(link_peer(p->link)->sin_addr.s_addr);
 	n->data_port = h->data_port;
 	n->reason[0] = '\0';

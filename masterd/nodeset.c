@@ -41,6 +41,7 @@ static int build(struct master *m, struct table_msg *t)
 		t->node[i].addr = n->addr;
 		t->node[i].data_port = n->data_port;
 		t->node[i].reason = n->reason;
+		t->node[i].life = n->life;
 		t->ptr[i] = &t->node[i];
 	}
 	t->table.n_node = m->nodes.count;

@@ -26,7 +26,7 @@ static void found(struct master *m, struct proc *p, int32_t node, bool native)
 
 void procs_found(struct master *m, struct proc *p, int32_t node)
 {
-	found(m, p, node, false);
+	found(m, p, node, node == NODE_HOME);
 }
 
 /*

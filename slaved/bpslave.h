@@ -44,6 +44,7 @@ struct node_row {
 	uint32_t mode, uid, gid;
 	uint32_t addr; /* host order; 0: never connected */
 	uint16_t data_port;
+	uint64_t life; /* another one when the node has been started anew */
 	char status[16], reason[104];
 };
 

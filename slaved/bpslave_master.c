@@ -185,6 +185,7 @@ static void on_table(const Bproc__NodeTable *t)
 					    .uid = n->uid,
 					    .gid = n->gid,
 					    .addr = n->addr,
+					    .life = n->life,
 					    .data_port = (uint16_t)n->data_port};
 		snprintf(rows[i].status, sizeof(rows[i].status), "%s", n->status);
 		snprintf(rows[i].reason, sizeof(rows[i].reason), "%s", n->reason);

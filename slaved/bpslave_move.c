@@ -10,40 +10,13 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "bpslave.h"
+#include "bpslave_move.h"
 #include "include/sys/bproc.h"
 #include "libbproc/log.h"
 #include "libbproc/wire.h"
 
-#define TABLE_MS 20 /* between looks at the table; five times what the master waits in all */
-#define TABLE_TRIES 12
-
 #define LEAVING_PER_UID 768 /* of MOVES_MAX in bpinit */
 
-struct leaving {
-	LIST_ENTRY(leaving) next;
-	uint32_t req;
-	uint64_t move; /* 0 until it is granted */
-	uint32_t epoch, kind, flags;
-	int32_t node;	     /* as asked, then as granted */
-	uint32_t client, id; /* who waits for an answer: rfork; 0: nobody */
-	int32_t host_pid;    /* of the asker */
-	uint32_t uid;	     /* likewise, real */
-	int32_t pid;	     /* of the one that leaves; 0 while not known */
-	struct asker *who;   /* owned: what the master will be asked, while that waits for pid */
-	unsigned char token[32];
-	uint32_t ticket;     /* a data connection is waited for */
-	struct event *later; /* owned: the node's address is not in our table yet */
-	int tries;
-	bool parked, committed;
-	struct exec_file exec;
-	STAILQ_HEAD(, held) held;
-};
-/* What is meant for a ghost that has not said yet that it is one. */
-struct held {
-	STAILQ_ENTRY(held) next;
-	struct init_msg msg;
-};
 static LIST_HEAD(, leaving) leavings = LIST_HEAD_INITIALIZER(leavings);
 static uint32_t last_req;
 
@@ -273,70 +246,7 @@ void move_on_deny(const Bproc__MoveDeny *d)
 		refuse(v, d->err ? (int)d->err : EIO, d->text);
 }
 
-/* -- step 5: a connection for the image */
-
-static void have_connection(int fd, void *arg)
-{
-	struct leaving *v = arg;
-	struct init_msg m = {
-		.type = INIT_GRANT, .move_id = v->move, .req_id = v->req, .pid = v->pid};
-	char text[CHAN_TEXT_MAX];
-
-	v->ticket = 0;
-	if (fd < 0) {
-		snprintf(text, sizeof(text), "node %d: no data connection: %s", v->node,
-			 strerror(-fd));
-		/* The process is still ours to abort, but only the master may say so. */
-		move_tell_failed(v->move, EHOSTUNREACH, text, false);
-		return;
-	}
-	m.u.depart.kind = v->kind;
-	m.u.depart.dump_flags = v->flags;
-	if (exec_is_on(v->node, &v->exec))
-		m.u.depart.dump_flags &= ~(uint32_t)BPROC_DUMP_EXEC;
-	m.u.depart.epoch = v->epoch;
-	m.u.depart.target = v->node;
-	m.u.depart.away = slave.node != HOME_NODE;
-	if (m.u.depart.away)
-		m.u.depart.streams = stdio_streams_of(v->host_pid);
-	memcpy(m.u.depart.token, v->token, sizeof(v->token));
-	init_send(&m, &fd, 1);
-	close_fd(fd);
-}
-
-static void try_later(evutil_socket_t fd, short what, void *arg);
-
-static void connect_data(struct leaving *v)
-{
-	const struct node_row *row = table_find(v->node);
-	uint32_t ticket;
-
-	/*
-	 * The master gathers changes of the table: a node that has just come may not be in ours.
-	 * And what this node's streams have to say to home must be on its way before the process
-	 * is: from the next node it would overtake them, and home would wait for a writer whose
-	 * end it has heard.
-	 */
-	if ((!row || !row->data_port || (slave.node != HOME_NODE && !peer_home())) &&
-	    v->tries++ < TABLE_TRIES) {
-		if (!v->later)
-			v->later = new_timer(try_later, v);
-		if (v->later)
-			return start_timer(v->later, TABLE_MS);
-	}
-	/* Warm: have_connection has run before this returns, and its ticket is spent. */
-	v->ticket = UINT32_MAX;
-	ticket = data_take(v->node, have_connection, v);
-	if (v->ticket)
-		v->ticket = ticket;
-}
-
-static void try_later(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	connect_data(arg);
-}
+/* -- step 5: granted */
 
 void move_on_grant(const Bproc__MoveGrant *g)
 {
@@ -352,8 +262,9 @@ void move_on_grant(const Bproc__MoveGrant *g)
 	v->move = g->move;
 	v->epoch = g->epoch;
 	v->node = g->node;
+	v->life = g->life;
 	memcpy(v->token, g->token.data, sizeof(v->token));
-	connect_data(v);
+	grant_connect(v);
 }
 
 /* It is parked: its last byte of output is written. What it has not read goes with it. */

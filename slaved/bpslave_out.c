@@ -34,6 +34,7 @@ struct outgoing {
 	int32_t node;
 	uint32_t addr;
 	uint16_t port;
+	uint64_t life; /* of the node; of one that was started anew the connection is dead */
 	bool tls;
 	enum out_state state;
 	int fd;			  /* owned */
@@ -272,6 +273,7 @@ static struct outgoing *outgoing_new(const struct node_row *row)
 	*o = (struct outgoing){.node = row->node,
 			       .addr = addr_of(row),
 			       .port = row->data_port,
+			       .life = row->life,
 			       .tls = slave.encrypt};
 	LIST_INSERT_HEAD(&outgoing, o, list);
 	o->fd = data_socket();
@@ -294,7 +296,7 @@ fail:
 static bool fits(const struct outgoing *o, const struct node_row *row)
 {
 	return o->node == row->node && o->addr == addr_of(row) && o->port == row->data_port &&
-	       o->tls == slave.encrypt;
+	       o->life == row->life && o->tls == slave.encrypt;
 }
 
 static bool worth_warming(const struct node_row *row)

@@ -133,7 +133,7 @@ void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m);
 /* What a node sends of a stream whose writer is home: bytes that were not read there. */
 void stdio_home_back(struct stdio *s, const Bproc__StreamData *m);
 void stdio_home_end(struct stdio *s, uint64_t offset);
-/* Nobody reads there: at the node that is served, or (_later) at one whose turn is still to come. */
+/* Nobody reads there: at the node that is served, or (_later) at one that waits for its turn. */
 void stdio_home_reset(struct stdio *s, uint64_t used);
 void stdio_home_reset_later(const struct peer *q, const Bproc__StreamReset *m);
 void stdio_home_no_turns(struct stdio *s);

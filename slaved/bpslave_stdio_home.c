@@ -233,7 +233,7 @@ void stdio_home_reset(struct stdio *s, uint64_t used)
 	stdio_break(s, false);
 }
 
-/* The process goes on to a node and closes its stdin there, before the last node has said its end. */
+/* The process closes its stdin on the next node before the last one has said its end. */
 void stdio_home_reset_later(const struct peer *q, const Bproc__StreamReset *m)
 {
 	struct stdio_proc *p = m->proc ? stdio_find(m->proc->pid) : NULL;

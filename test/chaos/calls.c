@@ -165,6 +165,8 @@ void do_exec(bool execmove, int node, uint64_t seed, int code)
 	s->to = node;
 	s->since = t0;
 	s->exec = execmove;
+	s->exec_to = execmove ? node : NODE_ALL;
+	s->exec_at = t0;
 	s->state = SLOT_EXEC;
 	r = execmove ? bproc_execmove(node, led->program, argv, environ)
 		     : bproc_rexec(node, led->program, argv, environ);
@@ -198,6 +200,19 @@ static const char *status_text(int st, char *buf, size_t size)
 	return buf;
 }
 
+/*
+ * An execmove that fails after the exec has nothing to return to (bproc_execmove(3)). It may have
+ * run there, unheard of, until that node died: then the original fails all the same, as in do_move().
+ */
+static bool execmove_failed(const struct slot *s, int st)
+{
+	if (!WIFEXITED(st) || !excusable_byte(WEXITSTATUS(st)))
+		return false;
+	if (s->exec)
+		return fault_near(s->at, s->to, s->since);
+	return s->exec_to == s->at && deadly_near(s->at, s->exec_at);
+}
+
 /* Its parent knows. Returns whether this is what was ordered. */
 static bool judge_end(int slot, int st, int want)
 {
@@ -220,9 +235,7 @@ static bool judge_end(int slot, int st, int want)
 		atomic_fetch_add(&led->cut, 1);
 		return false;
 	}
-	/* An execmove that fails after the exec has nothing to return to (bproc_execmove(3)). */
-	if (s->exec && WIFEXITED(st) && excusable_byte(WEXITSTATUS(st)) &&
-	    fault_near(s->at, s->to, s->since)) {
+	if (execmove_failed(s, st)) {
 		atomic_fetch_add(&led->failed_calls, 1);
 		return false;
 	}

@@ -56,6 +56,8 @@ struct slot {
 	_Atomic uint64_t beat; /* only the one running copy knows the next number */
 	_Atomic int32_t pid;
 	bool exec;		/* it asked for an execmove, and has not run since */
+	int32_t exec_to;	/* where to; NODE_ALL: it never asked for one */
+	int64_t exec_at;	/* ms */
 	int32_t parent;		/* its slot, -1: none */
 	int64_t born;		/* ms */
 	_Atomic int32_t at, to; /* node; where it is going, or the same */

@@ -77,12 +77,26 @@ static bool await_not(int node, const char *state, int limit_ms)
 	return await_is(node, state, false, limit_ms);
 }
 
+/* Only the master answers this, so a new one has told how it finds the nodes. */
+static bool master_answers(void)
+{
+	struct bproc_proc_info_t *list = NULL;
+	int n = bproc_proclist(BPROC_NODE_ANY, &list);
+
+	free(list);
+	return n >= 0;
+}
+
 bool all_up(int limit_ms)
 {
 	int64_t end = now_ms() + limit_ms;
 	int up;
 
 	do {
+		if (!master_answers()) {
+			nap_ms(10);
+			continue;
+		}
 		up = 0;
 		for (int n = 0; n < led->nodes; n++)
 			up += node_is(n, "up");

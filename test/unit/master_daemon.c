@@ -152,8 +152,10 @@ START_TEST(ping_timeout)
 {
 	struct fake_slave *home = slave_join(-1, "1.1", NULL), *s = slave_join(1, "x", NULL);
 	Bproc__Welcome w;
+	uint64_t life;
 
 	ck_assert(slave_sees(home, 1, "up", 2000));
+	life = slave_node(home, 1)->life;
 	s->silent = true;
 	ck_assert(slave_sees(home, 1, "unreachable", 4000));
 	ck_assert_ptr_nonnull(strstr(slave_node(home, 1)->reason, "no answer to pings for 2 s"));
@@ -163,6 +165,7 @@ START_TEST(ping_timeout)
 	s = slave_join(1, "x", &w);
 	ck_assert(!w.fence);
 	ck_assert(slave_sees(home, 1, "up", 1000));
+	ck_assert_uint_eq(slave_node(home, 1)->life, life);
 	slave_free(s);
 	ck_assert(slave_sees(home, 1, "unreachable", 1000));
 	ck_assert(slave_sees(home, 1, "down", 5000));
@@ -173,6 +176,8 @@ START_TEST(ping_timeout)
 	ck_assert(slave_sees(home, 1, "down", 6000));
 	s = slave_join(1, "y", &w);
 	ck_assert(!w.fence);
+	ck_assert(slave_sees(home, 1, "up", 1000));
+	ck_assert_uint_ne(slave_node(home, 1)->life, life);
 	slave_free(s);
 	slave_free(home);
 }

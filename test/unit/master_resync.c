@@ -337,6 +337,22 @@ START_TEST(home_in_chain)
 }
 END_TEST
 
+/* It asks before its node has told what it holds, and after another has told of its ghost. */
+START_TEST(asks_early)
+{
+	struct fake_slave *n0 = slave_join(0, "a", NULL), *n1 = slave_join(1, "b", NULL);
+
+	tell_proc(n0, 1001, true);
+	tell_end(n0);
+	ck_assert(slave_sees(n1, 0, "up", 2000));
+	ask_move(n1, 0, 1001);
+	hear(n1, BPROC__ENVELOPE__MSG_MOVE_GRANT);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_START);
+	slave_free(n1);
+	slave_free(n0);
+}
+END_TEST
+
 /* A node is back before the front end's slave: what its processes do is not told to nobody. */
 START_TEST(home_is_later)
 {
@@ -376,6 +392,7 @@ int main(void)
 	tcase_add_test(t, older_commit);
 	tcase_add_test(t, home_is_later);
 	tcase_add_test(t, home_in_chain);
+	tcase_add_test(t, asks_early);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

@@ -1,0 +1,81 @@
+/*
+ * A move that was granted gets its connection for the image: step 5 of doc/move.md, at
+ * the source. Runs in bpslave.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bpslave_move.h"
+#include "include/sys/bproc.h"
+
+#define TABLE_MS 20 /* between looks at the table; five times what the master waits in all */
+#define TABLE_TRIES 12
+
+static void have_connection(int fd, void *arg)
+{
+	struct leaving *v = arg;
+	struct init_msg m = {
+		.type = INIT_GRANT, .move_id = v->move, .req_id = v->req, .pid = v->pid};
+	char text[CHAN_TEXT_MAX];
+
+	v->ticket = 0;
+	if (fd < 0) {
+		snprintf(text, sizeof(text), "node %d: no data connection: %s", v->node,
+			 strerror(-fd));
+		/* The process is still ours to abort, but only the master may say so. */
+		move_tell_failed(v->move, EHOSTUNREACH, text, false);
+		return;
+	}
+	m.u.depart.kind = v->kind;
+	m.u.depart.dump_flags = v->flags;
+	if (exec_is_on(v->node, &v->exec))
+		m.u.depart.dump_flags &= ~(uint32_t)BPROC_DUMP_EXEC;
+	m.u.depart.epoch = v->epoch;
+	m.u.depart.target = v->node;
+	m.u.depart.away = slave.node != HOME_NODE;
+	if (m.u.depart.away)
+		m.u.depart.streams = stdio_streams_of(v->host_pid);
+	memcpy(m.u.depart.token, v->token, sizeof(v->token));
+	init_send(&m, &fd, 1);
+	close_fd(fd);
+}
+
+static void try_later(evutil_socket_t fd, short what, void *arg);
+
+/*
+ * The master gathers changes of the table: a node that has just come may not be in ours, or as it
+ * was before it was started anew, and what is kept warm to that one leads nowhere. And what this
+ * node's streams have to say to home must be on its way before the process is: from the next node
+ * it would overtake them, and home would wait for a writer whose end it has heard.
+ */
+static bool is_ready(const struct leaving *v, const struct node_row *row)
+{
+	return row && row->data_port && row->life == v->life &&
+	       (slave.node == HOME_NODE || peer_home());
+}
+
+void grant_connect(struct leaving *v)
+{
+	const struct node_row *row = table_find(v->node);
+	uint32_t ticket;
+
+	if (!is_ready(v, row) && v->tries++ < TABLE_TRIES) {
+		if (!v->later)
+			v->later = new_timer(try_later, v);
+		if (v->later)
+			return start_timer(v->later, TABLE_MS);
+	}
+	/* Warm: have_connection has run before this returns, and its ticket is spent. */
+	v->ticket = UINT32_MAX;
+	ticket = data_take(v->node, have_connection, v);
+	if (v->ticket)
+		v->ticket = ticket;
+}
+
+static void try_later(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	grant_connect(arg);
+}

@@ -1,0 +1,35 @@
+/*
+ * Moves at their source: what bpslave_move.c and bpslave_grant.c share.
+ */
+#pragma once
+
+#include "slaved/bpslave.h"
+
+struct leaving {
+	LIST_ENTRY(leaving) next;
+	uint32_t req;
+	uint64_t move; /* 0 until it is granted */
+	uint32_t epoch, kind, flags;
+	uint64_t life;	     /* of the node, as granted */
+	int32_t node;	     /* as asked, then as granted */
+	uint32_t client, id; /* who waits for an answer: rfork; 0: nobody */
+	int32_t host_pid;    /* of the asker */
+	uint32_t uid;	     /* likewise, real */
+	int32_t pid;	     /* of the one that leaves; 0 while not known */
+	struct asker *who;   /* owned: what the master will be asked, while that waits for pid */
+	unsigned char token[32];
+	uint32_t ticket;     /* a data connection is waited for */
+	struct event *later; /* owned: the node's address is not in our table yet */
+	int tries;
+	bool parked, committed;
+	struct exec_file exec;
+	STAILQ_HEAD(, held) held;
+};
+/* What is meant for a ghost that has not said yet that it is one. */
+struct held {
+	STAILQ_ENTRY(held) next;
+	struct init_msg msg;
+};
+
+/* bpslave_grant.c: a connection for its image, now or when there is one; bpinit gets it. */
+void grant_connect(struct leaving *v);
