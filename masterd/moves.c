@@ -144,8 +144,8 @@ static void note_chain(struct master *m, const struct node *source, struct node 
 		if (p->node == target->num)
 			continue;
 		/*
-		 * Home has a ghost of all but what is real there. Of one that nobody has told of yet
-		 * home itself will say which; taken for a ghost it would be nowhere, and swept.
+		 * Home has a ghost of all but what is real there. Of one that nobody has told of
+		 * yet home itself will say which; taken for a ghost it would be nowhere, and swept.
 		 */
 		if (p->state == PS_LOST && target->num == NODE_HOME)
 			continue;

@@ -49,7 +49,7 @@ struct stdio {
 
 	/* home */
 	struct peer *peer; /* where the process is; NULL: not known, or between two */
-	TAILQ_HEAD(turn_list, turn) next; /* where it has gone: served when peer has sent its last byte */
+	TAILQ_HEAD(turn_list, turn) next; /* where it goes on: after the last byte of peer */
 	bool turned;	     /* stdin: the node before has said what was read there: */
 	uint64_t used;	     /* all before this byte */
 	unsigned char *back; /* owned: stdin that came back */

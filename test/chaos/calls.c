@@ -202,7 +202,8 @@ static const char *status_text(int st, char *buf, size_t size)
 
 /*
  * An execmove that fails after the exec has nothing to return to (bproc_execmove(3)). It may have
- * run there, unheard of, until that node died: then the original fails all the same, as in do_move().
+ * run there, unheard of, until that node died: then the original fails all the same, as in
+ * do_move().
  */
 static bool execmove_failed(const struct slot *s, int st)
 {
