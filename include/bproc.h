@@ -50,6 +50,28 @@ const char *bproc_errtext(void);
 int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const envp[]);
 
 /**
+ * bproc_movepid() - move another process, which need not know of BProc.
+ * @pid: a process that is real on the caller's node; all its threads go, its children stay.
+ * @node: a node number, or BPROC_NODE_MASTER to bring it home.
+ * @flags: BPROC_DUMP_*.
+ *
+ * It is parked from outside, asks to leave as if it had called bproc_move(), and goes on in the
+ * middle of what it was doing. The caller needs the right to trace it (ptrace(2)), the process
+ * the right to use the node.
+ *
+ * Return: 0 when it runs there (also if it was there already); -1 with errno set, and it goes on
+ *         where it was.
+ * Errors: those of a move; ESRCH (there is no such process, or it has ended); BE_INVALIDPROC (it
+ *         is real on another node, which the text names); EPERM (it may not be traced, or
+ *         somebody traces it); ENOTSUP (it has something that cannot be carried, or it is
+ *         stopped); EBUSY (a thread waits in the kernel and cannot be stopped).
+ * Blocks: until the process runs there, or will not. If the caller ends meanwhile the move goes
+ * on. Threads: any.
+ * Since: 0.2. Source: this project, bproc_move(3).
+ */
+int bproc_movepid(int pid, int node, int flags);
+
+/**
  * bproc_nodereason() - why a node was refused last, or why it went down.
  * @node: a node number, BPROC_NODE_MASTER or BPROC_NODE_SELF.
  * @reason: where the text goes, cut and NUL-terminated if @len is short. Owned by

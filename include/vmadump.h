@@ -245,6 +245,23 @@ int vmad_env(struct blob_env *ret_env);
 long vmad_leave(int chan_fd, int move_kind, const void *exec_args, size_t exec_len,
 		unsigned dump_flags, struct vmad_err *err);
 
+/**
+ * vmad_leave_pid() - the same of another process, which need not know of it.
+ * @pid: the process; all its threads go.
+ * @conn: a connection to this machine's bpslave, on which it asks to leave.
+ * @node: where to.
+ * @flags: VMAD_DUMP_*.
+ * @ret_us: how long it stood still here, in microseconds; may be NULL.
+ * @err: filled on failure; may be NULL.
+ *
+ * Return: 0 when it runs there; -1 with errno set, and it goes on here as it was: the
+ *         errors of vmad_dump_pid() and those of the move (bproc_move(3)).
+ * Blocks: until then. If the caller ends meanwhile the move goes on. Threads: any.
+ * Since: 0.2.
+ */
+int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_us,
+		   struct vmad_err *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -87,8 +87,7 @@ static void install_atfork(void)
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
-/* A new connection; its fd, or -errno. */
-static int connect_node(struct bproc_err *err)
+int client_connect(struct bproc_err *err)
 {
 	char path[108]; /* what sun_path holds */
 	int fd, up;
@@ -149,7 +148,7 @@ static int take_connection(struct client *c, bool fresh, struct bproc_err *err)
 	if (c->fd >= 0)
 		return 0;
 
-	fd = connect_node(err);
+	fd = client_connect(err);
 	if (fd < 0) {
 		client_drop(c);
 		return fd;

@@ -57,6 +57,8 @@ int client_tell(struct client *c, enum local_type type, const void *ask, size_t 
  * the daemon's error with its text in err. -ECONNRESET: it ended without one.
  */
 int client_finish(struct client *c, struct client_answer *ans, int timed, struct bproc_err *err);
+/* A connection of nobody's pool; its fd, or -errno. */
+int client_connect(struct bproc_err *err);
 /* The connection is not needed: no answer will come, or nobody wants it. */
 void client_drop(struct client *c);
 

@@ -8,7 +8,7 @@ tmp=$(mktemp -d "${TMPDIR:-/tmp}/bproc-install.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 cmake --install "$build" --prefix "$tmp/first" >"$tmp/log" || { cat "$tmp/log"; exit 1; }
 mv "$tmp/first" "$tmp/stage" # what is installed must not remember where
-for f in bin/bpsh bin/bpstat bin/bpctl bin/bpps bin/bpgdb bin/bpstrace bin/bplab include/sys/bproc.h include/bproc.h; do
+for f in bin/bpsh bin/bpstat bin/bpctl bin/bpps bin/bpmove bin/bpgdb bin/bpstrace bin/bplab include/sys/bproc.h include/bproc.h; do
 	test -e "$tmp/stage/$f" || { echo "not installed: $f"; exit 1; }
 done
 PKG_CONFIG_PATH=$(dirname "$(find "$tmp/stage" -name bproc.pc)")

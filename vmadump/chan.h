@@ -3,6 +3,8 @@
 
 #include "vmadump/trace.h"
 
+/* One message, with a descriptor unless with is -1. -1 with errno set. */
+int chan_send_with(int fd, const struct chan_msg *m, int with);
 /* One order, with a descriptor unless with is -1. -1 with errno set. */
 int chan_order(int fd, uint32_t type, int with);
 /* Its answer. -1 with err filled: a failure that it tells of, or its end. */

@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -29,80 +28,13 @@
 #include "vmadump/freeze.h"
 
 #define CS_64 0x33
-#define VDSO_LOOK 4096u /* the shortest that there is */
 #define READ_TRIES 8
+#define BUSY_TRIES 50
+#define BUSY_NAP_NS 2000000
 
 static uint64_t max64(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
-}
-
-/* -- what shows from outside */
-
-static const char *line_of(const char *text, const char *key)
-{
-	const char *at = strstr(text, key);
-
-	return at ? at + strlen(key) : NULL;
-}
-
-static int check_status(struct trace *t)
-{
-	char path[40], text[8192];
-	const char *s;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof path, "/proc/%d/status", t->pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-	if (fd >= 0)
-		close(fd);
-	if (n <= 0)
-		return trace_fail(t, ESRCH, "there is no process %d", t->pid);
-	text[n] = 0;
-	s = line_of(text, "\nTgid:\t");
-	if (s && atoi(s) != t->pid)
-		return trace_fail(t, EINVAL, "%d is a thread of process %d", t->pid, atoi(s));
-	s = line_of(text, "\nState:\t");
-	if (s && (*s == 'Z' || *s == 'X')) {
-		s = line_of(text, "\nThreads:\t");
-		return trace_refuse(t, s && atoi(s) > 1 ? REFUSE_FIRST_THREAD : REFUSE_ZOMBIE);
-	}
-	if (!line_of(text, "\nVmSize:"))
-		return trace_refuse(t, REFUSE_KERNEL_THREAD);
-	s = line_of(text, "\nTracerPid:\t");
-	if (s && atoi(s))
-		return trace_refuse(t, REFUSE_TRACED, atoi(s));
-	s = line_of(text, "\nSeccomp:\t");
-	if (s && atoi(s))
-		return trace_refuse(t, REFUSE_SECCOMP);
-	return 0;
-}
-
-void freeze_gadget(struct trace *t)
-{
-	static uint64_t offset; /* in every vdso of this kernel; 1: none was found */
-	const uint8_t *own = (const uint8_t *)getauxval(AT_SYSINFO_EHDR);
-	char path[40], line[512];
-	FILE *f;
-
-	if (own && !offset) {
-		offset = 1;
-		for (uint32_t i = 64; i + 1 < VDSO_LOOK; i++)
-			if (own[i] == 0x0f && own[i + 1] == 0x05) {
-				offset = i;
-				break;
-			}
-	}
-	t->gadget = 0;
-	snprintf(path, sizeof path, "/proc/%d/maps", t->pid);
-	f = offset > 1 ? fopen(path, "re") : NULL;
-	while (f && fgets(line, sizeof line, f))
-		if (strstr(line, "[vdso]"))
-			t->gadget = strtoull(line, NULL, 16) + offset;
-	if (f)
-		fclose(f);
 }
 
 /* -- registers, as an image is to have them */
@@ -153,35 +85,32 @@ static void plan(const struct trace *t, struct layout *l)
 	l->len = bytes + BLOB_SIZE;
 }
 
-/* The first thread maps it, in one of the places where nothing should be. */
 static int map_there(struct freeze *f, struct layout *l)
 {
-	int64_t ret = -ENOMEM;
-
-	for (unsigned i = 0; i < BLOB_TRIES; i++) {
-		const uint64_t arg[6] = {
-			BLOB_ADDR + i * BLOB_APART,
-			l->len,
-			PROT_READ | PROT_WRITE | PROT_EXEC,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-			(uint64_t)-1,
-			0,
-		};
-
-		if (trace_syscall(&f->t, SYS_mmap, arg, &ret) < 0)
-			return -1;
-		if (ret != -EEXIST)
-			break;
-	}
-	if (ret < 0)
-		return trace_fail(&f->t, (int)-ret, "no room for the blob in process %d: %s",
-				  f->t.pid, strerror((int)-ret));
-	f->low = l->low = (uint64_t)ret;
-	f->len = l->len;
+	if (freeze_room(f, l->base, l->len) < 0) /* relative to low, as yet */
+		return -1;
+	l->low = f->low;
 	l->base += l->low;
 	l->pending += l->low;
 	f->self = l->base + BLOB_CODE_MAX;
 	return 0;
+}
+
+/* 0 to 2 are its stdin, stdout and stderr, even if they are closed now. */
+static int above_stdio(struct freeze *f, int fd)
+{
+	const uint64_t dup_arg[6] = {(uint64_t)fd, F_DUPFD_CLOEXEC, 3};
+	const uint64_t close_arg[6] = {(uint64_t)fd};
+	int64_t up, ret;
+
+	if (fd > 2)
+		return fd;
+	if (trace_syscall(&f->t, SYS_fcntl, dup_arg, &up) < 0 ||
+	    trace_syscall(&f->t, SYS_close, close_arg, &ret) < 0)
+		return -1;
+	return up < 0 ? trace_fail(&f->t, (int)-up, "no descriptors are left in process %d",
+				   f->t.pid)
+		      : (int)up;
 }
 
 /* A socketpair of its own making, one end of which we take: no name, no right but ptrace's. */
@@ -198,8 +127,10 @@ static int open_channel(struct freeze *f, int pidfd, int *ret_other)
 				  f->t.pid, strerror((int)-ret));
 	if (trace_get(&f->t, f->self, end, sizeof end) < 0)
 		return -1;
-	f->far = end[0];
 	*ret_other = end[1];
+	f->far = above_stdio(f, end[0]);
+	if (f->far < 0)
+		return -1;
 	f->chan = (int)syscall(SYS_pidfd_getfd, pidfd, end[1], 0);
 	if (f->chan < 0)
 		return trace_fail(&f->t, errno, "a descriptor of process %d: %s", f->t.pid,
@@ -300,7 +231,18 @@ static int write_blob(struct freeze *f, const struct layout *l, int other, uint3
 		       : write_threads(f, l);
 }
 
-/* Every thread to its entry, with every signal blocked. */
+/* A SIGSTOP that came meanwhile is sent again when it is out of here, or elsewhere. */
+static int let_go(struct trace *t)
+{
+	uint32_t sig = t->stop_after;
+
+	t->stop_after = 0;
+	trace_detach(t);
+	t->stop_after = sig;
+	return 0;
+}
+
+/* Every thread to its entry, with every signal blocked; and, if it is to leave, let go of. */
 static int send_in(struct freeze *f, const struct layout *l)
 {
 	const uint64_t all = ~0ull;
@@ -320,7 +262,7 @@ static int send_in(struct freeze *f, const struct layout *l)
 			return trace_fail(&f->t, errno, "thread %d: %s", task->tid,
 					  strerror(errno));
 	}
-	return trace_continue(&f->t);
+	return f->to_leave ? let_go(&f->t) : trace_continue(&f->t);
 }
 
 /* Whatever was done to it is undone; the error that led here is kept. */
@@ -365,6 +307,18 @@ static int put_in(struct freeze *f, uint32_t dump_flags)
 	return r;
 }
 
+/*
+ * One that has come by a move may still be on its way out of the blob that brought it; one
+ * that is dumped or moved by another stays in it.
+ */
+static int in_blob(const struct trace *t)
+{
+	for (uint32_t i = 0; i < t->n; i++)
+		if (t->task[i].regs.ip - BLOB_ADDR < BLOB_TRIES * BLOB_APART)
+			return 1;
+	return 0;
+}
+
 /* All threads stopped, and what they were doing known. */
 static int stop_and_read(struct trace *t)
 {
@@ -393,19 +347,48 @@ uint64_t freeze_now_us(void)
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-int freeze_enter(struct freeze *f, pid_t pid, uint32_t dump_flags, struct vmad_err *err)
+static int hold(struct freeze *f)
+{
+	const struct timespec nap = {.tv_nsec = BUSY_NAP_NS};
+
+	for (int tries = 0; tries < BUSY_TRIES; tries++) {
+		f->since_us = freeze_now_us();
+		if (stop_and_read(&f->t) < 0)
+			return -1;
+		if (!in_blob(&f->t))
+			return 0;
+		trace_detach(&f->t);
+		trace_free(&f->t);
+		nanosleep(&nap, NULL);
+	}
+	return trace_fail(&f->t, EBUSY, "process %d is being dumped or moved", f->t.pid);
+}
+
+/* What is pending for the process it takes along itself, from its first thread. */
+static int check_leaving(struct trace *t)
+{
+	if (t->group_stop)
+		return trace_refuse(t, REFUSE_STOPPED, (int)t->group_stop);
+	t->task->npending = 0;
+	return 0;
+}
+
+int freeze_enter(struct freeze *f, pid_t pid, uint32_t dump_flags, int to_leave,
+		 struct vmad_err *err)
 {
 	int r;
 
-	*f = (struct freeze){.t = {.pid = pid, .err = err}, .chan = -1, .far = -1};
+	*f = (struct freeze){
+		.t = {.pid = pid, .err = err}, .chan = -1, .far = -1, .to_leave = to_leave};
 	if (pid == getpid())
 		return trace_refuse(&f->t, REFUSE_SELF);
-	if (check_status(&f->t) < 0)
+	if (freeze_look(&f->t) < 0)
 		return -1;
 	freeze_gadget(&f->t);
 	vmad_prepare();
-	f->since_us = freeze_now_us();
-	r = stop_and_read(&f->t);
+	r = hold(f);
+	if (r == 0 && to_leave)
+		r = check_leaving(&f->t);
 	if (r == 0)
 		r = put_in(f, dump_flags);
 	if (r < 0) {
@@ -415,6 +398,16 @@ int freeze_enter(struct freeze *f, pid_t pid, uint32_t dump_flags, struct vmad_e
 		errno = e;
 	}
 	return r;
+}
+
+int freeze_again(struct freeze *f)
+{
+	struct trace *t = &f->t;
+
+	for (uint32_t i = 0; i < t->n; i++)
+		if (trace_seize(t, &t->task[i]) < 0)
+			return -1;
+	return 0;
 }
 
 static int close_there(struct freeze *f)

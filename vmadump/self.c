@@ -56,6 +56,16 @@ static int is_left_over(void *addr)
 	       head[0] == BLOB_MAGIC && head[1] == (uint64_t)addr;
 }
 
+static int is_mapped(struct blob *b)
+{
+	uint8_t code[16];
+	struct iovec to = {code, sizeof code};
+	struct iovec from = {(char *)b - BLOB_CODE_MAX, sizeof code};
+
+	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)sizeof code &&
+	       memcmp(code, vmad_blob_start, sizeof code) == 0;
+}
+
 static void *map_somewhere(void)
 {
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
@@ -109,6 +119,11 @@ struct blob *vmad_blob_map(void)
 {
 	struct blob *b = __atomic_exchange_n(&kept, NULL, __ATOMIC_ACQ_REL);
 
+	/* Who moved us from outside has unmapped it, and we may be on another machine. */
+	if (b && !is_mapped(b)) {
+		b = NULL;
+		env_cache = (struct blob_env){0};
+	}
 	if (!b)
 		b = map_new();
 	if (!b)
@@ -187,7 +202,10 @@ int vmad_env(struct blob_env *ret_env)
 void vmad_prepare(void)
 {
 	struct blob_env env;
+	struct blob *b = __atomic_load_n(&kept, __ATOMIC_ACQUIRE);
 
+	if (b && !is_mapped(b)) /* see vmad_blob_map() */
+		env_cache = (struct blob_env){0};
 	if (!env_cache.cpu_known && vmad_env(&env) == 0)
 		env_cache = env;
 }

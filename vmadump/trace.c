@@ -423,6 +423,16 @@ void trace_detach(struct trace *t)
 	t->stop_after = 0;
 }
 
+int trace_seize(struct trace *t, struct task *task)
+{
+	if (ptrace(PTRACE_SEIZE, task->tid, NULL, NULL) < 0)
+		return trace_fail(t, errno, "thread %d of process %d: %s", task->tid, t->pid,
+				  strerror(errno));
+	task->seized = 1;
+	task->stopped = 0;
+	return 0;
+}
+
 void trace_free(struct trace *t)
 {
 	while (t->n)

@@ -73,6 +73,8 @@ int trace_serve(struct trace *t);
 int trace_resume(struct trace *t, struct task *task, int request);
 int trace_stop_one(struct trace *t, struct task *task);
 void trace_detach(struct trace *t);
+/* One that was let go of: it is stopped by the next trace_interrupt(). */
+int trace_seize(struct trace *t, struct task *task);
 /* Sleeps a little once it has been asked often. */
 void trace_pause(unsigned tries);
 void trace_free(struct trace *t);

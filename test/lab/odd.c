@@ -1,6 +1,7 @@
 /*
  * Proves: what an image cannot carry is refused by name, with ENOTSUP, and the
- * process goes on; once the thing is gone it can move. And big or strange but
+ * process goes on; once the thing is gone it can move. Open files without a path go
+ * along with what is in them, but not with a child. And big or strange but
  * carriable processes do move. Lab of 2 nodes.
  */
 #include <fcntl.h>
@@ -14,18 +15,10 @@
 
 #include "check.h"
 
-static void refused(int fd, const char *what)
+static void not_forked(int fd, const char *what)
 {
-	char word[32];
-	pid_t pid;
+	pid_t pid = bproc_rfork(0);
 
-	MUST(fd > 2, "%s", what);
-	snprintf(word, sizeof(word), "fd %d", fd);
-	CHECK(bproc_move(0) == -1 && errno == ENOTSUP, "move with %s", what);
-	CHECK(strstr(bproc_errtext(), word), "%s: '%s' does not name %s", what, bproc_errtext(),
-	      word);
-	CHECK(bproc_currnode() == -1, "where");
-	pid = bproc_rfork(0);
 	CHECK(pid == -1 && errno == ENOTSUP, "rfork with %s", what);
 	if (pid == 0)
 		_exit(0);
@@ -33,21 +26,59 @@ static void refused(int fd, const char *what)
 	close(fd);
 }
 
+static void refused(int fd, const char *what)
+{
+	char word[32];
+
+	MUST(fd > 2, "%s", what);
+	snprintf(word, sizeof(word), "fd %d", fd);
+	CHECK(bproc_move(0) == -1 && errno == ENOTSUP, "move with %s", what);
+	CHECK(strstr(bproc_errtext(), word), "%s: '%s' does not name %s", what, bproc_errtext(),
+	      word);
+	CHECK(bproc_currnode() == -1, "where");
+	not_forked(fd, what);
+}
+
+static void there_and_back(void)
+{
+	CHECK(bproc_move(0) == 0 && bproc_move(1) == 0 && bproc_move(-1) == 0, "there and back");
+}
+
 static void descriptors(void)
 {
-	int p[2], s[2];
+	int s[2];
 
 	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0, "socketpair");
 	close(s[0]);
 	refused(s[1], "a socket");
-	MUST(pipe(p) == 0, "pipe");
-	close(p[1]);
-	refused(p[0], "a pipe");
-	refused(epoll_create1(0), "epoll");
-	refused(eventfd(0, 0), "eventfd");
-	refused(timerfd_create(CLOCK_MONOTONIC, 0), "timerfd");
 	refused(inotify_init(), "inotify");
-	CHECK(bproc_move(0) == 0 && bproc_move(-1) == 0, "with none of them");
+	there_and_back();
+}
+
+static void objects(void)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = 77}, seen;
+	struct itimerspec soon = {.it_value.tv_nsec = 300000000};
+	uint64_t n = 5;
+	char buf[8] = "";
+	int p[2], e = eventfd(0, 0), set = epoll_create1(0),
+	    t = timerfd_create(CLOCK_MONOTONIC, 0);
+
+	MUST(pipe(p) == 0 && write(p[1], "inside", 7) == 7, "pipe");
+	MUST(write(e, &n, sizeof(n)) == sizeof(n), "eventfd");
+	MUST(epoll_ctl(set, EPOLL_CTL_ADD, t, &ev) == 0, "epoll");
+	MUST(timerfd_settime(t, 0, &soon, NULL) == 0, "timerfd");
+	there_and_back();
+	CHECK(read(p[0], buf, sizeof(buf)) == 7 && !strcmp(buf, "inside"), "in the pipe");
+	n = 0;
+	CHECK(read(e, &n, sizeof(n)) == sizeof(n) && n == 5, "in the eventfd");
+	CHECK(epoll_wait(set, &seen, 1, 20000) == 1 && seen.data.u64 == 77, "in the set");
+	CHECK(read(t, &n, sizeof(n)) == sizeof(n) && n == 1, "of the timer");
+	close(p[1]);
+	not_forked(p[0], "a pipe");
+	not_forked(t, "timerfd");
+	not_forked(set, "epoll");
+	not_forked(e, "eventfd");
 }
 
 static void *sleeper(void *arg)
@@ -184,21 +215,26 @@ static void files(void)
 	unlink(path);
 }
 
-/* Deleted: there is no path to open it by. */
+/* Deleted: there is no path to open it by, so what is in it goes along. */
 static void deleted(void)
 {
-	char path[64];
+	char path[64], buf[8] = "";
 	int fd;
 
 	snprintf(path, sizeof(path), "/tmp/bproc-del.%d", (int)getpid());
 	fd = open(path, O_RDWR | O_CREAT, 0600);
 	unlink(path);
-	refused(fd, "a deleted file");
+	MUST(write(fd, "content", 8) == 8, "write");
+	there_and_back();
+	CHECK(pread(fd, buf, 8, 0) == 8 && !strcmp(buf, "content"), "in it");
+	CHECK(lseek(fd, 0, SEEK_CUR) == 8, "its offset");
+	not_forked(fd, "a deleted file");
 }
 
 int main(void)
 {
 	descriptors();
+	objects();
 	deleted();
 	threads();
 	files();

@@ -6,6 +6,7 @@
  *
  *   leave.c    the source side of a move, top to bottom
  *   park.c     a process that was put here from outside, with all its threads
+ *   park_leave.c  the same, when it is to leave
  *   dump.c     this process -> image on an fd
  *   restore.c  image on an fd -> this process
  *   ghost.c    the ghost's loop; clone of ghosts and arrivals
@@ -195,7 +196,9 @@ struct blob {
 	uint64_t pending; /* struct blob_pending each */
 	uint32_t npending;
 	int32_t far;		  /* PARK: the other end of chan, to be closed here; -1 */
-	uint32_t parked, release; /* futexes: threads that wait; 1: they may go */
+	uint32_t parked, release; /* futexes: threads that wait; enum blob_release */
+	int32_t outer;		  /* PARK: while it leaves: to whoever put it here; 0: none */
+	uint32_t zero;
 
 	/* RESTORE, CHECK: what was read of the image before, in this memory */
 	uint64_t ahead, ahead_len;
@@ -237,6 +240,7 @@ struct blob_dump {
 	uint32_t away_streams; /* CHAN_GO_STREAM_* */
 	uint32_t for_fork;     /* 1: a child of rfork: no pending signals, timers or locks */
 	uint32_t goes_on;      /* 1: pending signals and timers are read, not taken */
+	uint32_t objects;      /* 1: open files that no path leads to go along, and threads */
 	uint64_t bytes;	       /* out: written */
 };
 long blob_dump(struct blob *b, struct blob_dump *opt);
@@ -279,14 +283,23 @@ long blob_check(struct blob *b);
 struct restore *blob_restore_warm(struct blob *b, struct blob_restore *opt);
 /*
  * Returns into b->regs by rt_sigreturn, with b->xsave and b->sigmask: into the
- * restored image, or, where regs_given, to where the process was parked.
+ * restored image, or, where regs_given, to where the process was parked. Its other
+ * threads go on as well.
  */
 _Noreturn void blob_resume(struct blob *b);
 /* park.c: as the verb says; comes back to go on. */
 long blob_park(struct blob *b);
 /* Waits until n threads are parked; lets all of them go. */
+enum blob_release { RELEASE_NOT, RELEASE_GO, RELEASE_END };
 void blob_wait_parked(struct blob *b, uint32_t n);
 void blob_release(struct blob *b);
+/* The threads but the first end; their memory can be unmapped then. */
+void blob_end_threads(struct blob *b);
+/* park_leave.c: CHAN_LEAVE; comes back if it has not left. */
+struct chan_pkt;
+void park_leave(struct blob *b, struct chan_pkt *order);
+/* It is about to be the ghost, and whoever put it here hears of it. */
+void park_left(struct blob *b);
 _Noreturn void blob_thread_resume(struct blob_thread *t);
 static inline uint64_t blob_low(const struct blob *b)
 {

@@ -37,6 +37,7 @@ enum chan_type {
 	CHAN_RESTORED = 10, /* all of the image is in place (BLOB_RESTORE with a channel); in */
 	/* move_id where struct blob is, in flags the signal it was stopped by */
 	CHAN_WARM = 11,	    /* a skeleton is ready; pid: its own */
+	CHAN_LEFT = 12,	    /* answer to CHAN_LEAVE: it runs elsewhere, and is its ghost here */
 
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
@@ -60,6 +61,8 @@ enum chan_type {
 	CHAN_DUMP = 64,	  /* + image fd: write it; answered by CHAN_DUMPED or CHAN_FAILED */
 	CHAN_RESUME = 65, /* go on by yourself; to a parked process the loss of its channel says
 			   * the same: there is no other copy that could run */
+	CHAN_LEAVE = 66,  /* + a connection to bpslave; leave: ask there, and leave; answered by */
+			  /* CHAN_LEFT, or CHAN_FAILED: then it is parked as before */
 };
 
 #define CHAN_HERE_EXEC 1u
@@ -141,6 +144,10 @@ struct chan_msg {
 			uint64_t value;
 			int32_t code, zero;
 		} kill;
+		struct {
+			int32_t node;
+			uint32_t flags; /* BPROC_DUMP_* */
+		} leave;
 		int32_t status;
 		int32_t pid;
 		uint64_t bytes;

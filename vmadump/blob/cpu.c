@@ -349,6 +349,7 @@ _Noreturn void blob_resume(struct blob *b)
 {
 	struct cpu_state c = {&b->regs, b->xsave, b->xsave_size, b->env.xcr0, b->sigmask};
 
+	blob_release(b);
 	resume(&c);
 }
 

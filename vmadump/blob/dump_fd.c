@@ -3,6 +3,8 @@
  * stream, what shares an open description with another, and what must be refused.
  * Runs in the blob.
  */
+#include "libbproc/local.h"
+
 #include "dump.h"
 #include "lib.h"
 #include "object.h"
@@ -107,6 +109,23 @@ static int same_description(struct dump *d, int a, int b)
 }
 
 /*
+ * An idle connection of libbproc's to bpslave: it is for this machine's, and the library makes
+ * a new one when it finds that it is gone (client.c).
+ */
+static int is_daemons(const struct dump_fd *f)
+{
+	struct {
+		uint16_t family;
+		char path[108];
+	} at;
+	int len = sizeof at;
+
+	memset(&at, 0, sizeof at);
+	return f->cloexec && sys_getpeername(f->fd, &at, &len) == 0 &&
+	       at.family == SYS_AF_UNIX && str_ends(at.path, "/" LOCAL_SOCK);
+}
+
+/*
  * What cannot be carried is refused by name. One exception: a child of rfork
  * leaves behind what is marked close-on-exec, as an exec would. A parent that
  * keeps a pipe's reading end for itself has said so with the mark.
@@ -117,7 +136,7 @@ static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st
 
 	if (d->opt->for_fork && f->cloexec)
 		return FD_STAYS;
-	if (d->opt->goes_on) {
+	if (d->opt->objects) {
 		long r = object_take(d, f, st);
 
 		if (r != OBJECT_NONE)
@@ -125,6 +144,8 @@ static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st
 	}
 	switch (st->st_mode & TYPE_MASK) {
 	case TYPE_SOCK:
+		if (d->opt->objects && !d->opt->goes_on && is_daemons(f))
+			return FD_STAYS;
 		return refuse(b, REFUSE_FD_SOCKET, f->fd);
 	case TYPE_FIFO:
 		if (f->path[0] == '/')
@@ -256,7 +277,7 @@ static long add_fd(struct dump *d, int fd)
 	f->path = "";
 	stream = is_stream(d, f, &st);
 	find_twin(d, f);
-	if (d->opt->goes_on && !f->kind && is_tty(st.st_rdev) &&
+	if (d->opt->objects && !f->kind && is_tty(st.st_rdev) &&
 	    (st.st_mode & TYPE_MASK) == TYPE_CHR)
 		find_terminal(d, f);
 	if (stream && f->kind != FD_DUP) {

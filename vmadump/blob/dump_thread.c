@@ -89,11 +89,14 @@ static void put_thread(uint8_t *p, const struct blob_thread *t)
 	put64(p + 312, t->slack);
 }
 
-static void put_sched(uint8_t *p, int32_t tid, const struct blob_sched *s)
+static void put_sched(const struct dump *d, uint8_t *p, int32_t tid, const struct blob_sched *s)
 {
 	memset(p, 0, REC_SCHED_LEN);
 	put32(p, (uint32_t)tid);
 	memcpy(p + 8, s, sizeof *s);
+	/* What leaves has its next machine's CPUs, whatever it had of this one's. */
+	if (!d->opt->goes_on)
+		memset(p + 8 + offsetof(struct blob_sched, cpus), 0xff, sizeof s->cpus);
 }
 
 uint8_t *thread_recs(struct dump *d, uint8_t *rec)
@@ -102,8 +105,7 @@ uint8_t *thread_recs(struct dump *d, uint8_t *rec)
 	struct blob_sched first;
 	uint8_t *p = rec + IMAGE_REC_HEAD;
 
-	if (!d->opt->goes_on) /* of a program that calls: it has one thread, and its machine's CPUs
-			       */
+	if (!d->opt->objects) /* of a child that is forked: as its parent's clone here */
 		return rec;
 	if (b->nthreads) {
 		for (uint32_t i = 0; i < b->nthreads; i++, p += REC_THREAD_LEN)
@@ -112,8 +114,8 @@ uint8_t *thread_recs(struct dump *d, uint8_t *rec)
 		p = rec + IMAGE_REC_HEAD;
 	}
 	sched_get(&first);
-	put_sched(p, d->tid, &first);
+	put_sched(d, p, d->tid, &first);
 	for (uint32_t i = 0; i < b->nthreads; i++)
-		put_sched(p += REC_SCHED_LEN, thread_at(b, i)->tid, &thread_at(b, i)->sched);
+		put_sched(d, p += REC_SCHED_LEN, thread_at(b, i)->tid, &thread_at(b, i)->sched);
 	return rec_end(rec, TAG_SCHED, (b->nthreads + 1) * (uint64_t)REC_SCHED_LEN);
 }

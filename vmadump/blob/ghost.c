@@ -257,6 +257,9 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	struct args a;
 	int sock[CHAN_STREAMS];
 
+	park_left(b);
+	blob_end_threads(b);
+	b->low = 0;
 	/* What the dump took out of the kernel has gone with the image, for good. */
 	b->frozen.held = 0;
 	arena_reset(b);

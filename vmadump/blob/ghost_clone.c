@@ -280,6 +280,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 		blob_resume(b);
 	}
 	/* A ghost as before, whatever it is that has been restored. */
+	blob_end_threads(b);
 	if (opt.fd >= 0)
 		sys_close(opt.fd);
 	blob_rseq_off(b);

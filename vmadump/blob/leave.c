@@ -123,6 +123,7 @@ static void prepare_image(struct blob *b, struct leave *l, uint32_t flags)
 		.away = !!(flags & CHAN_GO_AWAY),
 		.away_streams = flags >> CHAN_GO_STREAM_SHIFT & CHAN_GO_STREAM_MASK,
 		.for_fork = b->exec_kind == MOVE_RFORK,
+		.objects = b->exec_kind != MOVE_RFORK,
 	};
 	l->ready = b->exec_kind == MOVE_REXEC ? 0 : blob_dump_prepare(b, &l->dump);
 }
@@ -180,7 +181,7 @@ long blob_leave(struct blob *b)
 	b->err.code = 0;
 
 	/* 1. Here I am, parked: bpinit learns the pid from the kernel. */
-	chan_here(b, b->regs_given ? CHAN_HERE_ENTRY : 0);
+	chan_here(b, b->exec_kind == MOVE_EXECMOVE ? CHAN_HERE_ENTRY : 0);
 	prepare_image(b, &l, likely_flags(b) << 8);
 
 	/* 2. The master's grant, with the connection to the node. */

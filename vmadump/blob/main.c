@@ -50,7 +50,6 @@ static long restore_here(struct blob *b)
 	if (r == 0) {
 		if (b->chan >= 0)
 			await_release(b);
-		blob_release(b);
 		blob_resume(b);
 	}
 	if (b->chan >= 0) {

@@ -23,10 +23,46 @@ void blob_wait_parked(struct blob *b, uint32_t n)
 		wait_for(&b->parked, have);
 }
 
+static void release(struct blob *b, enum blob_release how)
+{
+	__atomic_store_n(&b->release, how, __ATOMIC_RELEASE);
+	sys_futex(&b->release, FUTEX_WAKE, 0x7fffffff, NULL);
+}
+
 void blob_release(struct blob *b)
 {
-	__atomic_store_n(&b->release, 1, __ATOMIC_RELEASE);
-	sys_futex(&b->release, FUTEX_WAKE, 0x7fffffff, NULL);
+	release(b, RELEASE_GO);
+}
+
+/* The kernel clears tid when a thread has left its stack for good. */
+void blob_end_threads(struct blob *b)
+{
+	uint32_t tid;
+
+	if (!b->nthreads)
+		return;
+	release(b, RELEASE_END);
+	for (uint32_t i = 0; i < b->nthreads; i++) {
+		uint32_t *at = (uint32_t *)&thread_at(b, i)->tid;
+
+		while ((tid = __atomic_load_n(at, __ATOMIC_ACQUIRE)))
+			wait_for(at, tid);
+	}
+	b->nthreads = 0;
+}
+
+/*
+ * Nothing of it may reach memory that is another's by then: not its robust list, which
+ * may lead into what it shares with others, and not what libc has registered.
+ */
+static _Noreturn void end(struct blob_thread *t)
+{
+	if (t->rseq_addr)
+		sys_rseq((void *)t->rseq_addr, t->rseq_len, 1, t->rseq_sig);
+	sys_set_robust_list(NULL, 24);
+	sys_set_tid_address(&t->tid);
+	for (;;)
+		sys_exit(0);
 }
 
 void sched_get(struct blob_sched *s)
@@ -87,13 +123,16 @@ void blob_thread_main(struct blob_thread *t)
 	__atomic_add_fetch(&b->parked, 1, __ATOMIC_RELEASE);
 	sys_futex(&b->parked, FUTEX_WAKE, 1, NULL);
 	while (!__atomic_load_n(&b->release, __ATOMIC_ACQUIRE))
-		wait_for(&b->release, 0);
+		wait_for(&b->release, RELEASE_NOT);
+	if (b->release == RELEASE_END)
+		end(t);
 	blob_thread_resume(t);
 }
 
 static void dump_to(struct blob *b, int fd)
 {
-	struct blob_dump opt = {.fd = fd, .flags = b->dump_flags, .goes_on = 1};
+	struct blob_dump opt = {
+		.fd = fd, .flags = b->dump_flags, .goes_on = 1, .objects = 1};
 	struct chan_msg m = {.type = CHAN_DUMPED};
 	long r = blob_dump(b, &opt);
 
@@ -118,6 +157,8 @@ long blob_park(struct blob *b)
 	while (chan_recv(b, &p, 0) > 0 && p.m.type != CHAN_RESUME) {
 		if (p.m.type == CHAN_DUMP && p.nfd == 1)
 			dump_to(b, p.fd[0]);
+		else if (p.m.type == CHAN_LEAVE && p.nfd == 1)
+			park_leave(b, &p);
 		else
 			chan_close_fds(&p, 0);
 	}

@@ -51,6 +51,7 @@
 	X(REFUSE_ZOMBIE, "it has ended already") \
 	X(REFUSE_KERNEL_THREAD, "it is a thread of the kernel") \
 	X(REFUSE_SELF, "a process cannot stop itself; vmad_dump() dumps the caller") \
+	X(REFUSE_STOPPED, "it is stopped (signal %d): it can move when it goes on") \
 	X(REFUSE_CREDS, "thread %d has a user or capabilities of its own; it cannot be carried")
 /* clang-format on */
 

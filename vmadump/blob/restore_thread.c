@@ -140,6 +140,8 @@ long rest_threads(struct restore *r)
 		b->nthreads = i + 1;
 		fill(r, thread_at(b, i), i);
 		e = start(r, thread_at(b, i));
+		if (e < 0)
+			b->nthreads = i;
 	}
 	if (e < 0)
 		return e;

@@ -229,6 +229,7 @@ SYS(sys_sendmsg, (int fd, const struct sys_msghdr *m, int flags),
 SYS(sys_recvmsg, (int fd, struct sys_msghdr *m, int flags), sys3(__NR_recvmsg, fd, (long)m, flags))
 SYS(sys_socketpair, (int domain, int type, int proto, int *fds),
     sys4(__NR_socketpair, domain, type, proto, (long)fds))
+SYS(sys_getpeername, (int fd, void *at, int *len), sys3(__NR_getpeername, fd, (long)at, (long)len))
 SYS(sys_shutdown, (int fd, int how), sys2(__NR_shutdown, fd, how))
 SYS(sys_socket, (int domain, int type, int proto), sys3(__NR_socket, domain, type, proto))
 SYS(sys_bind, (int fd, const void *name, int len), sys3(__NR_bind, fd, (long)name, len))
@@ -345,6 +346,7 @@ SYS(sys_waitid, (int type, int id, void *info, int options, struct sys_rusage *r
     sys6(__NR_waitid, type, id, (long)info, options, (long)ru, 0))
 SYS(sys_wait4, (int pid, int *status, int options, struct sys_rusage *ru),
     sys4(__NR_wait4, pid, (long)status, options, (long)ru))
+SYS(sys_exit, (int status), sys1(__NR_exit, status))
 static inline _Noreturn void sys_exit_group(int status)
 {
 	for (;;)

@@ -1,0 +1,98 @@
+/*
+ * A parked process that somebody has told to leave (libbproc/api_movepid.c): it asks bpslave
+ * itself, on a connection that it was given, so that it is the kernel's word who asks, and
+ * leaves as any process that calls bproc_move() does (leave.c). Runs in the blob.
+ */
+#include "ghost.h"
+#include "libbproc/local.h"
+
+/* Numbers 0 to 2 are its stdin, stdout and stderr, even if they are closed now. */
+static int above_stdio(int fd)
+{
+	long up;
+
+	if (fd < 0 || fd > 2)
+		return fd;
+	up = sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	sys_close(fd);
+	return (int)up;
+}
+
+/* Mapped from outside by one call, it is all of everything: as a program's own from now on. */
+static void own_protection(struct blob *b)
+{
+	if (b->low && b->low < b->base)
+		sys_mprotect((void *)b->low, b->base - b->low, PROT_READ | PROT_WRITE);
+	sys_mprotect((void *)b->base, BLOB_CODE_MAX, PROT_READ | PROT_EXEC);
+	sys_mprotect((void *)b->self, BLOB_DATA, PROT_READ | PROT_WRITE);
+}
+
+/* LOCAL_MOVE, with the far end of the channel. */
+static long ask(int conn, int far, const struct chan_msg *m)
+{
+	struct {
+		struct local_hdr h;
+		struct local_move m;
+	} q = {
+		.h = {.version = LOCAL_VERSION, .type = LOCAL_MOVE, .len = sizeof q.m},
+		.m = {.kind = MOVE_MOVE, .node = m->u.leave.node, .flags = m->u.leave.flags},
+	};
+	struct iovec v = {&q, sizeof q};
+	union {
+		struct sys_cmsghdr h;
+		char space[SYS_CMSG_SPACE(sizeof far)];
+	} ctl;
+	struct sys_msghdr h = {.iov = &v, .iovlen = 1, .control = &ctl, .controllen = sizeof ctl};
+
+	memset(&ctl, 0, sizeof ctl);
+	ctl.h.level = SYS_SOL_SOCKET;
+	ctl.h.type = SYS_SCM_RIGHTS;
+	ctl.h.len = SYS_CMSG_LEN(sizeof far);
+	*(int *)SYS_CMSG_DATA(&ctl.h) = far;
+	return sys_sendmsg(conn, &h, SYS_MSG_NOSIGNAL);
+}
+
+void park_leave(struct blob *b, struct chan_pkt *order)
+{
+	int end[2];
+	long r = sys_socketpair(SYS_AF_UNIX, SYS_SOCK_SEQPACKET | SYS_SOCK_CLOEXEC, 0, end);
+
+	b->err.code = 0;
+	if (r >= 0) {
+		r = ask(order->fd[0], end[1], &order->m);
+		sys_close(end[1]);
+		b->outer = b->chan;
+		b->hide_fd[0] = b->outer;
+		b->chan = above_stdio(end[0]);
+	}
+	chan_close_fds(order, 0);
+	if (r < 0) {
+		blob_err_set(&b->err, (int)-r, "the question to bpslave: %s", errno_name(r));
+	} else {
+		own_protection(b);
+		b->exec_kind = MOVE_MOVE;
+		b->dump_flags = order->m.u.leave.flags;
+		blob_leave(b);
+		blob_thaw(b);
+	}
+	if (b->outer) {
+		if (b->chan >= 0)
+			sys_close(b->chan);
+		b->chan = b->outer;
+		b->outer = 0;
+	}
+	chan_fail(b, CHAN_NO_MOVE);
+}
+
+void park_left(struct blob *b)
+{
+	int chan = b->chan;
+
+	if (!b->outer)
+		return;
+	b->chan = b->outer;
+	chan_tell(b, CHAN_LEFT, CHAN_NO_MOVE);
+	sys_close(b->outer);
+	b->chan = chan;
+	b->outer = 0;
+}

@@ -1,0 +1,62 @@
+/*
+ * Our end of a channel to a process that is parked or restored. Library code; runs in
+ * whoever dumps, restores or moves.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "vmadump/chan.h"
+
+#define SERVE_MS 20 /* how long a stop signal waits to be taken note of */
+
+int chan_send_with(int fd, const struct chan_msg *m, int with)
+{
+	struct iovec v = {(void *)m, sizeof *m};
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(int))];
+	} ctl = {.h = {.cmsg_len = CMSG_LEN(sizeof(int)),
+		       .cmsg_level = SOL_SOCKET,
+		       .cmsg_type = SCM_RIGHTS}};
+	struct msghdr h = {.msg_iov = &v, .msg_iovlen = 1};
+
+	if (with >= 0) {
+		memcpy(CMSG_DATA(&ctl.h), &with, sizeof with);
+		h.msg_control = &ctl;
+		h.msg_controllen = sizeof ctl;
+	}
+	while (sendmsg(fd, &h, MSG_NOSIGNAL) < 0)
+		if (errno != EINTR)
+			return -1;
+	return 0;
+}
+
+int chan_order(int fd, uint32_t type, int with)
+{
+	return chan_send_with(fd, &(struct chan_msg){.type = type}, with);
+}
+
+int chan_answer(struct trace *t, int fd, struct chan_msg *m)
+{
+	for (;;) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		ssize_t n;
+
+		if (poll(&p, 1, SERVE_MS) == 0) {
+			if (trace_serve(t))
+				return trace_fail(t, ESRCH, "process %d has ended", t->pid);
+			continue;
+		}
+		n = recv(fd, m, sizeof *m, MSG_DONTWAIT);
+		if (n == (ssize_t)sizeof *m)
+			break;
+		if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
+			return trace_fail(t, ESRCH, "process %d has ended", t->pid);
+	}
+	if (m->type != CHAN_FAILED)
+		return 0;
+	m->u.text[CHAN_TEXT_MAX - 1] = 0;
+	return trace_fail(t, m->err > 0 ? m->err : EIO, "%s", m->u.text);
+}

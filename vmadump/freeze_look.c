@@ -1,0 +1,106 @@
+/*
+ * What shows of a process from outside, before it is stopped: may it be taken at all, and
+ * where can it be made to call the kernel. Library code; runs in whoever dumps.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "vmadump/blob/refuse.h"
+#include "vmadump/freeze.h"
+
+#define VDSO_LOOK 4096u /* the shortest that there is */
+
+static const char *line_of(const char *text, const char *key)
+{
+	const char *at = strstr(text, key);
+
+	return at ? at + strlen(key) : NULL;
+}
+
+/* How many seccomp filters a process has, by its status. */
+static int filters(const char *status)
+{
+	const char *s = line_of(status, "\nSeccomp_filters:\t"); /* Linux 5.9 */
+
+	if (!s)
+		s = line_of(status, "\nSeccomp:\t");
+	return s ? atoi(s) : 0;
+}
+
+/* Those that we have ourselves are this place's, a node's or a container's, and not its own. */
+static int own_filters(void)
+{
+	char text[8192];
+	int fd = open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return 0;
+	text[n] = 0;
+	return filters(text);
+}
+
+int freeze_look(struct trace *t)
+{
+	char path[40], text[8192];
+	const char *s;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d/status", t->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return trace_fail(t, ESRCH, "there is no process %d", t->pid);
+	text[n] = 0;
+	s = line_of(text, "\nTgid:\t");
+	if (s && atoi(s) != t->pid)
+		return trace_fail(t, EINVAL, "%d is a thread of process %d", t->pid, atoi(s));
+	s = line_of(text, "\nState:\t");
+	if (s && (*s == 'Z' || *s == 'X')) {
+		s = line_of(text, "\nThreads:\t");
+		return trace_refuse(t, s && atoi(s) > 1 ? REFUSE_FIRST_THREAD : REFUSE_ZOMBIE);
+	}
+	if (!line_of(text, "\nVmSize:"))
+		return trace_refuse(t, REFUSE_KERNEL_THREAD);
+	s = line_of(text, "\nTracerPid:\t");
+	if (s && atoi(s))
+		return trace_refuse(t, REFUSE_TRACED, atoi(s));
+	if (filters(text) > own_filters())
+		return trace_refuse(t, REFUSE_SECCOMP);
+	return 0;
+}
+
+void freeze_gadget(struct trace *t)
+{
+	static uint64_t offset; /* in every vdso of this kernel; 1: none was found */
+	const uint8_t *own = (const uint8_t *)getauxval(AT_SYSINFO_EHDR);
+	char path[40], line[512];
+	FILE *f;
+
+	if (own && !offset) {
+		offset = 1;
+		for (uint32_t i = 64; i + 1 < VDSO_LOOK; i++)
+			if (own[i] == 0x0f && own[i + 1] == 0x05) {
+				offset = i;
+				break;
+			}
+	}
+	t->gadget = 0;
+	snprintf(path, sizeof path, "/proc/%d/maps", t->pid);
+	f = offset > 1 ? fopen(path, "re") : NULL;
+	while (f && fgets(line, sizeof line, f))
+		if (strstr(line, "[vdso]"))
+			t->gadget = strtoull(line, NULL, 16) + offset;
+	if (f)
+		fclose(f);
+}
