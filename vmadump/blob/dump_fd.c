@@ -14,6 +14,7 @@
 
 #define DENTS_BUF 4096u
 #define KCMP_SAME_FILE 0
+#define SO_ACCEPTCONN 30 /* asm-generic/socket.h, which libc's would not bear */
 #define FD_STAYS 1 /* not an error: it is not part of the image */
 #define TYPE_MASK 0170000u
 #define TYPE_FIFO 0010000u
@@ -125,6 +126,14 @@ static int is_daemons(const struct dump_fd *f)
 	       at.family == SYS_AF_UNIX && str_ends(at.path, "/" LOCAL_SOCK);
 }
 
+/* Who wants to be connected comes to its name, and that stays here. */
+static int listens(const struct dump_fd *f)
+{
+	int yes = 0, len = sizeof yes;
+
+	return sys_getsockopt(f->fd, SYS_SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes;
+}
+
 /*
  * What cannot be carried is refused by name. One exception: a child of rfork
  * leaves behind what is marked close-on-exec, as an exec would. A parent that
@@ -136,6 +145,12 @@ static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st
 
 	if (d->opt->for_fork && f->cloexec)
 		return FD_STAYS;
+	if (d->opt->objects && !d->opt->goes_on && (st->st_mode & TYPE_MASK) == TYPE_SOCK) {
+		if (is_daemons(f))
+			return FD_STAYS;
+		if (listens(f))
+			return refuse(b, REFUSE_FD_SOCKET, f->fd);
+	}
 	if (d->opt->objects) {
 		long r = object_take(d, f, st);
 
@@ -144,8 +159,6 @@ static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st
 	}
 	switch (st->st_mode & TYPE_MASK) {
 	case TYPE_SOCK:
-		if (d->opt->objects && !d->opt->goes_on && is_daemons(f))
-			return FD_STAYS;
 		return refuse(b, REFUSE_FD_SOCKET, f->fd);
 	case TYPE_FIFO:
 		if (f->path[0] == '/')
