@@ -363,6 +363,8 @@ void born_state(const struct init_msg *m);    /* what bpinit holds: EV_STATE */
 void born_child(const struct chan_child *c);  /* how one ended that bpinit does not know */
 /* It asks to leave, or to have a child elsewhere: the master hears of all before that. */
 void born_asks(int32_t pid, bool leaves);
+void born_child_asks(int32_t pid, int32_t ppid); /* of an rfork */
+void born_leaving(int32_t pid, bool leaves);	 /* it has asked, and was told; it is decided */
 void born_tell_all(void);
 bool born_is_ghost(int32_t pid); /* it stands in here for one that is real elsewhere */
 void born_flush(void);

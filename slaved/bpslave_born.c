@@ -31,6 +31,18 @@ struct born *born_find(int32_t pid)
 	return NULL;
 }
 
+void born_each(void (*fn)(struct born *b, void *arg), void *arg)
+{
+	struct born *b, *more;
+
+	for (int i = 0; i < HASH; i++) {
+		for (b = LIST_FIRST(&table[i]); b; b = more) {
+			more = LIST_NEXT(b, next);
+			fn(b, arg);
+		}
+	}
+}
+
 static void on_lost(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
@@ -64,7 +76,7 @@ bool born_room(void)
 	return true;
 }
 
-static struct born *add(int32_t pid)
+struct born *born_add(int32_t pid)
 {
 	struct born *b = count < BORN_TABLE_MAX ? calloc(1, sizeof(*b)) : NULL;
 
@@ -155,7 +167,7 @@ static void ended(struct born *b, int32_t status)
 	tell_later(b, true);
 }
 
-static void reaped(struct born *b)
+void born_reaped(struct born *b)
 {
 	/* By the ghost of its parent, which tells that it has ended; the parent itself does
 	 * not know yet, and will wait for it where it is. */
@@ -168,8 +180,7 @@ static void reaped(struct born *b)
 	 * ended before we have read that it came. Of all but real ones bpinit takes no
 	 * notice.
 	 */
-	if ((b->moved || b->away) &&
-	    (b->guessed ? b->reap && !b->away : b->reap || b->away))
+	if ((b->moved || b->away) && (b->guessed ? b->reap && !b->away : b->reap || b->away))
 		tell_init(b);
 	b->reap |= b->queued; /* its end is still to be told */
 	if (b->reap)
@@ -224,7 +235,7 @@ static void fork_seen(const struct event_record *r)
 		return; /* a ghost or an arrival; or a scan was faster */
 	if (b)
 		last_use_over(b);
-	b = add(r->pid);
+	b = born_add(r->pid);
 	if (!b)
 		return;
 	b->ppid = r->ppid;
@@ -266,7 +277,7 @@ void born_record(const struct event_record *r)
 	case EVENT_REAPED:
 		/* It comes an RCU grace period late: the number may have been given anew. */
 		if (b->ended)
-			reaped(b);
+			born_reaped(b);
 		return;
 	case EVENT_LOOK:
 		if (r->status != SIGCONT)
@@ -275,6 +286,12 @@ void born_record(const struct event_record *r)
 	default:
 		return;
 	}
+}
+
+void born_seen(struct born *b)
+{
+	if (b->seen == 0)
+		b->seen = scan_no ? scan_no : 1;
 }
 
 /* What a ghost's waitid(), or bpinit's, says of one that was born here: it is exact. */
@@ -297,7 +314,7 @@ static void seen(const struct scan_proc *p, void *arg)
 
 	(void)arg;
 	if (!b) {
-		if (p->state == 'X' || p->ours || !(b = add(p->pid)))
+		if (p->state == 'X' || p->ours || !(b = born_add(p->pid)))
 			return;
 		b->stale = b->tell = true;
 		b->ppid = p->ppid;
@@ -324,180 +341,42 @@ static void seen(const struct scan_proc *p, void *arg)
 	look_state(b, p->state);
 }
 
+/* It was in the table, and is not in /proc. */
+static void not_seen(struct born *b, void *arg)
+{
+	(void)arg;
+	if (b->seen == scan_no || b->reap || (b->seen == 0 && now_ms() - b->since < EXPECT_MS))
+		return;
+	b->guessed = !b->ended;
+	ended(b, 0);
+	born_reaped(b);
+}
+
 void born_scan(void)
 {
-	struct born *b, *more;
-
 	if (++scan_no == 0)
 		scan_no = 1;
-	if (scan_each(seen, NULL) < 0)
-		return;
-	for (int i = 0; i < HASH; i++) {
-		for (b = LIST_FIRST(&table[i]); b; b = more) {
-			more = LIST_NEXT(b, next);
-			if (b->seen == scan_no || b->reap ||
-			    (b->seen == 0 && now_ms() - b->since < EXPECT_MS))
-				continue;
-			b->guessed = !b->ended;
-			ended(b, 0);
-			reaped(b);
-		}
-	}
-}
-
-/* -- moves */
-
-void born_expect(int32_t pid, int32_t ppid)
-{
-	struct born *b = born_find(pid);
-
-	if (slave.node == HOME_NODE)
-		return;
-	if (b && b->ended && !b->queued) {
-		born_forget(b);
-		b = NULL;
-	}
-	if (b || !(b = add(pid)))
-		return;
-	b->moved = b->away = true; /* real only when bpinit says so */
-	b->ppid = ppid;
-}
-
-void born_is_here(int32_t pid)
-{
-	struct born *b = born_find(pid);
-
-	if (b && b->seen == 0)
-		b->seen = scan_no ? scan_no : 1;
-}
-
-void born_left(int32_t pid)
-{
-	struct born *b = born_find(pid);
-
-	if (slave.node == HOME_NODE)
-		return;
-	if (!b) {
-		b = add(pid);
-		if (!b)
-			return;
-		b->moved = true;
-	}
-	b->away = true;
-}
-
-/* A bpslave before us has seen it ask to leave: until that is decided it is not ours to tell. */
-void born_parked(int32_t pid, uint64_t move, bool moved)
-{
-	struct born *b = born_find(pid);
-
-	if (slave.node == HOME_NODE || pid <= 0)
-		return;
-	if (!b)
-		b = add(pid);
-	if (!b)
-		return;
-	b->away = true;
-	b->moved |= moved;
-	if (!b->moved && !b->told) /* whoever asks to move is told first */
-		b->told = born_room();
-	b->parked = move;
-}
-
-void born_stays(uint64_t move)
-{
-	struct born *b;
-
-	for (int i = 0; i < HASH; i++) {
-		LIST_FOREACH(b, &table[i], next)
-		{
-			if (b->parked != move)
-				continue;
-			b->parked = 0;
-			b->away = false;
-		}
-	}
-}
-
-void born_came(int32_t pid, bool other_name)
-{
-	struct born *b = born_find(pid);
-
-	if (slave.node == HOME_NODE || !b)
-		return;
-	born_is_here(pid);
-	b->moved = true;
-	b->away = b->stopped = false;
-	b->stale = true;
-	b->seen = scan_no ? scan_no : 1; /* it is there: a scan that does not find it is right */
-	if (other_name) {
-		born_renamed(b);
-		born_flush();
-	}
-}
-
-void born_state(const struct init_msg *m)
-{
-	born_expect(m->u.state.pid, m->u.state.ppid);
-	if (!m->u.state.is_ghost)
-		born_came(m->u.state.pid, false);
+	if (scan_each(seen, NULL) == 0)
+		born_each(not_seen, NULL);
 }
 
 /*
- * It may wait for each child once: at home it must find those that have ended and that
- * nobody has waited for, also if nobody was told of them; and none that it has waited
- * for here. The kernel's own news of that comes late, so /proc is asked.
+ * Of each process the node where it is real tells: of one that left from here this table does not
+ * know how it is, nor whether.
  */
-static void settle_children(int32_t pid)
+static void tell_again(struct born *b, void *arg)
 {
-	struct born *b, *more;
-	struct scan_proc p;
-
-	for (int i = 0; i < HASH; i++) {
-		for (b = LIST_FIRST(&table[i]); b; b = more) {
-			more = LIST_NEXT(b, next);
-			if (b->ppid != pid || !b->ended || b->reap)
-				continue;
-			if (scan_stat(b->pid, &p) < 0) {
-				reaped(b);
-			} else if (!b->told && !b->moved) {
-				b->tell = b->end = true;
-				tell_later(b, true);
-			}
-		}
-	}
-}
-
-void born_asks(int32_t pid, bool leaves)
-{
-	const struct born *b = born_find(pid);
-
-	if (slave.node == HOME_NODE || (!leaves && b && (b->told || b->moved)))
+	(void)arg;
+	if (b->away || (b->ended && (b->moved || !b->told)))
 		return;
-	source_take();
-	if (leaves && count > 0)
-		settle_children(pid);
-	tell_everything();
+	b->tell = true;
+	b->end = b->ended;
+	tell_now(b);
 }
 
 void born_tell_all(void)
 {
-	struct born *b, *more;
-
-	for (int i = 0; i < HASH; i++) {
-		for (b = LIST_FIRST(&table[i]); b; b = more) {
-			more = LIST_NEXT(b, next);
-			/*
-			 * Of each process the node where it is real tells: of one that left from
-			 * here this table does not know how it is, nor whether.
-			 */
-			if (b->away || (b->ended && (b->moved || !b->told)))
-				continue;
-			b->tell = true;
-			b->end = b->ended;
-			tell_now(b);
-		}
-	}
+	born_each(tell_again, NULL);
 	tell_rest();
 }
 

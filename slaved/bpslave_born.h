@@ -3,6 +3,7 @@
  * doc/born.md).
  *
  *	bpslave_born.c	 the table: who was born here, what the master has heard of it
+ *	bpslave_away.c	 those of them that leave and come by a move
  *	bpslave_tell.c	 when and how the master hears of it
  *	bpslave_look.c	 what has to be looked for: stops, other groups and ids
  *	bpslave_scan.c	 /proc of the node's pid namespace
@@ -14,7 +15,7 @@
 #include "slaved/bpslave.h"
 
 #define BORN_TABLE_MAX 16384 /* processes of the node that are kept in mind */
-#define BORN_TOLD_MAX 12000   /* of them with a ghost at home */
+#define BORN_TOLD_MAX 12000  /* of them with a ghost at home */
 #define BORN_BURST 64	     /* births that are told at once ... */
 #define BORN_RATE 200	     /* ... and so many more each second; the others wait ... */
 #define BORN_WAIT_MS 20	     /* ... so long, in case they end in the meantime; then ... */
@@ -59,6 +60,7 @@ struct born {
 	int looks;
 	bool moved;	      /* it came by a move, or stands in: bpinit tells of it */
 	bool away;	      /* a ghost here; real elsewhere */
+	bool leaving;	      /* it has asked to be: what was not decided yet */
 	bool stale;	      /* it has exec'd: ids and name are to be read again */
 	bool changes;	      /* its ids are looked at too */
 	bool told;	      /* the master knows it */
@@ -90,10 +92,15 @@ void look_state(struct born *b, char state); /* as /proc has it now */
 
 /* -- bpslave_born.c, for the sources, bpslave_tell.c and bpslave_look.c */
 struct born *born_find(int32_t pid);
+struct born *born_add(int32_t pid); /* NULL: there is no room */
+/* fn may forget its b. */
+void born_each(void (*fn)(struct born *b, void *arg), void *arg);
+void born_seen(struct born *b);	   /* it is there: a scan that does not find it is right */
+void born_reaped(struct born *b);  /* it has ended, and its number is free */
 void born_renamed(struct born *b); /* it looks other than was told */
-void born_read(struct born *b);	  /* again from /proc: name and ids */
-void born_forget(struct born *b); /* in no list any more, and freed */
-bool born_room(void);		  /* for one more at home; if so it is counted */
+void born_read(struct born *b);	   /* again from /proc: name and ids */
+void born_forget(struct born *b);  /* in no list any more, and freed */
+bool born_room(void);		   /* for one more at home; if so it is counted */
 void born_overflow(void);
 void born_record(const struct event_record *r);
 /* All there was has been recorded. */

@@ -45,6 +45,7 @@ static void forget(struct leaving *v)
 {
 	struct held *h;
 
+	born_leaving(v->pid, false);
 	if (v->ticket)
 		data_cancel(v->ticket);
 	free_event(&v->later);
@@ -200,8 +201,10 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 		return refuse(v, -e, text);
 	v->exec = who->exec;
 	/* The child's number follows at once: the target makes a place for it by that. */
-	if (ask->kind != MOVE_RFORK)
+	if (ask->kind != MOVE_RFORK) {
+		born_leaving(v->pid, true);
 		ask_master(v);
+	}
 }
 
 void move_child(uint32_t client, uint32_t id, int32_t pid)
@@ -223,6 +226,8 @@ void move_child(uint32_t client, uint32_t id, int32_t pid)
 	v->pid = pid;
 	if (!master_is_up())
 		return refuse(v, ENOTCONN, "no link to the master");
+	born_child_asks(pid, v->who->ids.pid);
+	born_leaving(pid, true);
 	ask_master(v);
 }
 

@@ -143,6 +143,14 @@ static bool join(struct stdio_proc *p, struct stdio_proc *parent)
 	return true;
 }
 
+/* What its node has not opened, it has not: nothing comes, and no end of it. */
+static void close_unopened(struct stdio_proc *p)
+{
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		if (!p->s[i].peer)
+			stdio_break(&p->s[i], false);
+}
+
 static void join_first(struct stdio_proc *p)
 {
 	bool joined = false;
@@ -168,10 +176,8 @@ void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m)
 	for (uint32_t i = 0; i < CHAN_STREAMS && k < m->n_at; i++)
 		if (m->mask & STREAM_BIT(i))
 			open_or_wait(&p->s[i], q, m->at[k++]);
-	/* What it has not opened, it has not. */
-	for (uint32_t i = 0; p->joined && i < CHAN_STREAMS; i++)
-		if (!p->s[i].peer && !(m->mask & STREAM_BIT(i)))
-			stdio_break(&p->s[i], false);
+	if (p->joined)
+		close_unopened(p);
 	stdio_home_progress(p);
 }
 
@@ -197,6 +203,7 @@ void stdio_left_home(int32_t pid, struct stdio_fds *f)
 		more = TAILQ_NEXT(y, early_next);
 		for (size_t i = 0; i < y->of.n; i++)
 			if (y->of.pid[i] == pid && join(y, p)) {
+				close_unopened(y);
 				stdio_home_progress(y);
 				break;
 			}

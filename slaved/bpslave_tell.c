@@ -50,8 +50,9 @@ static void put_birth(struct born *b)
 	m->ppid = b->ppid > 1 ? b->ppid : 0;
 	m->pgid = b->pgid;
 	m->sid = b->sid;
-	/* One that has left is real where it went: nobody shall enter it as ours again. */
-	m->moved = b->moved || b->away;
+	/* One that has left is real where it went: nobody shall enter it as ours again. One that
+	 * is leaving was told before it asked, and may have ended there by now. */
+	m->moved = b->moved || b->away || (b->leaving && b->told);
 	m->uid = b->uid;
 	m->euid = b->euid;
 	m->suid = b->suid;
@@ -110,8 +111,8 @@ void tell_now(struct born *b)
 {
 	tell_never(b);
 	if (b->tell && (b->moved || b->told || born_room())) {
-		b->told |= !b->moved;
 		put_birth(b);
+		b->told |= !b->moved;
 	}
 	b->tell = false;
 	if (b->end || b->reap)

@@ -13,7 +13,8 @@ if(NOT TARGET bplab OR NOT TARGET bpslave OR NOT TARGET bpmaster OR NOT TARGET b
 endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
-foreach(source rfork nest roam exec signals errors odd many hop family broken matrix storm kills)
+foreach(source rfork nest roam exec signals errors odd many hop family broken matrix storm kills
+		again)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
@@ -79,6 +80,7 @@ foreach(source auto poll)
 	lab_test(move.family_${source} 2 60 OPTS -o eventsource=${source}
 		COMMAND ${lab_programs}/family_static)
 endforeach()
+lab_test(move.again 3 90 COMMAND ${lab_programs}/again_static)
 lab_test(move.kills 2 90 COMMAND ${lab_programs}/kills_dynamic)
 lab_test(move.kills_wait 1 120 COMMAND ${lab_dir}/kills.sh)
 lab_test(move.kills_no 1 60 OPTS -o killfromnodes=no COMMAND ${lab_dir}/kills.sh no)

@@ -1,0 +1,167 @@
+/*
+ * Births on a node: those of the table that leave it, or come to it, by a move
+ * (doc/born.md). Who asks to leave is told first, so that the master never hears of a
+ * move before the birth; and of what is on its way from here nobody says that it was
+ * born here. Runs in bpslave of a node.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "bpslave_born.h"
+
+void born_expect(int32_t pid, int32_t ppid)
+{
+	struct born *b = born_find(pid);
+
+	if (slave.node == HOME_NODE)
+		return;
+	if (b && b->ended && !b->queued) {
+		born_forget(b);
+		b = NULL;
+	}
+	if (b || !(b = born_add(pid)))
+		return;
+	b->moved = b->away = true; /* real only when bpinit says so */
+	b->ppid = ppid;
+}
+
+void born_is_here(int32_t pid)
+{
+	struct born *b = born_find(pid);
+
+	if (b)
+		born_seen(b);
+}
+
+void born_left(int32_t pid)
+{
+	struct born *b = born_find(pid);
+
+	if (slave.node == HOME_NODE)
+		return;
+	if (!b) {
+		b = born_add(pid);
+		if (!b)
+			return;
+		b->moved = true;
+	}
+	b->away = true;
+}
+
+/* A bpslave before us has seen it ask to leave: until that is decided it is not ours to tell. */
+void born_parked(int32_t pid, uint64_t move, bool moved)
+{
+	struct born *b = born_find(pid);
+
+	if (slave.node == HOME_NODE || pid <= 0)
+		return;
+	if (!b)
+		b = born_add(pid);
+	if (!b)
+		return;
+	b->away = true;
+	b->moved |= moved;
+	if (!b->moved && !b->told) /* whoever asks to move is told first */
+		b->told = born_room();
+	b->parked = move;
+}
+
+static void stays(struct born *b, void *arg)
+{
+	if (b->parked != *(uint64_t *)arg)
+		return;
+	b->parked = 0;
+	b->away = false;
+}
+
+void born_stays(uint64_t move)
+{
+	born_each(stays, &move);
+}
+
+void born_came(int32_t pid, bool other_name)
+{
+	struct born *b = born_find(pid);
+
+	if (slave.node == HOME_NODE || !b)
+		return;
+	born_is_here(pid);
+	b->moved = true;
+	b->away = b->stopped = false;
+	b->stale = true;
+	if (other_name) {
+		born_renamed(b);
+		born_flush();
+	}
+}
+
+void born_state(const struct init_msg *m)
+{
+	born_expect(m->u.state.pid, m->u.state.ppid);
+	if (!m->u.state.is_ghost)
+		born_came(m->u.state.pid, false);
+}
+
+/*
+ * It may wait for each child once: at home it must find those that have ended and that
+ * nobody has waited for, also if nobody was told of them; and none that it has waited
+ * for here. The kernel's own news of that comes late, so /proc is asked.
+ */
+static void settle_child(struct born *b, void *arg)
+{
+	int32_t parent = *(int32_t *)arg;
+	struct scan_proc p;
+
+	if (b->ppid != parent || !b->ended || b->reap)
+		return;
+	if (scan_stat(b->pid, &p) < 0) {
+		born_reaped(b);
+	} else if (!b->told && !b->moved) {
+		b->tell = b->end = true;
+		tell_later(b, true);
+	}
+}
+
+void born_asks(int32_t pid, bool leaves)
+{
+	const struct born *b = born_find(pid);
+
+	if (slave.node == HOME_NODE || (!leaves && b && (b->told || b->moved)))
+		return;
+	source_take();
+	if (leaves)
+		born_each(settle_child, &pid);
+	tell_everything();
+}
+
+/*
+ * The news of a fork may be read only when the child has gone, and ended, and then it would be
+ * one that lives here. Whose number is told here is its parent's to say, so it is looked at.
+ */
+void born_child_asks(int32_t pid, int32_t ppid)
+{
+	struct born *b = born_find(pid);
+	struct scan_proc p;
+
+	if (slave.node == HOME_NODE)
+		return;
+	if (!b || b->queued || b->ended)
+		source_take();
+	b = born_find(pid);
+	if (!b && scan_stat(pid, &p) == 0 && p.ppid == ppid && p.state != 'X' &&
+	    (b = born_add(pid))) {
+		b->ppid = ppid;
+		b->stack = p.stack;
+		b->stale = b->tell = true;
+		tell_later(b, true);
+	}
+	tell_everything();
+}
+
+void born_leaving(int32_t pid, bool leaves)
+{
+	struct born *b = pid > 0 ? born_find(pid) : NULL;
+
+	if (b)
+		b->leaving = leaves;
+}
