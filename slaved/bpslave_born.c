@@ -149,6 +149,7 @@ static void ended(struct born *b, int32_t status)
 		return;
 	b->ended = true;
 	b->status = status;
+	look_free(b);
 	if (b->moved || b->away) {
 		/* bpinit tells it, or the node where it is real; its name is of no use now. */
 		if (b->moved)
@@ -169,6 +170,8 @@ static void ended(struct born *b, int32_t status)
 
 void born_reaped(struct born *b)
 {
+	if (b->reap)
+		return;
 	/* By the ghost of its parent, which tells that it has ended; the parent itself does
 	 * not know yet, and will wait for it where it is. */
 	b->silent = parent_is_away(b);
@@ -329,7 +332,8 @@ static void seen(const struct scan_proc *p, void *arg)
 	if (p->state == 'Z' || p->state == 'X')
 		return ended(b, p->status);
 	/* Of one that came by a move it is not known what name it has at home. */
-	changed = (b->stack && b->stack != p->stack) ||
+	/* One that was seen in the middle of its exec had no stack, nor arguments. */
+	changed = (b->stack != p->stack && (b->stack || !first)) ||
 		  memcmp(b->comm, p->comm, sizeof(b->comm)) != 0 || (first && b->moved);
 	b->ppid = p->ppid;
 	b->stack = p->stack;

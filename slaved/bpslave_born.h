@@ -27,7 +27,7 @@ struct scan_proc {
 	int32_t pid, ppid, pgid, sid;
 	uint32_t uid, euid, suid, gid, egid;
 	char comm[16];
-	char state;	/* R S D T t Z X */
+	char state;	/* R S D T t Z X; not Z as long as one of its threads lives */
 	int32_t status; /* of a zombie, as of wait(); 0 where the kernel will not say */
 	uint64_t stack; /* where its stack begins: another one after each exec */
 	bool ours;	/* a clone of bpinit's that is nobody yet, or a skeleton (local.md) */
@@ -87,6 +87,7 @@ bool tell_token(void);
 
 /* -- bpslave_look.c */
 void look_soon(struct born *b);
+void look_free(struct born *b); /* it has ended: until its number is free */
 void look_never(struct born *b);
 void look_state(struct born *b, char state); /* as /proc has it now */
 

@@ -1,8 +1,8 @@
 /*
- * What no event tells: that a process has stopped or goes on, and that it has another
- * group, session or ids. It is known what may cause that, a signal or a call that the
- * filter saw (bpinit_filter.c), and then /proc is looked at for a while. Runs in bpslave
- * of a node.
+ * What no event tells, or too late: that a process has stopped or goes on, that it has
+ * another group, session or ids, that one that has ended was waited for. It is known what
+ * may cause that, a signal, a call that the filter saw (bpinit_filter.c), an end, and then
+ * /proc is looked at for a while. Runs in bpslave of a node.
  */
 #include <signal.h>
 #include <sys/wait.h>
@@ -10,30 +10,73 @@
 #include "bpslave_born.h"
 
 #define LOOKS 5 /* the last ones for a machine that is busy with other things */
+#define FREE_LOOKS 8
+#define FREE_MS 50 /* an RCU grace period takes less, if nothing is in its way */
 
 static struct born_list looking = TAILQ_HEAD_INITIALIZER(looking);
 static struct event *timer; /* owned */
+static uint64_t timer_at;   /* ms; 0: it does not run */
 
 static void on_look(evutil_socket_t fd, short what, void *arg);
+
+static void wake_at(uint64_t at, uint64_t now)
+{
+	if (timer_at && timer_at <= at)
+		return;
+	if (!timer)
+		timer = new_timer(on_look, NULL);
+	if (timer) {
+		start_timer(timer, at > now ? (uint32_t)(at - now) : 1);
+		timer_at = at;
+	}
+}
+
+static void look_in(struct born *b, uint32_t ms)
+{
+	uint64_t now = now_ms();
+
+	b->look_at = now + ms;
+	if (!b->looked)
+		TAILQ_INSERT_TAIL(&looking, b, look);
+	b->looked = true;
+	wake_at(b->look_at, now);
+}
 
 static void look_again(struct born *b)
 {
 	static const uint32_t ms[LOOKS] = {5000, 1000, 200, 20, 2};
 
-	b->look_at = now_ms() + ms[b->looks - 1];
-	if (!b->looked)
-		TAILQ_INSERT_TAIL(&looking, b, look);
-	b->looked = true;
-	if (!timer)
-		timer = new_timer(on_look, NULL);
-	if (timer)
-		start_timer(timer, ms[LOOKS - 1]);
+	look_in(b, ms[b->looks - 1]);
 }
 
 void look_soon(struct born *b)
 {
 	b->looks = LOOKS;
 	look_again(b);
+}
+
+/*
+ * Who waits for a process frees its number, but the kernel tells of that only when it frees the
+ * task, and nothing says how long after that is: mostly a few ms, at times seconds.
+ */
+void look_free(struct born *b)
+{
+	b->looks = FREE_LOOKS;
+	look_in(b, FREE_MS);
+}
+
+/* Did somebody wait for it? Then it may be no more. */
+static void look_if_free(struct born *b)
+{
+	struct scan_proc p;
+
+	if (scan_stat(b->pid, &p) < 0 || (p.state != 'Z' && p.state != 'X')) {
+		look_never(b);
+		born_reaped(b);
+		return;
+	}
+	b->looks -= b->looks > 1;
+	look_in(b, FREE_MS << (FREE_LOOKS - b->looks));
 }
 
 void look_never(struct born *b)
@@ -89,32 +132,41 @@ void born_changes(int32_t tid, uint32_t reaper)
 	look_soon(b);
 }
 
+static void look_at(struct born *b)
+{
+	struct scan_proc p;
+
+	if (scan_stat(b->pid, &p) == 0) {
+		look_state(b, p.state);
+		ids_seen(b, &p);
+	}
+	if (--b->looks > 0) {
+		look_again(b);
+		return;
+	}
+	look_never(b);
+	b->changes = false;
+}
+
 static void on_look(evutil_socket_t fd, short what, void *arg)
 {
 	uint64_t t = now_ms(), next = UINT64_MAX;
 	struct born *b, *more;
-	struct scan_proc p;
 
 	(void)fd;
 	(void)what;
 	(void)arg;
+	timer_at = 0;
 	for (b = TAILQ_FIRST(&looking); b; b = more) {
 		more = TAILQ_NEXT(b, look);
-		if (b->look_at <= t) {
-			if (scan_stat(b->pid, &p) == 0) {
-				look_state(b, p.state);
-				ids_seen(b, &p);
-			}
-			if (--b->looks == 0 || b->ended) {
-				TAILQ_REMOVE(&looking, b, look);
-				b->looked = b->changes = false;
-				continue;
-			}
-			look_again(b);
-		}
-		next = b->look_at < next ? b->look_at : next;
+		if (b->look_at > t)
+			next = b->look_at < next ? b->look_at : next;
+		else if (b->ended)
+			look_if_free(b);
+		else
+			look_at(b);
 	}
 	if (next != UINT64_MAX)
-		start_timer(timer, next > t ? (uint32_t)(next - t) : 1);
+		wake_at(next, t);
 	born_flush();
 }

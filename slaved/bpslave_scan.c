@@ -79,6 +79,10 @@ int scan_stat(int32_t pid, struct scan_proc *ret)
 		return -EBADMSG;
 	*end = '\0';
 	snprintf(p.comm, sizeof(p.comm), "%.15s", name + 1);
+	/* The first thread may end before the others do, and is not waited for until then. */
+	rest = field(end + 2, 20);
+	if (p.state == 'Z' && rest && strtol(rest, NULL, 10) > 1)
+		p.state = 'S';
 	rest = field(end + 2, 28);
 	p.stack = rest ? strtoull(rest, NULL, 10) : 0;
 	rest = field(end + 2, 52);
