@@ -40,6 +40,8 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 
 	if (!b->proc || b->proc->pid <= 1 || b->proc->pid >= WIRE_PID_MAX)
 		return NULL;
+	if (!b->moved)
+		node_note_born(&m->nodes, b->proc->pid);
 	p = proc_get(&m->procs, b->proc->pid, 0);
 	/* A new name of one that came by a move, and has ended since, is nobody's. */
 	if (!p || p->state == PS_DYING)

@@ -198,6 +198,7 @@ static void grant(struct master *m, struct move *mv, const struct node *source, 
 	mv->target = target->num;
 	mv->uid = a->uid;
 	mv->pid = a->pid;
+	node_note_born(&m->nodes, a->pid);
 	log_debug("move %llx: pid %d of node %d to node %d", (unsigned long long)mv->id, a->pid,
 		  source->num, target->num);
 	fault_point(FAULT_MASTER_ASKED);

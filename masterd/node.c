@@ -213,6 +213,24 @@ void node_lease(const struct node_table *t, int32_t num, int32_t *ret_lo, int32_
 	*ret_hi = *ret_lo + t->slot_pids;
 }
 
+void node_note_born(struct node_table *t, int32_t pid)
+{
+	int32_t num = node_of_pid(t, pid);
+	struct node *n = num == NODE_HOME ? NULL : node_get(t, num);
+
+	/* In no order when all are told again; behind the last one it begins anew. */
+	if (n && (pid > n->born || n->born - pid > t->slot_pids / 2))
+		n->born = pid;
+}
+
+int32_t node_lease_next(const struct node_table *t, const struct node *n)
+{
+	int32_t lo, hi;
+
+	node_lease(t, n->num, &lo, &hi);
+	return n->born && n->born + 1 < hi ? n->born + 1 : lo;
+}
+
 int32_t node_of_pid(struct node_table *t, int32_t pid)
 {
 	int32_t num;

@@ -65,6 +65,7 @@ struct node {
 	char init_id[NODE_ID_MAX]; /* of the bpinit that has its processes; "": never seen */
 	char boot_id[NODE_ID_MAX];
 	uint64_t life;		/* a number for init_id */
+	int32_t born;		/* the last pid that was born there, as far as is known; 0: none */
 	bool set_down;		/* by hand: down as soon as it has killed its processes */
 	struct node_kept *kept; /* owned; what the last master knew of it, until it comes back */
 	bool fence;	       /* declared dead: if this bpinit comes back it must kill all first */
@@ -106,3 +107,9 @@ int node_access(const struct node *n, uint32_t uid, uint32_t gid, const uint32_t
 void node_lease(const struct node_table *t, int32_t num, int32_t *ret_lo, int32_t *ret_hi);
 /* The node in whose slot this pid lies: NODE_HOME for the front end's own. */
 int32_t node_of_pid(struct node_table *t, int32_t pid);
+/*
+ * This one was born in that node's slot. What was born on a node may live elsewhere when the node
+ * is started anew: the new one goes on behind the last number, and not at the slot's beginning.
+ */
+void node_note_born(struct node_table *t, int32_t pid);
+int32_t node_lease_next(const struct node_table *t, const struct node *n);

@@ -45,6 +45,7 @@ static void welcome(struct master *m, struct node *n)
 	w.boot_id = m->boot_id;
 	w.lease_lo = lo;
 	w.lease_hi = hi;
+	w.lease_next = node_lease_next(&m->nodes, n);
 	w.fence = n->fence;
 	node_send(m, n, &w.base);
 	n->fence = false;

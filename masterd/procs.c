@@ -1,6 +1,6 @@
 /*
  * Processes: signals from ghosts to the real one, exits and stops from the real
- * one to its ghosts, and questions about them. The table of states is in proc.c.
+ * one to its ghosts. The table of states is in proc.c.
  * Runs in bpmaster; doc/wire.md, section 7.
  */
 #include <errno.h>
@@ -335,9 +335,25 @@ static void ended_unknown(struct master *m, const Bproc__Proc *w, const struct t
 	p->exit = *t;
 }
 
+/*
+ * The entry of the one that it happened to. The move by which it came names it better than a
+ * generation, which its node may have of an earlier or later use of the number.
+ */
+static struct proc *find_real(struct master *m, const struct node *n, const Bproc__ProcEvent *e)
+{
+	struct proc *p = find(m, e->proc), *o;
+
+	if (!e->proc || e->move == 0 || (p && p->came == e->move))
+		return p;
+	for (o = proc_get(&m->procs, e->proc->pid, 0); o; o = o->next)
+		if (o->pid == e->proc->pid && o->node == n->num && o->came == e->move)
+			return o;
+	return p;
+}
+
 void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 {
-	struct proc *t = find(p->m, e->proc);
+	struct proc *t = find_real(p->m, p->node, e);
 	struct tale tale = {.node = p->node->num,
 			    .code = e->code,
 			    .status = e->status,
@@ -462,30 +478,4 @@ void procs_node_back(struct master *m, struct node *n)
 	struct node_news w = {.m = m, .n = n};
 
 	proc_each(&m->procs, of_node_back, &w);
-}
-
-/* -- questions */
-
-void procs_pid_ask(struct peer *p, const Bproc__PidAsk *a)
-{
-	Bproc__Answer ans = BPROC__ANSWER__INIT;
-	struct proc *t = proc_get(&p->m->procs, a->pid, 0);
-
-	ans.req = a->req;
-	ans.node = t && t->state != PS_DYING ? t->node : NODE_NONE;
-	link_send(p->link, &ans.base);
-}
-
-void procs_list_ask(struct peer *p, const Bproc__ProcsAsk *a)
-{
-	Bproc__ProcsTell t = BPROC__PROCS_TELL__INIT;
-	static int32_t pid[LOCAL_PROCS_PAGE], node[LOCAL_PROCS_PAGE];
-
-	t.req = a->req;
-	t.n_pid = proc_list(&p->m->procs, a->node, (int32_t)(a->first & INT32_MAX), pid, node,
-			    LOCAL_PROCS_PAGE);
-	t.n_node = t.n_pid;
-	t.pid = pid;
-	t.node = node;
-	link_send(p->link, &t.base);
 }

@@ -1,7 +1,8 @@
 /*
- * What processes use up is known where they are real: a slave asks, the master
- * passes the question on to that node and the answer back. It keeps nothing of it:
- * the question carries who asked. Runs in bpmaster; doc/wire.md, section 10.
+ * Questions about processes. Where they are the table says. What they use up is known where
+ * they are real: a slave asks, the master passes the question on to that node and the answer
+ * back. It keeps nothing of it: the question carries who asked. Runs in bpmaster;
+ * doc/wire.md, section 10.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,6 +10,30 @@
 #include "include/sys/bproc_common.h"
 #include "libbproc/local.h"
 #include "master.h"
+
+void procs_pid_ask(struct peer *p, const Bproc__PidAsk *a)
+{
+	Bproc__Answer ans = BPROC__ANSWER__INIT;
+	struct proc *t = proc_get(&p->m->procs, a->pid, 0);
+
+	ans.req = a->req;
+	ans.node = t && t->state != PS_DYING ? t->node : NODE_NONE;
+	link_send(p->link, &ans.base);
+}
+
+void procs_list_ask(struct peer *p, const Bproc__ProcsAsk *a)
+{
+	Bproc__ProcsTell t = BPROC__PROCS_TELL__INIT;
+	static int32_t pid[LOCAL_PROCS_PAGE], node[LOCAL_PROCS_PAGE];
+
+	t.req = a->req;
+	t.n_pid = proc_list(&p->m->procs, a->node, (int32_t)(a->first & INT32_MAX), pid, node,
+			    LOCAL_PROCS_PAGE);
+	t.n_node = t.n_pid;
+	t.pid = pid;
+	t.node = node;
+	link_send(p->link, &t.base);
+}
 
 static void refuse(struct peer *p, const Bproc__StatsAsk *a, int err, const char *what)
 {

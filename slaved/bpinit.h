@@ -137,6 +137,7 @@ enum { INJECT_NO, INJECT_EXEC, INJECT_MMAP };
 
 struct mirror {
 	int32_t code, status;
+	uint64_t use; /* of late ones only */
 };
 
 struct proc {
@@ -148,6 +149,7 @@ struct proc {
 	uint32_t move;	/* LEAVING, ARRIVING: index + 1 of its move; 0: it is over */
 	bool our_child; /* in its exit stop: no other parent is told of the end */
 	struct chan_clone id;
+	uint64_t use;  /* of its number, as in struct init_msg; 0: not known */
 	uint64_t came; /* REAL, and LEAVING from there: the move by which it came; 0: none */
 	bool traced, in_place, at_home;
 	bool was_ghost;	 /* ARRIVING: into a ghost, which it is again if it fails */
@@ -182,6 +184,14 @@ extern uint32_t procs_reaped; /* of them with reaped set */
 
 struct proc *proc_find(int32_t pid);
 void ghost_made(struct proc *p); /* it is one now */
+/*
+ * Do they name two uses of a number? A master that was restarted counts anew: what an older one
+ * has said is as good as nothing, and here is one process of that number only.
+ */
+static inline bool use_differs(uint64_t a, uint64_t b)
+{
+	return a && b && a >> 32 == b >> 32 && a != b;
+}
 struct proc *proc_add(int32_t pid, enum proc_state state); /* NULL: the table is full */
 void proc_remove(struct proc *p);
 #define proc_index(p) ((uint32_t)((p)-procs))
@@ -371,7 +381,7 @@ bool born_of(int32_t ppid);		   /* a child of it is still to be made */
 void born_made(struct proc *p);		   /* the ghost says so */
 void born_failed(struct proc *p, int err); /* it could not be made; p is removed by the caller */
 /* Its end has come first; true: it is kept until its ghost is made. */
-bool born_ended(int32_t pid, int code, int status);
+bool born_ended(const struct init_msg *m);
 /* What it has on 0..2 when it comes home: what the nearest ancestor has that left from here. */
 void born_stdio(int32_t pid, int ret_fd[CHAN_STREAMS]);
 void born_gone(int32_t pid);	/* ended, and its original has been waited for */

@@ -25,6 +25,7 @@ struct birth {
 	TAILQ_ENTRY(birth) next;
 	LIST_ENTRY(birth) by_pid, by_parent;
 	int32_t pid, ppid; /* ppid 0: it is in no by_parent */
+	uint64_t use;
 	struct chan_name name;
 	bool making;
 	bool reaped;
@@ -126,7 +127,7 @@ static bool is_over(struct birth *b)
 {
 	if (!b->end.code || !b->reaped)
 		return false;
-	event(&(struct init_msg){.type = EV_MIRRORED, .pid = b->pid});
+	event(&(struct init_msg){.type = EV_MIRRORED, .pid = b->pid, .use = b->use});
 	drop(b);
 	return true;
 }
@@ -142,7 +143,8 @@ static void give_up(struct birth *b, int err)
 {
 	say("pid %d was born on a node; its ghost: %s", b->pid, strerror(err));
 	/* The master is not to wait for a ghost that never was. */
-	event(&(struct init_msg){.type = b->end.code ? EV_MIRRORED : EV_LOST, .pid = b->pid});
+	event(&(struct init_msg){
+		.type = b->end.code ? EV_MIRRORED : EV_LOST, .pid = b->pid, .use = b->use});
 	drop(b);
 }
 
@@ -165,6 +167,7 @@ static void is_made(struct proc *p, struct birth *b)
 	struct mirror end = b->end;
 
 	show(p, &b->name);
+	p->use = b->use;
 	procs_reaped += b->reaped && !p->reaped;
 	p->reaped |= b->reaped;
 	drop(b);
@@ -182,7 +185,7 @@ static bool make(struct birth *b)
 
 	if (making >= BIRTHS_AT_ONCE)
 		return false;
-	if (p && p->state == PROC_GHOST && !p->dying) {
+	if (p && p->state == PROC_GHOST && !p->dying && !use_differs(p->use, b->use)) {
 		is_made(p, b);
 		return true;
 	}
@@ -204,10 +207,13 @@ static bool make(struct birth *b)
 	b->making = true;
 	making++;
 	e = proc_make(NULL, b->ppid, &id, PROC_MAKING);
-	if (e < 0)
+	if (e < 0) {
 		failed(b, -e);
-	else
-		proc_find(b->pid)->birth = (uint32_t)(b - births) + 1;
+		return true;
+	}
+	p = proc_find(b->pid);
+	p->birth = (uint32_t)(b - births) + 1;
+	p->use = b->use;
 	return true;
 }
 
@@ -264,19 +270,21 @@ void born_failed(struct proc *p, int err)
 }
 
 /* Is it the ghost of the one that is spoken of now, and not of its number's last use? */
-static bool is_here(const struct proc *p)
+static bool is_here(const struct proc *p, uint64_t use)
 {
-	return p && (p->state == PROC_GHOST || p->state == PROC_MAKING) && !p->dying;
+	return p && (p->state == PROC_GHOST || p->state == PROC_MAKING) && !p->dying &&
+	       !use_differs(p->use, use);
 }
 
-bool born_ended(int32_t pid, int code, int status)
+bool born_ended(const struct init_msg *m)
 {
+	int32_t pid = m->u.mirror.pid;
 	struct birth *b = find(pid);
 
 	/* Its ghost is made all the same: its parent may come home, and wait for it. */
-	if (!b || b->making || is_here(proc_find(pid)))
+	if (!b || b->making || use_differs(b->use, m->use) || is_here(proc_find(pid), m->use))
 		return false;
-	b->end = (struct mirror){code, status};
+	b->end = (struct mirror){m->u.mirror.code, m->u.mirror.status, 0};
 	is_over(b);
 	return true;
 }
@@ -288,7 +296,9 @@ void init_born(const struct init_msg *m)
 
 	if (!self.keeper)
 		return;
-	if (p && p->state == PROC_GHOST && !p->dying) {
+	if (p && p->state == PROC_GHOST && !p->dying && !use_differs(p->use, m->use)) {
+		if (m->use)
+			p->use = m->use;
 		show(p, &m->u.born.name);
 		return;
 	}
@@ -299,10 +309,11 @@ void init_born(const struct init_msg *m)
 		if (!full_told)
 			say("%d ghosts are waiting to be made: more are not", BIRTHS_MAX);
 		full_told = true;
-		event(&(struct init_msg){.type = EV_LOST, .pid = m->pid});
+		event(&(struct init_msg){.type = EV_LOST, .pid = m->pid, .use = m->use});
 		return;
 	}
 	b->name = m->u.born.name;
+	b->use = m->use;
 	if (!b->making)
 		set_parent(b, m->u.born.ppid);
 }
@@ -376,7 +387,7 @@ void init_reaped(const struct init_msg *m)
 	struct proc *p = proc_find(m->pid);
 	struct birth *b = find(m->pid);
 
-	if (b && !b->making && !is_here(p)) {
+	if (b && !b->making && !is_here(p, b->use)) {
 		b->reaped = true;
 		is_over(b);
 		return;

@@ -230,7 +230,8 @@ bool children_later(const struct init_msg *msg)
 			    (!c->child && (m->phase != ARRIVE_CHAIN || proc_find(c->pid))))
 				continue;
 			if (!is_end(m->late[k].code))
-				m->late[k] = (struct mirror){code, msg->u.mirror.status};
+				m->late[k] = (struct mirror){
+					code, msg->u.mirror.status, msg->use};
 			return true;
 		}
 	}
@@ -241,7 +242,8 @@ void children_go_on(struct move *m)
 {
 	for (uint32_t k = 0; k < m->nchain; k++) {
 		struct mirror late = m->late[k];
-		struct init_msg msg = {.type = INIT_MIRROR, .pid = m->chain[k].pid};
+		struct init_msg msg = {
+			.type = INIT_MIRROR, .pid = m->chain[k].pid, .use = late.use};
 
 		m->late[k].code = 0;
 		m->chain[k].child = CHILD_NOT_HERE; /* not to wait again */

@@ -28,6 +28,7 @@ struct kept {
 		uint64_t seq, move_id;
 		int32_t pid, err;
 		uint32_t flags, stream_mask, req_id, zero;
+		uint64_t use;
 	} head;
 	union {
 		char bytes[CHAN_TEXT_MAX];

@@ -282,11 +282,11 @@ void leave_message(struct proc *p, const struct chan_msg *c)
 
 /* -- step 9: the master has decided */
 
-static void decide_ghost(struct move *m, struct sysio_pkt *pkt, uint32_t mask)
+static void decide_ghost(struct move *m, struct sysio_pkt *pkt, const struct init_msg *msg)
 {
 	struct chan_msg c = {.type = CHAN_BE_GHOST,
 			     .move_id = m->id,
-			     .stream_mask = mask,
+			     .stream_mask = msg->stream_mask,
 			     .flags = CHAN_GHOST_CODE | (m->away ? CHAN_GHOST_REAP : 0)};
 	struct proc *p = proc_find(m->pid);
 	int fd[CHAN_STREAMS + 1], n = 0;
@@ -294,6 +294,8 @@ static void decide_ghost(struct move *m, struct sysio_pkt *pkt, uint32_t mask)
 
 	if (m->phase == LEAVE_GHOSTING)
 		return;
+	if (p)
+		p->use = msg->use;
 	if (!p || p->state != PROC_LEAVING) {
 		/* Its end came between the vote and now, and has been told. */
 		event_move(EV_GHOST, m->id, m->req_id, m->pid);
@@ -412,7 +414,7 @@ void init_decide(const struct init_msg *msg, struct sysio_pkt *pkt)
 		return;
 	}
 	if (msg->u.decide.ghost)
-		decide_ghost(m, pkt, msg->stream_mask);
+		decide_ghost(m, pkt, msg);
 	else
 		decide_abort(m, msg->err ? msg->err : EIO, msg->u.decide.text);
 }

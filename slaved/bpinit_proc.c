@@ -365,13 +365,19 @@ void init_mirror(const struct init_msg *m)
 	int code = m->u.mirror.code, status = m->u.mirror.status;
 	bool ended = code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED, news = true;
 
-	if (ended && (children_later(m) || born_ended(m->u.mirror.pid, code, status)))
+	if (ended && (children_later(m) || born_ended(m)))
 		return;
+	/* The ghost of its number's last use, which has ended, or of the next: told so below. */
+	if (p && use_differs(p->use, m->use))
+		p = NULL;
+	if (p && m->use)
+		p->use = m->use;
 	if (!ended) {
 		news = mirror_is_news(p, m);
 		if (m->u.mirror.seq)
 			event(&(struct init_msg){.type = EV_MIRRORED,
 						 .pid = m->u.mirror.pid,
+						 .use = m->use,
 						 .u.mirror = m->u.mirror});
 	}
 	if (!news || (!ended && children_later(m)))
@@ -384,12 +390,13 @@ void init_mirror(const struct init_msg *m)
 		/* It was told to be one and has not said so yet. */
 		if (p->nmirror == MIRRORS_MAX)
 			p->nmirror--;
-		p->mirror[p->nmirror++] = (struct mirror){code, status};
+		p->mirror[p->nmirror++] = (struct mirror){code, status, 0};
 		return;
 	}
 	/* Told again by a bpslave that does not know that it is done. */
 	if (!p && ended)
-		event(&(struct init_msg){.type = EV_MIRRORED, .pid = m->u.mirror.pid});
+		event(&(struct init_msg){
+			.type = EV_MIRRORED, .pid = m->u.mirror.pid, .use = m->use});
 }
 
 void init_forget(const struct init_msg *m)

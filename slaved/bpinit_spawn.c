@@ -248,7 +248,7 @@ void lease_probe(void)
 
 void init_lease(const struct init_msg *m)
 {
-	int32_t lo = m->u.lease.lo, hi = m->u.lease.hi;
+	int32_t lo = m->u.lease.lo, hi = m->u.lease.hi, at;
 
 	if (self.keeper || lease.cursor < 0)
 		return;
@@ -263,7 +263,8 @@ void init_lease(const struct init_msg *m)
 	lease.turn = hi - ((hi - lo) / 2 < LEASE_MARGIN ? (hi - lo) / 2 : LEASE_MARGIN);
 	if (lease.pid_max >= 0 && lease.raised == 0)
 		put_number(lease.pid_max, hi);
-	if (put_number(lease.cursor, lo - 1) < 0)
+	at = m->u.lease.next > lo && m->u.lease.next < lease.turn ? m->u.lease.next : lo;
+	if (put_number(lease.cursor, at - 1) < 0)
 		say("ns_last_pid: %s", strerror(errno));
 }
 

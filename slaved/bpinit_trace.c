@@ -135,7 +135,7 @@ void trace_mirror_next(struct proc *p)
 
 void trace_mirror(struct proc *p, int code, int status)
 {
-	struct mirror m = {code, status};
+	struct mirror m = {code, status, 0};
 
 	if (p->dying)
 		return;
@@ -155,7 +155,7 @@ void trace_mirror(struct proc *p, int code, int status)
 
 static void tell_signal(struct proc *p, const siginfo_t *si)
 {
-	struct init_msg m = {.type = EV_SIGNAL, .pid = p->pid};
+	struct init_msg m = {.type = EV_SIGNAL, .pid = p->pid, .use = p->use};
 	bool value = si->si_code == SI_QUEUE || si->si_code == SI_MESGQ;
 
 	m.u.signal.pid = p->pid;
@@ -239,7 +239,7 @@ static int ghost_signal(struct proc *p, const siginfo_t *si)
 		/* It would be met again for ever. Its original lives: nothing is shown yet. */
 		p->lost = true;
 		say("ghost %d: signal %d at %p", p->pid, si->si_signo, si->si_addr);
-		event(&(struct init_msg){.type = EV_LOST, .pid = p->pid});
+		event(&(struct init_msg){.type = EV_LOST, .pid = p->pid, .use = p->use});
 		own_kill(p->pid, SIGKILL);
 		return 0;
 	}
@@ -394,6 +394,7 @@ void trace_ended(struct proc *p, int status)
 {
 	bool mirrored = p->dying, ghost = p->state == PROC_GHOST, reaped = p->reaped;
 	int32_t pid = p->pid;
+	uint64_t use = p->use;
 
 	p->traced = false;
 	if (p->state == PROC_LEAVING) {
@@ -408,7 +409,8 @@ void trace_ended(struct proc *p, int status)
 		born_failed(p, ECHILD);
 	proc_remove(p);
 	if (ghost)
-		event(&(struct init_msg){.type = mirrored ? EV_MIRRORED : EV_LOST, .pid = pid});
+		event(&(struct init_msg){
+			.type = mirrored ? EV_MIRRORED : EV_LOST, .pid = pid, .use = use});
 	if (reaped)
 		born_gone(pid);
 	arrive_progress();

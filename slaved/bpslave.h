@@ -60,7 +60,7 @@ struct slave {
 	bool encrypt;
 	struct node_row *table; /* owned */
 	size_t ntable;
-	int32_t lease_lo, lease_hi;
+	int32_t lease_lo, lease_hi, lease_next;
 	uint32_t event_source; /* enum config_events, as the master has it */
 	bool kill_from_nodes;
 };
@@ -93,6 +93,9 @@ const struct node_row *table_find(int32_t node);
 	name.gen = gen_of(number)
 /* Generation numbers, as far as the master has told them. */
 uint32_t gen_of(int32_t pid);
+/* The same to and from bpinit (init_msg.use); 0 if it is not of this master's counting. */
+uint64_t use_of(const Bproc__Proc *proc);
+uint32_t gen_in(uint64_t use);
 void gen_note(const Bproc__Proc *proc);
 void gen_forget(int32_t pid);
 void gen_forget_all(void); /* another master: they were the last one's */

@@ -39,6 +39,16 @@ uint32_t gen_of(int32_t pid)
 	return g ? g->gen : 0;
 }
 
+uint64_t use_of(const Bproc__Proc *proc)
+{
+	return proc->gen ? (uint64_t)slave.epoch << 32 | proc->gen : 0;
+}
+
+uint32_t gen_in(uint64_t use)
+{
+	return use >> 32 == slave.epoch ? (uint32_t)use : 0;
+}
+
 void gen_note(const Bproc__Proc *proc)
 {
 	struct gen *g = find_gen(proc->pid);
@@ -50,7 +60,8 @@ void gen_note(const Bproc__Proc *proc)
 		g->pid = proc->pid;
 		LIST_INSERT_HEAD(&gens[(uint32_t)g->pid % HASH], g, next);
 	}
-	g->gen = proc->gen;
+	if (proc->gen > g->gen) /* a word on an earlier use of the number may come later */
+		g->gen = proc->gen;
 }
 
 void gen_forget(int32_t pid)
@@ -137,6 +148,8 @@ static void on_signal(const struct init_msg *m)
 	Bproc__Signal s = BPROC__SIGNAL__INIT;
 	PROC_OF(proc, m->u.signal.pid);
 
+	if (gen_in(m->use))
+		proc.gen = gen_in(m->use);
 	s.proc = &proc;
 	s.sig = m->u.signal.sig;
 	s.code = m->u.signal.code;
@@ -172,6 +185,7 @@ static void on_mirror_taken(const struct init_msg *m)
 	Bproc__Mirrored r = BPROC__MIRRORED__INIT;
 	PROC_OF(proc, m->pid);
 
+	proc.gen = gen_in(m->use);
 	r.proc = &proc;
 	r.move = m->u.mirror.move;
 	r.seq = m->u.mirror.seq;
@@ -179,18 +193,22 @@ static void on_mirror_taken(const struct init_msg *m)
 	init_done(m->seq);
 }
 
-static void on_mirrored(int32_t pid, uint64_t seq)
+static void on_mirrored(const struct init_msg *m)
 {
 	Bproc__Mirrored r = BPROC__MIRRORED__INIT;
-	PROC_OF(proc, pid);
+	uint32_t gen = gen_in(m->use);
+	PROC_OF(proc, m->pid);
 
-	stdio_forget_home(pid);
-	born_is_here(pid); /* it was */
+	/* Unless the number is in use again. */
+	if (!gen || gen >= proc.gen)
+		stdio_forget_home(m->pid);
+	born_is_here(m->pid); /* it was */
 	r.proc = &proc;
-	if (master_send(&r.base)) {
-		init_done(seq);
-		gen_forget(pid);
-	}
+	if (!gen || gen >= proc.gen)
+		gen_forget(m->pid);
+	proc.gen = gen;
+	if (master_send(&r.base))
+		init_done(m->seq);
 }
 
 void event_on_init(const struct init_msg *m)
@@ -207,9 +225,9 @@ void event_on_init(const struct init_msg *m)
 		return on_child(m);
 	case EV_LOST:
 		log_error("the ghost of %d has died; the process itself goes on", m->pid);
-		return on_mirrored(m->pid, m->seq);
+		return on_mirrored(m);
 	case EV_MIRRORED:
-		return m->u.mirror.seq ? on_mirror_taken(m) : on_mirrored(m->pid, m->seq);
+		return m->u.mirror.seq ? on_mirror_taken(m) : on_mirrored(m);
 	case EV_KILL_DONE:
 	case EV_KILL:
 	case EV_KILLED:
@@ -281,6 +299,7 @@ void event_on_mirror(const Bproc__Mirror *r)
 		return;
 	gen_note(r->proc);
 	m.pid = r->proc->pid;
+	m.use = use_of(r->proc);
 	m.u.mirror.pid = r->proc->pid;
 	m.u.mirror.code = (int32_t)r->code;
 	m.u.mirror.status = r->status;
@@ -318,6 +337,7 @@ void born_on_born(const Bproc__ProcBorn *m)
 			continue;
 		gen_note(b->proc);
 		msg.pid = b->proc->pid;
+		msg.use = use_of(b->proc);
 		msg.u.born.ppid = b->ppid;
 		name->pgid = b->pgid;
 		name->sid = b->sid;
@@ -343,6 +363,7 @@ void born_on_reaped(const Bproc__ProcReaped *m)
 	for (size_t i = 0; i < m->n_proc; i++) {
 		struct init_msg msg = {.type = INIT_REAPED, .pid = m->proc[i]->pid};
 
-		init_send(&msg, NULL, 0);
+		/* Behind its birth, which waits like that for one that is becoming a ghost. */
+		move_after_ghost(&msg);
 	}
 }

@@ -308,6 +308,7 @@ static void say_lease(void)
 		return;
 	m.u.lease.lo = slave.lease_lo;
 	m.u.lease.hi = slave.lease_hi;
+	m.u.lease.next = slave.lease_next;
 	init_send(&m, NULL, 0);
 }
 

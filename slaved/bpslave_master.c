@@ -148,6 +148,7 @@ static void on_welcome(const Bproc__Welcome *w)
 		slave.ping_timeout_ms = w->ping_timeout_ms;
 	slave.lease_lo = w->lease_lo;
 	slave.lease_hi = w->lease_hi;
+	slave.lease_next = w->lease_next;
 	slave.event_source = w->event_source;
 	slave.kill_from_nodes = w->kill_from_nodes;
 	m.up = true;

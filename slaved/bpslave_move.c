@@ -323,6 +323,7 @@ void move_on_commit(const Bproc__MoveCommit *c)
 		return;
 	gen_note(c->proc);
 	m.pid = c->proc->pid;
+	m.use = use_of(c->proc);
 	m.req_id = v ? v->req : 0;
 	m.u.decide.ghost = 1;
 	if (v && v->committed)

@@ -15,7 +15,7 @@
 #include "vmadump/blob/channel.h"
 
 #define INIT_SOCK "init.sock"
-#define INIT_VERSION 1
+#define INIT_VERSION 2
 #define INIT_CHAIN_MAX 64 /* ancestors, leaders and children of one arrival */
 
 enum init_type {
@@ -126,6 +126,8 @@ struct init_msg {
 			  * echoed in every event of it; names it in INIT_GRANT, and in
 			  * INIT_DECIDE as long as there is no move_id (refused before the grant) */
 	uint32_t zero;
+	uint64_t use; /* which use of the number pid: the master's epoch << 32 | generation; 0: not
+		       * known, it is whatever is here under that number */
 	union {
 		char text[CHAN_TEXT_MAX];
 		struct {
@@ -207,6 +209,7 @@ struct init_msg {
 		} alive;
 		struct {
 			int32_t lo, hi; /* [lo, hi) */
+			int32_t next;	/* INIT_LEASE: the first to be given away */
 		} lease;
 		struct {
 			int32_t pid, ppid, pgid, sid;

@@ -243,6 +243,103 @@ static void test_looks(void)
 	printf("looks: ok\n");
 }
 
+#define BORN 70001 /* of a node's slot */
+
+static void born(uint64_t use, int32_t ppid)
+{
+	struct init_msg m = {.type = INIT_BORN, .pid = BORN, .use = use};
+
+	m.u.born.ppid = ppid;
+	strcpy(m.u.born.name.comm, "born");
+	tell(&home, &m, NULL, 0);
+}
+
+static void mirror_use(uint64_t use, int status)
+{
+	struct init_msg m = {.type = INIT_MIRROR, .pid = BORN, .use = use};
+
+	m.u.mirror.pid = BORN;
+	m.u.mirror.code = CLD_EXITED;
+	m.u.mirror.status = status;
+	tell(&home, &m, NULL, 0);
+}
+
+/* The state of that number's process and how it ended, from /proc; 0: there is none. */
+static char born_is(int *ret_status)
+{
+	char text[1024] = "", path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", BORN);
+	fd = open(path, O_RDONLY);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 || !strrchr(text, ')')) {
+		close(fd);
+		return 0;
+	}
+	close(fd);
+	*ret_status = atoi(strrchr(text, ' '));
+	return strrchr(text, ')')[2];
+}
+
+static void await_born(bool zombie, int want_status)
+{
+	int status = -1;
+	char s = 0;
+
+	for (int i = 0; i < 5000; i++) {
+		s = born_is(&status);
+		if (s && (s == 'Z') == zombie && (!zombie || status == want_status))
+			return;
+		usleep(1000);
+	}
+	printf("born: '%c', status %#x, wanted %s %#x\n", s, status, zombie ? "dead" : "alive",
+	       want_status);
+	exit(1);
+}
+
+/*
+ * A number that is used again: what is said of its last use, or again, is not done to the ghost of
+ * the next, and what is told of the next not to that of the last.
+ */
+static void test_uses(void)
+{
+	const uint64_t epoch = 5ull << 32;
+	struct trip t = {0};
+	int32_t pid = rig_rfork(&t);
+	int status;
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	trip_send(&t);
+	trip_commit(&t);
+	born(epoch | 10, pid);
+	await_born(false, 0);
+	mirror_use(epoch | 9, 3);
+	CHECK(want(&home, EV_MIRRORED, BORN).use == (epoch | 9));
+	usleep(20000);
+	CHECK(born_is(&status) != 'Z');
+	/* Waited for there, and given to another, before home was told of the end. */
+	tell(&home, &(struct init_msg){.type = INIT_REAPED, .pid = BORN}, NULL, 0);
+	born(epoch | 11, pid);
+	mirror_use(epoch | 11, 44);
+	usleep(20000);
+	CHECK(born_is(&status) != 'Z');
+	mirror_use(epoch | 10, 9);
+	CHECK(want(&home, EV_MIRRORED, BORN).use == (epoch | 10));
+	CHECK(want(&home, EV_MIRRORED, BORN).use == (epoch | 11));
+	await_born(true, 44 << 8);
+	mirror_use(epoch | 10, 9);
+	CHECK(want(&home, EV_MIRRORED, BORN).use == (epoch | 10));
+	tell(&node,
+	     &(struct init_msg){.type = INIT_SIGNAL,
+				.u.signal = {.pid = pid, .sig = SIGKILL, .code = SI_KERNEL}},
+	     NULL, 0);
+	relay_child(&node, &home, pid, CLD_KILLED, SIGKILL);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	printf("uses: ok\n");
+}
+
 int main(void)
 {
 	rig_start();
@@ -251,6 +348,7 @@ int main(void)
 	test_mirrors();
 	test_deaths();
 	test_looks();
+	test_uses();
 	rig_stop();
 	return 0;
 }

@@ -148,6 +148,31 @@ START_TEST(out_of_turn)
 }
 END_TEST
 
+/* A node that is started anew goes on behind the numbers that were born there before. */
+START_TEST(lease_goes_on)
+{
+	struct fake_slave *s = slave_join(1, "x", NULL);
+	Bproc__ProcBorn m = BPROC__PROC_BORN__INIT;
+	Bproc__Birth b[2] = {BPROC__BIRTH__INIT, BPROC__BIRTH__INIT}, *list[2] = {&b[0], &b[1]};
+	Bproc__Proc p[2] = {BPROC__PROC__INIT, BPROC__PROC__INIT};
+	Bproc__Welcome w;
+
+	for (int i = 0; i < 2; i++) {
+		p[i].home = -1;
+		p[i].pid = 131072 + 77 - i; /* all are told again, in any order */
+		b[i].proc = &p[i];
+	}
+	m.n_birth = 2;
+	m.birth = list;
+	slave_send(s, &m.base);
+	fake_run(100);
+	slave_free(s);
+	s = slave_join(1, "x", &w);
+	ck_assert_int_eq(w.lease_next, 131072 + 78);
+	slave_free(s);
+}
+END_TEST
+
 START_TEST(ping_timeout)
 {
 	struct fake_slave *home = slave_join(-1, "1.1", NULL), *s = slave_join(1, "x", NULL);
@@ -361,6 +386,7 @@ int main(void)
 	tcase_add_test(t, wrong_key);
 	tcase_add_test(t, refusals);
 	tcase_add_test(t, out_of_turn);
+	tcase_add_test(t, lease_goes_on);
 	tcase_add_test(t, ping_timeout);
 	tcase_add_test(t, settings);
 	tcase_add_test(t, settings_kept);
