@@ -19,6 +19,7 @@ static inline void api_freep(char **p)
 
 /* Number of the caller's node; 0 or -errno with the thread's text set. */
 int api_currnode(int *ret_node);
+int api_pidnode(int pid, int *ret_node); /* where it is real; 0 or -code */
 
 /*
  * Asks for leave to move: makes the channel and begins the question on c. The

@@ -275,7 +275,7 @@ static int outcome(pid_t child, int node, int told)
 {
 	struct pollfd p = {.fd = told, .events = POLLIN};
 	siginfo_t si;
-	int e;
+	int e, at;
 
 	for (int ms = UNDECIDED_POLL_MIN_MS;; ms = ms * 2 < UNDECIDED_POLL_MAX_MS ? ms * 2 : ms) {
 		if (poll(&p, 1, ms) > 0) {
@@ -287,7 +287,8 @@ static int outcome(pid_t child, int node, int told)
 		si.si_pid = 0;
 		if (waitid(P_PID, (id_t)child, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid)
 			return 0;
-		if (bproc_pidnode(child) == node)
+		/* Not by bproc_pidnode(): its -1 is home's number as well. */
+		if (api_pidnode(child, &at) == 0 && at == node)
 			return 0;
 	}
 }

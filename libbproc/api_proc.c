@@ -80,7 +80,7 @@ int bproc_proclist(int node, struct bproc_proc_info_t **list)
 	return n;
 }
 
-int bproc_pidnode(int pid)
+int api_pidnode(int pid, int *ret_node)
 {
 	struct local_pid ask = {.pid = pid};
 	struct local_pidnode is;
@@ -88,18 +88,25 @@ int bproc_pidnode(int pid)
 	int e = client_ask(LOCAL_PIDNODE, &ask, sizeof(ask), &ans, api_err());
 
 	if (e < 0)
-		return api_ret(e);
+		return e;
 	if (ans.len != sizeof(is)) {
 		client_answer_free(&ans);
-		return api_ret(
-			bproc_err_set(api_err(), EPROTO, "answer of wrong length from bpslave"));
+		return bproc_err_set(api_err(), EPROTO, "answer of wrong length from bpslave");
 	}
 	memcpy(&is, ans.data, sizeof(is));
 	client_answer_free(&ans);
 	if (is.node == BPROC_NODE_NONE)
-		return api_ret(bproc_err_set(api_err(), BE_INVALIDPROC,
-					     "pid %d: no such process in the cluster", pid));
-	return is.node;
+		return bproc_err_set(api_err(), BE_INVALIDPROC,
+				     "pid %d: no such process in the cluster", pid);
+	*ret_node = is.node;
+	return 0;
+}
+
+int bproc_pidnode(int pid)
+{
+	int node, e = api_pidnode(pid, &node);
+
+	return e < 0 ? api_ret(e) : node;
 }
 
 /* -- what they use up */

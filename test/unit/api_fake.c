@@ -183,6 +183,17 @@ static void remove_dir(void)
 	rmdir(dir);
 }
 
+/* A channel whose other end has outlived a bpslave, as bpinit keeps it: for three questions. */
+static void keep_channel(int fd)
+{
+	static int kept = -1, asked;
+
+	if (fd >= 0)
+		kept = fd;
+	else if (kept >= 0 && ++asked == 3)
+		close(kept);
+}
+
 /* False: this connection is over. */
 static int serve_one(int sock, struct fake *f, int seen)
 {
@@ -202,8 +213,11 @@ static int serve_one(int sock, struct fake *f, int seen)
 	}
 	if (hit && f->how == FAKE_DIE_ONCE) {
 		f->how = FAKE_ANSWER;
+		keep_channel(pkt.nfd ? pkt.fd[0] : -1);
 		return 0;
 	}
+	if (ask->type == LOCAL_PIDNODE)
+		keep_channel(-1);
 	bad = *ask;
 	if (hit && f->how == FAKE_REFUSE) {
 		refuse(sock, ask, f);

@@ -13,7 +13,8 @@ enum fake_how {
 	FAKE_ANSWER = 0, /* as a bpslave of a small cluster would */
 	FAKE_REFUSE,	 /* err, text */
 	FAKE_DIE,	 /* exits without an answer */
-	FAKE_DIE_ONCE,	 /* ends the connection; the next question is answered */
+	FAKE_DIE_ONCE,	 /* ends the connection; the next question is answered; a channel stays
+			  * open until somebody has been asked for three times */
 	FAKE_CUT,	 /* an answer whose payload is cut short */
 	FAKE_WRONG_LEN,	 /* an answer whose header lies about its length */
 	FAKE_WRONG_VERSION,

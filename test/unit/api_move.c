@@ -122,6 +122,18 @@ static void rfork_daemon_dies(void)
 	check_state(1);
 }
 
+/*
+ * The same of a daemon that is restarted, and the child is called off later: that nobody knows of
+ * it meanwhile does not mean that it is at home.
+ */
+static void rfork_home_daemon_restarts(void)
+{
+	start(&(struct fake){.how = FAKE_DIE_ONCE, .type = LOCAL_MOVE});
+	need(bproc_rfork(-1) == -1);
+	need(errno == ECONNRESET);
+	check_state(1);
+}
+
 static void move_aborted(void)
 {
 	start(&(struct fake){.how = FAKE_ABORT_CHANNEL,
@@ -249,6 +261,7 @@ static const struct {
 	TEST(rfork_refused),
 	TEST(rfork_aborted),
 	TEST(rfork_daemon_dies),
+	TEST(rfork_home_daemon_restarts),
 	TEST(move_aborted),
 	TEST(rexec_too_much),
 	TEST(execmove_aborted),
