@@ -9,7 +9,8 @@
  *	bpinit_fence.c	the end of everything here, ordered or by the clock
  *	bpinit_move.c	the table of moves; bpinit_leave.c the source's side of one,
  *	bpinit_skel.c	warm children of ghosts, and the words of their arrivals
- *	bpinit_arrive.c	the target's, bpinit_children.c the children of what arrives
+ *	bpinit_arrive.c	the target's, bpinit_off.c when it is not to be,
+ *	bpinit_children.c the children of what arrives
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
  *	bpinit_inject.c	execmove: from the exec to the blob in the new program
  *	bpinit_later.c	orders for processes whose channel is full
@@ -335,10 +336,10 @@ void init_void(const struct init_msg *m);
 void arrive_message(struct proc *p, const struct chan_msg *c);
 void arrive_chan_closed(struct proc *p);
 void arrive_cloned(const struct chan_msg *c); /* a ghost answers CHAN_CLONE */
-void arrive_died(struct proc *p);
+/* The word says so: it runs since then, and what we do about it has time. */
+void arrive_has_run(struct move *m);
 /* What has taken its word since we looked last is noted as running. */
 void arrive_settle(void);
-void arrive_fence(void);    /* nothing that is on its way here may run any more */
 void arrive_progress(void); /* a ghost has been made: chains may go on */
 bool proc_can_clone(const struct proc *p);
 /*
@@ -346,6 +347,15 @@ bool proc_can_clone(const struct proc *p);
  * the table when this returns 0; -errno otherwise. m: the move it is for, or NULL.
  */
 int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum proc_state state);
+
+/* -- bpinit_off.c */
+void arrive_failed(struct move *m, int err, const char *text);
+/* Its copy is not to be: it ends itself, or is a ghost again. */
+void arrive_drop(struct proc *p);
+void arrive_killed(struct proc *p, struct move *m);
+void arrive_died(struct proc *p);
+void arrive_fence(void); /* nothing that is on its way here may run any more */
+
 
 /* -- bpinit_skel.c */
 

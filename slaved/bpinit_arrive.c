@@ -15,21 +15,6 @@
 
 #include "slaved/bpinit.h"
 
-static void arrive_failed(struct move *m, int err, const char *text)
-{
-	uint64_t id = m->id;
-	uint32_t req_id = m->req_id;
-	bool voided = m->voided;
-
-	children_abandon(m);
-	move_ended(id, voided ? EV_VOIDED : EV_FAILED, m->pid);
-	move_free(m);
-	if (voided)
-		event_move(EV_VOIDED, id, req_id, 0);
-	else
-		event_failed(id, req_id, EVF_TARGET, err, "%s", text);
-}
-
 /* -- making processes */
 
 bool proc_can_clone(const struct proc *p)
@@ -357,7 +342,7 @@ static void ran(struct move *m, struct proc *p)
 }
 
 /* By the word: it runs since then, and what we do about it has time. */
-static void ran_already(struct move *m)
+void arrive_has_run(struct move *m)
 {
 	skel_close_later(take_fd(m->data));
 	ran(m, proc_find(m->pid));
@@ -367,7 +352,7 @@ void arrive_settle(void)
 {
 	for (uint32_t i = 0; i < moves_used; i++)
 		if (moves[i].phase == ARRIVE_RESTORING && skel_ran(&moves[i]))
-			ran_already(&moves[i]);
+			arrive_has_run(&moves[i]);
 }
 
 static void commit(struct move *m, struct proc *p)
@@ -417,27 +402,6 @@ static void prepared(struct move *m, struct proc *p)
 	}
 }
 
-/* The copy is not to be: it ends itself, or is a ghost again. */
-static void drop_copy(struct proc *p)
-{
-	p->move = 0;
-	if (p->traced) {
-		p->state = PROC_GHOST;
-		trace_sleep(p);
-		return;
-	}
-	if (p->was_ghost) {
-		/* Its exec has failed after the tracer had let go. */
-		p->state = PROC_GHOST;
-		if (trace_begin(p, 0) < 0)
-			say("ghost %d cannot be traced any more", p->pid);
-		return;
-	}
-	p->state = PROC_MAKING; /* until its parent has seen the end of it */
-	proc_close_chan(p);
-	own_kill(p->pid, SIGKILL);
-}
-
 void arrive_message(struct proc *p, const struct chan_msg *c)
 {
 	struct move *m = move_of(p);
@@ -445,11 +409,11 @@ void arrive_message(struct proc *p, const struct chan_msg *c)
 	if (!m || c->move_id != m->id)
 		return;
 	if (m->phase == ARRIVE_RESTORING && skel_ran(m)) {
-		ran_already(m);
+		arrive_has_run(m);
 	} else if (c->type == CHAN_PREPARED && m->phase == ARRIVE_RESTORING) {
 		prepared(m, p);
 	} else if (c->type == CHAN_FAILED) {
-		drop_copy(p);
+		arrive_drop(p);
 		arrive_failed(m, c->err, c->u.text);
 	}
 }
@@ -461,85 +425,9 @@ void arrive_chan_closed(struct proc *p)
 	if (p->state == PROC_ARRIVING && m && m->phase == ARRIVE_EXECING)
 		ran(m, p);
 	else if (m && m->phase == ARRIVE_RESTORING && skel_ran(m))
-		ran_already(m);
+		arrive_has_run(m);
 	else if (p->state == PROC_ARRIVING && m && m->skel && kill(p->pid, 0) < 0)
 		arrive_died(p); /* its skeleton was killed: it has never been there */
-}
-
-void arrive_died(struct proc *p)
-{
-	struct move *m = move_of(p);
-	bool traced = p->traced;
-
-	p->move = 0;
-	if (m) {
-		m->pid = 0;
-		arrive_failed(m, ESRCH, "it was killed while it arrived");
-	}
-	if (p->exiting)
-		p->state = PROC_GHOST; /* in its exit stop: shown when the original is dead */
-	else if (!traced)
-		proc_remove(p);
-}
-
-void init_void(const struct init_msg *msg)
-{
-	struct move *m = move_find(msg->move_id);
-	int32_t pid = 0;
-	enum init_type how;
-	struct proc *p;
-
-	if (!m || m->phase < ARRIVE_CHAIN) {
-		how = move_how_ended(msg->move_id, &pid);
-		if (how != EV_RAN && how != EV_VOIDED)
-			move_ended(msg->move_id, EV_VOIDED, 0);
-		if (how == EV_RAN)
-			event_ran(msg->move_id, msg->req_id, pid);
-		else
-			event_move(EV_VOIDED, msg->move_id, msg->req_id, pid);
-		return;
-	}
-	if (!skel_off(m)) {
-		ran_already(m);
-		init_void(msg);
-		return;
-	}
-	m->voided = true;
-	if (m->phase == ARRIVE_EXECING || m->phase == ARRIVE_DETACHING)
-		return; /* decided in a moment, and told then */
-	p = m->pid ? proc_find(m->pid) : NULL;
-	if (p && move_of(p) == m) {
-		proc_order(p, CHAN_ABORT, m->id);
-		drop_copy(p);
-	}
-	arrive_failed(m, 0, "");
-}
-
-/*
- * The image may still come, by a connection that is not cut, when the master has long let the
- * source go on: so no move that is on its way here has a future. Those that the tracer is letting
- * go of, or that exec, are decided in a moment, and the signal of the fence is there before.
- */
-void arrive_fence(void)
-{
-	for (uint32_t i = 0; i < moves_used; i++) {
-		struct move *m = &moves[i];
-		struct proc *p = m->pid ? proc_find(m->pid) : NULL;
-
-		if (m->phase < ARRIVE_CHAIN)
-			continue;
-		if (!skel_off(m)) {
-			ran_already(m);
-			continue;
-		}
-		if (m->phase == ARRIVE_DETACHING)
-			m->voided = true;
-		if (m->phase == ARRIVE_DETACHING || m->phase == ARRIVE_EXECING)
-			continue;
-		if (p && move_of(p) == m) {
-			proc_order(p, CHAN_ABORT, m->id);
-			drop_copy(p);
-		}
-		arrive_failed(m, ECONNABORTED, "the node was cut off for too long");
-	}
+	else if (p->state == PROC_ARRIVING && m && self.keeper && !p->was_ghost)
+		arrive_killed(p, m); /* of a ghost's child nothing else tells it here */
 }

@@ -14,7 +14,6 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "slaved/bpinit.h"
 
@@ -442,6 +441,9 @@ static void watch_ended(int32_t pid, int pidfd)
 	struct chan_child c;
 	int status = 0;
 
+	/* Called off on its arrival: nobody else ever waits for it. */
+	if (p && p->state == PROC_MAKING && p->chan < 0)
+		return born_gone(pid);
 	/* A ghost by now: its end is mirrored, whoever ordered that knows it. */
 	if (p && p->state != PROC_REAL)
 		return;

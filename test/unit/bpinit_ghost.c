@@ -245,6 +245,16 @@ static void test_looks(void)
 
 #define BORN 70001 /* of a node's slot */
 
+static void kill_there(int32_t pid, int sig)
+{
+	struct init_msg m = {.type = INIT_SIGNAL};
+
+	m.u.signal.pid = pid;
+	m.u.signal.sig = sig;
+	m.u.signal.code = SI_KERNEL;
+	tell(&node, &m, NULL, 0);
+}
+
 static void born(uint64_t use, int32_t ppid)
 {
 	struct init_msg m = {.type = INIT_BORN, .pid = BORN, .use = use};
@@ -331,13 +341,43 @@ static void test_uses(void)
 	await_born(true, 44 << 8);
 	mirror_use(epoch | 10, 9);
 	CHECK(want(&home, EV_MIRRORED, BORN).use == (epoch | 10));
-	tell(&node,
-	     &(struct init_msg){.type = INIT_SIGNAL,
-				.u.signal = {.pid = pid, .sig = SIGKILL, .code = SI_KERNEL}},
-	     NULL, 0);
+	kill_there(pid, SIGKILL);
 	relay_child(&node, &home, pid, CLD_KILLED, SIGKILL);
 	CHECK(wait_for(pid, 0) == SIGKILL);
 	printf("uses: ok\n");
+}
+
+/*
+ * A child of a process that is away was to come home, and is called off: its clone, a child of its
+ * parent's ghost, goes without a trace, and does not hold up the end of the ghost.
+ */
+static void test_called_off(void)
+{
+	struct init_msg m = {.type = INIT_ARRIVE, .move_id = 0x77, .pid = BORN};
+	struct trip t = {0};
+	int32_t pid = rig_rfork(&t);
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	trip_send(&t);
+	trip_commit(&t);
+	m.u.arrive.kind = MOVE_RFORK;
+	m.u.arrive.ppid = pid;
+	m.u.arrive.pgid = getpgrp();
+	m.u.arrive.sid = getsid(0);
+	m.u.arrive.home_here = 1;
+	tell(&home, &m, NULL, 0);
+	want(&home, EV_READY, 0);
+	await_born(false, 0);
+	tell(&home, &(struct init_msg){.type = INIT_VOID, .move_id = 0x77, .pid = BORN}, NULL, 0);
+	want(&home, EV_VOIDED, 0);
+	born(0, pid); /* it goes on there, and this is told again */
+	kill_there(pid, SIGTERM);
+	relay_child(&node, &home, pid, CLD_KILLED, SIGTERM);
+	CHECK(wait_for(pid, 0) == SIGTERM);
+	want(&home, EV_MIRRORED, pid);
+	printf("called off: ok\n");
 }
 
 int main(void)
@@ -349,6 +389,7 @@ int main(void)
 	test_deaths();
 	test_looks();
 	test_uses();
+	test_called_off();
 	rig_stop();
 	return 0;
 }
