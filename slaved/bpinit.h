@@ -288,6 +288,7 @@ struct move {
 	char abort_text[CHAN_TEXT_MAX];
 	int32_t ppid, pgid, sid;
 	bool home_here;
+	bool threads; /* target: more than one are in its image */
 	struct chan_cred cred;
 	uint32_t skel; /* target: its arrival was a skeleton; number + 1 */
 	uint32_t nchain, chain_at;

@@ -39,6 +39,8 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 
 	if (m && m->kind == MOVE_RFORK && id->kind == CLONE_ARRIVAL)
 		who.flags = CHAN_CLONE_TEMPLATE;
+	if (m && m->threads && id->kind != CLONE_GHOST)
+		who.flags |= CHAN_CLONE_THREADS;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	theirs = pair[1];
@@ -165,6 +167,9 @@ void init_arrive(const struct init_msg *msg)
 	m->pgid = msg->u.arrive.pgid;
 	m->sid = msg->u.arrive.sid;
 	m->home_here = msg->u.arrive.home_here;
+	m->threads = msg->u.arrive.threads > 1;
+	if (m->threads)
+		lease_raise(INT32_MAX); /* whatever numbers those have */
 	m->cred = msg->u.arrive.cred;
 	m->nchain = msg->u.arrive.nchain;
 	memcpy(m->chain, msg->u.arrive.chain, sizeof(m->chain));
@@ -194,8 +199,10 @@ void arrive_cloned(const struct chan_msg *c)
 
 static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 {
-	struct chan_msg c = {
-		.type = CHAN_ARRIVE, .move_id = m->id, .flags = flags, .u.clone.cred = m->cred};
+	struct chan_msg c = {.type = CHAN_ARRIVE,
+			     .move_id = m->id,
+			     .flags = flags | (m->threads ? CHAN_ARRIVE_THREADS : 0),
+			     .u.clone.cred = m->cred};
 	int fd[1 + CHAN_STREAMS] = {m->data}, n = 1, e;
 
 	for (int i = 0; i < CHAN_STREAMS; i++) {

@@ -54,6 +54,9 @@ void move_free(struct move *m)
 	if (p && move_of(p) == m)
 		p->move = 0;
 	skel_release(m);
+	if (m->threads)
+		lease_lower(INT32_MAX);
+	m->threads = false;
 	m->chan = close_fd(m->chan);
 	m->data = close_fd(m->data);
 	close_streams(m->stream);

@@ -156,6 +156,7 @@ struct proc_ids {
 	uint32_t ngroups, group[CHAN_NGROUPS]; /* ngroups may be larger: not all are here */
 	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
 	uint32_t no_new_privs;
+	uint32_t threads;
 	char comm[16];
 };
 struct proc_chain {

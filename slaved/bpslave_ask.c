@@ -74,6 +74,8 @@ void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node,
 		links[i] = &link[i];
 	}
 	m.req = req;
+	if (kind == MOVE_MOVE && a->ids.threads > 1)
+		m.threads = a->ids.threads;
 	m.kind = kind;
 	m.node = node;
 	m.asker_pid = a->ids.pid;

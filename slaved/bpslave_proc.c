@@ -5,6 +5,7 @@
  * cluster knows.
  */
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -78,6 +79,7 @@ enum field {
 	F_NSPID,
 	F_NSPGID,
 	F_NSSID,
+	F_THREADS,
 	F_INH,
 	F_PRM,
 	F_EFF,
@@ -94,6 +96,7 @@ static const struct {
 	FIELD(F_NAME, "Name"),	 FIELD(F_PID, "Pid"),	    FIELD(F_PPID, "PPid"),
 	FIELD(F_UID, "Uid"),	 FIELD(F_GID, "Gid"),	    FIELD(F_GROUPS, "Groups"),
 	FIELD(F_NSPID, "NSpid"), FIELD(F_NSPGID, "NSpgid"), FIELD(F_NSSID, "NSsid"),
+	FIELD(F_THREADS, "Threads"),
 	FIELD(F_INH, "CapInh"),	 FIELD(F_PRM, "CapPrm"),    FIELD(F_EFF, "CapEff"),
 	FIELD(F_BND, "CapBnd"),	 FIELD(F_AMB, "CapAmb"),    FIELD(F_NNP, "NoNewPrivs"),
 #undef FIELD
@@ -128,6 +131,9 @@ static void take_field(enum field f, const char *p, struct proc_ids *ids)
 		break;
 	case F_NSSID:
 		ids->sid = last_number(p, NULL);
+		break;
+	case F_THREADS:
+		ids->threads = (uint32_t)strtoul(p, NULL, 10);
 		break;
 	case F_INH:
 		ids->cap_inh = strtoull(p, NULL, 16);
@@ -423,7 +429,8 @@ static int put_child(struct proc_chain *c, int32_t host_pid, int32_t ppid)
 	return 0;
 }
 
-int proc_read_children(const struct proc_ids *ids, struct proc_chain *chain)
+/* Of one thread: a child is in the list of the thread that has forked it. */
+static int read_children(const struct proc_ids *ids, int32_t tid, struct proc_chain *chain)
 {
 	char path[64], text[4096];
 	cleanup_fd int fd = -1;
@@ -431,7 +438,7 @@ int proc_read_children(const struct proc_ids *ids, struct proc_chain *chain)
 	ssize_t n;
 	int e = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", ids->host_pid, ids->host_pid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", ids->host_pid, tid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
 	text[n > 0 ? n : 0] = '\0';
@@ -442,6 +449,28 @@ int proc_read_children(const struct proc_ids *ids, struct proc_chain *chain)
 			break;
 		e = put_child(chain, (int32_t)child, ids->pid);
 	}
+	return e;
+}
+
+int proc_read_children(const struct proc_ids *ids, struct proc_chain *chain)
+{
+	int e = read_children(ids, ids->host_pid, chain);
+	char path[32];
+	struct dirent *d;
+	DIR *dir;
+
+	if (ids->threads < 2 || e < 0)
+		return e;
+	snprintf(path, sizeof(path), "/proc/%d/task", ids->host_pid);
+	dir = opendir(path);
+	while (dir && e == 0 && (d = readdir(dir))) {
+		int32_t tid = (int32_t)strtol(d->d_name, NULL, 10);
+
+		if (tid > 0 && tid != ids->host_pid)
+			e = read_children(ids, tid, chain);
+	}
+	if (dir)
+		closedir(dir);
 	return e;
 }
 

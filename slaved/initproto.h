@@ -155,7 +155,7 @@ struct init_msg {
 						  * leaders that are no ancestors before
 						  * the first member of their group;
 						  * then its children */
-			uint32_t zero;
+			uint32_t threads;	 /* more than 1: so many are in the image */
 			struct chan_cred cred;
 			struct init_chain chain[INIT_CHAIN_MAX];
 		} arrive;

@@ -269,6 +269,9 @@ struct blob_restore {
 	uint32_t leave_head;   /* 1: a copy of the image's head is left in the template */
 	int keep_fd;	       /* > 2: kept open, and told if its number changed; 0: none */
 	uint32_t set_creds;    /* 1: take the image's credentials, or fail; 0: the caller did */
+	/* Its credentials, but for the right to make threads with wanted ids: dropped when they
+	 * are there. NULL: there is nothing to drop. */
+	const struct chan_cred *cred;
 	uint32_t alone;	       /* 1: session and group as BLOB_RESTORE_ALONE says */
 	uint32_t destroyed;    /* out */
 };

@@ -78,10 +78,12 @@ enum chan_type {
 #define CHAN_GHOST_CODE 2u
 #define CHAN_CLONE_TEMPLATE 1u /* of an arrival: its head is kept for skeletons to come */
 #define CHAN_CLONE_REAP 2u     /* it is a ghost not at home, as of CHAN_GHOST_REAP */
+#define CHAN_CLONE_THREADS 4u  /* of an arrival: as CHAN_ARRIVE_THREADS */
 #define CHAN_PREPARED_RAN 1u   /* it has taken the word, and runs */
 #define CHAN_ARRIVE_HOME 1u	/* descriptors 0..2 of this ghost are the originals */
 #define CHAN_ARRIVE_EXEC 2u	/* MOVE_REXEC: an argument block comes, not an image */
 #define CHAN_ARRIVE_CHILDREN 4u /* they are as it knows them: a pending SIGCHLD is of that */
+#define CHAN_ARRIVE_THREADS 8u /* the image has more than one: it keeps the right to make them */
 #define CHAN_HOLD_NOT 0u	/* as ever */
 #define CHAN_HOLD_DEAD 1u	/* those that end stay */
 #define CHAN_HOLD_ALL 2u	/* stops that are there are taken; of what comes then, nothing */

@@ -89,21 +89,35 @@ static void put_thread(uint8_t *p, const struct blob_thread *t)
 	put64(p + 312, t->slack);
 }
 
-static void put_sched(const struct dump *d, uint8_t *p, int32_t tid, const struct blob_sched *s)
+/* all: what a thread has that may run everywhere here; it may do so elsewhere. NULL: as it is. */
+static void put_sched(uint8_t *p, int32_t tid, const struct blob_sched *s, const uint8_t *all)
 {
 	memset(p, 0, REC_SCHED_LEN);
 	put32(p, (uint32_t)tid);
 	memcpy(p + 8, s, sizeof *s);
-	/* What leaves has its next machine's CPUs, whatever it had of this one's. */
-	if (!d->opt->goes_on)
+	if (all && memcmp(s->cpus, all, sizeof s->cpus) == 0)
 		memset(p + 8 + offsetof(struct blob_sched, cpus), 0xff, sizeof s->cpus);
+}
+
+/* The CPUs that there are for this process: the kernel cuts what it is asked for to them. */
+static void all_cpus(const struct blob_sched *first, uint8_t all[sizeof first->cpus])
+{
+	uint8_t any[sizeof first->cpus];
+
+	memcpy(all, first->cpus, sizeof any);
+	memset(any, 0xff, sizeof any);
+	if (sys_sched_setaffinity(0, sizeof any, any) < 0)
+		return;
+	memset(all, 0, sizeof any);
+	sys_sched_getaffinity(0, sizeof any, all);
+	sys_sched_setaffinity(0, sizeof any, first->cpus);
 }
 
 uint8_t *thread_recs(struct dump *d, uint8_t *rec)
 {
 	const struct blob *b = d->b;
 	struct blob_sched first;
-	uint8_t *p = rec + IMAGE_REC_HEAD;
+	uint8_t all[sizeof first.cpus], *p = rec + IMAGE_REC_HEAD;
 
 	if (!d->opt->objects) /* of a child that is forked: as its parent's clone here */
 		return rec;
@@ -114,8 +128,11 @@ uint8_t *thread_recs(struct dump *d, uint8_t *rec)
 		p = rec + IMAGE_REC_HEAD;
 	}
 	sched_get(&first);
-	put_sched(d, p, d->tid, &first);
+	if (!d->opt->goes_on)
+		all_cpus(&first, all);
+	put_sched(p, d->tid, &first, d->opt->goes_on ? NULL : all);
 	for (uint32_t i = 0; i < b->nthreads; i++)
-		put_sched(d, p += REC_SCHED_LEN, thread_at(b, i)->tid, &thread_at(b, i)->sched);
+		put_sched(p += REC_SCHED_LEN, thread_at(b, i)->tid, &thread_at(b, i)->sched,
+			  d->opt->goes_on ? NULL : all);
 	return rec_end(rec, TAG_SCHED, (b->nthreads + 1) * (uint64_t)REC_SCHED_LEN);
 }

@@ -132,7 +132,8 @@ void clone_child(struct ghost *g, struct chan_pkt *p);
 _Noreturn void clone_become(struct blob *b);
 /* A ghost turns into its original again; comes back if that failed. */
 void arrive_in_place(struct ghost *g, struct chan_pkt *p);
-_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t move_id);
+_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t move_id,
+			    int threads);
 
 /* ghost_skeleton.c */
 /* Of a ghost: room before its blob for what its arrivals leave to its skeletons. */

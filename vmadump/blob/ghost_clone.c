@@ -97,7 +97,8 @@ _Noreturn void clone_become(struct blob *b)
 	if (p.m.u.clone.comm[0])
 		sys_prctl(PR_SET_NAME, (unsigned long)p.m.u.clone.comm, 0, 0, 0);
 	if (p.m.u.clone.kind != CLONE_GHOST)
-		arrive_clone(b, &p.m.u.clone, p.m.move_id);
+		arrive_clone(b, &p.m.u.clone, p.m.move_id,
+			     !!(p.m.flags & CHAN_CLONE_THREADS));
 
 	/* It keeps its capabilities, so nobody may look into it or trace it. */
 	sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
@@ -181,6 +182,7 @@ _Noreturn void take_in(struct blob *b, uint64_t move_id, struct restore *warm, i
 	opt.keep_streams = !!(p.m.flags & CHAN_ARRIVE_HOME);
 	opt.warm = warm;
 	opt.leave_head = b->annex != 0;
+	opt.cred = p.m.flags & CHAN_ARRIVE_THREADS ? &p.m.u.clone.cred : NULL;
 	chan_streams(&p, 1, opt.stream_fd);
 	b->sigs_default = 1;
 	if (blob_restore(b, &opt) < 0) {
@@ -199,10 +201,11 @@ _Noreturn void take_in(struct blob *b, uint64_t move_id, struct restore *warm, i
 }
 
 /* All that needs no image is done before there is one: its clone is made early. */
-_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t move_id)
+_Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t move_id,
+			    int threads)
 {
 	/* Before a byte of the image is believed: no more than its user may do. */
-	if (cred_arrival(b, &c->cred) < 0) {
+	if ((threads ? cred_skeleton : cred_arrival)(b, &c->cred) < 0) {
 		chan_fail(b, move_id);
 		sys_exit_group(127);
 	}
@@ -234,7 +237,9 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	if (g->cloned)
 		leave_cpu();
 	/* The kernel's word on the source, not the image's: that is the user's to write. */
-	if (cred_arrival(b, &p->m.u.clone.cred) < 0) {
+	if (p->m.flags & CHAN_ARRIVE_THREADS)
+		opt.cred = &p->m.u.clone.cred;
+	if ((opt.cred ? cred_skeleton : cred_arrival)(b, &p->m.u.clone.cred) < 0) {
 		chan_fail(b, move_id);
 		chan_close_fds(p, 0);
 		return;

@@ -3,6 +3,7 @@
  * timers, limits, identity, registers. Runs in the blob, when the memory of the
  * image is in place, with every signal blocked.
  */
+#include "ghost.h"
 #include "lib.h"
 #include "proc.h"
 #include "restore.h"
@@ -64,7 +65,7 @@ static int same_ids(const uint8_t *p)
 	return 1;
 }
 
-void caps_take(const uint8_t *p)
+static void caps_take(const uint8_t *p)
 {
 	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct have[2] = {0}, want[2] = {0};
@@ -81,6 +82,15 @@ void caps_take(const uint8_t *p)
 	}
 	if (excess)
 		sys_capset(&head, want);
+}
+
+/* All threads are there: what it takes to make them goes. Each thread has its own. */
+long rest_caps(struct restore *r)
+{
+	if (r->opt->cred)
+		return cred_finish(r->b, r->opt->cred);
+	caps_take(r->rec[TAG_IDENT].p);
+	return 0;
 }
 
 /* After a change of user all that it may is permitted still, and nothing is effective. */
@@ -412,8 +422,8 @@ long rest_state(struct restore *r)
 	set_limits(r);
 	if (r->opt->alone)
 		set_session(r);
-	if (r->nthreads)
-		caps_take(r->rec[TAG_IDENT].p);
+	if ((r->opt->cred || r->nthreads) && (e = rest_caps(r)) < 0)
+		return e;
 	if ((e = rest_pending(r, 0, 0)) < 0 || (e = rest_pending(r, was, tid)) < 0)
 		return e;
 	start_timers(r);

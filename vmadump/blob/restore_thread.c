@@ -57,7 +57,9 @@ void thread_become(struct blob *b, struct blob_thread *t)
 	rest_sched(r, index_of(b, t) + 1);
 	if (get32(r->rec[TAG_IDENT].p + 84))
 		sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	caps_take(r->rec[TAG_IDENT].p);
+	e = rest_caps(r);
+	if (e < 0)
+		fail(b, e, "its capabilities");
 	if (t->rseq_addr) {
 		e = sys_rseq((void *)t->rseq_addr, t->rseq_len, 0, t->rseq_sig);
 		if (e < 0)

@@ -14,8 +14,9 @@ void sched_get(struct blob_sched *s);
 void sched_set(const struct blob_sched *s);
 /* restore_thread.c: the calling thread makes itself what t says, but for its registers. */
 void thread_become(struct blob *b, struct blob_thread *t);
-/* The capabilities that the image has, of those that this thread has. */
-void caps_take(const uint8_t *ident);
+/* The capabilities that the calling thread is to have in the end. */
+struct restore;
+long rest_caps(struct restore *r);
 /* entry.S */
 struct clone_args;
 long blob_clone_thread(struct clone_args *args, uint64_t size, struct blob_thread *t);
