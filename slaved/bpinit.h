@@ -11,6 +11,7 @@
  *	bpinit_skel.c	warm children of ghosts, and the words of their arrivals
  *	bpinit_arrive.c	the target's, bpinit_off.c when it is not to be,
  *	bpinit_children.c the children of what arrives
+ *	bpinit_make.c	processes under the number that they are to have
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
  *	bpinit_inject.c	execmove: from the exec to the blob in the new program
  *	bpinit_later.c	orders for processes whose channel is full

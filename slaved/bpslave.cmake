@@ -1,5 +1,5 @@
 # bpslave: one per machine. bpdata: its workers for TLS on data connections.
-add_library(bpslave_parts STATIC stream.c bpslave_proc.c bpslave_hdr.c bpdata_frame.c)
+add_library(bpslave_parts STATIC stream.c bpslave_proc.c bpslave_limits.c bpslave_hdr.c bpdata_frame.c)
 target_link_libraries(bpslave_parts PUBLIC bproc_net bproc_flags bproc_sanitize)
 
 add_executable(bpslave bpslave.c bpslave_master.c bpslave_init.c bpslave_local.c bpslave_move.c

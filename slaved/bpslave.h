@@ -166,7 +166,9 @@ struct proc_chain {
 };
 /* The text of /proc/PID/status; 0 or -EBADMSG if a field of struct proc_ids is not in it. */
 int proc_parse_status(const char *text, struct proc_ids *ret_ids);
+/* -- bpslave_limits.c */
 int proc_parse_limits(const char *text, uint64_t ret_rlim[16][2]);
+int proc_read_limits(int32_t host_pid, uint64_t ret_rlim[16][2]);
 int proc_read_ids(int32_t host_pid, struct proc_ids *ret_ids);
 /* Credentials, limits and nice of a process, by what is in ids and three system calls. */
 int proc_read_cred(const struct proc_ids *ids, struct chan_cred *ret_cred);

@@ -1,0 +1,61 @@
+/*
+ * bpinit: a process under the number that it is to have, made by clone from its parent's
+ * ghost, so that the kernel has the relation right by itself, or from bpinit.
+ */
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "slaved/bpinit.h"
+
+bool proc_can_clone(const struct proc *p)
+{
+	return p && p->state == PROC_GHOST && p->chan >= 0 && !p->exiting && !p->dying;
+}
+
+/*
+ * A process under its pid, child of its parent's ghost, or of ours where the parent
+ * is real here or nowhere. What it is to be waits for it in its channel. On success
+ * it is in the table; -errno otherwise.
+ */
+int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum proc_state state)
+{
+	struct chan_msg who = {.type = CHAN_CLONE,
+			       .move_id = m ? m->id : 0,
+			       .flags = self.keeper ? 0 : CHAN_CLONE_REAP,
+			       .u.clone = *id};
+	struct proc *parent = proc_find(ppid), *p;
+	cleanup_fd int theirs = -1;
+	int pair[2], e;
+
+	if (m && m->kind == MOVE_RFORK && id->kind == CLONE_ARRIVAL)
+		who.flags = CHAN_CLONE_TEMPLATE;
+	if (m && m->threads && id->kind != CLONE_GHOST)
+		who.flags |= CHAN_CLONE_THREADS;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	theirs = pair[1];
+	p = proc_add(id->pid, state);
+	if (!p) {
+		close_fd(pair[0]);
+		return -EAGAIN;
+	}
+	p->id = *id;
+	p->move = m ? move_index(m) + 1 : 0;
+	e = proc_set_chan(p, pair[0]);
+	if (e == 0)
+		e = proc_tell(p, &who, NULL, 0);
+	if (e == 0 && proc_can_clone(parent)) {
+		lease_raise(id->pid);
+		e = proc_tell(parent, &who, &theirs, 1);
+		if (e == 0)
+			trace_wake(parent);
+		else
+			lease_lower(id->pid);
+	} else if (e == 0) {
+		e = spawn_blob(id->pid, theirs);
+	}
+	if (e < 0)
+		proc_remove(p);
+	return e;
+}
