@@ -225,11 +225,15 @@ static uint32_t last_word(struct stdio_proc *p, uint64_t *ret_used)
 		if (p->s[i].end_due)
 			mask |= STREAM_BIT(i);
 	}
-	if (p->stdin_said || in->broken || !in->in.based || !peer_home())
+	if (p->stdin_said || in->broken || !peer_home())
 		return mask;
 	p->stdin_said = true;
-	*ret_used = p->leaving ? in->in.done - p->unread_len : stdio_used(in);
-	if (p->leaving && p->unread_len > 0)
+	/* It came from another node, and of an idle stdin home has told nothing here. */
+	if (!in->in.based)
+		*ret_used = STREAM_UNKNOWN;
+	else
+		*ret_used = p->leaving ? in->in.done - p->unread_len : stdio_used(in);
+	if (in->in.based && p->leaving && p->unread_len > 0)
 		stdio_say_data(in, *ret_used, p->unread, p->unread_len);
 	return mask | STREAM_BIT(0);
 }

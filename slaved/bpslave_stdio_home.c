@@ -272,6 +272,8 @@ void stdio_home_back(struct stdio *s, const Bproc__StreamData *m)
 void stdio_home_end(struct stdio *s, uint64_t offset)
 {
 	if (s->sends) {
+		if (offset == STREAM_UNKNOWN) /* nothing has come there, so nothing was read */
+			offset = s->out.acked;
 		if (s->back && s->back_offset != offset)
 			s->back_len = 0;
 		/* A process that has ended sends nothing back: what it left is nobody's. */

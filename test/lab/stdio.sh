@@ -53,6 +53,9 @@ is 'its status came before' "$(bpsh 0 sh -c 'sleep 2 & exit 7'; echo $?)" 7
 hop=$LAB_PROGRAMS/hop_dynamic
 is 'a child of one that came home' "$("$hop" 0 fork -1 all </etc/passwd | sha256sum)" \
 	"$( (cat /etc/passwd; echo late) | sha256sum)"
+mkfifo "$t/idle"
+is 'home from the second node, with an idle stdin' \
+	"$(timeout 60 "$hop" 0 0 1 0 -1 0 <>"$t/idle" && echo home)" home
 is 'a child of one that went on' "$("$hop" 0 fork 1 all </etc/passwd | sha256sum)" \
 	"$( (cat /etc/passwd; echo late) | sha256sum)"
 

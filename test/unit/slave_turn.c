@@ -127,6 +127,8 @@ static void data(struct peer *q, uint64_t offset, const char *text)
 	say(q, BPROC__ENVELOPE__MSG_STREAM_DATA, &m);
 }
 
+static uint64_t used; /* of stdin, as the node says it at the end */
+
 static void end(struct peer *q, uint32_t mask, uint64_t out)
 {
 	Bproc__StreamEnd m = BPROC__STREAM_END__INIT;
@@ -137,7 +139,7 @@ static void end(struct peer *q, uint32_t mask, uint64_t out)
 	m.at = list;
 	for (uint32_t i = 0; i < CHAN_STREAMS; i++)
 		if (mask & STREAM_BIT(i))
-			list[m.n_at++] = i == 1 ? out : 0;
+			list[m.n_at++] = i == 1 ? out : i == 0 ? used : 0;
 	say(q, BPROC__ENVELOPE__MSG_STREAM_END, &m);
 }
 
@@ -256,6 +258,20 @@ START_TEST(waiting_link_breaks)
 }
 END_TEST
 
+/* Nothing comes on stdin, so its second node never hears where that begins. */
+START_TEST(idle_stdin)
+{
+	open_streams(&n0, STREAM_ALL, 0);
+	open_streams(&n1, STREAM_ALL, STREAM_UNKNOWN);
+	end(&n0, STREAM_ALL, 0);
+	await_flush();
+	used = STREAM_UNKNOWN;
+	end(&n1, STREAM_ALL, 0);
+	used = 0;
+	ck_assert_int_eq(flushes, 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("turn");
@@ -267,6 +283,7 @@ int main(void)
 	tcase_add_test(t, reset_before_its_turn);
 	tcase_add_test(t, three_nodes);
 	tcase_add_test(t, waiting_link_breaks);
+	tcase_add_test(t, idle_stdin);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
