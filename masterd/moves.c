@@ -131,7 +131,10 @@ static void note_chain(struct master *m, const struct node *source, struct node 
 		if (c->child && c->state == CHAIN_ENDED)
 			continue; /* a zombie there too, and no more news of it */
 		p = proc_get(&m->procs, c->pid, 0);
-		if (!p || (p->state == PS_DYING && !c->child)) {
+		/* A dying one whose ghost is still where the mover is, is that ghost; else an
+		 * earlier one. */
+		if (!p || (p->state == PS_DYING && !c->child &&
+			   !ghost_has(p, node_index(&m->nodes, source)))) {
 			/* What the cluster has not heard of is real where it was born. */
 			born = node_of_pid(&m->nodes, c->pid);
 			p = proc_new(&m->procs, c->pid,

@@ -337,6 +337,31 @@ START_TEST(home_in_chain)
 }
 END_TEST
 
+/* Its parent has ended on 0, and home has not yet said that the ghost is gone: no other process. */
+START_TEST(dying_parent)
+{
+	struct fake_slave *home = slave_join(-1, "h", NULL), *n0 = slave_join(0, "a", NULL);
+	struct fake_slave *n1 = slave_join(1, "b", NULL);
+
+	tell_proc(home, 1000, true);
+	tell_end(home);
+	tell_proc(n0, 1000, false);
+	tell_end(n0);
+	tell_end(n1);
+	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	tell_event(n0, 1000, CLD_EXITED, 5, 1);
+	hear_told(home, 1000, CLD_EXITED, 5, 1);
+	ask_move(home, 1, 1001);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_GRANT);
+	hear(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	hear_told(n1, 1000, CLD_EXITED, 5, 1);
+	slave_expect_nothing(home, 100);
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 /* It asks before its node has told what it holds, and after another has told of its ghost. */
 START_TEST(asks_early)
 {
@@ -393,6 +418,7 @@ int main(void)
 	tcase_add_test(t, home_is_later);
 	tcase_add_test(t, home_in_chain);
 	tcase_add_test(t, asks_early);
+	tcase_add_test(t, dying_parent);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
