@@ -3,7 +3,6 @@
  * Ours is the frame, the marks, and who may be freed when. Runs in bpmaster and
  * bpslave; doc/wire.md section 1.
  */
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,38 +17,11 @@
 #include <openssl/err.h>
 
 #include "link.h"
+#include "link_own.h"
 #include "sysio.h"
 #include "wire.h"
 
 #define FINISH_MS 2000
-#define DIRECT_MAX 4096 /* bytes; under a TLS record's 16 KiB */
-
-enum link_state { CONNECTING, HANDSHAKE, UP, FINISHING, DOWN };
-
-struct link {
-	enum link_state state;
-	bool server, paused, full;
-	bool doomed; /* the queue ran over: on_down comes from the loop, not inside link_send */
-	bool dead;   /* link_free was called inside a callback */
-	int depth;   /* callbacks that hold the struct */
-	int fd;	     /* owned until bev has it; -1 then */
-	struct event_base *base;
-	SSL_CTX *ctx;		 /* one reference */
-	struct bufferevent *bev; /* owned; NULL while connecting */
-	struct event *connect;	 /* owned; writable means connected or not */
-	struct event *timer;	 /* owned; handshake or finish */
-	const struct link_ops *ops;
-	void *arg;
-	struct sockaddr_in peer;
-	char name[32];
-};
-
-static void set_timer(struct link *l, unsigned int ms)
-{
-	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-
-	event_add(l->timer, &tv);
-}
 
 static void enter(struct link *l)
 {
@@ -76,6 +48,8 @@ void link_free(struct link *l)
 		event_free(l->connect);
 	if (l->timer)
 		event_free(l->timer);
+	if (l->later.timer)
+		event_free(l->later.timer);
 	close_fdp(&l->fd);
 	SSL_CTX_free(l->ctx);
 	l->dead = true;
@@ -92,6 +66,7 @@ static void down(struct link *l, enum link_why why, const char *reason)
 		return;
 	l->state = DOWN;
 	event_del(l->timer);
+	event_del(l->later.timer);
 	if (l->bev)
 		bufferevent_disable(l->bev, EV_READ | EV_WRITE);
 	if (old == FINISHING) {
@@ -296,11 +271,12 @@ static struct link *new_link(struct event_base *base, SSL_CTX *ctx, const struct
 	SSL_CTX_up_ref(ctx);
 	l->ctx = ctx;
 	l->timer = evtimer_new(base, timed_out, l);
-	if (!l->timer) {
+	l->later.timer = evtimer_new(base, link_later_due, l);
+	if (!l->timer || !l->later.timer) {
 		link_free(l);
 		return NULL;
 	}
-	set_timer(l, LINK_HANDSHAKE_MS);
+	link_set_timer(l, LINK_HANDSHAKE_MS);
 	return l;
 }
 
@@ -374,69 +350,14 @@ void link_finish(struct link *l)
 		link_free(l);
 		return;
 	}
+	link_later_flush(l);
 	l->state = FINISHING;
 	bufferevent_setwatermark(l->bev, EV_READ, 0, 0);
 	bufferevent_setwatermark(l->bev, EV_WRITE, 0, 0);
 	bufferevent_enable(l->bev, EV_READ | EV_WRITE);
-	set_timer(l, FINISH_MS);
+	link_set_timer(l, FINISH_MS);
 	if (evbuffer_get_length(bufferevent_get_output(l->bev)) == 0)
 		shutdown(bufferevent_getfd(l->bev), SHUT_WR);
-}
-
-/*
- * A short frame with nothing before it goes out at once: the loop would need
- * three system calls more, and a move waits for eight frames. False: it has to be
- * queued. If a part of its record is on the way the loop's retry has the same
- * bytes first, as SSL_write wants them.
- */
-static bool send_now(struct link *l, const Bproc__Envelope *env, size_t size)
-{
-	unsigned char buf[DIRECT_MAX];
-
-	if (size > sizeof(buf) || evbuffer_get_length(bufferevent_get_output(l->bev)) > 0)
-		return false;
-	wire_put_frame(env, buf);
-	ERR_clear_error();
-	/* One record: all of it or nothing. */
-	return SSL_write(bufferevent_openssl_get_ssl(l->bev), buf, (int)size) == (int)size;
-}
-
-int link_send(struct link *l, const ProtobufCMessage *msg)
-{
-	struct evbuffer *out;
-	struct evbuffer_iovec v;
-	Bproc__Envelope env;
-	size_t size;
-	int r;
-
-	if (l->state != UP)
-		return -ENOTCONN;
-	r = wire_envelope(msg, &env);
-	assert(r == 0); /* a message that no Envelope can hold is a bug of ours */
-	size = wire_frame_size(&env);
-	if (size == 0)
-		return -EMSGSIZE;
-	if (send_now(l, &env, size))
-		return 0;
-	out = bufferevent_get_output(l->bev);
-	if (evbuffer_get_length(out) + size > LINK_QUEUE_MAX) {
-		l->doomed = true;
-		set_timer(l, 0);
-		return -ENOBUFS;
-	}
-	if (evbuffer_reserve_space(out, (ev_ssize_t)size, &v, 1) != 1)
-		return -ENOMEM;
-	v.iov_len = wire_put_frame(&env, v.iov_base);
-	if (evbuffer_commit_space(out, &v, 1) < 0)
-		return -ENOMEM;
-	if (evbuffer_get_length(out) >= LINK_HIGH)
-		l->full = true;
-	return l->full ? LINK_FULL : 0;
-}
-
-size_t link_queued_bytes(const struct link *l)
-{
-	return l->bev ? evbuffer_get_length(bufferevent_get_output(l->bev)) : 0;
 }
 
 void link_read(struct link *l, bool on)

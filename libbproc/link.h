@@ -22,6 +22,7 @@
 #include "proto/bproc.pb-c.h"
 
 #define LINK_HANDSHAKE_MS 10000	   /* both ends give up then */
+#define LINK_LATER_MS 2		   /* link_send_later() at most */
 #define LINK_HIGH (512u << 10)	   /* bytes queued: LINK_FULL from here ... */
 #define LINK_LOW (128u << 10)	   /* ... and on_drained when it has fallen to here */
 #define LINK_QUEUE_MAX (64u << 20) /* bytes queued for a peer that does not read: it is dropped */
@@ -79,6 +80,11 @@ void link_finish(struct link *l);
  */
 #define LINK_FULL 1
 int link_send(struct link *l, const ProtobufCMessage *msg);
+/*
+ * The same for what nobody waits for: it goes out with the next message, in one record, or
+ * after LINK_LATER_MS.
+ */
+int link_send_later(struct link *l, const ProtobufCMessage *msg);
 size_t link_queued_bytes(const struct link *l);
 /* Stops and restarts reading: the way to push back on the peer. */
 void link_read(struct link *l, bool on);

@@ -78,6 +78,8 @@ void peer_free(struct peer *p);
  * keeps it: a bpinit, or the tables (procs_node_back, moves_node).
  */
 void node_send(struct master *m, struct node *n, const ProtobufCMessage *msg);
+/* What nobody waits for: with the next one. */
+void node_send_later(struct master *m, struct node *n, const ProtobufCMessage *msg);
 /* Sets n->reason and logs it, unless it is what was said last. */
 void node_reason(struct node *n, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -420,3 +420,10 @@ void node_send(struct master *m, struct node *n, const ProtobufCMessage *msg)
 	if (n->state == NS_CONNECTED && n->peer)
 		link_send(n->peer->link, msg);
 }
+
+void node_send_later(struct master *m, struct node *n, const ProtobufCMessage *msg)
+{
+	(void)m;
+	if (n->state == NS_CONNECTED && n->peer)
+		link_send_later(n->peer->link, msg);
+}

@@ -37,7 +37,7 @@ static void acknowledge(struct master *m, const struct tale *t)
 
 	ack.seq = t->seq;
 	if (n && t->seq)
-		node_send(m, n, &ack.base);
+		node_send_later(m, n, &ack.base);
 }
 
 static void gone(struct master *m, struct proc *p)

@@ -79,6 +79,7 @@ int master_start(struct bproc_err *err);
 void master_stop(void);
 /* Queues a message to the master; false if there is no link (it is then lost). */
 bool master_send(const void *msg);
+bool master_send_later(const void *msg); /* nobody waits for it: with the next one */
 bool master_is_up(void);
 /* What bpinit had of processes is dead, as the master may have ordered. */
 void master_fenced(void);
@@ -281,6 +282,7 @@ struct peer *peer_home(void); /* NULL while it is not up */
 int32_t peer_node(const struct peer *p);
 /* False: do not send more until stdio_peer_drained. */
 bool peer_send(struct peer *p, const void *msg);
+bool peer_send_later(struct peer *p, const void *msg);
 bool peer_is_full(const struct peer *p);
 
 /*
@@ -302,7 +304,9 @@ void stdio_fds_close(struct stdio_fds *f);
  * of: its ancestors if home may not know it: its output joins that of the first one that home
  * knows. Takes f->ours.
  */
-void stdio_arrived(int32_t pid, bool fresh, const struct stdio_of *of, struct stdio_fds *f);
+/* child: of an rfork, which seldom reads. */
+void stdio_arrived(int32_t pid, bool fresh, bool child, const struct stdio_of *of,
+		   struct stdio_fds *f);
 /* Which of a process's fds 0..2 are streams: CHAN_GO_STREAM_* without the shift. */
 uint32_t stdio_streams_of(int32_t host_pid);
 /* A process of ours is parked and will run elsewhere: what it wrote goes out, and the end. */

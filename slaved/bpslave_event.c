@@ -189,7 +189,7 @@ static void on_mirror_taken(const struct init_msg *m)
 	r.proc = &proc;
 	r.move = m->u.mirror.move;
 	r.seq = m->u.mirror.seq;
-	master_send(&r.base);
+	master_send_later(&r.base);
 	init_done(m->seq);
 }
 
@@ -207,7 +207,7 @@ static void on_mirrored(const struct init_msg *m)
 	if (!gen || gen >= proc.gen)
 		gen_forget(m->pid);
 	proc.gen = gen;
-	if (master_send(&r.base))
+	if (master_send_later(&r.base))
 		init_done(m->seq);
 }
 

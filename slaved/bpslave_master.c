@@ -52,6 +52,13 @@ bool master_send(const void *msg)
 	return link_send(m.link, msg) >= 0;
 }
 
+bool master_send_later(const void *msg)
+{
+	if (!m.up)
+		return false;
+	return link_send_later(m.link, msg) >= 0;
+}
+
 const struct node_row *table_find(int32_t node)
 {
 	for (size_t i = 0; i < slave.ntable; i++)

@@ -377,7 +377,7 @@ static void on_ghost(const struct init_msg *m)
 
 	g.move = m->move_id;
 	g.proc = &proc;
-	master_send(&g.base);
+	master_send_later(&g.base);
 	born_left(m->pid);
 	if (v)
 		forget(v);

@@ -77,7 +77,7 @@ static void on_hello(struct peer *p, const Bproc__PeerHello *h)
 	if (h->protocol != BPROC_PROTOCOL || (p == home && h->node != HOME_NODE) ||
 	    (p != home && !table_find(h->node))) {
 		log_stranger("peer %s: protocol %u, node %d: not a peer of ours",
-			 link_peer_name(p->link), h->protocol, h->node);
+			     link_peer_name(p->link), h->protocol, h->node);
 		peer_free(p);
 		retry_later();
 		return;
@@ -233,13 +233,21 @@ int32_t peer_node(const struct peer *p)
 	return p->node;
 }
 
-bool peer_send(struct peer *p, const void *msg)
+static bool sent(struct peer *p, int r)
 {
-	int r = link_send(p->link, msg);
-
 	if (r == LINK_FULL)
 		p->full = true;
 	return r == 0;
+}
+
+bool peer_send(struct peer *p, const void *msg)
+{
+	return sent(p, link_send(p->link, msg));
+}
+
+bool peer_send_later(struct peer *p, const void *msg)
+{
+	return sent(p, link_send_later(p->link, msg));
 }
 
 bool peer_is_full(const struct peer *p)

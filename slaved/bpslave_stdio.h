@@ -115,7 +115,8 @@ uint64_t stdio_used(const struct stdio *s);
 /* Node, stdin: its reader is to see the end; what it has not read can still be counted. */
 void stdio_end_input(struct stdio *s);
 
-void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_STREAMS]);
+void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_STREAMS],
+		    bool later);
 void stdio_say_credit(struct stdio *s, bool now);
 void stdio_say_reset(struct peer *to, int32_t pid, uint32_t mask, uint64_t used);
 void stdio_say_data(const struct stdio *s, uint64_t offset, const unsigned char *p, size_t len);

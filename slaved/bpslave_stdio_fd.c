@@ -126,15 +126,21 @@ void stdio_close(struct stdio *s)
 
 /* -- messages */
 
+static void tell(const char *what, const struct peer *to, int32_t pid, uint32_t mask, uint64_t at)
+{
+	log_debug("process %d: %s to %d: streams %#x, %lld", pid, what, peer_node(to), mask,
+		  (long long)at);
+}
+
 static void send_to(struct peer *to, const ProtobufCMessage *m, int32_t pid, uint32_t mask,
 		    uint64_t at)
 {
-	log_debug("process %d: %s to %d: streams %#x, %lld", pid, m->descriptor->short_name,
-		  peer_node(to), mask, (long long)at);
+	tell(m->descriptor->short_name, to, pid, mask, at);
 	peer_send(to, m);
 }
 
-void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_STREAMS])
+void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_STREAMS],
+		    bool later)
 {
 	Bproc__StreamOpen m = BPROC__STREAM_OPEN__INIT;
 	uint64_t list[CHAN_STREAMS];
@@ -148,11 +154,15 @@ void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_
 			list[m.n_at++] = at[i];
 	m.n_of = p->of.n;
 	m.of = p->of.pid;
-	if (mask)
-		send_to(peer_home(), &m.base, p->pid, mask, m.at[m.n_at - 1]);
+	if (mask) {
+		tell("StreamOpen", peer_home(), p->pid, mask, m.at[m.n_at - 1]);
+		(later ? peer_send_later : peer_send)(peer_home(), &m.base);
+	}
 }
 
-static void say_credits(struct peer *to, int32_t pid, uint32_t mask, uint64_t *upto, size_t n)
+/* over: they are for bytes that have all come, so the other end waits for no room. */
+static void say_credits(struct peer *to, int32_t pid, uint32_t mask, uint64_t *upto, size_t n,
+			bool over)
 {
 	Bproc__StreamCredit m = BPROC__STREAM_CREDIT__INIT;
 	PROC_OF(proc, pid);
@@ -161,7 +171,8 @@ static void say_credits(struct peer *to, int32_t pid, uint32_t mask, uint64_t *u
 	m.mask = mask;
 	m.upto = upto;
 	m.n_upto = n;
-	send_to(to, &m.base, pid, mask, upto[n - 1]);
+	tell("StreamCredit", to, pid, mask, upto[n - 1]);
+	(over ? peer_send_later : peer_send)(to, &m.base);
 }
 
 static void say_ends(struct peer *to, int32_t pid, uint32_t mask, uint64_t *at, size_t n)
@@ -270,6 +281,7 @@ void stdio_say_due(struct stdio_proc *p)
 		struct peer *to = stdio_link(&p->s[i]);
 		uint64_t upto[CHAN_STREAMS];
 		uint32_t mask = 0;
+		bool over = true;
 		size_t n = 0;
 
 		for (int k = i; to && k < CHAN_STREAMS; k++) {
@@ -280,9 +292,10 @@ void stdio_say_due(struct stdio_proc *p)
 			mask |= STREAM_BIT(k);
 			upto[n++] = s->upto;
 			s->credit_due = false;
+			over = over && stream_in_finished(&s->in);
 		}
 		if (n > 0)
-			say_credits(to, p->pid, mask, upto, n);
+			say_credits(to, p->pid, mask, upto, n, over);
 	}
 	say_due_ends(p);
 }

@@ -15,7 +15,8 @@
 #include "bpslave_stdio.h"
 #include "libbproc/log.h"
 
-static void open_all(struct stdio_proc *p)
+/* later: nobody waits for it at home, unless somebody writes there. */
+static void open_all(struct stdio_proc *p, bool later)
 {
 	uint64_t at[CHAN_STREAMS];
 	uint32_t mask = 0;
@@ -38,13 +39,14 @@ static void open_all(struct stdio_proc *p)
 		if (!stream_in_fresh(&s->in))
 			stdio_say_credit(s, true);
 	}
-	stdio_say_open(p, mask, at);
+	stdio_say_open(p, mask, at, later);
 	for (int i = 1; i < CHAN_STREAMS; i++)
 		stdio_pump(&p->s[i]);
 	stdio_say_due(p);
 }
 
-void stdio_arrived(int32_t pid, bool fresh, const struct stdio_of *of, struct stdio_fds *f)
+void stdio_arrived(int32_t pid, bool fresh, bool child, const struct stdio_of *of,
+		   struct stdio_fds *f)
 {
 	struct stdio_proc *p = f->ours[0] >= 0 ? stdio_new(pid) : NULL;
 
@@ -56,7 +58,7 @@ void stdio_arrived(int32_t pid, bool fresh, const struct stdio_of *of, struct st
 		stream_in_init(&p->s[i].in, fresh);
 	}
 	stdio_adopt(p, f);
-	open_all(p);
+	open_all(p, fresh && child);
 }
 
 void stdio_node_peer_up(void)
@@ -66,7 +68,7 @@ void stdio_node_peer_up(void)
 	STDIO_EACH(p, i)
 	{
 		free_event(&p->give_up);
-		open_all(p);
+		open_all(p, false);
 	}
 }
 
@@ -152,7 +154,7 @@ static void rest_make(struct stdio_proc *p, uint32_t mask)
 	}
 	p->rest = r;
 	if (peer_home())
-		stdio_say_open(r, mask, at);
+		stdio_say_open(r, mask, at, false);
 }
 
 /* What p has written is at home now: what others write comes behind it. */
@@ -361,7 +363,7 @@ void stdio_stays(int32_t pid)
 		if (p->s[i].fd >= 0)
 			p->s[i].out.ended = false;
 	}
-	open_all(p);
+	open_all(p, false);
 	for (int i = 0; i < CHAN_STREAMS; i++)
 		if (!p->s[i].at_end)
 			stdio_read_on(&p->s[i], true);

@@ -419,7 +419,7 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 	if (a->home_here)
 		stdio_forget_home(m->pid);
 	else
-		stdio_arrived(m->pid, a->fresh, &a->of, &a->fds);
+		stdio_arrived(m->pid, a->fresh, a->want.kind == MOVE_RFORK, &a->of, &a->fds);
 	if (a->again.chan >= 0) {
 		struct arriving copy = *a;
 

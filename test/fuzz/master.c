@@ -94,6 +94,11 @@ int link_send(struct link *l, const ProtobufCMessage *msg)
 	return 0;
 }
 
+int link_send_later(struct link *l, const ProtobufCMessage *msg)
+{
+	return link_send(l, msg);
+}
+
 int link_fd(const struct link *l)
 {
 	(void)l;

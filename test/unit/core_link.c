@@ -199,6 +199,31 @@ START_TEST(echoes)
 }
 END_TEST
 
+/* What may wait goes out with what may not, in the order of being given, or soon by itself. */
+START_TEST(later)
+{
+	Bproc__Ping ping = BPROC__PING__INIT;
+	struct client c;
+
+	client_start(&c, &key_a, &key_a, (struct end){.echo = true});
+	ck_assert_int_eq(link_send_later(c.e.link, &ping.base), -ENOTCONN);
+	while (!c.e.up && !c.e.why)
+		event_base_loop(c.e.base, EVLOOP_ONCE);
+	ck_assert_msg(c.e.up, "%s", c.e.reason);
+	/* Runs of them that fit into one record, that do not, and one that is left at the end. */
+	for (; ping.stamp < MANY; ping.stamp++) {
+		bool now = ping.stamp % 1000 > 500 && ping.stamp % 5 == 0;
+
+		ck_assert_int_ge((now ? link_send : link_send_later)(c.e.link, &ping.base), 0);
+	}
+	run(&c.e, 20);
+	ck_assert(!c.e.bad);
+	ck_assert_uint_eq(c.e.got, MANY);
+	client_end(&c);
+	ck_assert_int_eq(status_of(c.pid), LINK_CLOSED);
+}
+END_TEST
+
 START_TEST(wrong_key)
 {
 	struct client c;
@@ -332,6 +357,7 @@ int main(void)
 
 	tcase_set_timeout(t, 40);
 	tcase_add_test(t, echoes);
+	tcase_add_test(t, later);
 	tcase_add_test(t, wrong_key);
 	tcase_add_test(t, last_word);
 	tcase_add_test(t, marks);

@@ -62,6 +62,11 @@ bool peer_send(struct peer *p, const void *msg)
 	return true;
 }
 
+bool peer_send_later(struct peer *p, const void *msg)
+{
+	return peer_send(p, msg);
+}
+
 struct event *watch_fd(int fd, short what, event_callback_fn fn, void *arg)
 {
 	(void)what;
