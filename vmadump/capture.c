@@ -10,12 +10,18 @@
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
 
-/* Ends it where it is parked: it never runs again. */
+/*
+ * Ends it where it is parked: it never runs again, for our end of its channel is open still.
+ * Let go first, so that it is its parent who is told.
+ */
 static void end_it(struct freeze *f)
 {
-	trace_interrupt(&f->t);
+	if (!f->loose) {
+		trace_interrupt(&f->t);
+		f->t.stop_after = 0;
+		trace_detach(&f->t);
+	}
 	kill(f->t.pid, SIGKILL);
-	trace_detach(&f->t);
 }
 
 long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct vmad_err *err)
@@ -29,7 +35,7 @@ long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct v
 		f.t = (struct trace){.err = err};
 		return trace_fail(&f.t, EINVAL, "vmadump: flags");
 	}
-	if (freeze_enter(&f, pid, flags & copy, 0, err) < 0) {
+	if (freeze_enter(&f, pid, flags, 0, err) < 0) {
 		trace_free(&f.t);
 		return -1;
 	}
@@ -44,7 +50,8 @@ long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct v
 
 		if (r > 0 && flags & VMAD_STOP)
 			f.t.stop_after = SIGSTOP;
-		freeze_leave(&f);
+		if (!f.loose || freeze_again(&f) == 0)
+			freeze_leave(&f);
 		errno = e;
 	}
 	if (ret_us)

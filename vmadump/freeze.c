@@ -192,6 +192,7 @@ static int write_blob(struct freeze *f, const struct layout *l, int other, uint3
 	size_t len;
 	const void *code = vmad_blob_bytes(&len);
 	struct blob b = {
+		/* env is empty: it asks for itself, and for no more than it needs. */
 		.magic = BLOB_MAGIC,
 		.base = l->base,
 		.self = f->self,
@@ -220,11 +221,12 @@ static int write_blob(struct freeze *f, const struct layout *l, int other, uint3
 	if (first->xsave_size > sizeof b.xsave)
 		return trace_fail(&f->t, ENOTSUP, "the CPU's register area is too large");
 	restart_settle(first, &b.regs);
+	if (f->stay.its_bound) { /* it frees itself of that */
+		b.cpus_len = sizeof b.cpus;
+		memcpy(b.cpus, &f->stay.its, sizeof b.cpus);
+	}
 	b.xsave_size = first->xsave_size;
 	memcpy(b.xsave, first->xsave, first->xsave_size);
-	if (vmad_env(&b.env) < 0)
-		b.env = (struct blob_env){0}; /* it asks for itself */
-	b.env.nspecial = 0;		      /* its vdso lies elsewhere than ours */
 	return trace_write(&f->t, l->base, code, len) < 0 ||
 			       trace_write(&f->t, f->self, &b, sizeof b) < 0
 		       ? -1
@@ -262,7 +264,9 @@ static int send_in(struct freeze *f, const struct layout *l)
 			return trace_fail(&f->t, errno, "thread %d: %s", task->tid,
 					  strerror(errno));
 	}
-	return f->to_leave ? let_go(&f->t) : trace_continue(&f->t);
+	/* What ends in its park needs nobody to lead it out; but a detach leaves a stop in force. */
+	f->loose = f->to_leave || (f->ends && !f->t.group_stop);
+	return f->loose ? let_go(&f->t) : trace_continue(&f->t);
 }
 
 /* Whatever was done to it is undone; the error that led here is kept. */
@@ -352,6 +356,7 @@ static int hold(struct freeze *f)
 	const struct timespec nap = {.tv_nsec = BUSY_NAP_NS};
 
 	for (int tries = 0; tries < BUSY_TRIES; tries++) {
+		trace_listen(&f->t);
 		f->since_us = freeze_now_us();
 		if (stop_and_read(&f->t) < 0)
 			return -1;
@@ -373,8 +378,7 @@ static int check_leaving(struct trace *t)
 	return 0;
 }
 
-int freeze_enter(struct freeze *f, pid_t pid, uint32_t dump_flags, int to_leave,
-		 struct vmad_err *err)
+int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, struct vmad_err *err)
 {
 	int r;
 
@@ -382,19 +386,22 @@ int freeze_enter(struct freeze *f, pid_t pid, uint32_t dump_flags, int to_leave,
 		.t = {.pid = pid, .err = err}, .chan = -1, .far = -1, .to_leave = to_leave};
 	if (pid == getpid())
 		return trace_refuse(&f->t, REFUSE_SELF);
-	if (freeze_look(&f->t) < 0)
+	f->ends = flags & VMAD_KILL;
+	if (freeze_look(&f->t, &f->threads) < 0)
 		return -1;
 	freeze_gadget(&f->t);
-	vmad_prepare();
+	stay_here(&f->stay, f->threads == 1 ? pid : 0);
 	r = hold(f);
 	if (r == 0 && to_leave)
 		r = check_leaving(&f->t);
 	if (r == 0)
-		r = put_in(f, dump_flags);
+		r = put_in(f, flags & VMAD_DUMP_ALL);
 	if (r < 0) {
 		int e = errno;
 
+		stay_free_it(&f->stay);
 		trace_detach(&f->t);
+		stay_end(&f->stay);
 		errno = e;
 	}
 	return r;
@@ -405,7 +412,7 @@ int freeze_again(struct freeze *f)
 	struct trace *t = &f->t;
 
 	for (uint32_t i = 0; i < t->n; i++)
-		if (trace_seize(t, &t->task[i]) < 0)
+		if (!t->task[i].seized && trace_seize(t, &t->task[i]) < 0)
 			return -1;
 	return 0;
 }
@@ -449,5 +456,6 @@ void freeze_free(struct freeze *f)
 	if (f->chan >= 0)
 		close(f->chan);
 	f->chan = -1;
+	stay_end(&f->stay);
 	trace_free(&f->t);
 }

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "vmadump/stay.h"
 #include "vmadump/trace.h"
 
 struct freeze {
@@ -13,16 +14,20 @@ struct freeze {
 	int chan;	   /* our end; -1 */
 	int far;	   /* the number of its end in it; -1 */
 	uint64_t since_us; /* when it was stopped, CLOCK_MONOTONIC */
-	int to_leave;	   /* by a move: nobody traces it while it is parked */
+	int to_leave;	   /* by a move */
+	int ends;	   /* by SIGKILL, in its park */
+	int loose;	   /* so nobody traces it while it is parked */
+	int threads;	   /* as it was when it was looked at */
+	struct stay stay;
 };
 
 /*
- * Parks process pid. -1: it goes on as it was. The park holds by itself: ptrace is
+ * Parks process pid; flags: VMAD_DUMP_*, VMAD_KILL. -1: it goes on as it was. The park holds by itself: ptrace is
  * what leads into it, and leads out of it by freeze_leave().
  */
-int freeze_enter(struct freeze *f, pid_t pid, uint32_t dump_flags, int to_leave,
+int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave,
 		 struct vmad_err *err);
-/* to_leave: it is not traced any more. Traced again, as it takes to have it go on here. */
+/* f->loose: it is not traced any more. Traced again, as it takes to have it go on here. */
 int freeze_again(struct freeze *f);
 /* It goes on where it was, and the blob is gone. */
 int freeze_leave(struct freeze *f);
@@ -32,9 +37,11 @@ void freeze_free(struct freeze *f);
 uint64_t freeze_now_us(void);
 
 /* freeze_look.c: what shows before it is stopped: 0, or -1 and it cannot be taken. */
-int freeze_look(struct trace *t);
+int freeze_look(struct trace *t, int *ret_threads);
 /* freeze_room.c: maps len bytes: so many below one of the places where a blob may be,
  * the rest from there on. f->low, f->len. */
 int freeze_room(struct freeze *f, uint64_t below, uint64_t len);
-/* A system call instruction in process t: of its vdso, whose bytes are those of ours. */
+/* t->gadget, a system call instruction of its vdso, whose bytes are those of ours: looked for, or
+ * in the vdso that lies there, and then 0 says that it does not. */
 void freeze_gadget(struct trace *t);
+int freeze_gadget_in(struct trace *t, uint64_t vdso);

@@ -47,12 +47,12 @@ static int own_filters(void)
 	return filters(text);
 }
 
-int freeze_look(struct trace *t)
+int freeze_look(struct trace *t, int *ret_threads)
 {
 	char path[40], text[8192];
 	const char *s;
 	ssize_t n;
-	int fd;
+	int fd, have;
 
 	snprintf(path, sizeof path, "/proc/%d/status", t->pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -75,17 +75,19 @@ int freeze_look(struct trace *t)
 	s = line_of(text, "\nTracerPid:\t");
 	if (s && atoi(s))
 		return trace_refuse(t, REFUSE_TRACED, atoi(s));
-	if (filters(text) > own_filters())
+	s = line_of(text, "\nThreads:\t");
+	*ret_threads = s ? atoi(s) : 1;
+	have = filters(text);
+	if (have && have > own_filters())
 		return trace_refuse(t, REFUSE_SECCOMP);
 	return 0;
 }
 
-void freeze_gadget(struct trace *t)
+/* In every vdso of this kernel; 0: none was found. */
+static uint64_t gadget_offset(void)
 {
-	static uint64_t offset; /* in every vdso of this kernel; 1: none was found */
+	static uint64_t offset; /* 1: none */
 	const uint8_t *own = (const uint8_t *)getauxval(AT_SYSINFO_EHDR);
-	char path[40], line[512];
-	FILE *f;
 
 	if (own && !offset) {
 		offset = 1;
@@ -95,12 +97,61 @@ void freeze_gadget(struct trace *t)
 				break;
 			}
 	}
+	return offset > 1 ? offset : 0;
+}
+
+int freeze_gadget_in(struct trace *t, uint64_t vdso)
+{
+	struct vmad_err *err = t->err, unused;
+	uint64_t offset = gadget_offset();
+	uint8_t code[2] = {0};
+
 	t->gadget = 0;
+	t->err = &unused;
+	if (vdso && offset && trace_get(t, vdso + offset, code, sizeof code) == 0 &&
+	    code[0] == 0x0f && code[1] == 0x05)
+		t->gadget = vdso + offset;
+	t->err = err;
+	return t->gadget != 0;
+}
+
+/* Where the kernel has put its vdso when it was made; it may have moved it since. */
+static uint64_t vdso_at_first(const struct trace *t)
+{
+	uint64_t auxv[128], vdso = 0;
+	char path[40];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d/auxv", t->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, auxv, sizeof auxv);
+	if (fd >= 0)
+		close(fd);
+	for (ssize_t i = 0; i + 1 < n / 8; i += 2)
+		if (auxv[i] == AT_SYSINFO_EHDR)
+			vdso = auxv[i + 1];
+	return vdso;
+}
+
+static uint64_t vdso_by_maps(const struct trace *t)
+{
+	char path[40], line[512];
+	uint64_t vdso = 0;
+	FILE *f;
+
 	snprintf(path, sizeof path, "/proc/%d/maps", t->pid);
-	f = offset > 1 ? fopen(path, "re") : NULL;
+	f = fopen(path, "re");
 	while (f && fgets(line, sizeof line, f))
 		if (strstr(line, "[vdso]"))
-			t->gadget = strtoull(line, NULL, 16) + offset;
+			vdso = strtoull(line, NULL, 16);
 	if (f)
 		fclose(f);
+	return vdso;
+}
+
+void freeze_gadget(struct trace *t)
+{
+	if (!freeze_gadget_in(t, vdso_at_first(t)))
+		freeze_gadget_in(t, vdso_by_maps(t));
 }

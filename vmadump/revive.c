@@ -87,7 +87,7 @@ static int read_ahead(struct trace *t, int fd, struct ahead *a)
 }
 
 /* In the child. Nothing of libc that remembers which process it is in. */
-static _Noreturn void become(int fd, int chan, const struct ahead *a)
+static _Noreturn void become(int fd, int chan, const struct ahead *a, const struct stay *stay)
 {
 	struct blob *b = vmad_blob_map();
 
@@ -99,6 +99,10 @@ static _Noreturn void become(int fd, int chan, const struct ahead *a)
 	b->ahead = (uint64_t)a->p;
 	b->ahead_len = a->n;
 	b->restore_flags = BLOB_RESTORE_ALONE;
+	if (stay->own_bound) {
+		b->cpus_len = sizeof b->cpus;
+		memcpy(b->cpus, &stay->own, sizeof b->cpus);
+	}
 	vmad_blob_call(b);
 	_exit(127);
 }
@@ -149,9 +153,12 @@ static int set_thread(struct trace *t, struct task *task, const struct blob_regs
 	return 0;
 }
 
-static struct task *task_of(struct trace *t, pid_t tid)
+/* Mostly in the order of the image, whose number of it is i. */
+static struct task *task_of(struct trace *t, uint32_t i, pid_t tid)
 {
-	for (uint32_t i = 0; i < t->n; i++)
+	if (i < t->n && t->task[i].tid == tid)
+		return &t->task[i];
+	for (i = 0; i < t->n; i++)
 		if (t->task[i].tid == tid)
 			return &t->task[i];
 	return NULL;
@@ -171,7 +178,7 @@ static int set_threads(struct trace *t, const struct blob *b)
 	r = bytes ? trace_get(t, b->threads, all, bytes) : 0;
 	for (uint32_t i = 0; r == 0 && i < b->nthreads; i++) {
 		const struct blob_thread *bt = (void *)(all + (uint64_t)i * b->thread_len);
-		struct task *task = task_of(t, bt->tid);
+		struct task *task = task_of(t, i + 1, bt->tid);
 
 		r = task && bt->xsave_size <= BLOB_XSAVE_MAX
 			    ? set_thread(t, task, &bt->regs, bt->xsave, bt->xsave_size, bt->sigmask)
@@ -179,6 +186,25 @@ static int set_threads(struct trace *t, const struct blob *b)
 	}
 	free(all);
 	return r;
+}
+
+static uint64_t vdso_of(const struct blob *b)
+{
+	for (uint32_t i = 0; i < b->env.nspecial && i < BLOB_SPECIALS; i++)
+		if (b->env.special[i].kind == SPECIAL_VDSO)
+			return b->env.special[i].start;
+	return 0;
+}
+
+/* It may run where the image says, or, if there is no such processor here, anywhere. */
+static void free_of_processor(pid_t pid, const struct blob *b)
+{
+	cpu_set_t all;
+
+	memset(&all, 0xff, sizeof all);
+	if (b->cpus_len == sizeof b->cpus &&
+	    sched_setaffinity(pid, sizeof b->cpus, (const void *)b->cpus) < 0)
+		sched_setaffinity(pid, sizeof all, &all);
 }
 
 /* Its channel and the blob go, and every thread is set to where the image has it. */
@@ -193,8 +219,7 @@ static int take_out(struct trace *t, uint64_t self)
 	low = b.low ? b.low : b.base;
 	if (b.magic != BLOB_MAGIC || b.xsave_size > sizeof b.xsave)
 		return trace_fail(t, EIO, "process %d is not as it was made", t->pid);
-	freeze_gadget(t);
-	if (t->gadget) {
+	if (freeze_gadget_in(t, vdso_of(&b))) {
 		const uint64_t close_arg[6] = {(uint64_t)b.chan};
 		const uint64_t unmap_arg[6] = {low, b.arena.base + b.arena.size - low};
 
@@ -202,6 +227,7 @@ static int take_out(struct trace *t, uint64_t self)
 		if (set_threads(t, &b) < 0 || trace_syscall(t, SYS_close, close_arg, &ret) < 0 ||
 		    trace_syscall(t, SYS_munmap, unmap_arg, &ret) < 0)
 			return -1;
+		free_of_processor(t->pid, &b);
 		return set_thread(t, t->task, &b.regs, b.xsave, b.xsave_size, b.sigmask);
 	}
 	return 1;
@@ -241,16 +267,18 @@ static int let_go(struct trace *t, int chan, const struct chan_msg *m)
 static pid_t make(struct trace *t, int fd, unsigned flags, const struct ahead *a)
 {
 	struct chan_msg m = {0};
+	struct stay stay;
 	int end[2], status;
 	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, end) < 0)
 		return trace_fail(t, errno, "socketpair: %s", strerror(errno));
-	vmad_prepare();
+	trace_listen(t);
+	stay_here(&stay, 0); /* which the new process inherits */
 	pid = clone_with(t, (pid_t)a->pid, flags & VMAD_NEW_PID);
 	if (pid == 0) {
 		close(end[0]);
-		become(fd, end[1], a);
+		become(fd, end[1], a, &stay);
 	}
 	close(end[1]);
 	t->pid = pid;
@@ -264,6 +292,7 @@ static pid_t make(struct trace *t, int fd, unsigned flags, const struct ahead *a
 		pid = -1;
 	}
 	close(end[0]);
+	stay_end(&stay);
 	return pid;
 }
 

@@ -3,15 +3,15 @@
  * whoever dumps or restores. PTRACE_SEIZE, so nothing shows to the process or its parent but the
  * time that it takes.
  */
-#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
-#include <sched.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -22,7 +22,9 @@
 #include "vmadump/trace.h"
 
 #define STOP_MS 2000 /* a thread that does not stop for so long sleeps in the kernel */
-#define SPINS 200
+#define SPINS 8
+#define LIST_BYTES 4096
+#define GIVE_UP 4000 /* naps of half a millisecond */
 #ifndef PTRACE_EVENT_STOP
 #define PTRACE_EVENT_STOP 128
 #endif
@@ -122,26 +124,59 @@ static int seize(struct trace *t, pid_t tid)
 	return 1;
 }
 
+/* linux_dirent64, as getdents64(2) has it. */
+struct entry {
+	uint64_t ino, off;
+	uint16_t len;
+	uint8_t type;
+	char name[];
+};
+
+/* Of one piece of the list of threads: how many are seized now that were not, or -1. */
+static int seize_listed(struct trace *t, const char *list, long n, uint32_t *next)
+{
+	int found = 0;
+
+	for (long at = 0; at < n;) {
+		const struct entry *e = (const void *)(list + at);
+		pid_t tid = atoi(e->name);
+		int r;
+
+		at += e->len;
+		if (tid <= 0)
+			continue;
+		if (*next < t->n && t->task[*next].tid == tid) { /* as it was listed before */
+			++*next;
+			continue;
+		}
+		if (known(t, tid))
+			continue;
+		r = seize(t, tid);
+		if (r < 0)
+			return -1;
+		found += r;
+	}
+	return found;
+}
+
 /* Seizes what is not seized yet; how many those were, or -1. */
 static int seize_new(struct trace *t)
 {
-	char path[40];
-	struct dirent *e;
-	int found = 0, r = 0;
-	DIR *d;
+	char path[40], list[LIST_BYTES] __attribute__((aligned(8)));
+	uint32_t next = 0;
+	int found = 0, r = 0, fd;
+	long n;
 
 	snprintf(path, sizeof path, "/proc/%d/task", t->pid);
-	d = opendir(path);
-	if (!d)
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
 		return trace_fail(t, errno == ENOENT ? ESRCH : errno, "there is no process %d",
 				  t->pid);
-	while (r >= 0 && (e = readdir(d))) {
-		pid_t tid = atoi(e->d_name);
-
-		if (tid > 0 && !known(t, tid) && (r = seize(t, tid)) > 0)
-			found++;
+	while (r >= 0 && (n = syscall(SYS_getdents64, fd, list, sizeof list)) > 0) {
+		r = seize_listed(t, list, n, &next);
+		found += r;
 	}
-	closedir(d);
+	close(fd);
 	return r < 0 ? -1 : found;
 }
 
@@ -171,17 +206,6 @@ static void take_status(struct trace *t, struct task *task, int status)
 	}
 	/* A signal was on its way: it is delivered, and the stop comes in front of its handler. */
 	ptrace(PTRACE_CONT, task->tid, NULL, (void *)(long)sig);
-}
-
-/* Sleeps a little once it has asked often. */
-void trace_pause(unsigned tries)
-{
-	const struct timespec nap = {.tv_nsec = 50000};
-
-	if (tries < SPINS)
-		sched_yield();
-	else
-		nanosleep(&nap, NULL);
 }
 
 static int wait_stopped(struct trace *t)
@@ -214,7 +238,7 @@ static int wait_stopped(struct trace *t)
 					  "thread %d of process %d does not stop: it waits in the "
 					  "kernel and cannot be interrupted",
 					  t->task[i].tid, t->pid);
-		trace_pause(tries);
+		trace_pause(t, tries);
 	}
 	if (t->n == 0)
 		return trace_fail(t, ESRCH, "process %d has ended", t->pid);
@@ -235,8 +259,11 @@ static int first_thread_first(struct trace *t)
 
 int trace_stop(struct trace *t)
 {
-	int r;
+	int r = 0;
 
+	/* Mostly it is alone: then one look at the list of threads is enough. */
+	if (t->n == 0 && ((r = seize(t, t->pid)) < 0 || (r > 0 && wait_stopped(t) < 0)))
+		return -1;
 	/* What is stopped makes no thread; so a look that finds nothing new has found all. */
 	do {
 		r = seize_new(t);
@@ -292,16 +319,14 @@ static int read_pending(struct trace *t, struct task *task, int shared)
 
 static int read_xsave(struct trace *t, struct task *task)
 {
-	uint8_t buf[BLOB_XSAVE_MAX];
-	struct iovec v = {buf, sizeof buf};
+	struct iovec v = {.iov_len = BLOB_XSAVE_MAX};
 
+	v.iov_base = task->xsave = malloc(v.iov_len);
+	if (!task->xsave)
+		return trace_fail(t, ENOMEM, "%s", strerror(ENOMEM));
 	if (ptrace(PTRACE_GETREGSET, task->tid, (void *)NT_X86_XSTATE, &v) < 0)
 		return trace_fail(t, errno, "the registers of thread %d: %s", task->tid,
 				  strerror(errno));
-	task->xsave = malloc(v.iov_len);
-	if (!task->xsave)
-		return trace_fail(t, ENOMEM, "%s", strerror(ENOMEM));
-	memcpy(task->xsave, buf, v.iov_len);
 	task->xsave_size = v.iov_len;
 	return 0;
 }
@@ -371,7 +396,7 @@ int trace_serve(struct trace *t)
 		struct task *task = &t->task[i];
 		int status;
 
-		if (task->stopped || waitpid(task->tid, &status, __WALL | WNOHANG) <= 0)
+		if (!task->seized || task->stopped || waitpid(task->tid, &status, __WALL | WNOHANG) <= 0)
 			continue;
 		if (!WIFSTOPPED(status))
 			return 1;
@@ -384,15 +409,15 @@ int trace_serve(struct trace *t)
 }
 
 /* For a detach it has to stop once more. One that does not is let go when this process ends. */
-static void stop_one(struct task *task)
+static void stop_one(struct trace *t, struct task *task)
 {
 	int status;
 
-	for (unsigned tries = 0; !task->stopped && tries < 100 * SPINS; tries++) {
+	for (unsigned tries = 0; !task->stopped && tries < GIVE_UP; tries++) {
 		pid_t r = waitpid(task->tid, &status, __WALL | WNOHANG);
 
 		if (r == 0) {
-			trace_pause(tries);
+			trace_pause(t, tries);
 			continue;
 		}
 		if (r < 0 || !WIFSTOPPED(status))
@@ -414,7 +439,7 @@ void trace_detach(struct trace *t)
 
 		if (!task->seized)
 			continue;
-		stop_one(task);
+		stop_one(t, task);
 		ptrace(PTRACE_DETACH, task->tid, NULL, NULL);
 		task->seized = 0;
 	}
@@ -440,4 +465,5 @@ void trace_free(struct trace *t)
 	free(t->task);
 	t->task = NULL;
 	t->room = 0;
+	trace_deafen(t);
 }

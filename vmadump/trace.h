@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <signal.h>
 #include <stdint.h>
 #include <sys/ptrace.h>
 #include <sys/types.h>
@@ -44,6 +45,10 @@ struct trace {
 	uint32_t group_stop; /* the signal that the process was stopped by before, or 0 */
 	uint32_t stop_after; /* a SIGSTOP came meanwhile: it is to be sent again */
 	uint64_t gadget;     /* address of a system call instruction in it, 0: none */
+	/* wait.c */
+	int listening, heard_other;
+	siginfo_t heard; /* the last SIGCHLD of another child of the caller */
+	sigset_t mask_was;
 	struct vmad_err *err;
 };
 
@@ -75,8 +80,11 @@ int trace_stop_one(struct trace *t, struct task *task);
 void trace_detach(struct trace *t);
 /* One that was let go of: it is stopped by the next trace_interrupt(). */
 int trace_seize(struct trace *t, struct task *task);
-/* Sleeps a little once it has been asked often. */
-void trace_pause(unsigned tries);
+/* wait.c: from listen to deafen trace_pause() sleeps until one of its threads has stopped, or a
+ * little, if it has been asked before. */
+void trace_listen(struct trace *t);
+void trace_pause(struct trace *t, unsigned tries);
+void trace_deafen(struct trace *t);
 void trace_free(struct trace *t);
 
 int trace_write(struct trace *t, uint64_t to, const void *from, size_t n);

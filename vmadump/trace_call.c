@@ -30,7 +30,7 @@ static int wait_step(struct trace *t, struct task *task)
 		pid_t r = waitpid(task->tid, &status, __WALL | WNOHANG);
 
 		if (r == 0) {
-			trace_pause(tries++);
+			trace_pause(t, tries++);
 			continue;
 		}
 		if (r < 0 && errno == EINTR)

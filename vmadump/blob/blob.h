@@ -54,10 +54,10 @@ struct blob_err {
 #define BLOB_XCOMP_MAX 20
 #define BLOB_SPECIALS 4
 struct blob_env {
-	uint32_t cpu_known;  /* 1: xcr0 .. cpuid are filled */
-	uint32_t xsave_size; /* bytes of a whole area, standard format */
+	uint32_t cpu_known;  /* 1: xcr0 and cpuid are filled */
+	uint32_t xsave_size; /* bytes of a whole area, standard format; 0: not asked yet */
 	uint64_t xcr0;
-	uint32_t xoff[BLOB_XCOMP_MAX], xlen[BLOB_XCOMP_MAX];
+	uint32_t xoff[BLOB_XCOMP_MAX], xlen[BLOB_XCOMP_MAX]; /* length 0: not asked yet */
 	uint32_t cpuid[6]; /* 1.ecx 1.edx 7.ebx 7.ecx 80000001.ecx 80000001.edx */
 	/* [vvar], [vvar_vclock], [vdso] of this process; nspecial 0: not known */
 	uint32_t nspecial;
@@ -207,6 +207,12 @@ struct blob {
 	uint64_t restore;	 /* address of struct restore, for the threads that it makes */
 	int32_t thread_err;	 /* of the first thread that could not be made what it was */
 	uint32_t stopped;	 /* by a signal: whoever dumps it says so, and it is in the image */
+	/*
+	 * PARK, RESTORE: whoever put it here keeps it on one processor for as long as both take
+	 * turns; these are those that it may run on then. Length 0: it is not.
+	 */
+	uint8_t cpus[128];
+	uint64_t cpus_len;
 	uint64_t head, head_len; /* CHECK, out: its head, until the blob is unmapped */
 
 	/* the blob's own state follows; see the .c files */
@@ -319,5 +325,6 @@ _Noreturn void blob_ghost(struct blob *b);
 long blob_leave(struct blob *b);
 /* Unregisters what b->rseq_* tells of: needed before its memory goes. */
 void blob_rseq_off(struct blob *b);
-/* Fills what is missing of b->env. */
+/* Fills what is missing of b->env, as far as every restore needs it; or all of it. */
 long blob_env_fill(struct blob *b);
+long blob_env_all(struct blob *b);

@@ -11,6 +11,8 @@
 #define XSAVE_LEGACY 512u
 #define XSAVE_MIN 576u /* legacy area and header */
 #define XSAVE_SW_BYTES 464u
+#define XSAVE_LEAF 0xdu
+#define XCOMP_AVX 2
 #define FP_MAGIC1 0x46505853u /* asm/sigcontext.h: FP_XSTATE_MAGIC1 and 2 */
 #define FP_MAGIC2 0x46505845u
 #define XCOMP_TILE_DATA 18
@@ -68,41 +70,60 @@ static int has_xsave(const struct blob_env *e)
 
 void cpu_fill(struct blob_env *e)
 {
-	uint32_t r[4], max;
+	uint32_t r[4], max = XSAVE_LEAF;
 
 	if (e->cpu_known)
 		return;
-	cpuid(0, 0, r);
-	max = r[0];
 	cpuid(1, 0, r);
 	e->cpuid[L1C] = r[2];
 	e->cpuid[L1D] = r[3];
+	if (!has_xsave(e)) { /* else leaf 13 is there */
+		cpuid(0, 0, r);
+		max = r[0];
+	}
 	if (max >= 7) {
 		cpuid(7, 0, r);
 		e->cpuid[L7B] = r[1];
 		e->cpuid[L7C] = r[2];
 	}
-	cpuid(0x80000000u, 0, r);
-	if (r[0] >= 0x80000001u) {
-		cpuid(0x80000001u, 0, r);
-		e->cpuid[LEC] = r[2];
-		e->cpuid[LED] = r[3];
-	}
-	e->xcr0 = 3;
-	e->xsave_size = XSAVE_MIN;
-	if (has_xsave(e)) {
-		e->xcr0 = xgetbv();
-		cpuid(0xd, 0, r);
-		e->xsave_size = r[1];
-	}
+	cpuid(0x80000001u, 0, r); /* that there is long mode is said there */
+	e->cpuid[LEC] = r[2];
+	e->cpuid[LED] = r[3];
+	e->xcr0 = has_xsave(e) ? xgetbv() : 3;
+	e->cpu_known = 1;
+}
+
+void cpu_components(struct blob_env *e, uint64_t which)
+{
+	uint32_t r[4];
+
+	which &= e->xcr0;
 	for (uint32_t i = 2; i < BLOB_XCOMP_MAX; i++) {
-		if (!(e->xcr0 >> i & 1))
+		if (!(which >> i & 1) || e->xlen[i])
 			continue;
-		cpuid(0xd, i, r);
+		if (i == XCOMP_AVX) { /* behind the header in every CPU: there XSAVE began */
+			e->xlen[i] = 256;
+			e->xoff[i] = XSAVE_MIN;
+			continue;
+		}
+		cpuid(XSAVE_LEAF, i, r);
 		e->xlen[i] = r[0];
 		e->xoff[i] = r[1];
 	}
-	e->cpu_known = 1;
+}
+
+uint32_t cpu_area(struct blob_env *e)
+{
+	uint32_t r[4];
+
+	if (!e->xsave_size) {
+		e->xsave_size = XSAVE_MIN;
+		if (has_xsave(e)) {
+			cpuid(XSAVE_LEAF, 0, r);
+			e->xsave_size = r[1];
+		}
+	}
+	return e->xsave_size;
 }
 
 static const Elf64_Dyn *vdso_dynamic(uint64_t at, uint64_t *ret_bias)
@@ -171,6 +192,15 @@ static long fill_specials(struct blob *b)
 	return 0;
 }
 
+long blob_env_all(struct blob *b)
+{
+	long r = blob_env_fill(b);
+
+	cpu_components(&b->env, ~0ull);
+	cpu_area(&b->env);
+	return r;
+}
+
 long blob_env_fill(struct blob *b)
 {
 	struct blob_env *e = &b->env;
@@ -185,10 +215,11 @@ long blob_env_fill(struct blob *b)
 	return r;
 }
 
-uint64_t cpu_xsave_trim(const struct blob_env *e, const uint8_t *xsave, uint64_t *ret_len)
+uint64_t cpu_xsave_trim(struct blob_env *e, const uint8_t *xsave, uint64_t *ret_len)
 {
 	uint64_t bv = get64(xsave + XSAVE_LEGACY), len = XSAVE_MIN;
 
+	cpu_components(e, bv);
 	for (uint32_t i = 2; i < BLOB_XCOMP_MAX; i++)
 		if (bv >> i & 1)
 			len = MAX(len, e->xoff[i] + e->xlen[i]);
@@ -198,7 +229,7 @@ uint64_t cpu_xsave_trim(const struct blob_env *e, const uint8_t *xsave, uint64_t
 
 uint64_t cpu_xsave(struct blob *b)
 {
-	const struct blob_env *e = &b->env;
+	struct blob_env *e = &b->env;
 
 	if (!b->regs_given) {
 		uint32_t lo = (uint32_t)e->xcr0, hi = (uint32_t)(e->xcr0 >> 32);
@@ -225,9 +256,10 @@ static const char *leaf_name(uint32_t leaf)
 
 long cpu_check(struct blob *b, const uint8_t *need)
 {
-	const struct blob_env *e = &b->env;
+	struct blob_env *e = &b->env;
 	uint64_t bv = get64(need + NEED_XSTATE_BV);
 
+	cpu_components(e, bv);
 	for (uint32_t i = 0; i < COUNT(features); i++) {
 		uint32_t leaf = features[i].leaf, bit = features[i].bit;
 

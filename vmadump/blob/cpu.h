@@ -5,11 +5,17 @@
 
 /* The CPU's part of env, unless it is there already. */
 void cpu_fill(struct blob_env *e);
+/*
+ * Where those components lie, and the length of a whole area; asked for as they are needed,
+ * since each is a CPUID.
+ */
+void cpu_components(struct blob_env *e, uint64_t which);
+uint32_t cpu_area(struct blob_env *e);
 /* Writes the whole xsave area of this thread to b->xsave and trims it to what is
  * in use; b->xsave_size, and the bits in use. Needs b->env. */
 uint64_t cpu_xsave(struct blob *b);
 /* The components in use in an area, and how long it is without those that are not. */
-uint64_t cpu_xsave_trim(const struct blob_env *e, const uint8_t *xsave, uint64_t *ret_len);
+uint64_t cpu_xsave_trim(struct blob_env *e, const uint8_t *xsave, uint64_t *ret_len);
 /* -ENOEXEC with b->err filled if need (IMAGE_NOTE_NEED) asks for what this CPU has not. */
 long cpu_check(struct blob *b, const uint8_t *need);
 /* Identity of the vdso mapped at addr: its symbols, names and values. */

@@ -18,10 +18,10 @@ static long take_registers(struct dump *d)
 	struct blob *b = d->b;
 	uint64_t shstk = 0;
 
-	if (b->env.xsave_size + 64 > BLOB_XSAVE_MAX)
+	if (!b->regs_given && cpu_area(&b->env) + 64 > BLOB_XSAVE_MAX)
 		return blob_err_set(&b->err, ENOTSUP,
 				    "the CPU's register area is too large: %u bytes",
-				    b->env.xsave_size);
+				    cpu_area(&b->env));
 	d->xstate_bv = cpu_xsave(b);
 	if (d->xstate_bv >> 18 & 1)
 		d->abilities |= NEED_AMX;

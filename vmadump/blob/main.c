@@ -5,6 +5,7 @@
 #include "ghost.h"
 #include "sys.h"
 #include "lib.h"
+#include "thread.h"
 
 _Static_assert(BLOB_CODE_MAX == 0x18000 && BLOB_STRUCT_MAX + BLOB_STACK == 0xd000,
 	       "entry.S has these numbers too");
@@ -34,6 +35,7 @@ static void await_release(struct blob *b)
 			sys_exit_group(127);
 		chan_close_fds(&p, 0);
 	} while (p.m.type != CHAN_RESUME);
+	sched_free(b);
 	sys_close(b->chan);
 }
 
@@ -84,7 +86,7 @@ long blob_main(struct blob *b)
 		r = dump_here(b);
 		break;
 	case BLOB_ENV:
-		r = blob_env_fill(b);
+		r = blob_env_all(b);
 		break;
 	case BLOB_RESTORE:
 		r = restore_here(b);

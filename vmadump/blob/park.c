@@ -84,6 +84,15 @@ void sched_set(const struct blob_sched *s)
 		sys_sched_setattr(0, s);
 }
 
+void sched_free(struct blob *b)
+{
+	if (b->cpus_len && sys_sched_setaffinity(0, b->cpus_len, b->cpus) < 0) {
+		memset(b->cpus, 0xff, sizeof b->cpus);
+		sys_sched_setaffinity(0, sizeof b->cpus, b->cpus);
+	}
+	b->cpus_len = 0;
+}
+
 /* What nobody but this thread can ask of itself. */
 static void describe(struct blob_thread *t)
 {
@@ -153,6 +162,7 @@ long blob_park(struct blob *b)
 	if (b->far >= 0)
 		sys_close(b->far);
 	b->far = -1;
+	sched_free(b);
 	blob_wait_parked(b, b->nthreads);
 	while (chan_recv(b, &p, 0) > 0 && p.m.type != CHAN_RESUME) {
 		if (p.m.type == CHAN_DUMP && p.nfd == 1)

@@ -3,6 +3,7 @@
  * itself what its record says, and waits in the blob until all of the process is in
  * place. Runs in the blob.
  */
+#include "cpu.h"
 #include "lib.h"
 #include "restore.h"
 #include "sys.h"
@@ -16,8 +17,18 @@ void rest_sched(const struct restore *r, uint32_t i)
 	const struct rest_rec *rec = &r->rec[TAG_SCHED];
 	const uint8_t *p = rec->p + i * (uint64_t)REC_SCHED_LEN;
 
-	if ((uint64_t)i * REC_SCHED_LEN < rec->len)
-		sched_set((const void *)(p + 8));
+	struct blob *b = r->b;
+	struct blob_sched s;
+
+	if ((uint64_t)i * REC_SCHED_LEN >= rec->len)
+		return;
+	memcpy(&s, p + 8, sizeof s);
+	if (i == 0 && b->cpus_len) { /* where it may run is for the end */
+		memcpy(b->cpus, s.cpus, sizeof b->cpus);
+		memset(s.cpus, 0, sizeof s.cpus);
+		sys_sched_getaffinity(0, sizeof s.cpus, s.cpus);
+	}
+	sched_set(&s);
 }
 
 static long fail(struct blob *b, long e, const char *what)
@@ -124,11 +135,12 @@ static long start(struct restore *r, struct blob_thread *t)
 long rest_threads(struct restore *r)
 {
 	struct blob *b = r->b;
-	uint32_t longest = b->env.xsave_size;
+	uint32_t longest;
 	long e = 0;
 
 	if (!r->nthreads)
 		return 0;
+	longest = cpu_area(&b->env);
 	for (uint32_t i = 1; i <= r->nthreads; i++)
 		longest = MAX(longest, r->xsaves[i].len);
 	b->thread_len = (uint32_t)BLOB_THREAD_LEN(longest);

@@ -12,6 +12,8 @@ void blob_thread_main(struct blob_thread *t);
 /* Scheduling and CPUs of the calling thread; what it may not have it goes without. */
 void sched_get(struct blob_sched *s);
 void sched_set(const struct blob_sched *s);
+/* No longer kept on one processor. */
+void sched_free(struct blob *b);
 /* restore_thread.c: the calling thread makes itself what t says, but for its registers. */
 void thread_become(struct blob *b, struct blob_thread *t);
 /* The capabilities that the calling thread is to have in the end. */
