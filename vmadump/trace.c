@@ -396,7 +396,8 @@ int trace_serve(struct trace *t)
 		struct task *task = &t->task[i];
 		int status;
 
-		if (!task->seized || task->stopped || waitpid(task->tid, &status, __WALL | WNOHANG) <= 0)
+		if (!task->seized || task->stopped ||
+		    waitpid(task->tid, &status, __WALL | WNOHANG) <= 0)
 			continue;
 		if (!WIFSTOPPED(status))
 			return 1;
