@@ -264,8 +264,7 @@ static int send_in(struct freeze *f, const struct layout *l)
 			return trace_fail(&f->t, errno, "thread %d: %s", task->tid,
 					  strerror(errno));
 	}
-	/* What ends in its park needs nobody to lead it out; but a detach leaves a stop as it is.
-	 */
+	/* What ends in its park is not to be led out; but a detach leaves a stop as it is. */
 	f->loose = f->to_leave || (f->ends && !f->t.group_stop);
 	return f->loose ? let_go(&f->t) : trace_continue(&f->t);
 }

@@ -22,8 +22,8 @@ struct freeze {
 };
 
 /*
- * Parks process pid; flags: VMAD_DUMP_*, VMAD_KILL. -1: it goes on as it was. The park holds by itself: ptrace is
- * what leads into it, and leads out of it by freeze_leave().
+ * Parks process pid; flags: VMAD_DUMP_*, VMAD_KILL. -1: it goes on as it was. The park holds by
+ * itself: ptrace is what leads into it, and leads out of it by freeze_leave().
  */
 int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave,
 		 struct vmad_err *err);
