@@ -24,15 +24,17 @@ static struct vmad_err err;
 
 static void usage(FILE *to)
 {
-	fputs("usage: vmadump dump [-aksv] PID FILE\n"
+	fputs("usage: vmadump dump [-akstv] PID FILE\n"
 	      "       vmadump restore [-dn] FILE\n"
 	      "       vmadump info [-l] FILE\n"
 	      "       vmadump check FILE\n"
+	      "       vmadump extract PID FILE OUT\n"
 	      "FILE may be -, standard input or output.\n"
 	      "\n"
 	      "  -a, --all      dump: the image needs no file of this machine\n"
 	      "  -k, --kill     dump: the process ends when its image is complete\n"
 	      "  -s, --stop     dump: it is stopped then, until a SIGCONT\n"
+	      "  -t, --tree     dump: the process and all that descend from it\n"
 	      "  -v, --verbose  dump: say how long it was stopped\n"
 	      "  -d, --detach   restore: print the process id and do not wait\n"
 	      "  -n, --new-pid  restore: whatever process id is free\n"
@@ -72,17 +74,27 @@ static int open_out(const char *file, char *tmp, size_t size)
 	return mkostemp(tmp, O_CLOEXEC);
 }
 
+/* A process id, or 0 when it is none, and that is said. */
+static long read_pid(const char *text)
+{
+	char *end;
+	long pid = strtol(text, &end, 10);
+
+	if (*end == 0 && end != text && pid > 0 && pid <= 1 << 22)
+		return pid;
+	fprintf(stderr, "vmadump: no process id: %s\n", text);
+	return 0;
+}
+
 static int dump(const struct options *o, const char *pid_text, const char *file)
 {
-	char tmp[4096], *end;
-	long pid = strtol(pid_text, &end, 10), n;
+	char tmp[4096];
+	long pid = read_pid(pid_text), n;
 	uint64_t us = 0;
 	int fd;
 
-	if (*end || end == pid_text || pid <= 0 || pid > 1 << 22) {
-		fprintf(stderr, "vmadump: no process id: %s\n", pid_text);
+	if (!pid)
 		return 2;
-	}
 	if (is_dash(file) && isatty(1)) {
 		fprintf(stderr, "vmadump: an image is not for a terminal\n");
 		return 2;
@@ -190,18 +202,41 @@ static int look(const struct options *o, const char *file, int check)
 	return r < 0 ? complain(file, 0) : 0;
 }
 
+static int extract(const char *pid_text, const char *file, const char *to)
+{
+	long pid = read_pid(pid_text);
+	int in, out, r;
+
+	if (!pid)
+		return 2;
+	in = open_in(file);
+	if (in < 0)
+		return complain(file, errno);
+	out = is_dash(to) ? dup(1) : open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (out < 0)
+		return complain(to, errno);
+	r = vmad_member(in, (pid_t)pid, out, &err);
+	return r < 0 ? complain(file, 0) : 0;
+}
+
 static int parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{"all", 0, NULL, 'a'},	  {"kill", 0, NULL, 'k'},
-		{"stop", 0, NULL, 's'},	  {"verbose", 0, NULL, 'v'},
-		{"detach", 0, NULL, 'd'}, {"new-pid", 0, NULL, 'n'},
-		{"long", 0, NULL, 'l'},	  {"version", 0, NULL, 'V'},
-		{"help", 0, NULL, 'h'},	  {0},
+		{"all", 0, NULL, 'a'},
+		{"kill", 0, NULL, 'k'},
+		{"stop", 0, NULL, 's'},
+		{"verbose", 0, NULL, 'v'},
+		{"detach", 0, NULL, 'd'},
+		{"new-pid", 0, NULL, 'n'},
+		{"tree", 0, NULL, 't'},
+		{"long", 0, NULL, 'l'},
+		{"version", 0, NULL, 'V'},
+		{"help", 0, NULL, 'h'},
+		{0},
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "aksvdnlVh", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "akstvdnlVh", longs, NULL)) != -1) {
 		switch (c) {
 		case 'a':
 			o->dump |= VMAD_DUMP_ALL;
@@ -211,6 +246,9 @@ static int parse(int argc, char **argv, struct options *o)
 			break;
 		case 's':
 			o->dump |= VMAD_STOP;
+			break;
+		case 't':
+			o->dump |= VMAD_TREE;
 			break;
 		case 'v':
 			o->verbose = 1;
@@ -257,6 +295,8 @@ int main(int argc, char **argv)
 		return look(&o, argv[optind + 1], 0);
 	if (strcmp(verb, "check") == 0 && n == 1)
 		return look(&o, argv[optind + 1], 1);
+	if (strcmp(verb, "extract") == 0 && n == 3)
+		return extract(argv[optind + 1], argv[optind + 2], argv[optind + 3]);
 	usage(stderr);
 	return 2;
 }

@@ -88,16 +88,17 @@ int vmad_undump(int fd, struct vmad_err *err);
 /* ------------------------------------------------------------------------- */
 /* Other processes. In libvmadump only, not in libbproc. */
 
-#define VMAD_DUMP_ALL 7    /* every class of file: an image that needs no file */
+#define VMAD_DUMP_ALL 7	   /* every class of file: an image that needs no file */
 #define VMAD_KILL 0x100	   /* the process ends (SIGKILL) when its image is complete */
 #define VMAD_STOP 0x200	   /* it is stopped then (SIGSTOP) */
 #define VMAD_NEW_PID 0x400 /* whatever process id there is */
+#define VMAD_TREE 0x800	   /* all that descend from it as well */
 
 /**
  * vmad_dump_pid() - write an image of another process, which need not know of it.
- * @pid: the process; all its threads are in the image, its children are not.
+ * @pid: the process; all its threads are in the image, its children with VMAD_TREE.
  * @fd: where to, from its present offset on: a file, a pipe, a stream socket.
- * @flags: VMAD_DUMP_*, and VMAD_KILL or VMAD_STOP; else it goes on when it is dumped.
+ * @flags: VMAD_DUMP_*, VMAD_TREE, and VMAD_KILL or VMAD_STOP; else it goes on when it is dumped.
  * @ret_us: how long it was stopped, in microseconds; may be NULL.
  * @err: filled on failure; may be NULL.
  *
@@ -131,12 +132,14 @@ long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct v
  * terminal. An image is a program: it runs with every right of its user and no more than the
  * caller's.
  *
+ * The image of a tree becomes the whole tree, and this returns when all of it runs; only the
+ * first is the caller's child.
+ *
  * Return: its process id; -1 with errno set, and then there is no such process.
  * Errors: EEXIST (its process id is in use), EPERM (that id needs CAP_CHECKPOINT_RESTORE in the
  *         pid namespace's user namespace; its user is another), ENOTSUP (VMAD_NEW_PID and it has
- *         threads), EBUSY (a thread id is in use), EINVAL (@flags), those of vmad_undump().
- * Blocks: as long as reading does. Threads: any. Since: 0.2.
- * Source: doc/image.md.
+ *         threads, or is a tree), EBUSY (a thread id is in use), EINVAL (@flags), those of
+ * vmad_undump(). Blocks: as long as reading does. Threads: any. Since: 0.2. Source: doc/image.md.
  */
 pid_t vmad_restore(int fd, unsigned flags, struct vmad_err *err);
 
@@ -152,6 +155,18 @@ pid_t vmad_restore(int fd, unsigned flags, struct vmad_err *err);
  * Threads: any. Since: 0.2. Source: doc/image.md.
  */
 int vmad_check(int fd, struct vmad_err *err);
+
+/**
+ * vmad_member() - one process's image out of that of a tree, for a debugger.
+ * @fd: the image, read from its present offset on.
+ * @pid: the process; a zombie has none.
+ * @out: where to.
+ * @err: filled on failure; may be NULL.
+ *
+ * Return: 0; -1 with errno set: ESRCH (it is not in there), those of vmad_info(), of writing.
+ * Threads: any. Since: 0.2.
+ */
+int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err);
 
 /**
  * vmad_info() - say in words what is in an image.

@@ -9,12 +9,13 @@
 
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
+#include "vmadump/tree.h"
 
 /*
  * Ends it where it is parked: it never runs again, for our end of its channel is open still.
  * Let go first, so that it is its parent who is told.
  */
-static void end_it(struct freeze *f)
+void freeze_end(struct freeze *f)
 {
 	if (!f->loose) {
 		trace_interrupt(&f->t);
@@ -31,10 +32,13 @@ long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct v
 	struct chan_msg m = {0};
 	long r = -1;
 
-	if (flags & ~(copy | VMAD_KILL | VMAD_STOP) || (flags & VMAD_KILL && flags & VMAD_STOP)) {
+	if (flags & ~(copy | VMAD_KILL | VMAD_STOP | VMAD_TREE) ||
+	    (flags & VMAD_KILL && flags & VMAD_STOP)) {
 		f.t = (struct trace){.err = err};
 		return trace_fail(&f.t, EINVAL, "vmadump: flags");
 	}
+	if (flags & VMAD_TREE)
+		return tree_dump(pid, fd, flags & copy, flags, ret_us, err);
 	if (freeze_enter(&f, pid, flags, 0, err) < 0) {
 		trace_free(&f.t);
 		return -1;
@@ -44,7 +48,7 @@ long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct v
 	else if (chan_answer(&f.t, f.chan, &m) == 0)
 		r = (long)m.u.bytes;
 	if (r > 0 && flags & VMAD_KILL) {
-		end_it(&f);
+		freeze_end(&f);
 	} else {
 		int e = errno;
 

@@ -11,26 +11,48 @@
 
 #define SERVE_MS 20 /* how long a stop signal waits to be taken note of */
 
-int chan_send_with(int fd, const struct chan_msg *m, int with)
+static int send_fds(int fd, const struct chan_msg *m, const int *with, unsigned n)
 {
 	struct iovec v = {(void *)m, sizeof *m};
 	union {
 		struct cmsghdr h;
-		char space[CMSG_SPACE(sizeof(int))];
-	} ctl = {.h = {.cmsg_len = CMSG_LEN(sizeof(int)),
+		char space[CMSG_SPACE(2 * sizeof(int))];
+	} ctl = {.h = {.cmsg_len = CMSG_LEN(n * sizeof(int)),
 		       .cmsg_level = SOL_SOCKET,
 		       .cmsg_type = SCM_RIGHTS}};
 	struct msghdr h = {.msg_iov = &v, .msg_iovlen = 1};
 
-	if (with >= 0) {
-		memcpy(CMSG_DATA(&ctl.h), &with, sizeof with);
+	if (n) {
+		memcpy(CMSG_DATA(&ctl.h), with, n * sizeof(int));
 		h.msg_control = &ctl;
-		h.msg_controllen = sizeof ctl;
+		h.msg_controllen = CMSG_SPACE(n * sizeof(int));
 	}
 	while (sendmsg(fd, &h, MSG_NOSIGNAL) < 0)
 		if (errno != EINTR)
 			return -1;
 	return 0;
+}
+
+int chan_send_with(int fd, const struct chan_msg *m, int with)
+{
+	return send_fds(fd, m, &with, with >= 0);
+}
+
+int chan_dump(int fd, int image, int order)
+{
+	const struct chan_msg m = {.type = CHAN_DUMP};
+
+	return send_fds(fd, &m, (const int[]){image, order}, 2);
+}
+
+int chan_lend(int fd, int with, int number)
+{
+	return chan_send_with(fd, &(struct chan_msg){.type = CHAN_LEND, .u.status = number}, with);
+}
+
+int chan_reap(int fd, pid_t pid)
+{
+	return chan_send_with(fd, &(struct chan_msg){.type = CHAN_REAP, .u.pid = pid}, -1);
 }
 
 int chan_order(int fd, uint32_t type, int with)

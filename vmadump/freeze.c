@@ -127,7 +127,7 @@ static int open_channel(struct freeze *f, int pidfd, int *ret_other)
 				  f->t.pid, strerror((int)-ret));
 	if (trace_get(&f->t, f->self, end, sizeof end) < 0)
 		return -1;
-	*ret_other = end[1];
+	*ret_other = f->other = end[1];
 	f->far = above_stdio(f, end[0]);
 	if (f->far < 0)
 		return -1;
@@ -382,8 +382,11 @@ int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, stru
 {
 	int r;
 
-	*f = (struct freeze){
-		.t = {.pid = pid, .err = err}, .chan = -1, .far = -1, .to_leave = to_leave};
+	*f = (struct freeze){.t = {.pid = pid, .err = err},
+			     .chan = -1,
+			     .far = -1,
+			     .other = -1,
+			     .to_leave = to_leave};
 	if (pid == getpid())
 		return trace_refuse(&f->t, REFUSE_SELF);
 	f->ends = flags & VMAD_KILL;

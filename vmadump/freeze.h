@@ -13,6 +13,7 @@ struct freeze {
 	uint64_t self;	   /* address of struct blob in it */
 	int chan;	   /* our end; -1 */
 	int far;	   /* the number of its end in it; -1 */
+	int other;	   /* and that of ours there, which it closes when it comes to it; -1 */
 	uint64_t since_us; /* when it was stopped, CLOCK_MONOTONIC */
 	int to_leave;	   /* by a move */
 	int ends;	   /* by SIGKILL, in its park */
@@ -31,6 +32,8 @@ int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave,
 int freeze_again(struct freeze *f);
 /* It goes on where it was, and the blob is gone. */
 int freeze_leave(struct freeze *f);
+/* It ends, by SIGKILL, where it is parked. */
+void freeze_end(struct freeze *f);
 /* Frees what freeze_enter() holds here. */
 void freeze_free(struct freeze *f);
 

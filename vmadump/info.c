@@ -1,5 +1,5 @@
 /*
- * vmad_check() and vmad_info(): an image is looked at. Library code; runs in whoever
+ * vmad_info(): an image is looked at. Library code; runs in whoever
  * asks. The blob, mapped here, does the reading and the judging: it is the same code
  * that would restore it. What is printed has passed it.
  */
@@ -12,19 +12,9 @@
 #include "vmadump.h"
 #include "vmadump/blob/blob.h"
 #include "vmadump/blob/image.h"
+#include "vmadump/look.h"
 
-struct record {
-	const uint8_t *p;
-	uint32_t len;
-};
-
-struct image {
-	const uint8_t *head, *need;
-	struct record rec[TAG_LAST + 1];
-	struct record psinfo;
-};
-
-static int look(int fd, int all, struct blob **ret, struct vmad_err *err)
+int look_at_image(int fd, int all, struct blob **ret, struct vmad_err *err)
 {
 	struct blob *b = vmad_blob_map();
 	long r;
@@ -57,16 +47,6 @@ static int look(int fd, int all, struct blob **ret, struct vmad_err *err)
 	return 0;
 }
 
-int vmad_check(int fd, struct vmad_err *err)
-{
-	struct blob *b;
-
-	if (look(fd, 1, &b, err) < 0)
-		return -1;
-	vmad_blob_drop(b);
-	return 0;
-}
-
 static uint64_t up(uint64_t n, uint64_t to)
 {
 	return (n + to - 1) & ~(to - 1);
@@ -85,7 +65,7 @@ static void find_records(struct image *im, const uint8_t *p, uint32_t len)
 	}
 }
 
-static void find_notes(struct image *im)
+void look_find_notes(struct image *im)
 {
 	const uint8_t *p = im->head + get64(im->head + 72), *end = p + get64(im->head + 96);
 
@@ -104,7 +84,7 @@ static void find_notes(struct image *im)
 }
 
 /* Text of the image: nothing of it may steer a terminal. */
-static void put_text(FILE *out, const char *s, size_t max)
+void look_put_text(FILE *out, const char *s, size_t max)
 {
 	for (size_t i = 0; i < max && s[i]; i++)
 		fputc(isprint((unsigned char)s[i]) ? s[i] : '?', out);
@@ -117,7 +97,7 @@ static const char *string_at(const struct image *im, uint32_t at)
 
 static void put_string(const struct image *im, FILE *out, uint32_t at)
 {
-	put_text(out, string_at(im, at), IMAGE_PATH_MAX);
+	look_put_text(out, string_at(im, at), IMAGE_PATH_MAX);
 }
 
 static uint32_t count(const struct image *im, enum image_tag tag, uint32_t len)
@@ -137,15 +117,15 @@ static void summary(const struct image *im, FILE *out)
 	}
 	fprintf(out, "version: %u\nprocess: %u\nname: ", get32(im->need + NEED_VERSION),
 		get32(ident));
-	put_text(out, (const char *)proc, 16);
+	look_put_text(out, (const char *)proc, 16);
 	fprintf(out, "\nprogram: ");
 	put_string(im, out, get32(proc + 96));
 	if (im->psinfo.p) {
 		fprintf(out, "\narguments: ");
-		put_text(out, (const char *)im->psinfo.p + 56, 80);
+		look_put_text(out, (const char *)im->psinfo.p + 56, 80);
 	}
 	fprintf(out, "\ndirectory: ");
-	put_text(out, (const char *)im->rec[TAG_CWD].p, im->rec[TAG_CWD].len);
+	look_put_text(out, (const char *)im->rec[TAG_CWD].p, im->rec[TAG_CWD].len);
 	fprintf(out, "\nuser: %u\ngroup: %u\nthreads: %u\n", get32(ident + 8), get32(ident + 24),
 		1 + count(im, TAG_THREADS, REC_THREAD_LEN));
 	fprintf(out, "mapped: %" PRIu64 "\npages: %" PRIu64 "\nlength: %" PRIu64 "\n", mapped,
@@ -161,12 +141,12 @@ static void threads(const struct image *im, FILE *out)
 
 	fprintf(out, "\nthread        ip name\n%-8u %12" PRIx64 " ",
 		get32(im->rec[TAG_IDENT].p + 4), get64(regs + 16 * 8));
-	put_text(out, (const char *)im->rec[TAG_PROC].p, 16);
+	look_put_text(out, (const char *)im->rec[TAG_PROC].p, 16);
 	for (uint32_t i = 0; i < count(im, TAG_THREADS, REC_THREAD_LEN); i++) {
 		const uint8_t *t = im->rec[TAG_THREADS].p + i * (uint64_t)REC_THREAD_LEN;
 
 		fprintf(out, "\n%-8u %12" PRIx64 " ", get32(t), get64(t + 8 + 16 * 8));
-		put_text(out, (const char *)t + 256, 16);
+		look_put_text(out, (const char *)t + 256, 16);
 	}
 	fputc('\n', out);
 }
@@ -193,7 +173,7 @@ static void files(const struct image *im, FILE *out)
 
 static void mappings(const struct image *im, FILE *out)
 {
-	static const char *const kind[] = {"?", "private", "shared", "file", "file shared"};
+	static const char *const kind[] = {"?", "private", "shared", "file", "file shared", "tree"};
 
 	fprintf(out, "\n%12s %12s prot runs kind\n", "start", "end");
 	for (uint32_t i = 0; i < count(im, TAG_VMAS, REC_VMA_LEN); i++) {
@@ -202,8 +182,8 @@ static void mappings(const struct image *im, FILE *out)
 
 		fprintf(out, "%12" PRIx64 " %12" PRIx64 " %c%c%c  %4u %s ", get64(v), get64(v + 8),
 			prot & 1 ? 'r' : '-', prot & 2 ? 'w' : '-', prot & 4 ? 'x' : '-',
-			get32(v + 44), kind[k < 5 ? k : 0]);
-		if (file != VMA_NO_FILE)
+			get32(v + 44), kind[k < 6 ? k : 0]);
+		if (file != VMA_NO_FILE && k != VMA_MEMORY)
 			put_string(im, out,
 				   get32(im->rec[TAG_FILES].p + file * (uint64_t)REC_FILE_LEN + 8));
 		else
@@ -215,15 +195,15 @@ static void mappings(const struct image *im, FILE *out)
 static void descriptors(const struct image *im, FILE *out)
 {
 	static const char *const kind[] = {"?",	     "file",   "directory", "device",
-					   "stream", "shares", "object"};
+					   "stream", "shares", "object",    "tree"};
 
 	fprintf(out, "\nfd   kind      offset\n");
 	for (uint32_t i = 0; i < count(im, TAG_FDS, REC_FD_LEN); i++) {
 		const uint8_t *f = im->rec[TAG_FDS].p + i * (uint64_t)REC_FD_LEN;
 		uint32_t k = get32(f + 4);
 
-		fprintf(out, "%-4u %-9s ", get32(f), kind[k < 7 ? k : 0]);
-		if (k == FD_DUP)
+		fprintf(out, "%-4u %-9s ", get32(f), kind[k < 8 ? k : 0]);
+		if (k == FD_DUP || k == FD_TREE)
 			fprintf(out, "%u", get32(f + 28));
 		else
 			fprintf(out, "%" PRIu64 " ", get64(f + 16));
@@ -236,11 +216,12 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err)
 {
 	struct image im = {0};
 	struct blob *b;
+	int r;
 
-	if (look(fd, 0, &b, err) < 0)
+	if (look_at_image(fd, 0, &b, err) < 0)
 		return -1;
 	im.head = (const uint8_t *)b->head;
-	find_notes(&im);
+	look_find_notes(&im);
 	summary(&im, out);
 	if (flags & VMAD_INFO_TABLES) {
 		threads(&im, out);
@@ -248,7 +229,9 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err)
 		mappings(&im, out);
 		descriptors(&im, out);
 	}
-	vmad_blob_drop(b);
+	r = look_tree_info(fd, b, out, err);
+	if (r < 0)
+		return -1;
 	if (fflush(out) == 0 && !ferror(out))
 		return 0;
 	if (err) {

@@ -23,6 +23,7 @@
 #include "vmadump/blob/image.h"
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
+#include "vmadump/tree.h"
 
 #define NEED_NOTE_LEN (12 + 8 + IMAGE_NEED_LEN)
 
@@ -234,7 +235,7 @@ static int take_out(struct trace *t, uint64_t self)
 }
 
 /* It is all there and waits. Lets it run. */
-static int let_go(struct trace *t, int chan, const struct chan_msg *m)
+int revive_let_go(struct trace *t, int chan, const struct chan_msg *m)
 {
 	struct vmad_err *err = t->err, unused;
 	uint64_t self = m->move_id;
@@ -264,6 +265,11 @@ static int let_go(struct trace *t, int chan, const struct chan_msg *m)
 	return 0;
 }
 
+static int finish(struct trace *t, int chan, struct chan_msg *m)
+{
+	return m->type == CHAN_MEMBER ? tree_revive(t, chan, m) : revive_let_go(t, chan, m);
+}
+
 static pid_t make(struct trace *t, int fd, unsigned flags, const struct ahead *a)
 {
 	struct chan_msg m = {0};
@@ -282,7 +288,7 @@ static pid_t make(struct trace *t, int fd, unsigned flags, const struct ahead *a
 	}
 	close(end[1]);
 	t->pid = pid;
-	if (pid > 0 && (chan_answer(t, end[0], &m) < 0 || let_go(t, end[0], &m) < 0)) {
+	if (pid > 0 && (chan_answer(t, end[0], &m) < 0 || finish(t, end[0], &m) < 0)) {
 		int e = errno;
 
 		kill(pid, SIGKILL);

@@ -435,18 +435,18 @@ void trace_detach(struct trace *t)
 	for (uint32_t i = 0; i < t->n; i++)
 		if (t->task[i].seized && !t->task[i].stopped)
 			ptrace(PTRACE_INTERRUPT, t->task[i].tid, NULL, NULL);
-	for (uint32_t i = 0; i < t->n; i++) {
-		struct task *task = &t->task[i];
-
-		if (!task->seized)
-			continue;
-		stop_one(t, task);
-		ptrace(PTRACE_DETACH, task->tid, NULL, NULL);
-		task->seized = 0;
-	}
+	for (uint32_t i = 0; i < t->n; i++)
+		if (t->task[i].seized)
+			stop_one(t, &t->task[i]);
+	/* While they are held: not one step is made before it. */
 	if (t->stop_after)
 		kill(t->pid, (int)t->stop_after);
 	t->stop_after = 0;
+	for (uint32_t i = 0; i < t->n; i++) {
+		if (t->task[i].seized)
+			ptrace(PTRACE_DETACH, t->task[i].tid, NULL, NULL);
+		t->task[i].seized = 0;
+	}
 }
 
 int trace_seize(struct trace *t, struct task *task)

@@ -7,6 +7,7 @@
 #include "vmadump/blob/lib.h"
 #include "vmadump/blob/restore.h"
 #include "vmadump/blob/sys.h"
+#include "vmadump/blob/tree.h"
 
 #define HEAD_MAX (256u << 10) /* bytes of an input; a real head is 10 to 30 KiB */
 #define BLOCKS 64
@@ -69,7 +70,7 @@ long rest_check(struct restore *r)
 
 		MUST(v->start < v->end && v->end <= IMAGE_ADDR_MAX && v->map_end >= v->end);
 		MUST(i == 0 || v->start >= v[-1].end);
-		MUST(v->file == VMA_NO_FILE || v->file < r->nfiles);
+		MUST(v->file == VMA_NO_FILE || v->file < r->nfiles || v->kind == VMA_MEMORY);
 		touch(v->name, str_len(v->name));
 	}
 	for (uint32_t i = 0; i < r->nfds; i++) {
@@ -83,6 +84,13 @@ long rest_check(struct restore *r)
 		MUST(r->xsaves[i].len >= 576 && r->xsaves[i].len + 64 <= BLOB_XSAVE_MAX);
 		touch(r->xsaves[i].p, r->xsaves[i].len);
 	}
+	for (uint32_t i = 0; i < r->nplan; i++) {
+		const uint8_t *e = tree_entry(r, i);
+
+		touch(e, TREE_ENTRY);
+		MUST(i == 0 || get32(e + TREE_PARENT) < i);
+	}
+	touch(r->rec[TAG_MEMORY].p, r->nmemory * (uint64_t)MEMORY_LEN);
 	touch(r->rec[TAG_THREADS].p, r->nthreads * (uint64_t)REC_THREAD_LEN);
 	touch(r->rec[TAG_SCHED].p, r->rec[TAG_SCHED].len);
 	touch(r->need, IMAGE_NEED_LEN);
@@ -103,6 +111,7 @@ long rest_check(struct restore *r)
 		__builtin_abort();                                                                 \
 	}
 NEVER(rest_open)
+NEVER(rest_tree)
 NEVER(rest_creds)
 NEVER(rest_map)
 NEVER(rest_fill)

@@ -52,6 +52,9 @@ lines() {
 # The pid is free again when its parent, this shell, has reaped it.
 gone() { wait "$1" 2>/dev/null; }
 
+# What vmadump is told besides: -t where programs have children.
+dump_flags=()
+
 # carried FILE LINES WANT COMMAND...: runs it, takes it when FILE has LINES lines, once
 # going on and once for good, puts it back; what it writes must be WANT's contents, and
 # it must end with 0
@@ -60,9 +63,9 @@ carried() {
 	shift 3
 	start "$out" "$@"
 	lines "$out" "$n" || return
-	"$vmadump" dump "$pid" "$out.first" || { fail "$out: dump"; return; }
+	"$vmadump" dump "${dump_flags[@]}" "$pid" "$out.first" || { fail "$out: dump"; return; }
 	lines "$out" $((n + 2)) || return
-	"$vmadump" dump --kill "$pid" "$out.image" || { fail "$out: dump --kill"; return; }
+	"$vmadump" dump "${dump_flags[@]}" --kill "$pid" "$out.image" || { fail "$out: dump --kill"; return; }
 	gone "$pid"
 	"$vmadump" check "$out.image" || fail "$out: check"
 	cp "$out" "$out.then"

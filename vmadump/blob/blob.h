@@ -24,8 +24,8 @@
 #define BLOB_ADDR 0x300000000000ul
 #define BLOB_TRIES 8 /* addresses BLOB_APART from each other */
 #define BLOB_APART (1ul << 30)
-#define BLOB_CODE_MAX (96ul << 10) /* bytes of the code part, page multiple */
-#define BLOB_DATA (256ul << 10)	   /* bytes of the rw part */
+#define BLOB_CODE_MAX (128ul << 10) /* bytes of the code part, page multiple */
+#define BLOB_DATA (256ul << 10)	    /* bytes of the rw part */
 #define BLOB_SIZE (BLOB_CODE_MAX + BLOB_DATA)
 /* The rw part: struct blob, then the stack, then scratch up to the end. */
 #define BLOB_STRUCT_MAX (20ul << 10)
@@ -77,8 +77,9 @@ struct blob_template {
 };
 #define blob_template(b) ((struct blob_template *)((b)->annex + CHAN_WORD_BYTES))
 
-#define BLOB_RESTORE_ALONE 1u /* its session and group are to be as they were, as far as they can  \
-			       */
+#define BLOB_RESTORE_ALONE                                                                         \
+	1u /* its session and group are to be as they were, as far as they can                     \
+	    */
 enum blob_verb {
 	BLOB_LEAVE = 1,	  /* park, speak on chan, dump, then ghost or back */
 	BLOB_DUMP = 2,	  /* dump to fd and come back */
@@ -199,6 +200,7 @@ struct blob {
 	uint32_t parked, release; /* futexes: threads that wait; enum blob_release */
 	int32_t outer;		  /* PARK: while it leaves: to whoever put it here; 0: none */
 	uint32_t zero;
+	int32_t lent_lo, lent_hi; /* PARK: descriptors handed to it for a dump; lo 0: none */
 
 	/* RESTORE, CHECK: what was read of the image before, in this memory */
 	uint64_t ahead, ahead_len;
@@ -247,7 +249,9 @@ struct blob_dump {
 	uint32_t for_fork;     /* 1: a child of rfork: no pending signals, timers or locks */
 	uint32_t goes_on;      /* 1: pending signals and timers are read, not taken */
 	uint32_t objects;      /* 1: open files that no path leads to go along, and threads */
-	uint64_t bytes;	       /* out: written */
+	uint32_t has_order;    /* 1: order is a file (tree.h): it is one of a tree */
+	int order;
+	uint64_t bytes; /* out: written */
 };
 long blob_dump(struct blob *b, struct blob_dump *opt);
 /*
@@ -279,9 +283,16 @@ struct blob_restore {
 	 * are there. NULL: there is nothing to drop. */
 	const struct chan_cred *cred;
 	uint32_t alone;	       /* 1: session and group as BLOB_RESTORE_ALONE says */
+	struct restore *first; /* of one of a tree: what its first process has read; else NULL */
+	uint32_t index;	       /* and which of the tree it is */
+	uint32_t look;	       /* 1: nothing is to be made that others see */
 	uint32_t destroyed;    /* out */
 };
 long blob_restore(struct blob *b, struct blob_restore *opt);
+/* It waits, restored, until whoever did that lets it go. */
+void blob_await_release(struct blob *b);
+/* restore_tree.c: CHAN_SETTLE. */
+long tree_settle(struct blob *b);
 /* The image on b->fd, read and held against this machine; nothing is changed. */
 long blob_check(struct blob *b);
 /*

@@ -36,8 +36,11 @@ enum chan_type {
 	CHAN_DUMPED = 9,    /* bytes: the image is written (BLOB_PARK) */
 	CHAN_RESTORED = 10, /* all of the image is in place (BLOB_RESTORE with a channel); in */
 	/* move_id where struct blob is, in flags the signal it was stopped by */
-	CHAN_WARM = 11,	    /* a skeleton is ready; pid: its own */
-	CHAN_LEFT = 12,	    /* answer to CHAN_LEAVE: it runs elsewhere, and is its ghost here */
+	CHAN_WARM = 11,	  /* a skeleton is ready; pid: its own */
+	CHAN_LEFT = 12,	  /* answer to CHAN_LEAVE: it runs elsewhere, and is its ghost here */
+	CHAN_MEMBER = 13, /* + channel fd: flags: which of a tree is about to be cloned; of the */
+	/* first, without fd, before all others: stream_mask: how many there are */
+	CHAN_SETTLED = 14, /* answer to CHAN_SETTLE */
 
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
@@ -53,16 +56,22 @@ enum chan_type {
 	CHAN_EXIT = 38,	    /* status (wait status word): die so */
 	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails (CHAN_FAILED) */
 	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */
-	CHAN_REAP = 41,	       /* pid: this child has ended; answered by CHAN_CHILD */
+	CHAN_REAP = 41,	       /* pid: this child has ended; answered by CHAN_CHILD. To who is */
+			       /* parked: wait for it, answered by CHAN_CHILD, empty */
 	CHAN_NAME = 42,	       /* name: look like this from now on */
 	CHAN_HOLD = 43,	       /* flags: CHAN_HOLD_*: its children are somebody's to wait for */
 
 	/* whoever dumps or restores from outside -> process; no cluster is there */
-	CHAN_DUMP = 64,	  /* + image fd: write it; answered by CHAN_DUMPED or CHAN_FAILED */
+	CHAN_DUMP = 64,	  /* + image fd, + of one of a tree its order (tree.h): write it; */
+			  /* answered by CHAN_DUMPED or CHAN_FAILED */
 	CHAN_RESUME = 65, /* go on by yourself; to a parked process the loss of its channel says
 			   * the same: there is no other copy that could run */
 	CHAN_LEAVE = 66,  /* + a connection to bpslave; leave: ask there, and leave; answered by */
 			  /* CHAN_LEFT, or CHAN_FAILED: then it is parked as before */
+	CHAN_LEND = 67,	  /* + fd: have it open as u.status until the dump is done */
+	CHAN_TURN = 68,	  /* to one of a tree that is restored: all of it is there. Read your */
+			  /* image; a zombie: die */
+	CHAN_SETTLE = 69, /* all are in place: your signals and timers; answered by CHAN_SETTLED */
 };
 
 #define CHAN_HERE_EXEC 1u
@@ -76,14 +85,14 @@ enum chan_type {
 #define CHAN_GO_STREAM_MASK 0x3fu
 #define CHAN_GHOST_REAP 1u /* not at home: its children that end are reaped */
 #define CHAN_GHOST_CODE 2u
-#define CHAN_CLONE_TEMPLATE 1u /* of an arrival: its head is kept for skeletons to come */
-#define CHAN_CLONE_REAP 2u     /* it is a ghost not at home, as of CHAN_GHOST_REAP */
-#define CHAN_CLONE_THREADS 4u  /* of an arrival: as CHAN_ARRIVE_THREADS */
-#define CHAN_PREPARED_RAN 1u   /* it has taken the word, and runs */
+#define CHAN_CLONE_TEMPLATE 1u	/* of an arrival: its head is kept for skeletons to come */
+#define CHAN_CLONE_REAP 2u	/* it is a ghost not at home, as of CHAN_GHOST_REAP */
+#define CHAN_CLONE_THREADS 4u	/* of an arrival: as CHAN_ARRIVE_THREADS */
+#define CHAN_PREPARED_RAN 1u	/* it has taken the word, and runs */
 #define CHAN_ARRIVE_HOME 1u	/* descriptors 0..2 of this ghost are the originals */
 #define CHAN_ARRIVE_EXEC 2u	/* MOVE_REXEC: an argument block comes, not an image */
 #define CHAN_ARRIVE_CHILDREN 4u /* they are as it knows them: a pending SIGCHLD is of that */
-#define CHAN_ARRIVE_THREADS 8u /* the image has more than one: it keeps the right to make them */
+#define CHAN_ARRIVE_THREADS 8u	/* the image has more than one: it keeps the right to make them */
 #define CHAN_HOLD_NOT 0u	/* as ever */
 #define CHAN_HOLD_DEAD 1u	/* those that end stay */
 #define CHAN_HOLD_ALL 2u	/* stops that are there are taken; of what comes then, nothing */
@@ -120,7 +129,7 @@ struct chan_name {
 	int32_t pgid, sid;
 	uint32_t uid, euid, suid, gid, egid;
 	uint32_t reaper; /* NAME_REAPER_*: of its orphaned descendants */
-	uint32_t nargs; /* bytes of args, which need not end with a NUL; 0: as they are */
+	uint32_t nargs;	 /* bytes of args, which need not end with a NUL; 0: as they are */
 	char comm[16];
 	char args[CHAN_ARGS_MAX];
 };

@@ -9,6 +9,7 @@
 #include "lib.h"
 #include "refuse.h"
 #include "sys.h"
+#include "tree.h"
 
 #define CS_64 0x33
 
@@ -76,6 +77,8 @@ static long run_steps(struct dump *d)
 	long r;
 
 	cpu_fill(&d->b->env);
+	if ((r = tree_read(d)) < 0)
+		return r;
 	if ((r = take_registers(d)) < 0) /* 1 */
 		return r;
 	if ((r = dump_read_proc(d)) < 0) /* 2. what /proc says */

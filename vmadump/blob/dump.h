@@ -31,6 +31,8 @@ struct dump_vma {
 	uint32_t prot, kind, flags;
 	uint32_t shared;
 	uint32_t copy; /* 1: all pages go, not only the private ones */
+	uint32_t object,
+		no_pages; /* memory of the tree: its number, plus 1; 1: they go elsewhere */
 	uint64_t first_run, nruns;
 };
 
@@ -59,7 +61,8 @@ struct dump_fd {
 	struct dump_fd *next;
 	int32_t fd;
 	uint32_t cloexec, kind, oflags, stream;
-	int32_t dup_of; /* fd whose open description this one shares, or -1 */
+	uint32_t others; /* 1: it is here for others of its tree only */
+	int32_t dup_of; /* fd whose open description this one shares, or -1; FD_TREE: the first's */
 	uint64_t offset; /* FD_OBJECT: which */
 	uint64_t dev, ino, rdev;
 	const char *path;
@@ -76,6 +79,7 @@ struct dump {
 	struct dump_fd *fds, *last_fd;
 	struct dump_obj *objs, *last_obj; /* object.h */
 	struct dump_lock *locks;
+	const struct tree_order *order; /* tree.h; NULL: it is by itself */
 	uint32_t nvmas, nfiles, nfds, nobjs, nlocks;
 	const char *exe, *cwd;
 	struct dump_run *runs;

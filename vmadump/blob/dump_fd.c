@@ -11,11 +11,12 @@
 #include "proc.h"
 #include "refuse.h"
 #include "sys.h"
+#include "tree.h"
 
 #define DENTS_BUF 4096u
 #define KCMP_SAME_FILE 0
 #define SO_ACCEPTCONN 30 /* asm-generic/socket.h, which libc's would not bear */
-#define FD_STAYS 1 /* not an error: it is not part of the image */
+#define FD_STAYS 1	 /* not an error: it is not part of the image */
 #define TYPE_MASK 0170000u
 #define TYPE_FIFO 0010000u
 #define TYPE_CHR 0020000u
@@ -63,7 +64,7 @@ static int is_ours(const struct dump *d, int fd)
 {
 	const struct blob *b = d->b;
 
-	if (fd == d->opt->fd || fd == b->chan)
+	if (fd == d->opt->fd || fd == b->chan || (d->order && fd == d->opt->order))
 		return 1;
 	for (uint32_t i = 0; i < COUNT(b->hide_fd); i++)
 		if (fd == b->hide_fd[i])
@@ -95,7 +96,11 @@ static int is_stream(struct dump *d, const struct dump_fd *f, const struct stat 
 {
 	uint32_t type = st->st_mode & TYPE_MASK;
 
+	const struct tree_fd *t = tree_fd_of(d, f->fd);
+
 	if (f->fd > 2 || is_null(st))
+		return 0;
+	if (d->order && (d->order->index || (t && t->flags & TREE_FD_INSIDE)))
 		return 0;
 	if (d->opt->streams)
 		return 1;
@@ -122,8 +127,8 @@ static int is_daemons(const struct dump_fd *f)
 	int len = sizeof at;
 
 	memset(&at, 0, sizeof at);
-	return f->cloexec && sys_getpeername(f->fd, &at, &len) == 0 &&
-	       at.family == SYS_AF_UNIX && str_ends(at.path, "/" LOCAL_SOCK);
+	return f->cloexec && sys_getpeername(f->fd, &at, &len) == 0 && at.family == SYS_AF_UNIX &&
+	       str_ends(at.path, "/" LOCAL_SOCK);
 }
 
 /* Who wants to be connected comes to its name, and that stays here. */
@@ -240,7 +245,7 @@ static long classify(struct dump *d, struct dump_fd *f, const struct stat *st)
 static void find_twin(struct dump *d, struct dump_fd *f)
 {
 	for (struct dump_fd *o = d->fds; o; o = o->next) {
-		if (o->dev != f->dev || o->ino != f->ino || o->kind == FD_DUP)
+		if (o->dev != f->dev || o->ino != f->ino || o->kind == FD_DUP || o->kind == FD_TREE)
 			continue;
 		/* One description on 0 and on 1 or 2 (a terminal) is a stream each way. */
 		if (o->kind == FD_STREAM && o->fd == 0 && f->fd <= 2)
@@ -267,6 +272,30 @@ static void find_terminal(struct dump *d, struct dump_fd *f)
 		}
 }
 
+/* What the first of its tree has as well is carried with that one; locks of the process are not. */
+static long share(struct dump *d, struct dump_fd *f, const struct stat *st)
+{
+	const struct tree_fd *t = tree_fd_of(d, f->fd);
+
+	f->others = t && t->flags & TREE_FD_EXTRA;
+	if (!t || t->as < 0 || !d->order->index)
+		return 0;
+	f->kind = FD_TREE;
+	f->dup_of = t->as;
+	return (st->st_mode & TYPE_MASK) == TYPE_REG && !(f->oflags & O_PATH) ? locks_take(d, f)
+									      : 0;
+}
+
+static void append(struct dump *d, struct dump_fd *f)
+{
+	d->nfds++;
+	if (d->last_fd)
+		d->last_fd->next = f;
+	else
+		d->fds = f;
+	d->last_fd = f;
+}
+
 static long add_fd(struct dump *d, int fd)
 {
 	struct blob *b = d->b;
@@ -288,8 +317,12 @@ static long add_fd(struct dump *d, int fd)
 	f->cloexec = (uint32_t)sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
 	f->oflags = (uint32_t)sys_fcntl(fd, F_GETFL, 0) & REOPEN_FLAGS;
 	f->path = "";
+	n = share(d, f, &st);
+	if (n < 0)
+		return n;
 	stream = is_stream(d, f, &st);
-	find_twin(d, f);
+	if (!f->kind)
+		find_twin(d, f);
 	if (d->opt->objects && !f->kind && is_tty(st.st_rdev) &&
 	    (st.st_mode & TYPE_MASK) == TYPE_CHR)
 		find_terminal(d, f);
@@ -316,12 +349,7 @@ static long add_fd(struct dump *d, int fd)
 		if (n == FD_STAYS)
 			return 0;
 	}
-	d->nfds++;
-	if (d->last_fd)
-		d->last_fd->next = f;
-	else
-		d->fds = f;
-	d->last_fd = f;
+	append(d, f);
 	return 0;
 }
 

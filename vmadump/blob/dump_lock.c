@@ -55,6 +55,8 @@ long locks_take(struct dump *d, struct dump_fd *f)
 			r = -ENOMEM;
 		else if (!parse(line, l))
 			r = refuse(d->b, REFUSE_FD_LOCK, f->fd, f->path);
+		else if (f->kind == FD_TREE && l->kind != LOCK_POSIX)
+			continue; /* the description's, and so the first's */
 		else {
 			l->fd = (uint32_t)f->fd;
 			l->next = d->locks;

@@ -310,7 +310,7 @@ static long runs_of(struct pages *p)
 	struct dump_vma *v = p->v;
 
 	v->first_run = p->d->nruns;
-	if (v->kind == VMA_FILE_SHARED)
+	if (v->kind == VMA_FILE_SHARED || v->no_pages)
 		return 0;
 	if (v->kind == VMA_ANON_SHARED)
 		return shared(p);

@@ -273,7 +273,7 @@ static long take_epoll(struct dump *d, struct dump_fd *f)
 static int is_mapped(const struct dump *d, const struct dump_fd *f)
 {
 	for (const struct dump_vma *v = d->vmas; v; v = v->next)
-		if (v->shared && v->ino == f->ino)
+		if (v->shared && v->ino == f->ino && !v->object)
 			return 1;
 	return 0;
 }

@@ -210,12 +210,32 @@ static long peek(struct dump *d, int fd, uint8_t **p, const uint8_t *end)
 					    fd, errno_name(n));
 }
 
+/* Of 0 to 2 a socket is taken for a stream of home's; with its other end in the tree it is none. */
+static void find_among_streams(struct dump *d, struct dump_obj *o)
+{
+	struct told t = {0};
+
+	for (struct dump_fd *f = d->fds; d->order && f; f = f->next)
+		if (f->kind == FD_STREAM && f->ino == o->peer && ask(d, f, &t) == 0) {
+			f->kind = FD_OBJECT;
+			f->offset = o->index;
+			f->path = "";
+			f->stream = 1;
+			o->ends = 3;
+			o->fd2 = f->fd;
+			put_end(o->data + OBJECT_HEAD + 24, f->fd, &t);
+			return;
+		}
+}
+
 long finish_socket(struct dump *d, struct dump_obj *o)
 {
 	const uint64_t fixed = OBJECT_HEAD + OBJECT_SOCKET_LEN, most = SOCKET_MOST;
 	uint8_t *data, *p, *from;
 	long r = 0;
 
+	if (o->ends != 3 && o->peer)
+		find_among_streams(d, o);
 	if (o->ends != 3 && o->peer)
 		return refuse(d->b, REFUSE_FD_SOCKET, o->fd);
 	data = arena_raw(d->b, fixed + most);

@@ -7,6 +7,7 @@
 #include "object.h"
 #include "proc.h"
 #include "sys.h"
+#include "tree.h"
 
 #define SIGINFO_LEN 128u
 
@@ -51,7 +52,8 @@ uint64_t dump_state_max(const struct dump *d)
 	       d->status.ngroups * 4ul + REC_PROC_LEN + IMAGE_PATH_MAX + REC_RLIMITS_LEN +
 	       strings_max(d) + d->nfiles * (uint64_t)REC_FILE_LEN +
 	       d->nvmas * (uint64_t)REC_VMA_LEN + d->nfds * (uint64_t)REC_FD_LEN +
-	       thread_recs_max(d) + objects_max(d) + locks_max(d) + 32 * (IMAGE_REC_HEAD + 8);
+	       thread_recs_max(d) + objects_max(d) + locks_max(d) + tree_recs_max(d) +
+	       32 * (IMAGE_REC_HEAD + 8);
 }
 
 /* A record is begun, filled behind its head, and ended when its length is known. */
@@ -295,11 +297,11 @@ static uint8_t *rec_vmas(struct dump *d, uint8_t *rec, struct strings *s)
 
 		put64(p, v->start);
 		put64(p + 8, v->end);
-		put64(p + 16, by_file ? v->off : 0);
+		put64(p + 16, by_file || v->object ? v->off : 0);
 		put32(p + 24, v->prot);
-		put32(p + 28, v->kind);
+		put32(p + 28, v->object ? VMA_MEMORY : v->kind);
 		put32(p + 32, v->flags);
-		put32(p + 36, by_file ? v->file->index : VMA_NO_FILE);
+		put32(p + 36, by_file ? v->file->index : v->object ? v->object - 1 : VMA_NO_FILE);
 		put32(p + 40, add_string(s, v->name));
 		put32(p + 44, (uint32_t)v->nruns);
 		put64(p + 48, 0);
@@ -314,7 +316,7 @@ static uint8_t *rec_fds(struct dump *d, uint8_t *rec, struct strings *s)
 	for (const struct dump_fd *f = d->fds; f; f = f->next, p += REC_FD_LEN) {
 		put32(p, (uint32_t)f->fd);
 		put32(p + 4, f->kind);
-		put32(p + 8, f->cloexec ? FD_CLOEXEC_FLAG : 0);
+		put32(p + 8, (f->cloexec ? FD_CLOEXEC_FLAG : 0) | (f->others ? FD_OTHERS_FLAG : 0));
 		put32(p + 12, f->oflags);
 		put64(p + 16, f->offset);
 		put32(p + 24, add_string(s, f->path));
@@ -350,7 +352,8 @@ uint8_t *dump_state(struct dump *d, uint8_t *p)
 	p = rec_fds(d, p, &s);
 	p = thread_recs(d, p);
 	p = objects_rec(d, p);
-	rec = locks_rec(d, p);
+	p = locks_rec(d, p);
+	rec = tree_recs(d, p);
 	memcpy(rec + IMAGE_REC_HEAD, s.base, s.used);
 	return rec_end(rec, TAG_STRINGS, s.used);
 }

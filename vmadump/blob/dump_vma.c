@@ -9,6 +9,7 @@
 #include "proc.h"
 #include "refuse.h"
 #include "sys.h"
+#include "tree.h"
 
 /* VmFlags that no flag of ours carries, of the mapping being read. */
 struct other_flags {
@@ -168,7 +169,7 @@ static long check_shared(struct dump *d, struct dump_vma *v)
 		return 0;
 	}
 	for (p = d->vmas; p; p = p->next)
-		if (p->kind == VMA_ANON_SHARED && p->ino == v->ino)
+		if (p->kind == VMA_ANON_SHARED && p->ino == v->ino && !p->object)
 			return refuse(d->b, REFUSE_MAP_TWICE, v->start);
 	return 0;
 }
@@ -193,7 +194,7 @@ static long finish_vma(struct dump *d, const struct dump_vma *seen, const struct
 	if (!v)
 		return -ENOMEM;
 	*v = *seen;
-	if (v->kind == VMA_ANON_SHARED && (r = check_shared(d, v)) < 0)
+	if (v->kind == VMA_ANON_SHARED && !v->object && (r = check_shared(d, v)) < 0)
 		return r;
 	if (v->flags & VMA_SEALED)
 		d->abilities |= NEED_SEAL;
@@ -213,6 +214,7 @@ static long begin_vma(struct dump *d, struct dump_vma *v, struct map_line *m)
 	struct blob *b = d->b;
 	uint64_t lo = blob_low(b), hi = b->arena.base + b->arena.size;
 	uint32_t kind = special_kind(m->name);
+	const struct tree_map *shared;
 	long r;
 
 	/* The kernel may have merged the blob's anonymous memory with a neighbour's. */
@@ -239,6 +241,13 @@ static long begin_vma(struct dump *d, struct dump_vma *v, struct map_line *m)
 		.shared = m->shared,
 		.name = "",
 	};
+	shared = tree_map_at(d, m->start);
+	if (shared) {
+		v->kind = VMA_ANON_SHARED;
+		v->object = shared->object + 1;
+		v->no_pages = !shared->pages;
+		return 0;
+	}
 	r = classify_nameless(d, v, m);
 	if (r < 0)
 		return r;

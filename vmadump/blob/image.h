@@ -74,7 +74,10 @@ enum image_tag {
 	TAG_SCHED = 16,
 	TAG_OBJECTS = 17,
 	TAG_LOCKS = 18,
-	TAG_LAST = TAG_LOCKS,
+	TAG_TREE = 19, /* these three: tree.h */
+	TAG_MEMORY = 20,
+	TAG_MEMBER = 21,
+	TAG_LAST = TAG_MEMBER,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */
@@ -101,7 +104,13 @@ enum image_special { SPECIAL_VVAR = 1, SPECIAL_VVAR_VCLOCK = 2, SPECIAL_VDSO = 3
 #define NEED_SEAL 4u
 #define NEED_AMX 8u
 
-enum vma_kind { VMA_ANON = 1, VMA_ANON_SHARED = 2, VMA_FILE = 3, VMA_FILE_SHARED = 4 };
+enum vma_kind {
+	VMA_ANON = 1,
+	VMA_ANON_SHARED = 2,
+	VMA_FILE = 3,
+	VMA_FILE_SHARED = 4,
+	VMA_MEMORY = 5, /* of what TAG_MEMORY of the tree's first process has */
+};
 #define VMA_GROWSDOWN 0x1u
 #define VMA_NORESERVE 0x2u
 #define VMA_DROPPABLE 0x4u
@@ -125,8 +134,17 @@ enum file_id { FILE_BUILD_ID = 1, FILE_SIZE_MTIME = 2, FILE_ANY = 3 };
 #define FILE_WRITE 1u	/* is mapped shared and writable: open it for writing */
 #define FILE_EXE 2u	/* is the program */
 
-enum fd_kind { FD_FILE = 1, FD_DIR = 2, FD_DEV = 3, FD_STREAM = 4, FD_DUP = 5, FD_OBJECT = 6 };
+enum fd_kind {
+	FD_FILE = 1,
+	FD_DIR = 2,
+	FD_DEV = 3,
+	FD_STREAM = 4,
+	FD_DUP = 5,
+	FD_OBJECT = 6,
+	FD_TREE = 7, /* shares a description of the tree's first process */
+};
 #define FD_CLOEXEC_FLAG 1u
+#define FD_OTHERS_FLAG 2u /* it is there for others of the tree, not for this one */
 
 static inline void put16(uint8_t *p, uint16_t v)
 {

@@ -7,7 +7,7 @@
 #include "lib.h"
 #include "thread.h"
 
-_Static_assert(BLOB_CODE_MAX == 0x18000 && BLOB_STRUCT_MAX + BLOB_STACK == 0xd000,
+_Static_assert(BLOB_CODE_MAX == 0x20000 && BLOB_STRUCT_MAX + BLOB_STACK == 0xd000,
 	       "entry.S has these numbers too");
 _Static_assert(BLOB_THREAD_ENTRY == 0x60 && offsetof(struct blob_thread, stack) == 8, "and these");
 
@@ -23,7 +23,7 @@ static long dump_here(struct blob *b)
 }
 
 /* Whoever cloned this process takes it from here by ptrace, or says that it is to go by itself. */
-static void await_release(struct blob *b)
+void blob_await_release(struct blob *b)
 {
 	struct chan_msg m = {.type = CHAN_RESTORED, .move_id = b->self, .flags = b->stopped};
 	struct chan_pkt p;
@@ -34,6 +34,10 @@ static void await_release(struct blob *b)
 		if (chan_recv(b, &p, 0) <= 0)
 			sys_exit_group(127);
 		chan_close_fds(&p, 0);
+		if (p.m.type == CHAN_SETTLE && tree_settle(b) < 0)
+			chan_fail(b, 0);
+		else if (p.m.type == CHAN_SETTLE)
+			chan_tell(b, CHAN_SETTLED, 0);
 	} while (p.m.type != CHAN_RESUME);
 	sched_free(b);
 	sys_close(b->chan);
@@ -51,7 +55,7 @@ static long restore_here(struct blob *b)
 
 	if (r == 0) {
 		if (b->chan >= 0)
-			await_release(b);
+			blob_await_release(b);
 		blob_resume(b);
 	}
 	if (b->chan >= 0) {

@@ -8,6 +8,8 @@
 #include "ghost.h"
 #include "thread.h"
 
+#define WAIT_ALL 0x40000000 /* __WALL */
+
 static void wait_for(uint32_t *word, uint32_t was)
 {
 	/* No timeout: with one the kernel would note how to restart it, and forget what
@@ -138,16 +140,45 @@ void blob_thread_main(struct blob_thread *t)
 	blob_thread_resume(t);
 }
 
-static void dump_to(struct blob *b, int fd)
+/* One of a tree is lent what others have open, under the numbers that the order names. */
+static void lend(struct blob *b, struct chan_pkt *p)
 {
-	struct blob_dump opt = {
-		.fd = fd, .flags = b->dump_flags, .goes_on = 1, .objects = 1};
+	int fd = p->m.u.status;
+
+	if (p->nfd != 1)
+		return;
+	if (p->fd[0] == fd)
+		p->nfd = 0; /* it has come under that number: it stays */
+	else if (sys_fcntl(fd, F_GETFD, 0) >= 0 || sys_dup3(p->fd[0], fd, O_CLOEXEC) < 0)
+		return; /* it will be missed */
+	b->lent_lo = b->lent_lo ? b->lent_lo : fd;
+	b->lent_hi = fd;
+}
+
+static void give_back(struct blob *b)
+{
+	if (b->lent_lo)
+		sys_close_range((unsigned)b->lent_lo, (unsigned)b->lent_hi, 0);
+	b->lent_lo = 0;
+}
+
+static void dump_to(struct blob *b, int fd, int order)
+{
+	struct blob_dump opt = {.fd = fd,
+				.flags = b->dump_flags,
+				.goes_on = 1,
+				.objects = 1,
+				.has_order = order >= 0,
+				.order = order};
 	struct chan_msg m = {.type = CHAN_DUMPED};
 	long r = blob_dump(b, &opt);
 
 	/* With the answer we may be taken out, wherever we are: nothing may be left to do. */
 	blob_thaw(b);
 	sys_close(fd);
+	if (order >= 0)
+		sys_close(order);
+	give_back(b);
 	m.u.bytes = opt.bytes;
 	if (r < 0)
 		chan_fail(b, CHAN_NO_MOVE);
@@ -165,13 +196,23 @@ long blob_park(struct blob *b)
 	sched_free(b);
 	blob_wait_parked(b, b->nthreads);
 	while (chan_recv(b, &p, 0) > 0 && p.m.type != CHAN_RESUME) {
-		if (p.m.type == CHAN_DUMP && p.nfd == 1)
-			dump_to(b, p.fd[0]);
-		else if (p.m.type == CHAN_LEAVE && p.nfd == 1)
+		if (p.m.type == CHAN_DUMP && p.nfd >= 1) {
+			dump_to(b, p.fd[0], p.fd[1]);
+			continue;
+		}
+		if (p.m.type == CHAN_LEAVE && p.nfd == 1) {
 			park_leave(b, &p);
-		else
-			chan_close_fds(&p, 0);
+			continue;
+		}
+		if (p.m.type == CHAN_REAP) {
+			sys_wait4(p.m.u.pid, NULL, WAIT_ALL, NULL);
+			chan_tell(b, CHAN_CHILD, CHAN_NO_MOVE);
+		}
+		if (p.m.type == CHAN_LEND)
+			lend(b, &p);
+		chan_close_fds(&p, 0);
 	}
+	give_back(b);
 	sys_close(b->chan);
 	b->chan = -1;
 	blob_release(b);

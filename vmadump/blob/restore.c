@@ -128,6 +128,22 @@ static void leave_head(const struct restore *r)
 	t->len = r->head_len;
 }
 
+/* One of a tree, where it should be one, and nowhere else. */
+static long rest_member(struct restore *r)
+{
+	uint32_t one = r->rec[TAG_MEMBER].len;
+
+	r->first = r->opt->first;
+	if (r->first && (!one || r->index != r->opt->index))
+		return rest_bad(r, "another process of the tree was to come");
+	if (!r->first && one)
+		return blob_err_set(&r->b->err, ENOTSUP,
+				    "the image is of one process of a tree, and needs the others");
+	if (r->first)
+		r->fd_base = MAX(r->fd_base, r->first->fd_base);
+	return 0;
+}
+
 static long run_steps(struct restore *r)
 {
 	struct restore *warm = r->opt->warm;
@@ -140,7 +156,11 @@ static long run_steps(struct restore *r)
 	mapped = warm && rest_take_warm(r, warm);
 	if (r->opt->leave_head && !mapped)
 		leave_head(r);
+	if ((e = rest_member(r)) < 0)
+		return e;
 	if ((e = rest_check(r)) < 0 || (e = rest_open(r)) < 0) /* 3: this machine; files, fds */
+		return e;
+	if ((e = rest_tree(r)) < 0)
 		return e;
 	if (r->opt->set_creds && (e = rest_creds(r)) < 0) /* 4 */
 		return e;
@@ -169,7 +189,7 @@ static struct restore *begin(struct blob *b, struct blob_restore *opt)
 {
 	struct restore *r;
 
-	if (!opt->warm) /* else that is there */
+	if (!opt->warm && !opt->first) /* else that is there */
 		arena_reset(b);
 	r = arena_alloc(b, sizeof *r);
 	if (!r)
@@ -200,7 +220,7 @@ static long read_through(struct restore *r)
 
 long blob_check(struct blob *b)
 {
-	struct blob_restore opt = {.fd = b->fd, .stream_fd = {-1, -1, -1}};
+	struct blob_restore opt = {.fd = b->fd, .stream_fd = {-1, -1, -1}, .look = 1};
 	struct restore *r = begin(b, &opt);
 	long e;
 
@@ -236,7 +256,8 @@ long blob_restore(struct blob *b, struct blob_restore *opt)
 	e = run_steps(r);
 	if (e < 0 && !opt->destroyed)
 		rest_close(r);
-	if (!b->nthreads) /* else they stand in it */
+	b->restore = (uint64_t)r;
+	if (!b->nthreads && !r->nplan && !r->first) /* else it is needed still */
 		arena_reset(b);
 	return e;
 }

@@ -25,7 +25,7 @@ struct rest_vma {
 
 struct rest_fd {
 	int32_t fd, dup_of, opened;
-	uint32_t kind, cloexec, oflags, stream;
+	uint32_t kind, cloexec, oflags, stream, others;
 	uint64_t offset;
 	const char *path;
 };
@@ -45,6 +45,7 @@ struct rest_rec {
 	uint32_t len;
 };
 #define REST_TAGS 32u
+#define tree_entry(r, i) ((r)->rec[TAG_TREE].p + TREE_HEAD + (uint64_t)(i)*TREE_ENTRY)
 
 struct restore {
 	struct blob *b;
@@ -62,6 +63,11 @@ struct restore {
 	struct rest_fd *fds;
 	uint32_t nfiles, nvmas, nfds, nobjs, nthreads;
 	struct rest_obj *objs;
+	/* Of a tree (tree.h): in the first its plan, and what it has made ahead of all others */
+	uint32_t nplan, nmemory, index; /* index: of this one; 0: the first, or there is no tree */
+	struct restore *first;		/* in all others */
+	uint32_t *birth, stays;		/* sessions that they are born in; 1: it keeps its own */
+	int32_t *memory;
 	uint32_t specials, new_vdso; /* 1: the kernel maps it anew where the image has it */
 	int32_t cwd_fd, fd_base;
 	uint8_t end[IMAGE_END_NOTE];
@@ -75,12 +81,22 @@ long rest_read(struct restore *r, void *p, uint64_t n, const char *what);
 /* restore_parse.c: notes and records; nothing but the arena is touched. */
 long rest_parse(struct restore *r);
 long rest_parse_objects(struct restore *r); /* restore_parse_obj.c */
+long rest_parse_tree(struct restore *r);    /* restore_parse_tree.c */
 long rest_end(struct restore *r);	    /* is r->end an end mark? */
 /* restore_check.c: can this machine and process take it? Opens the files that it maps. */
 long rest_check(struct restore *r);
 /* The working directory, and descriptors that are opened by path. */
 long rest_open(struct restore *r);
 void rest_close(struct restore *r);
+
+/*
+ * restore_tree.c. The first clones all others, which do not return; comes back when it is
+ * its turn to be restored. The rest is for who opens, maps, and is done.
+ */
+long rest_tree(struct restore *r);
+void tree_room(struct restore *r);
+long tree_fd_open(struct restore *r, struct rest_fd *f);
+int tree_memory(const struct restore *r, uint32_t object); /* -1: there is none */
 
 /* restore_mem.c */
 void rest_clear(struct restore *r); /* unmaps all that is not ours */
@@ -97,6 +113,7 @@ long rest_mm(struct restore *r);
 long rest_fds(struct restore *r);
 long rest_creds(struct restore *r);
 long rest_state(struct restore *r);
+long rest_late(struct restore *r); /* its signals and timers, last of all */
 /* restore_thread.c: makes the other threads; each is parked when this comes back. */
 long rest_threads(struct restore *r);
 /* Scheduling of thread i, counted from the first one, for the calling thread. */

@@ -199,9 +199,11 @@ static long open_fds(struct restore *r)
 
 		/* On the way home 0 to 2 are the originals, whatever they are. */
 		if (f->kind == FD_STREAM || f->kind == FD_DUP ||
-		    (r->opt->keep_streams && f->fd <= 2))
+		    (r->opt->keep_streams && f->fd <= 2) || (r->opt->look && f->kind == FD_TREE))
 			continue;
-		fd = f->kind == FD_OBJECT ? object_open(r, f) : open_fd(r, f);
+		fd = f->kind == FD_OBJECT ? object_open(r, f)
+		     : f->kind == FD_TREE ? tree_fd_open(r, f)
+					  : open_fd(r, f);
 		if (fd < 0)
 			return fd;
 	}
@@ -259,6 +261,7 @@ long rest_check(struct restore *r)
 
 long rest_open(struct restore *r)
 {
+	tree_room(r);
 	return open_fds(r);
 }
 

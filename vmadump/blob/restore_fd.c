@@ -39,7 +39,9 @@ static long place_all(struct restore *r, const int *stream)
 	for (uint32_t i = 0; e == 0 && i < r->nfds; i++) {
 		const struct rest_fd *f = &r->fds[i];
 
-		if (f->opened >= 0) {
+		if (f->others) {
+			continue;
+		} else if (f->opened >= 0) {
 			e = place(r, f, f->opened);
 		} else if (f->kind == FD_STREAM && stream[f->stream] >= 0) {
 			e = place(r, f, stream[f->stream]);
@@ -93,6 +95,8 @@ long rest_fds(struct restore *r)
 	if (e < 0)
 		return e;
 	for (uint32_t i = 0; i < r->nfds; i++) {
+		if (r->fds[i].others)
+			continue;
 		close_gap(next, r->fds[i].fd - 1);
 		next = r->fds[i].fd + 1;
 	}

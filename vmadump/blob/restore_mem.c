@@ -162,7 +162,7 @@ void rest_clear(struct restore *r)
 
 static long map_one(struct restore *r, const struct rest_vma *v)
 {
-	int shared = v->kind == VMA_ANON_SHARED || v->kind == VMA_FILE_SHARED;
+	int shared = v->kind != VMA_ANON && v->kind != VMA_FILE;
 	int flags = MAP_FIXED_NOREPLACE | (shared ? MAP_SHARED : MAP_PRIVATE);
 	int prot = (int)v->prot | (v->fill ? PROT_READ | PROT_WRITE : 0);
 	int fd = -1;
@@ -171,7 +171,9 @@ static long map_one(struct restore *r, const struct rest_vma *v)
 	if (v->kind == VMA_ANON || v->kind == VMA_ANON_SHARED)
 		flags |= MAP_ANONYMOUS;
 	else
-		fd = r->files[v->file].fd;
+		fd = v->kind == VMA_MEMORY ? tree_memory(r, v->file) : r->files[v->file].fd;
+	if (v->kind == VMA_MEMORY && fd < 0)
+		return rest_bad(r, "memory that its tree has not");
 	if (v->flags & VMA_DROPPABLE)
 		flags = (flags & ~MAP_PRIVATE) | MAP_DROPPABLE;
 	if (v->flags & VMA_GROWSDOWN)
@@ -182,8 +184,8 @@ static long map_one(struct restore *r, const struct rest_vma *v)
 	if (e == (long)v->start)
 		return 0;
 	return blob_err_set(&r->b->err, e < 0 ? (int)-e : EEXIST, "mapping %s at %lx: %s",
-			    fd < 0 ? "memory" : r->files[v->file].path, v->start,
-			    errno_name(e < 0 ? e : EEXIST));
+			    fd < 0 || v->kind == VMA_MEMORY ? "memory" : r->files[v->file].path,
+			    v->start, errno_name(e < 0 ? e : EEXIST));
 }
 
 long rest_map(struct restore *r)

@@ -167,6 +167,9 @@ long object_open(struct restore *r, struct rest_fd *f)
 	struct rest_obj *o = &r->objs[f->offset];
 	long e;
 
+	/* A name would be taken by it that somebody may be about to use. */
+	if (r->opt->look && o->kind == OBJECT_LISTENER)
+		return 0;
 	if (!o->made) {
 		e = make(r, o, f);
 		if (e < 0)
@@ -253,7 +256,7 @@ long objects_settle(struct restore *r)
 	for (uint32_t i = 0; e == 0 && i < r->nfds; i++) {
 		const struct rest_fd *f = &r->fds[i];
 
-		if (f->kind == FD_OBJECT && r->objs[f->offset].kind == OBJECT_EPOLL)
+		if (f->kind == FD_OBJECT && !f->others && r->objs[f->offset].kind == OBJECT_EPOLL)
 			e = fill_epoll(r, f);
 	}
 	for (const uint8_t *p = rec->p; e == 0 && p < rec->p + rec->len; p += REC_LOCK_LEN)

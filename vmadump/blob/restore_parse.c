@@ -7,6 +7,7 @@
 #include "object.h"
 #include "restore.h"
 #include "sys.h"
+#include "tree.h"
 
 /* The note at *at, which moves behind it; 0 at the end or when it does not fit. */
 int rest_next_note(const struct restore *r, uint64_t *at, struct rest_note *n)
@@ -223,9 +224,11 @@ static long parse_vmas(struct restore *r)
 		if (v->start >= v->end || v->end > IMAGE_ADDR_MAX ||
 		    (v->start | v->end | v->off) % IMAGE_PAGE || (before && v->start < before->end))
 			return rest_bad(r, "the addresses of a mapping");
-		if (v->kind < VMA_ANON || v->kind > VMA_FILE_SHARED || v->prot > 7 ||
+		if (v->kind < VMA_ANON || v->kind > VMA_MEMORY || v->prot > 7 ||
 		    v->flags & ~VMA_ALL_FLAGS || !v->name ||
-		    (by_file ? v->file >= r->nfiles : v->file != VMA_NO_FILE))
+		    (by_file		     ? v->file >= r->nfiles
+		     : v->kind == VMA_MEMORY ? v->file >= MEMORY_MAX
+					     : v->file != VMA_NO_FILE))
 			return rest_bad(r, "the kind of a mapping");
 		if (v->flags & VMA_JOINED) {
 			if (!first || v->kind != VMA_ANON_SHARED || before->end != v->start)
@@ -256,15 +259,18 @@ static long parse_fds(struct restore *r)
 		f->fd = (int32_t)get32(p);
 		f->kind = get32(p + 4);
 		f->cloexec = get32(p + 8) & FD_CLOEXEC_FLAG;
+		f->others = get32(p + 8) & FD_OTHERS_FLAG;
 		f->oflags = get32(p + 12);
 		f->offset = get64(p + 16);
 		f->path = string_at(r, get32(p + 24));
 		f->dup_of = (int32_t)get32(p + 28);
 		f->stream = get32(p + 32);
 		if (f->fd < 0 || (i && f->fd <= f[-1].fd) || f->fd >= 1 << 30 || !f->path ||
-		    f->kind < FD_FILE || f->kind > FD_OBJECT || f->stream >= CHAN_STREAMS ||
+		    f->kind < FD_FILE || f->kind > FD_TREE || f->stream >= CHAN_STREAMS ||
 		    f->offset >> 63)
 			return rest_bad(r, "a descriptor");
+		if (f->kind == FD_TREE)
+			continue; /* the first of its tree has it, or not */
 		if (f->kind == FD_DUP	   ? f->dup_of < 0 || f->dup_of >= f->fd
 		    : f->kind == FD_OBJECT ? f->offset >= r->nobjs
 					   : f->kind != FD_STREAM && f->path[0] != '/')
@@ -336,7 +342,8 @@ long rest_parse(struct restore *r)
 
 	if ((e = find_phdrs(r)) < 0 || (e = find_notes(r)) < 0 || (e = find_records(r)) < 0 ||
 	    (e = check_lengths(r)) < 0 || (e = parse_files(r)) < 0 || (e = parse_vmas(r)) < 0 ||
-	    (e = rest_parse_objects(r)) < 0 || (e = parse_fds(r)) < 0)
+	    (e = rest_parse_objects(r)) < 0 || (e = parse_fds(r)) < 0 ||
+	    (e = rest_parse_tree(r)) < 0)
 		return e;
 	return check_runs(r);
 }

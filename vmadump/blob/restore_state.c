@@ -399,9 +399,10 @@ static void set_session(struct restore *r)
 	int tty = 0;
 
 	r->b->stopped = get32(p + 108);
+	if (r->nplan || r->first)
+		return; /* it has its place already */
 	for (uint32_t i = 0; i < r->nfds; i++)
-		if (r->fds[i].kind == FD_STREAM &&
-		    sys_ioctl(r->fds[i].fd, TCGETS, termios) == 0)
+		if (r->fds[i].kind == FD_STREAM && sys_ioctl(r->fds[i].fd, TCGETS, termios) == 0)
 			tty = 1;
 	if (get32(p + 104) == was && !tty)
 		sys_setsid();
@@ -411,7 +412,6 @@ static void set_session(struct restore *r)
 
 long rest_state(struct restore *r)
 {
-	int was = (int)get32(r->rec[TAG_IDENT].p + 4), tid = (int)sys_gettid();
 	long e;
 
 	take_registers(r);
@@ -424,6 +424,15 @@ long rest_state(struct restore *r)
 		set_session(r);
 	if ((r->opt->cred || r->nthreads) && (e = rest_caps(r)) < 0)
 		return e;
+	/* One of a tree waits for all others with that. */
+	return r->nplan || r->first ? 0 : rest_late(r);
+}
+
+long rest_late(struct restore *r)
+{
+	int was = (int)get32(r->rec[TAG_IDENT].p + 4), tid = (int)sys_gettid();
+	long e;
+
 	if ((e = rest_pending(r, 0, 0)) < 0 || (e = rest_pending(r, was, tid)) < 0)
 		return e;
 	start_timers(r);

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Programs with children, all of them taken in the middle of their work and put back: $1
+# vmadump, $2 the directory of the test programs.
+bin=$2
+# shellcheck source=/dev/null
+. "$(dirname "$(readlink -f "$0")")/vmadump_lib.sh"
+# shellcheck disable=SC2034 # the library has it
+dump_flags=(-t)
+
+for ((i = 0; i < 150; i++)); do echo $i; done >want
+echo "tree ok" >>want
+carried tree 20 want "$bin/test_vmadump_tree" 150
+
+# A debugger reads the first as it is, the others when they are taken out.
+"$vmadump" info tree.image >said || fail 'info'
+n=$(grep -c '^[0-9].* test_vmadump_tr$' said)
+[ "$n" -eq 8 ] && [ "$(grep -c zombie said)" -eq 2 ] || fail "info: $(cat said)"
+for p in $(awk '/^[0-9].* test_vmadump_tr$/ && !/zombie/ {print $1}' said); do
+	"$vmadump" extract "$p" tree.image member || fail "extract $p"
+	gdb -nx -batch -ex 'info registers rip' "$bin/test_vmadump_tree" member >gdb 2>&1
+	grep -q '^rip ' gdb || fail "gdb: $(cat gdb)"
+done
+"$vmadump" restore member 2>said && fail 'one of a tree is restored by itself'
+grep -qF 'one process of a tree' said || fail "one of a tree: $(cat said)"
+"$vmadump" restore -n tree.image 2>said && fail 'a tree under other ids'
+grep -qF 'they need their own ids' said || fail "other ids: $(cat said)"
+
+for ((i = 1; i <= 60; i++)); do echo "$i $((i * i))"; done >want
+echo "bash ok" >>want
+# shellcheck disable=SC2016
+carried bash 10 want bash -c '
+	for ((i = 1; i <= 60; i++)); do x=$(sleep 0.02; echo $((i * i))); echo "$i $x"; done
+	echo bash ok'
+:

@@ -1,0 +1,92 @@
+/*
+ * One of a tree of processes: what whoever dumps them all has found out, and what of it goes
+ * into this one's image. Runs in the blob.
+ */
+#include "dump.h"
+#include "lib.h"
+#include "refuse.h"
+#include "sys.h"
+#include "tree.h"
+
+static uint64_t order_bytes(const struct tree_order *o)
+{
+	return sizeof *o + o->nfds * sizeof(struct tree_fd) + o->nmaps * sizeof(struct tree_map) +
+	       o->plan_len + o->memory_len;
+}
+
+static const struct tree_map *maps(const struct dump *d)
+{
+	return (const void *)(d->order + 1);
+}
+
+static const struct tree_fd *fds(const struct dump *d)
+{
+	return (const void *)(maps(d) + d->order->nmaps);
+}
+
+long tree_read(struct dump *d)
+{
+	struct tree_order head, *o;
+	uint64_t n;
+
+	if (!d->opt->has_order)
+		return 0;
+	if (sys_pread(d->opt->order, &head, sizeof head, 0) != sizeof head)
+		return blob_err_set(&d->b->err, EIO, "what it is to be told of its tree");
+	n = order_bytes(&head);
+	o = arena_raw(d->b, n);
+	if (!o)
+		return -ENOMEM;
+	if (sys_pread(d->opt->order, o, n, 0) != (long)n)
+		return blob_err_set(&d->b->err, EIO, "what it is to be told of its tree");
+	d->order = o;
+	for (uint32_t i = 0; i < o->nfds; i++)
+		if (fds(d)[i].flags & TREE_FD_EXTRA && sys_fcntl(fds(d)[i].fd, F_GETFD, 0) < 0)
+			return blob_err_set(&d->b->err, EMFILE,
+					    "no descriptors are left in process %d for what its "
+					    "children have open",
+					    d->pid);
+	return 0;
+}
+
+const struct tree_fd *tree_fd_of(const struct dump *d, int fd)
+{
+	for (uint32_t i = 0; d->order && i < d->order->nfds; i++)
+		if (fds(d)[i].fd == fd)
+			return &fds(d)[i];
+	return NULL;
+}
+
+const struct tree_map *tree_map_at(const struct dump *d, uint64_t start)
+{
+	for (uint32_t i = 0; d->order && i < d->order->nmaps; i++)
+		if (maps(d)[i].start == start)
+			return &maps(d)[i];
+	return NULL;
+}
+
+uint64_t tree_recs_max(const struct dump *d)
+{
+	return d->order
+		       ? d->order->plan_len + d->order->memory_len + 4 * IMAGE_REC_HEAD + MEMBER_LEN
+		       : 0;
+}
+
+uint8_t *tree_recs(struct dump *d, uint8_t *rec)
+{
+	const struct tree_order *o = d->order;
+	const uint8_t *plan = o ? (const void *)(fds(d) + o->nfds) : NULL;
+
+	if (!o)
+		return rec;
+	if (o->index) {
+		put32(rec + IMAGE_REC_HEAD, o->index);
+		put32(rec + IMAGE_REC_HEAD + 4, o->first_pid);
+		put64(rec + IMAGE_REC_HEAD + 8, 0);
+		return rec_end(rec, TAG_MEMBER, MEMBER_LEN);
+	}
+	memcpy(rec + IMAGE_REC_HEAD, plan, o->plan_len);
+	rec = rec_end(rec, TAG_TREE, o->plan_len);
+	memcpy(rec + IMAGE_REC_HEAD, plan + o->plan_len, o->memory_len);
+	return rec_end(rec, TAG_MEMORY, o->memory_len);
+}

@@ -1,0 +1,67 @@
+/*
+ * A process and all that descend from it, stopped together: tree.c stops and dumps them,
+ * tree_share.c finds what they share. Library code, not installed.
+ */
+#pragma once
+
+#include "vmadump/blob/tree.h"
+#include "vmadump/freeze.h"
+
+/* One descriptor of one member. */
+struct tree_open {
+	uint32_t member;
+	int32_t fd;
+	uint64_t dev, ino, rdev;
+	uint32_t mode, access; /* S_IF…; O_ACCMODE, of a pipe */
+	char kind[24];	       /* of what has no inode of its own: "anon_inode:[eventpoll]" */
+	uint32_t description;  /* index of the first one that shares it */
+	int32_t as;	       /* the first process's number for it; -1 */
+};
+
+struct tree_member {
+	struct freeze f; /* chan -1: a zombie */
+	pid_t pid, pgid, sid;
+	uint32_t parent, kind, status, exit_signal;
+	char name[16];
+	struct tree_map *map; /* malloc'd: mappings of memory that is shared */
+	uint32_t nmaps;
+};
+
+struct tree_memory {
+	uint64_t dev, ino, bytes;
+	uint32_t mappings, members;	   /* how many of each there are */
+	uint32_t last, object;		   /* the member seen last; index in the image, plus 1 */
+	uint64_t covered_from, covered_to; /* pages that go with a mapping before */
+	int32_t as;			   /* the first process's descriptor of it; -1 */
+};
+
+struct tree {
+	struct tree_member *member; /* malloc'd */
+	uint32_t n, room;
+	struct tree_open *open; /* malloc'd, by member and number */
+	uint32_t nopen, open_room;
+	struct tree_memory *memory;
+	uint32_t nmemory, memory_room, nobjects;
+	int32_t lent_lo, lent_hi; /* numbers that the first is lent others' descriptors under */
+	int32_t fd_base;
+	struct vmad_err *err;
+};
+
+int tree_fail(struct tree *t, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* realloc() to n + 1 of size bytes; -1 with err filled. */
+int tree_grow(struct tree *t, void *array, uint32_t n, uint32_t *room, size_t size);
+
+/* tree_share.c: fills open, memory and map of a tree that stands still. */
+int tree_find_shared(struct tree *t);
+/* What the blob of member i is to be told, as a file; -1. */
+int tree_order_file(struct tree *t, uint32_t i);
+
+/* tree.c */
+long tree_dump(pid_t pid, int fd, unsigned copy, unsigned flags, uint64_t *ret_us,
+	       struct vmad_err *err);
+
+/* tree_revive.c: the first member of a tree is there and has said so in m; all others come. */
+struct chan_msg;
+int tree_revive(struct trace *first, int chan, struct chan_msg *m);
+/* revive.c: what is restored and waits is taken out of the blob, and runs. */
+int revive_let_go(struct trace *t, int chan, const struct chan_msg *m);
