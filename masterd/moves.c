@@ -176,6 +176,7 @@ static void send_start(struct master *m, const struct move *mv, const Bproc__Mov
 	s.creds = a->creds;
 	s.pid = mv->pid;
 	s.exec = a->exec;
+	s.after = a->after;
 	s.threads = a->threads;
 	node_send(m, node_get(&m->nodes, mv->target), &s.base);
 }

@@ -304,9 +304,14 @@ void stdio_fds_close(struct stdio_fds *f);
  * of: its ancestors if home may not know it: its output joins that of the first one that home
  * knows. Takes f->ours.
  */
+struct stdio_visit {
+	uint64_t move, after; /* by which it came; and to the node before, if that has streams */
+};
 /* child: of an rfork, which seldom reads. */
-void stdio_arrived(int32_t pid, bool fresh, bool child, const struct stdio_of *of,
-		   struct stdio_fds *f);
+void stdio_arrived(int32_t pid, bool fresh, bool child, const struct stdio_visit *v,
+		   const struct stdio_of *of, struct stdio_fds *f);
+/* Node: the move by which a process came of which there are streams here; 0: there are none. */
+uint64_t stdio_visit(int32_t pid);
 /* Which of a process's fds 0..2 are streams: CHAN_GO_STREAM_* without the shift. */
 uint32_t stdio_streams_of(int32_t host_pid);
 /* A process of ours is parked and will run elsewhere: what it wrote goes out, and the end. */
@@ -323,9 +328,10 @@ void stdio_init_lost(void);
 void stdio_left_home(int32_t pid, struct stdio_fds *f);
 /*
  * Home: then(arg) once all of the process's output up to its end, or its departure, is in its
- * ghost's sockets; final: and these are shut down. At once if it has no streams here.
+ * ghost's sockets; final: and these are shut down. visit: where that was, by the move by which it
+ * had come there (0: wherever). At once if it has no streams here.
  */
-void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *arg);
+void stdio_flush_home(int32_t pid, bool final, uint64_t visit, void (*then)(void *arg), void *arg);
 /*
  * Home, after stdio_flush_home: the process comes home to its ghost, which gets what of its stdin
  * was not read: ret[0]: a file with the bytes that are here, or -1; ret[1]: the far end of the

@@ -95,6 +95,8 @@ void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node,
 	exec.mtime_ns = a->exec.mtime_ns;
 	if (a->exec.path[0])
 		m.exec = &exec;
+	if (kind != MOVE_RFORK)
+		m.after = stdio_visit(pid);
 	master_send(&m.base);
 }
 

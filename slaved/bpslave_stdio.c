@@ -285,12 +285,13 @@ void stdio_free(struct stdio_proc *p)
 	LIST_REMOVE(p, next);
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		stdio_close(&p->s[i]);
-		stdio_home_no_turns(&p->s[i]);
+		turn_drop_all(&p->s[i]);
 		stream_out_free(&p->s[i].out);
 		stream_in_free(&p->s[i].in);
 		free(p->s[i].back);
 	}
 	free_event(&p->give_up);
+	free_event(&p->late);
 	free(p->unread);
 	free(p->arg);
 	free(p);

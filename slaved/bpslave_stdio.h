@@ -4,7 +4,8 @@
  *	bpslave_stdio.c		pipes, sockets and links of one stream, whichever way it flows
  *	bpslave_stdio_fd.c	how the descriptors are made, and the messages
  *	bpslave_stdio_node.c	where the process is: arrival, departure, exit
- *	bpslave_stdio_home.c	where its ghost is: who is the node now, the last byte
+ *	bpslave_stdio_home.c	where its ghost is: the last byte; bpslave_stdio_turn.c: of
+ *	which node, if it goes on
  *
  * A machine is a node or home, never both, so there is one table.
  */
@@ -17,11 +18,14 @@
 #define STREAM_OUTPUTS (STREAM_BIT(1) | STREAM_BIT(2))
 #define STREAM_ALL (STREAM_BIT(0) | STREAM_OUTPUTS)
 
-/* A node whose turn has not come (bpslave_stdio_home.c). */
+#define GIVE_UP_MS 3000 /* home: for the link of a node that is up */
+
+/* A node whose turn has not come (bpslave_stdio_turn.c). */
 struct turn {
 	TAILQ_ENTRY(turn) list;
 	struct peer *peer;
-	uint64_t offset; /* as it has opened the stream */
+	uint64_t visit, after; /* as it has opened the stream: StreamOpen */
+	uint64_t offset;
 	bool reset;	 /* nobody reads there, and that has been said already: */
 	uint64_t used;	 /* all before this byte was read */
 };
@@ -49,6 +53,7 @@ struct stdio {
 
 	/* home */
 	struct peer *peer; /* where the process is; NULL: not known, or between two */
+	uint64_t visit;	   /* of peer, or of the last one; 0: not known */
 	TAILQ_HEAD(turn_list, turn) next; /* where it goes on: after the last byte of peer */
 	bool turned;	     /* stdin: the node before has said what was read there: */
 	uint64_t used;	     /* all before this byte */
@@ -72,7 +77,10 @@ struct stdio_proc {
 	unsigned char *unread; /* owned: stdin taken out of the parked process's pipe */
 	size_t unread_len;
 	struct stdio_proc *rest; /* takes its pipes over when all of its own has arrived */
+	struct stdio_visit visit;
 	/* home */
+	uint64_t want;	    /* the visit whose last byte is waited for; 0: any */
+	struct event *late; /* owned: a node's turn has not come, and nobody is before it */
 	bool final;
 	bool joined; /* it has no ghost here: its output goes to an ancestor's */
 	bool early;  /* opened by its node before the master's word has come; in a list */
@@ -130,6 +138,14 @@ void stdio_node_peer_up(void);
 /* Node: p has ended or gone, and others hold its pipes. */
 void stdio_rest_begin(struct stdio_proc *rest);
 void stdio_home_peer_down(struct peer *q);
+
+/* bpslave_stdio_turn.c: a node opens a stream: now, or when those before it are done. */
+void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__StreamOpen *m);
+/* It is done with it. False: the one that comes next has not opened it yet. */
+bool turn_next(struct stdio *s);
+void turn_watch(struct stdio_proc *p); /* that one is not waited for for ever */
+void turn_forget(struct stdio *s, const struct peer *q);
+void turn_drop_all(struct stdio *s);
 void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m);
 /* What a node sends of a stream whose writer is home: bytes that were not read there. */
 void stdio_home_back(struct stdio *s, const Bproc__StreamData *m);
@@ -137,6 +153,5 @@ void stdio_home_end(struct stdio *s, uint64_t offset);
 /* Nobody reads there: at the node that is served, or (_later) at one that waits for its turn. */
 void stdio_home_reset(struct stdio *s, uint64_t used);
 void stdio_home_reset_later(const struct peer *q, const Bproc__StreamReset *m);
-void stdio_home_no_turns(struct stdio *s);
 /* Home, stdin: the ghost is told how many bytes were read of all it has sent. */
 void stdio_home_used(const struct stdio *s, uint64_t used);

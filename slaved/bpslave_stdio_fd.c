@@ -152,6 +152,9 @@ void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_
 	for (int i = 0; i < CHAN_STREAMS; i++)
 		if (mask & STREAM_BIT(i))
 			list[m.n_at++] = at[i];
+	m.visit = p->visit.move;
+	/* When home has said where it begins there is nothing more to wait for. */
+	m.after = p->s[1].out.based || p->s[2].out.based ? 0 : p->visit.after;
 	m.n_of = p->of.n;
 	m.of = p->of.pid;
 	if (mask) {

@@ -1,8 +1,6 @@
 /*
  * Forwarded stdio where the ghost is (bpslave_stdio.h, doc/streams.md). Runs in
- * bpslave of the front end. A stream is served to one node at a time: the next
- * one waits until the last has sent its last byte, or its machine is lost. That
- * is what keeps the bytes in order when a process moves on.
+ * bpslave of the front end. Which node is served is in bpslave_stdio_turn.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +15,6 @@
 
 #define EARLY_MAX 1024 /* processes whose streams came before the master's word */
 #define EARLY_MS 10000
-#define GIVE_UP_MS 3000 /* for the link of a node that is up */
 
 /* The oldest first. What they write is kept, and goes no further. */
 static TAILQ_HEAD(, stdio_proc) earlies = TAILQ_HEAD_INITIALIZER(earlies);
@@ -61,59 +58,7 @@ static struct stdio_proc *new_early(const Bproc__StreamOpen *m)
 	return p;
 }
 
-/* -- whose turn it is */
-
-static void attach(struct stdio *s, struct peer *q, uint64_t offset)
-{
-	s->peer = q;
-	s->turned = s->credit_due = false;
-	if (s->broken)
-		return stdio_say_reset(q, s->proc->pid, STREAM_BIT(s->no), STREAM_UNKNOWN);
-	if (!s->sends && offset == STREAM_UNKNOWN) {
-		s->upto = stream_in_rebase(&s->in);
-		s->credit_due = true;
-		return;
-	}
-	if (!s->sends) {
-		if (!stream_in_fresh(&s->in))
-			stdio_say_credit(s, true);
-		s->in.ended = false;
-		return;
-	}
-	s->proc->held = false;
-	if (stream_out_open(&s->out, offset) < 0)
-		return stdio_break(s, true);
-	stdio_fill(s);
-}
-
-static void open_or_wait(struct stdio *s, struct peer *q, uint64_t offset)
-{
-	struct turn *t;
-
-	if (!s->peer || (s->peer == q && TAILQ_EMPTY(&s->next)))
-		return attach(s, q, offset);
-	/* It may go on from there as well before the first has sent its last byte. */
-	t = TAILQ_LAST(&s->next, turn_list);
-	if (!t || t->peer != q) {
-		t = malloc(sizeof(*t));
-		if (!t)
-			return stdio_say_reset(q, s->proc->pid, STREAM_BIT(s->no), STREAM_UNKNOWN);
-		TAILQ_INSERT_TAIL(&s->next, t, list);
-	}
-	t->peer = q;
-	t->offset = offset;
-	t->reset = false;
-}
-
-void stdio_home_no_turns(struct stdio *s)
-{
-	struct turn *t;
-
-	while ((t = TAILQ_FIRST(&s->next))) {
-		TAILQ_REMOVE(&s->next, t, list);
-		free(t);
-	}
-}
+/* -- a node opens them */
 
 /*
  * Who has no ghost here that could write for it: a process that was born on a node, or
@@ -175,7 +120,7 @@ void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m)
 	}
 	for (uint32_t i = 0; i < CHAN_STREAMS && k < m->n_at; i++)
 		if (m->mask & STREAM_BIT(i))
-			open_or_wait(&p->s[i], q, m->at[k++]);
+			turn_open(&p->s[i], q, m->at[k++], m);
 	if (p->joined)
 		close_unopened(p);
 	stdio_home_progress(p);
@@ -213,50 +158,6 @@ void stdio_left_home(int32_t pid, struct stdio_fds *f)
 
 /* -- a node is done with a stream */
 
-static void next_turn(struct stdio *s)
-{
-	struct turn *t = TAILQ_FIRST(&s->next);
-
-	s->peer = NULL;
-	if (!t)
-		return;
-	TAILQ_REMOVE(&s->next, t, list);
-	if (!t->reset) {
-		attach(s, t->peer, t->offset);
-	} else {
-		s->peer = t->peer;
-		stdio_home_reset(s, t->used);
-	}
-	free(t);
-}
-
-void stdio_home_reset(struct stdio *s, uint64_t used)
-{
-	if (s->no == 0) {
-		stdio_home_used(s, used);
-		s->turned = true;
-		s->used = used;
-	}
-	stdio_break(s, false);
-}
-
-/* The process closes its stdin on the next node before the last one has said its end. */
-void stdio_home_reset_later(const struct peer *q, const Bproc__StreamReset *m)
-{
-	struct stdio_proc *p = m->proc ? stdio_find(m->proc->pid) : NULL;
-	struct turn *t;
-
-	for (int i = 0; p && i < CHAN_STREAMS; i++) {
-		if (!(m->mask & STREAM_BIT(i)))
-			continue;
-		TAILQ_FOREACH(t, &p->s[i].next, list)
-		if (t->peer == q) {
-			t->reset = true;
-			t->used = i == 0 ? m->used : STREAM_UNKNOWN;
-		}
-	}
-}
-
 void stdio_home_back(struct stdio *s, const Bproc__StreamData *m)
 {
 	free(s->back);
@@ -284,7 +185,9 @@ void stdio_home_end(struct stdio *s, uint64_t offset)
 		s->back_len = 0;
 		s->turned = true;
 		s->used = offset;
-		return next_turn(s);
+		s->peer = NULL;
+		turn_next(s);
+		return;
 	}
 	if (stream_in_end(&s->in, offset) < 0) {
 		log_warn("stream %u of %d: its end is not where its bytes end", s->no,
@@ -310,9 +213,15 @@ static bool node_is_lost(const struct stdio *s)
 	return row && strcmp(row->status, "down") == 0;
 }
 
+/* Is this the visit that is waited for? */
+static bool is_wanted(const struct stdio *s)
+{
+	return !s->proc->want || s->visit == s->proc->want;
+}
+
 static bool flushed(const struct stdio *s)
 {
-	return s->broken || stream_in_finished(&s->in) || node_is_lost(s);
+	return s->broken || (is_wanted(s) && (stream_in_finished(&s->in) || node_is_lost(s)));
 }
 
 /* Its node has said what was read there: a process that comes home needs the rest. */
@@ -320,7 +229,7 @@ static bool turned(const struct stdio_proc *p)
 {
 	const struct stdio *s = &p->s[0];
 
-	return p->final || s->broken || s->turned || node_is_lost(s);
+	return p->final || s->broken || (is_wanted(s) && (s->turned || node_is_lost(s)));
 }
 
 /* The node has no link to us, or a new bpslave that knows nothing of the process. */
@@ -331,18 +240,19 @@ static void on_give_up(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	free_event(&p->give_up);
+	p->want = 0;
 	for (int i = 1; i < CHAN_STREAMS; i++)
-		if (!p->s[i].peer)
+		if (!p->s[i].peer && TAILQ_EMPTY(&p->s[i].next))
 			stdio_break(&p->s[i], false);
 	/* Nobody can say what was read: nothing is read twice. */
-	if (!turned(p) && !p->s[0].peer)
+	if (!turned(p) && !p->s[0].peer && TAILQ_EMPTY(&p->s[0].next))
 		stdio_break(&p->s[0], false);
 	stdio_home_progress(p);
 }
 
 void stdio_home_progress(struct stdio_proc *p)
 {
-	bool done = turned(p), linked = done || p->s[0].peer;
+	bool done = turned(p), linked = done || (p->s[0].peer && is_wanted(&p->s[0]));
 
 	/* To the node that they are for, before it is the next one's turn. */
 	stdio_say_due(p);
@@ -350,13 +260,14 @@ void stdio_home_progress(struct stdio_proc *p)
 		struct stdio *s = &p->s[i];
 
 		/* All of this node's bytes are in the ghost's hands: the next node may. */
-		while (s->peer && !TAILQ_EMPTY(&s->next) &&
-		       (s->broken || stream_in_finished(&s->in)))
-			next_turn(s);
+		while (s->peer && (s->broken || stream_in_finished(&s->in)))
+			if (!turn_next(s))
+				break;
 		done = done && flushed(s);
-		linked = linked && (s->peer || flushed(s));
+		linked = linked && ((s->peer && is_wanted(s)) || flushed(s));
 	}
 	stdio_say_due(p);
+	turn_watch(p);
 	if (p->joined && done && TAILQ_EMPTY(&p->s[1].next) && TAILQ_EMPTY(&p->s[2].next) &&
 	    !p->then)
 		return stdio_free(p);
@@ -394,7 +305,7 @@ void stdio_table_changed(void)
 	}
 }
 
-void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *arg)
+void stdio_flush_home(int32_t pid, bool final, uint64_t visit, void (*then)(void *arg), void *arg)
 {
 	struct stdio_proc *p = slave.node == HOME_NODE ? stdio_find(pid) : NULL;
 
@@ -406,6 +317,7 @@ void stdio_flush_home(int32_t pid, bool final, void (*then)(void *arg), void *ar
 	if (!p)
 		return then(arg);
 	p->final = final;
+	p->want = visit;
 	stdio_wait(p, then, arg);
 	stdio_home_progress(p);
 }
@@ -466,19 +378,6 @@ void stdio_lost(int32_t pid)
 		stdio_break(&p->s[i], false);
 }
 
-static void forget_turn(struct stdio *s, const struct peer *q)
-{
-	struct turn *t, *more;
-
-	for (t = TAILQ_FIRST(&s->next); t; t = more) {
-		more = TAILQ_NEXT(t, list);
-		if (t->peer != q)
-			continue;
-		TAILQ_REMOVE(&s->next, t, list);
-		free(t);
-	}
-}
-
 void stdio_home_peer_down(struct peer *q)
 {
 	struct stdio_proc *p, *more;
@@ -489,10 +388,12 @@ void stdio_home_peer_down(struct peer *q)
 			for (int n = 0; n < CHAN_STREAMS; n++) {
 				struct stdio *s = &p->s[n];
 
-				forget_turn(s, q);
+				turn_forget(s, q);
 				/* It opens the stream again; or another node does. */
-				if (s->peer == q)
-					next_turn(s);
+				if (s->peer == q) {
+					s->peer = NULL;
+					turn_next(s);
+				}
 			}
 			stdio_home_progress(p);
 		}

@@ -45,14 +45,22 @@ static void open_all(struct stdio_proc *p, bool later)
 	stdio_say_due(p);
 }
 
-void stdio_arrived(int32_t pid, bool fresh, bool child, const struct stdio_of *of,
-		   struct stdio_fds *f)
+uint64_t stdio_visit(int32_t pid)
+{
+	const struct stdio_proc *p = stdio_at_home() ? NULL : stdio_find(pid);
+
+	return p && !p->gone && !p->exited ? p->visit.move : 0;
+}
+
+void stdio_arrived(int32_t pid, bool fresh, bool child, const struct stdio_visit *v,
+		   const struct stdio_of *of, struct stdio_fds *f)
 {
 	struct stdio_proc *p = f->ours[0] >= 0 ? stdio_new(pid) : NULL;
 
 	if (!p)
 		return;
 	p->of = *of;
+	p->visit = *v;
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		stream_out_init(&p->s[i].out, fresh);
 		stream_in_init(&p->s[i].in, fresh);

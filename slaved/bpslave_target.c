@@ -22,6 +22,7 @@ struct arriving {
 	struct data_hdr want; /* what the header has to say; pid 0: not known yet */
 	int32_t pid, ppid;
 	struct stdio_of of;
+	uint64_t after; /* the visit before, if its source has streams of it */
 	bool fresh, home_here, ready, flushing, handed_over, has_exec;
 	int fd;		      /* owned: the image, if it has come before the ghosts are made */
 	struct stdio_fds fds; /* owned */
@@ -231,6 +232,7 @@ void target_on_start(const Bproc__MoveStart *s)
 	memcpy(a->want.token, s->token.data, sizeof(a->want.token));
 	a->pid = s->pid;
 	a->ppid = s->ppid;
+	a->after = s->after;
 	if (s->pid > 0)
 		born_expect(s->pid, s->ppid);
 	if (s->source != HOME_NODE)
@@ -281,7 +283,7 @@ static bool wait_for_output(struct arriving *a)
 	*move = a->want.move_id;
 	a->flushing = true;
 	log_debug("move %llx: the output of %d comes first", (unsigned long long)*move, a->pid);
-	stdio_flush_home(a->pid, false, flushed, move);
+	stdio_flush_home(a->pid, false, a->after, flushed, move);
 	return true;
 }
 
@@ -419,7 +421,9 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 	if (a->home_here)
 		stdio_forget_home(m->pid);
 	else
-		stdio_arrived(m->pid, a->fresh, a->want.kind == MOVE_RFORK, &a->of, &a->fds);
+		stdio_arrived(m->pid, a->fresh, a->want.kind == MOVE_RFORK,
+			      &(struct stdio_visit){.move = m->move_id, .after = a->after}, &a->of,
+			      &a->fds);
 	if (a->again.chan >= 0) {
 		struct arriving copy = *a;
 

@@ -9,7 +9,8 @@ endforeach()
 # Forwarded streams at home, between nodes that the test is.
 add_executable(test_slave_turn unit/slave_turn.c
 	${PROJECT_SOURCE_DIR}/slaved/bpslave_stdio.c ${PROJECT_SOURCE_DIR}/slaved/bpslave_stdio_fd.c
-	${PROJECT_SOURCE_DIR}/slaved/bpslave_stdio_home.c ${PROJECT_SOURCE_DIR}/slaved/bpslave_stdio_node.c)
+	${PROJECT_SOURCE_DIR}/slaved/bpslave_stdio_home.c ${PROJECT_SOURCE_DIR}/slaved/bpslave_stdio_node.c
+	${PROJECT_SOURCE_DIR}/slaved/bpslave_stdio_turn.c)
 target_link_libraries(test_slave_turn PRIVATE bpslave_parts PkgConfig::CHECK)
 add_test(NAME unit.slave_turn COMMAND test_slave_turn)
 set_tests_properties(unit.slave_turn PROPERTIES LABELS unit TIMEOUT 120)

@@ -78,14 +78,25 @@ struct event *new_timer(event_callback_fn fn, void *arg)
 	return event_new(slave.base, -1, 0, fn, arg);
 }
 
+static struct event *timer; /* the one that runs */
+
 void start_timer(struct event *ev, uint32_t ms)
 {
-	(void)ev;
 	(void)ms;
+	timer = ev;
+}
+
+static void let_time_pass(void)
+{
+	ck_assert_ptr_nonnull(timer);
+	event_active(timer, EV_TIMEOUT, 0);
+	event_base_loop(slave.base, EVLOOP_NONBLOCK);
 }
 
 void free_event(struct event **ev)
 {
+	if (*ev == timer)
+		timer = NULL;
 	if (*ev)
 		event_free(*ev);
 	*ev = NULL;
@@ -107,6 +118,20 @@ static void say(struct peer *q, Bproc__Envelope__MsgCase type, void *msg)
 	env.msg_case = type;
 	env.stream_open = msg; /* of a union */
 	stdio_on_msg(q, &env);
+}
+
+static void open_visit(struct peer *q, uint64_t visit, uint64_t after, uint64_t at)
+{
+	Bproc__StreamOpen m = BPROC__STREAM_OPEN__INIT;
+	uint64_t list[CHAN_STREAMS] = {at, at, at};
+
+	m.proc = &proc;
+	m.mask = STREAM_ALL;
+	m.at = list;
+	m.n_at = CHAN_STREAMS;
+	m.visit = visit;
+	m.after = after;
+	say(q, BPROC__ENVELOPE__MSG_STREAM_OPEN, &m);
 }
 
 static void open_streams(struct peer *q, uint32_t mask, uint64_t at)
@@ -168,10 +193,15 @@ static void flushed(void *arg)
 	free(arg);
 }
 
-static void await_flush(void)
+static void await_visit(uint64_t visit)
 {
 	flushes = 0;
-	stdio_flush_home(PID, false, flushed, malloc(1));
+	stdio_flush_home(PID, false, visit, flushed, malloc(1));
+}
+
+static void await_flush(void)
+{
+	await_visit(0);
 }
 
 static void check_output(const char *want)
@@ -190,6 +220,8 @@ static void setup(void)
 	slave.base = event_base_new();
 	proc.home = HOME_NODE;
 	proc.pid = PID;
+	n0.credits = n1.credits = n2.credits = n0.resets = n1.resets = n2.resets = 0;
+	timer = NULL;
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		int pair[2];
 
@@ -277,6 +309,54 @@ START_TEST(idle_stdin)
 }
 END_TEST
 
+/* The second node's first words overtake the first one's; and those of a third both. */
+START_TEST(overtaken)
+{
+	open_visit(&n1, 11, 10, STREAM_UNKNOWN);
+	ck_assert_uint_eq(n1.credits, 0);
+	open_visit(&n2, 12, 11, STREAM_UNKNOWN);
+	await_visit(12);
+	open_visit(&n0, 10, 0, 0);
+	data(&n0, 0, "first ");
+	end(&n0, STREAM_ALL, 6);
+	ck_assert_uint_eq(n1.credits, STREAM_OUTPUTS);
+	ck_assert_uint_eq(n2.credits, 0);
+	data(&n1, 6, "second ");
+	end(&n1, STREAM_ALL, 13);
+	ck_assert_uint_eq(n2.credits, STREAM_OUTPUTS);
+	data(&n2, 13, "third");
+	ck_assert_int_eq(flushes, 0);
+	end(&n2, STREAM_ALL, 18);
+	ck_assert_int_eq(flushes, 1);
+	check_output("first second third");
+}
+END_TEST
+
+/* What the first node has said is not all, if the process was on a second one since. */
+START_TEST(last_visit)
+{
+	open_visit(&n0, 10, 0, 0);
+	end(&n0, STREAM_ALL, 0);
+	await_visit(11);
+	ck_assert_int_eq(flushes, 0);
+	open_visit(&n1, 11, 10, STREAM_UNKNOWN);
+	data(&n1, 0, "second");
+	end(&n1, STREAM_ALL, 6);
+	ck_assert_int_eq(flushes, 1);
+	check_output("second");
+}
+END_TEST
+
+/* The first one has a new bpslave, and never says a word: the second is served all the same. */
+START_TEST(never_opens)
+{
+	open_visit(&n1, 11, 10, STREAM_UNKNOWN);
+	ck_assert_uint_eq(n1.credits, 0);
+	let_time_pass();
+	ck_assert_uint_eq(n1.credits, STREAM_OUTPUTS);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("turn");
@@ -289,6 +369,9 @@ int main(void)
 	tcase_add_test(t, three_nodes);
 	tcase_add_test(t, waiting_link_breaks);
 	tcase_add_test(t, idle_stdin);
+	tcase_add_test(t, overtaken);
+	tcase_add_test(t, last_visit);
+	tcase_add_test(t, never_opens);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

@@ -1,0 +1,169 @@
+/*
+ * Forwarded stdio at home: whose turn it is (bpslave_stdio.h, doc/streams.md). Runs in bpslave of
+ * the front end. A stream is served to one node at a time: the next one waits until the last has
+ * sent its last byte, or its machine is lost. That is what keeps the bytes in order when a process
+ * moves on.
+ */
+#include <stdlib.h>
+
+#include "bpslave_stdio.h"
+
+static void attach(struct stdio *s, struct peer *q, uint64_t visit, uint64_t offset)
+{
+	s->peer = q;
+	s->visit = visit;
+	s->turned = s->credit_due = false;
+	if (s->broken)
+		return stdio_say_reset(q, s->proc->pid, STREAM_BIT(s->no), STREAM_UNKNOWN);
+	if (!s->sends && offset == STREAM_UNKNOWN) {
+		s->upto = stream_in_rebase(&s->in);
+		s->credit_due = true;
+		return;
+	}
+	if (!s->sends) {
+		if (!stream_in_fresh(&s->in))
+			stdio_say_credit(s, true);
+		s->in.ended = false;
+		return;
+	}
+	s->proc->held = false;
+	if (stream_out_open(&s->out, offset) < 0)
+		return stdio_break(s, true);
+	stdio_fill(s);
+}
+
+/* Links are not in step: a node may open a stream before the one where the process was before. */
+static bool follows(const struct stdio *s, uint64_t after)
+{
+	return after == 0 || after == s->visit;
+}
+
+void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__StreamOpen *m)
+{
+	bool again = m->visit && m->visit == s->visit;
+	struct turn *t;
+
+	if (s->broken || (!s->peer && (again || follows(s, m->after))) ||
+	    (s->peer == q && (again || (!m->visit && TAILQ_EMPTY(&s->next)))))
+		return attach(s, q, m->visit, offset);
+	/* It may go on from there as well before the first has sent its last byte. */
+	TAILQ_FOREACH(t, &s->next, list)
+	if (t->peer == q && t->visit == m->visit)
+		break;
+	if (!t) {
+		t = malloc(sizeof(*t));
+		if (!t)
+			return stdio_say_reset(q, s->proc->pid, STREAM_BIT(s->no), STREAM_UNKNOWN);
+		TAILQ_INSERT_TAIL(&s->next, t, list);
+	}
+	t->peer = q;
+	t->visit = m->visit;
+	t->after = m->after;
+	t->offset = offset;
+	t->reset = false;
+}
+
+void turn_drop_all(struct stdio *s)
+{
+	struct turn *t;
+
+	while ((t = TAILQ_FIRST(&s->next))) {
+		TAILQ_REMOVE(&s->next, t, list);
+		free(t);
+	}
+}
+
+static void take(struct stdio *s, struct turn *t)
+{
+	TAILQ_REMOVE(&s->next, t, list);
+	if (!t->reset) {
+		attach(s, t->peer, t->visit, t->offset);
+	} else {
+		s->peer = t->peer;
+		s->visit = t->visit;
+		stdio_home_reset(s, t->used);
+	}
+	free(t);
+}
+
+/* False: the one that comes next has not opened it yet. */
+bool turn_next(struct stdio *s)
+{
+	struct turn *t;
+
+	TAILQ_FOREACH(t, &s->next, list)
+	if (s->broken || follows(s, t->after))
+		break;
+	if (t)
+		take(s, t);
+	return t != NULL;
+}
+
+void stdio_home_reset(struct stdio *s, uint64_t used)
+{
+	if (s->no == 0) {
+		stdio_home_used(s, used);
+		s->turned = true;
+		s->used = used;
+	}
+	stdio_break(s, false);
+}
+
+/* The process closes its stdin on the next node before the last one has said its end. */
+void stdio_home_reset_later(const struct peer *q, const Bproc__StreamReset *m)
+{
+	struct stdio_proc *p = m->proc ? stdio_find(m->proc->pid) : NULL;
+	struct turn *t;
+
+	for (int i = 0; p && i < CHAN_STREAMS; i++) {
+		if (!(m->mask & STREAM_BIT(i)))
+			continue;
+		TAILQ_FOREACH(t, &p->s[i].next, list)
+		if (t->peer == q) {
+			t->reset = true;
+			t->used = i == 0 ? m->used : STREAM_UNKNOWN;
+		}
+	}
+}
+
+/* Is it a node's turn that does not come, since the one before it has not opened the stream? */
+static bool stuck(const struct stdio *s)
+{
+	return !TAILQ_EMPTY(&s->next) &&
+	       (!s->peer || s->broken || (!s->sends && stream_in_finished(&s->in)));
+}
+
+/* Nor will it: its node has died, or has a new bpslave that knows nothing of the process. */
+static void on_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct stdio_proc *p = arg;
+
+	(void)fd;
+	(void)what;
+	free_event(&p->late);
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		if (stuck(&p->s[i]))
+			take(&p->s[i], TAILQ_FIRST(&p->s[i].next));
+	stdio_home_progress(p);
+}
+
+void turn_watch(struct stdio_proc *p)
+{
+	if (!stuck(&p->s[0]) && !stuck(&p->s[1]) && !stuck(&p->s[2]))
+		return free_event(&p->late);
+	if (!p->late && (p->late = new_timer(on_late, p)))
+		start_timer(p->late, GIVE_UP_MS);
+}
+
+void turn_forget(struct stdio *s, const struct peer *q)
+{
+	struct turn *t, *more;
+
+	for (t = TAILQ_FIRST(&s->next); t; t = more) {
+		more = TAILQ_NEXT(t, list);
+		if (t->peer != q)
+			continue;
+		TAILQ_REMOVE(&s->next, t, list);
+		free(t);
+	}
+}
