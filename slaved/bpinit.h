@@ -209,6 +209,8 @@ void proc_close_chan(struct proc *p);
 int proc_tell(struct proc *p, const struct chan_msg *m, const int *fds, int nfd);
 int proc_order(struct proc *p, enum chan_type type, uint64_t move_id);
 void proc_readable(struct proc *p);
+/* May the process say so of its children, of a signal? bpinit_check.c */
+bool chan_is_right(const struct proc *p, const struct chan_msg *c);
 void children_wait(void);
 /* Children that were left for the next round, for want of room or not to hold up others. */
 extern bool children_left;

@@ -123,6 +123,8 @@ void ghost_made(struct proc *p)
 
 static void message(struct proc *p, const struct chan_msg *c)
 {
+	if (!chan_is_right(p, c))
+		return;
 	switch (c->type) {
 	case CHAN_CHILD:
 		child_report(&c->u.child);
