@@ -122,19 +122,21 @@ static void forget_libc(struct blob *b)
  */
 static void share_code(struct blob *b, int fd)
 {
-	char buf[4096];
-	uint64_t at = 0;
-	long n;
+	struct stat st;
+	uint64_t len;
+	long at;
 
-	while ((n = sys_pread(fd, buf, sizeof buf, (long)at)) > 0) {
-		if (at + (uint64_t)n > BLOB_CODE_MAX ||
-		    memcmp(buf, (char *)b->base + at, (size_t)n))
-			return;
-		at += (uint64_t)n;
-	}
-	if (n == 0 && at > 0)
-		sys_mmap((void *)b->base, ROUND_UP(at, 4096), PROT_READ | PROT_EXEC,
-			 MAP_PRIVATE | MAP_FIXED, fd, 0);
+	if (sys_fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > (long)BLOB_CODE_MAX)
+		return;
+	len = ROUND_UP((uint64_t)st.st_size, 4096);
+	/* Near, so that page tables are there: it moves to its place with its pages. */
+	at = sys_mmap((void *)(b->base + (1ul << 20)), len, PROT_READ | PROT_EXEC,
+		      MAP_PRIVATE | MAP_POPULATE, fd, 0);
+	if (at < 0)
+		return;
+	if (memcmp((void *)at, (void *)b->base, (size_t)st.st_size) != 0 ||
+	    sys_mremap((void *)at, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)b->base) < 0)
+		sys_munmap((void *)at, len);
 }
 
 /* Gives back the pages of the blob's own that a dump or restore has touched. */
