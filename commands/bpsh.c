@@ -23,6 +23,7 @@
 #include <bproc.h>
 
 #include "bpsh.h"
+#include "libbproc/ahead.h"
 
 extern char **environ;
 
@@ -336,6 +337,8 @@ static int run(const struct options *o, const struct bproc_node_set_t *ns)
 	sigprocmask(SIG_SETMASK, &mask, NULL);
 	if (pipes && io_run(o, jobs, njobs) < 0)
 		return 255;
+	/* What is left, the connection to bpslave, would be closed while the shell waits. */
+	shut_from(3, 0);
 	reap(true);
 	return summary();
 }
@@ -364,6 +367,7 @@ int main(int argc, char **argv)
 	spec = parse_options(argc, argv, &o);
 	if (!o.argv[0])
 		usage(stderr);
+	_bproc_ask_nodes();
 	o.path = find_program(o.argv[0]);
 	if (is_local(spec)) {
 		if (bproc_nodeset_init(&ns, 1) < 0)
