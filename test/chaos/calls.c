@@ -103,7 +103,12 @@ pid_t do_rfork(int slot, int node)
 		led->slot[slot].pid = pid;
 		return pid;
 	}
-	if (!atomic_compare_exchange_strong(&led->slot[slot].state, &was, SLOT_REVOKED))
+	/* Unless it ran there, unheard of, until that node was fenced: as in do_move(). */
+	if (atomic_compare_exchange_strong(&led->slot[slot].state, &was, SLOT_REVOKED))
+		;
+	else if (e == BE_SLAVEDIED && deadly_near(node, t0))
+		led->slot[slot].state = SLOT_TOLD;
+	else
 		diff(slot, "rfork to %d said %s, but the child has run", node, bproc_strerror(e));
 	errno = e;
 	judge("rfork", from, node, t0, e);
