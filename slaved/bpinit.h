@@ -7,6 +7,7 @@
  *	bpinit_proc.c	the table of processes, what becomes of children
  *	bpinit_state.c	what a new bpslave, or a new master, is told of it all
  *	bpinit_fence.c	the end of everything here, ordered or by the clock
+ *	bpinit_ran.c	which moves to here have run
  *	bpinit_move.c	the table of moves; bpinit_leave.c the source's side of one,
  *	bpinit_skel.c	warm children of ghosts, and the words of their arrivals
  *	bpinit_arrive.c	the target's, bpinit_off.c when it is not to be,
@@ -47,7 +48,7 @@
 #define SIGNALS_WINDOW 64    /* of one ghost, told and not acknowledged */
 #define SIGNALS_MAX 1024     /* of one ghost, that wait behind those */
 #define MIRRORS_MAX 16	     /* queued for one ghost */
-#define ENDED_MAX 1024	     /* moves whose end is remembered */
+#define ENDED_MAX 1024	     /* moves whose end is remembered whatever it was: bpinit_ran.c */
 #define BIRTHS_MAX PROCS_MAX /* ghosts of the born that are not made yet */
 #define LATER_MAX 32768	     /* orders for processes whose channel is full */
 #define BIRTHS_AT_ONCE 32    /* of them asked for and not answered */
@@ -318,6 +319,12 @@ void move_ended(uint64_t id, enum init_type how, int32_t pid);
 enum init_type move_how_ended(uint64_t id, int32_t *ret_pid);
 /* Of EV_RAN, how the process ended here afterwards; told with each answer that it ran. */
 void move_life_ended(uint64_t id, const struct chan_child *c);
+/* bpinit_ran.c: those that ran here, for KEEP_TIMEOUTS; no room for one: it is not to begin. */
+void ran_keep(uint32_t ping_timeout_ms);
+bool ran_has_room(uint64_t id);
+void ran_put(uint64_t id, int32_t pid);
+void ran_ended(uint64_t id, const struct chan_child *c);
+bool ran_find(uint64_t id, int32_t *ret_pid, struct chan_child *ret_life);
 void event_ran(uint64_t id, uint32_t req_id, int32_t pid);
 int sort_streams(struct sysio_pkt *pkt, int from, uint32_t mask, int ret[CHAN_STREAMS]);
 void close_streams(int fd[CHAN_STREAMS]);

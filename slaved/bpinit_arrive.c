@@ -100,7 +100,9 @@ void init_arrive(const struct init_msg *msg)
 			     "the node was cut off for too long");
 		return;
 	}
-	m = msg->u.arrive.nchain <= INIT_CHAIN_MAX ? move_new(ARRIVE_CHAIN) : NULL;
+	m = msg->u.arrive.nchain <= INIT_CHAIN_MAX && ran_has_room(msg->move_id)
+		    ? move_new(ARRIVE_CHAIN)
+		    : NULL;
 	if (!m) {
 		event_failed(msg->move_id, msg->req_id, EVF_TARGET, EAGAIN,
 			     "too many moves at once on the node");

@@ -43,6 +43,8 @@ void init_fence(void)
 
 void init_alive(const struct init_msg *m)
 {
+	if (m->u.alive.ms)
+		ran_keep(m->u.alive.ms);
 	if (!self.keeper && m->u.alive.ms && !fence.up)
 		fence.until_ms = clock_ms() + m->u.alive.ms;
 }

@@ -405,12 +405,11 @@ static void decide_abort(struct move *m, int err, const char *text)
 void init_decide(const struct init_msg *msg, struct sysio_pkt *pkt)
 {
 	struct move *m = move_find_leaving(msg->move_id, msg->req_id);
-	int32_t pid;
 
 	if (!m) {
 		/* Said again by a bpslave that does not know that it is done. */
-		if (msg->u.decide.ghost && move_how_ended(msg->move_id, &pid) == EV_GHOST)
-			event_move(EV_GHOST, msg->move_id, msg->req_id, pid);
+		if (msg->u.decide.ghost) /* nothing of it is parked here: it is done, or dead */
+			event_move(EV_GHOST, msg->move_id, msg->req_id, msg->pid);
 		return;
 	}
 	if (msg->u.decide.ghost)

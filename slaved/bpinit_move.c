@@ -68,6 +68,8 @@ void move_ended(uint64_t id, enum init_type how, int32_t pid)
 {
 	if (id == 0)
 		return;
+	if (how == EV_RAN)
+		ran_put(id, pid);
 	ended[nended % ENDED_MAX].life.code = 0;
 	ended[nended % ENDED_MAX].id = id;
 	ended[nended % ENDED_MAX].how = how;
@@ -76,6 +78,8 @@ void move_ended(uint64_t id, enum init_type how, int32_t pid)
 
 enum init_type move_how_ended(uint64_t id, int32_t *ret_pid)
 {
+	struct chan_child life;
+
 	for (uint32_t i = 0; i < ENDED_MAX && i < nended; i++) {
 		uint32_t at = (nended - 1 - i) % ENDED_MAX;
 
@@ -84,11 +88,12 @@ enum init_type move_how_ended(uint64_t id, int32_t *ret_pid)
 			return ended[at].how;
 		}
 	}
-	return 0;
+	return ran_find(id, ret_pid, &life) ? EV_RAN : 0;
 }
 
 void move_life_ended(uint64_t id, const struct chan_child *c)
 {
+	ran_ended(id, c);
 	for (uint32_t i = 0; id && i < ENDED_MAX && i < nended; i++) {
 		uint32_t at = (nended - 1 - i) % ENDED_MAX;
 
@@ -105,13 +110,16 @@ void move_life_ended(uint64_t id, const struct chan_child *c)
  */
 void event_ran(uint64_t id, uint32_t req_id, int32_t pid)
 {
+	struct chan_child life = {.code = 0};
+
 	event_move(EV_RAN, id, req_id, pid);
+	ran_find(id, &pid, &life);
 	for (uint32_t i = 0; i < ENDED_MAX && i < nended; i++)
-		if (ended[i].id == id && ended[i].how == EV_RAN && ended[i].life.code)
-			event(&(struct init_msg){.type = EV_CHILD,
-						 .move_id = id,
-						 .pid = pid,
-						 .u.child = ended[i].life});
+		if (ended[i].id == id && ended[i].how == EV_RAN)
+			life = ended[i].life; /* with what it has used up */
+	if (life.code)
+		event(&(struct init_msg){
+			.type = EV_CHILD, .move_id = id, .pid = pid, .u.child = life});
 }
 
 void close_streams(int fd[CHAN_STREAMS])

@@ -69,6 +69,20 @@ void arrive_died(struct proc *p)
 		proc_remove(p);
 }
 
+/* What is real here says itself by which move it came, however long ago that was. */
+static enum init_type how_ended(uint64_t id, int32_t *ret_pid)
+{
+	enum init_type how = move_how_ended(id, ret_pid);
+
+	for (uint32_t i = 0; how == 0 && id && i < procs_used; i++) {
+		if (procs[i].state != PROC_REAL || procs[i].came != id)
+			continue;
+		*ret_pid = procs[i].pid;
+		how = EV_RAN;
+	}
+	return how;
+}
+
 void init_void(const struct init_msg *msg)
 {
 	struct move *m = move_find(msg->move_id);
@@ -77,7 +91,7 @@ void init_void(const struct init_msg *msg)
 	struct proc *p;
 
 	if (!m || m->phase < ARRIVE_CHAIN) {
-		how = move_how_ended(msg->move_id, &pid);
+		how = how_ended(msg->move_id, &pid);
 		if (how != EV_RAN && how != EV_VOIDED)
 			move_ended(msg->move_id, EV_VOIDED, 0);
 		if (how == EV_RAN)

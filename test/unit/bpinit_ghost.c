@@ -380,6 +380,37 @@ static void test_called_off(void)
 	printf("called off: ok\n");
 }
 
+/*
+ * It ran there and has ended, and then a great many other moves were over before the master asks:
+ * the answer is that it ran, and how it ended.
+ */
+static void test_remembered(void)
+{
+	struct trip t = {0};
+	int32_t pid = rig_rfork(&t);
+	struct init_msg m;
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	trip_send(&t);
+	trip_commit(&t);
+	kill_there(pid, SIGTERM);
+	relay_child(&node, &home, pid, CLD_KILLED, SIGTERM);
+	CHECK(wait_for(pid, 0) == SIGTERM);
+	for (uint64_t i = 0; i < 3000; i++) {
+		tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = 0x900000 + i}, NULL,
+		     0);
+		m = want(&node, EV_VOIDED, 0);
+		tell_ack(&node, m.seq);
+	}
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
+	want(&node, EV_RAN, pid);
+	m = want(&node, EV_CHILD, pid);
+	CHECK(m.move_id == t.id && m.u.child.code == CLD_KILLED && m.u.child.status == SIGTERM);
+	printf("remembered: ok\n");
+}
+
 int main(void)
 {
 	rig_start();
@@ -390,6 +421,7 @@ int main(void)
 	test_looks();
 	test_uses();
 	test_called_off();
+	test_remembered();
 	rig_stop();
 	return 0;
 }
