@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmadump/blob/refuse.h"
@@ -47,6 +48,32 @@ static int own_filters(void)
 	return filters(text);
 }
 
+/* What of this place a process is to have in common with us: an image has it by name only. */
+static const struct {
+	char name[8], what[24];
+} places[] = {
+	{"ns/pid", "pid namespace"},	 {"ns/mnt", "mount namespace"},
+	{"ns/net", "network namespace"}, {"ns/user", "user namespace"},
+	{"ns/ipc", "ipc namespace"},	 {"ns/uts", "uts namespace"},
+	{"root", "root directory"},
+};
+
+static int look_at_places(struct trace *t)
+{
+	for (unsigned i = 0; i < sizeof places / sizeof places[0]; i++) {
+		char path[48];
+		struct stat own, its;
+
+		snprintf(path, sizeof path, "/proc/%d/%s", t->pid, places[i].name);
+		if (stat(path, &its) < 0) /* ptrace will say so */
+			continue;
+		snprintf(path, sizeof path, "/proc/thread-self/%s", places[i].name);
+		if (stat(path, &own) == 0 && (own.st_ino != its.st_ino || own.st_dev != its.st_dev))
+			return trace_refuse(t, REFUSE_PLACE, places[i].what);
+	}
+	return 0;
+}
+
 int freeze_look(struct trace *t, int *ret_threads)
 {
 	char path[40], text[8192];
@@ -80,7 +107,7 @@ int freeze_look(struct trace *t, int *ret_threads)
 	have = filters(text);
 	if (have && have > own_filters())
 		return trace_refuse(t, REFUSE_SECCOMP);
-	return 0;
+	return look_at_places(t);
 }
 
 /* In every vdso of this kernel; 0: none was found. */

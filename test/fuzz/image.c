@@ -112,6 +112,7 @@ long rest_check(struct restore *r)
 	}
 NEVER(rest_open)
 NEVER(rest_tree)
+NEVER(rest_clocks)
 NEVER(rest_creds)
 NEVER(rest_map)
 NEVER(rest_fill)

@@ -2,6 +2,7 @@
 # Programs that were never written for it, taken in the middle of their work and put
 # back: $1 vmadump, $2 the directory of the test programs.
 bin=$2
+tests=$(dirname "$(readlink -f "$0")")
 # shellcheck source=/dev/null
 . "$(dirname "$(readlink -f "$0")")/vmadump_lib.sh"
 
@@ -103,4 +104,21 @@ head -c 30000 image >image.cut
 grep -q 'cut short' said || fail "check: $(cat said)"
 "$vmadump" restore image.cut 2>said && fail 'a cut image is restored'
 grep -q 'cut short' said || fail "restore: $(cat said)"
+# -- on a machine that was started anew: its clocks are behind, and never go back
+# shellcheck disable=SC2016
+start out perl -e '$| = 1; use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
+	for (1 .. 60) { printf "%d\n", clock_gettime(CLOCK_MONOTONIC); select undef, undef, undef, 0.01 }'
+lines out 10
+"$vmadump" dump -k "$pid" image || fail 'clocks: dump'
+gone "$pid"
+python3 "$tests/vmadump_forge.py" clocks 1000000 image later
+if unshare -T true 2>/dev/null; then
+	(close_fds; exec "$vmadump" restore later </dev/null) || fail 'clocks: restore'
+	sort -nc out || fail 'clocks: one went back'
+	[ $(($(tail -n 1 out) - $(head -n 1 out))) -ge 1000000 ] || fail 'clocks: not as in the image'
+	[ "$(wc -l <out)" -eq 60 ] || fail 'clocks: lines'
+else
+	"$vmadump" restore later 2>said && fail 'clocks: restored'
+	grep -q 'clocks would go back by' said || fail "clocks: $(cat said)"
+fi
 :

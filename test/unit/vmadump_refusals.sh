@@ -16,6 +16,12 @@ refused 'it has a seccomp filter' perl -e "$p"'
 	syscall(157, 38, 1, 0, 0, 0); my $f = pack("SCCL", 6, 0, 0, 0x7fff0000);
 	my $prog = pack("Sx6P", 1, $f); syscall(157, 22, 2, $prog) == 0 or die; print "ready\n"; sleep 60'
 
+if unshare -u true 2>/dev/null; then
+	refused 'it has a uts namespace of its own' unshare -u perl -e "$p"'print "ready\n"; sleep 60'
+	refused 'it has a root directory of its own' perl -e "$p"'
+		chroot("/usr") or die; print "ready\n"; sleep 60'
+fi
+
 "$vmadump" dump 2 image 2>said && fail 'a thread of the kernel'
 if [ -e /proc/2/status ] && ! grep -q '^VmSize' /proc/2/status; then
 	grep -qF 'a thread of the kernel' said || fail "kernel thread: $(cat said)"

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -81,7 +82,7 @@ static void lead(void)
 	close(numbers[1]);
 	close(talk[0]);
 	close(talk[1]);
-	MUST(setsid() == getpid() && pipe(ready) == 0);
+	MUST(setsid() == getpid() && pipe(ready) == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
 	child = fork();
 	if (child == 0) {
 		MUST(setpgid(0, 0) == 0 && write(ready[1], "x", 1) == 1);
@@ -94,6 +95,7 @@ static void lead(void)
 	board->group = child;
 	board->session = getpid();
 	MUST(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 14);
+	MUST(prctl(PR_GET_CHILD_SUBREAPER, &status) == 0 && status == 1);
 	_exit(getsid(0) == getpid() ? 13 : 1);
 }
 

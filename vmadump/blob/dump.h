@@ -80,6 +80,7 @@ struct dump {
 	struct dump_obj *objs, *last_obj; /* object.h */
 	struct dump_lock *locks;
 	const struct tree_order *order; /* tree.h; NULL: it is by itself */
+	uint32_t napped;		/* 1: it has waited for a timer that is late */
 	uint32_t nvmas, nfiles, nfds, nobjs, nlocks;
 	const char *exe, *cwd;
 	struct dump_run *runs;

@@ -212,6 +212,30 @@ static long take_lines(struct dump *d, struct dump_fd *f, uint32_t kind, uint32_
 	return 0;
 }
 
+/*
+ * Nothing is left and nothing has been counted: it is not armed; or its interrupt is late, on a
+ * processor that is busy with something else. Who is asked a little later knows; once a dump.
+ */
+static long take_timerfd(struct dump *d, struct dump_fd *f)
+{
+	const struct timespec nap = {.tv_nsec = 1000000};
+	long r = take_lines(d, f, OBJECT_TIMERFD, OBJECT_TIMERFD_LEN, timerfd_line);
+	uint8_t *p = r == 0 ? d->last_obj->data + OBJECT_HEAD : NULL;
+	struct text t;
+	char *line;
+
+	if (r < 0 || get64(p + 8) || get64(p + 32) || get64(p + 40))
+		return r;
+	if (!d->napped)
+		sys_nanosleep(&nap);
+	d->napped = 1;
+	r = object_fdinfo(d, f, &t);
+	while (r == 0 && (line = text_line(&t)))
+		timerfd_line(p, line);
+	text_close(&t);
+	return r;
+}
+
 /* The file that fd is now must be the one that was put into the set. */
 static int still_there(int fd, uint64_t ino)
 {
@@ -342,7 +366,7 @@ long object_take(struct dump *d, struct dump_fd *f, const struct stat *st)
 	if (str_eq(f->path, "anon_inode:[eventfd]"))
 		return take_lines(d, f, OBJECT_EVENTFD, OBJECT_EVENTFD_LEN, eventfd_line);
 	if (str_eq(f->path, "anon_inode:[timerfd]"))
-		return take_lines(d, f, OBJECT_TIMERFD, OBJECT_TIMERFD_LEN, timerfd_line);
+		return take_timerfd(d, f);
 	if (str_eq(f->path, "anon_inode:[signalfd]"))
 		return take_lines(d, f, OBJECT_SIGNALFD, OBJECT_SIGNALFD_LEN, signalfd_line);
 	if (str_eq(f->path, "anon_inode:[eventpoll]"))

@@ -204,7 +204,7 @@ static uint8_t *rec_proc(struct dump *d, uint8_t *rec, uint32_t exe)
 	void *robust = NULL;
 	size_t robust_len = 0;
 	unsigned long tid_at = 0;
-	int pdeathsig = 0;
+	int pdeathsig = 0, reaper = 0;
 	char oom[16];
 	long n;
 
@@ -238,6 +238,8 @@ static uint8_t *rec_proc(struct dump *d, uint8_t *rec, uint32_t exe)
 	put32(p + 100, (uint32_t)d->stat.pgid);
 	put32(p + 104, (uint32_t)d->stat.sid);
 	put32(p + 108, b->stopped);
+	sys_prctl(PR_GET_CHILD_SUBREAPER, (unsigned long)&reaper, 0, 0, 0);
+	put32(p + 112, reaper ? PROC_SUBREAPER : 0);
 	return rec_end(rec, TAG_PROC, REC_PROC_LEN);
 }
 
@@ -353,6 +355,7 @@ uint8_t *dump_state(struct dump *d, uint8_t *p)
 	p = thread_recs(d, p);
 	p = objects_rec(d, p);
 	p = locks_rec(d, p);
+	p = clocks_rec(d, p);
 	rec = tree_recs(d, p);
 	memcpy(rec + IMAGE_REC_HEAD, s.base, s.used);
 	return rec_end(rec, TAG_STRINGS, s.used);

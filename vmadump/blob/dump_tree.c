@@ -65,11 +65,30 @@ const struct tree_map *tree_map_at(const struct dump *d, uint64_t start)
 	return NULL;
 }
 
+/* A reader that does not know it goes by its own clocks. */
+uint8_t *clocks_rec(struct dump *d, uint8_t *rec)
+{
+	uint8_t *p = rec + IMAGE_REC_HEAD, *end;
+	struct timespec now[2] = {0};
+
+	if (!d->opt->goes_on)
+		return rec;
+	sys_clock_gettime(1 /* CLOCK_MONOTONIC */, &now[0]);
+	sys_clock_gettime(7 /* CLOCK_BOOTTIME */, &now[1]);
+	for (int i = 0; i < 2; i++) {
+		put64(p + 16 * i, (uint64_t)now[i].tv_sec);
+		put64(p + 16 * i + 8, (uint64_t)now[i].tv_nsec);
+	}
+	end = rec_end(rec, TAG_CLOCKS, REC_CLOCKS_LEN);
+	put16(rec + 2, 0);
+	return end;
+}
+
 uint64_t tree_recs_max(const struct dump *d)
 {
-	return d->order
-		       ? d->order->plan_len + d->order->memory_len + 4 * IMAGE_REC_HEAD + MEMBER_LEN
-		       : 0;
+	uint64_t n = IMAGE_REC_HEAD + REC_CLOCKS_LEN + 2 * IMAGE_REC_HEAD + MEMBER_LEN;
+
+	return d->order ? n + d->order->plan_len + d->order->memory_len : n;
 }
 
 uint8_t *tree_recs(struct dump *d, uint8_t *rec)

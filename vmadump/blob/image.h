@@ -77,7 +77,8 @@ enum image_tag {
 	TAG_TREE = 19, /* these three: tree.h */
 	TAG_MEMORY = 20,
 	TAG_MEMBER = 21,
-	TAG_LAST = TAG_MEMBER,
+	TAG_CLOCKS = 22, /* may be skipped */
+	TAG_LAST = TAG_CLOCKS,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */
@@ -89,6 +90,8 @@ enum image_tag {
 #define REC_MM_LEN (12 * 8u)
 #define REC_IDENT_FIXED 96u
 #define REC_PROC_LEN 120u
+#define PROC_SUBREAPER 1u
+#define REC_CLOCKS_LEN 32u
 #define REC_RLIMITS_LEN (16 * 16u)
 #define REC_FILE_LEN 56u
 #define REC_VMA_LEN 56u

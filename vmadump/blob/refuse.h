@@ -48,6 +48,7 @@
 	X(REFUSE_UNSHARED, "thread %d does not share all that threads share; it cannot be carried") \
 	X(REFUSE_TRACED, "it is traced by process %d; it cannot be stopped") \
 	X(REFUSE_SECCOMP, "it has a seccomp filter; it cannot be carried") \
+	X(REFUSE_PLACE, "it has a %s of its own; it cannot be carried") \
 	X(REFUSE_ZOMBIE, "it has ended already") \
 	X(REFUSE_KERNEL_THREAD, "it is a thread of the kernel") \
 	X(REFUSE_SELF, "a process cannot stop itself; vmad_dump() dumps the caller") \

@@ -160,6 +160,8 @@ static long run_steps(struct restore *r)
 		return e;
 	if ((e = rest_check(r)) < 0 || (e = rest_open(r)) < 0) /* 3: this machine; files, fds */
 		return e;
+	if (r->opt->alone && !r->opt->look && (e = rest_clocks(r)) < 0)
+		return e;
 	if ((e = rest_tree(r)) < 0)
 		return e;
 	if (r->opt->set_creds && (e = rest_creds(r)) < 0) /* 4 */

@@ -98,6 +98,9 @@ void tree_room(struct restore *r);
 long tree_fd_open(struct restore *r, struct rest_fd *f);
 int tree_memory(const struct restore *r, uint32_t object); /* -1: there is none */
 
+/* restore_clock.c: CLOCK_MONOTONIC and CLOCK_BOOTTIME go on from where they were. */
+long rest_clocks(struct restore *r);
+
 /* restore_mem.c */
 void rest_clear(struct restore *r); /* unmaps all that is not ours */
 long rest_map(struct restore *r);

@@ -7,6 +7,8 @@
 #include "sys.h"
 #include "tree.h"
 
+#define CLOCK_MOST (1ull << 32) /* seconds since the machine was started */
+
 static int entry_ok(const struct restore *r, uint32_t i)
 {
 	const uint8_t *e = tree_entry(r, i);
@@ -74,10 +76,20 @@ static long parse_memory(struct restore *r)
 	return 0;
 }
 
+static int clocks_ok(const struct rest_rec *rec)
+{
+	return !rec->len || (rec->len == REC_CLOCKS_LEN && get64(rec->p) <= CLOCK_MOST &&
+			     get64(rec->p + 16) <= CLOCK_MOST && get64(rec->p + 8) < 1000000000 &&
+			     get64(rec->p + 24) < 1000000000);
+}
+
 long rest_parse_tree(struct restore *r)
 {
 	const struct rest_rec *member = &r->rec[TAG_MEMBER];
 	long e = 0;
+
+	if (!clocks_ok(&r->rec[TAG_CLOCKS]))
+		return rest_bad(r, "its clocks");
 
 	if (member->len && (member->len != MEMBER_LEN || r->rec[TAG_TREE].len))
 		return rest_bad(r, "the length of its place in a tree");

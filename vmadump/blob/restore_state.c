@@ -345,6 +345,7 @@ static long set_proc(struct restore *r)
 			return blob_err_set(&r->b->err, (int)-e, "its restartable sequences: %s",
 					    errno_name(e));
 	}
+	sys_prctl(PR_SET_CHILD_SUBREAPER, get32(p + 112) & PROC_SUBREAPER, 0, 0, 0);
 	sys_prctl(PR_SET_PDEATHSIG, get32(p + 32), 0, 0, 0);
 	if ((uint64_t)sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0) != get64(p + 80))
 		sys_prctl(PR_SET_TIMERSLACK, get64(p + 80), 0, 0, 0);

@@ -287,6 +287,8 @@ SYS(sys_rseq, (void *at, unsigned len, int flags, unsigned sig),
     sys4(__NR_rseq, (long)at, len, flags, sig))
 SYS(sys_getrandom, (void *p, size_t n, unsigned flags),
     sys3(__NR_getrandom, (long)p, (long)n, flags))
+SYS(sys_unshare, (int flags), sys1(__NR_unshare, flags))
+SYS(sys_setns, (int fd, int flags), sys2(__NR_setns, fd, flags))
 SYS(sys_clock_gettime, (int clock, struct timespec *t), sys2(__NR_clock_gettime, clock, t))
 SYS(sys_nanosleep, (const struct timespec *t), sys2(__NR_nanosleep, t, 0))
 
