@@ -91,6 +91,15 @@ long rest_check(struct restore *r)
 		MUST(i == 0 || get32(e + TREE_PARENT) < i);
 	}
 	touch(r->rec[TAG_MEMORY].p, r->nmemory * (uint64_t)MEMORY_LEN);
+	if (rest_foreign_vdso(r) == 0) {
+		uint64_t len = get64(r->foreign + 8);
+		uint8_t *to = __builtin_malloc(len);
+
+		MUST(len <= VDSO_MOST);
+		if (to)
+			rest_patch_vdso(r, to, r->rec[TAG_VDSO].p, r->rec[TAG_VDSO].len);
+		__builtin_free(to);
+	}
 	touch(r->rec[TAG_THREADS].p, r->nthreads * (uint64_t)REC_THREAD_LEN);
 	touch(r->rec[TAG_SCHED].p, r->rec[TAG_SCHED].len);
 	touch(r->need, IMAGE_NEED_LEN);
@@ -169,7 +178,7 @@ static void mend_sum(uint8_t *head, uint64_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	static struct blob b;
-	struct blob_restore opt = {.fd = -1};
+	struct blob_restore opt = {.fd = -1, .alone = 1};
 	static uint8_t head[HEAD_MAX];
 
 	if (len > sizeof(head))

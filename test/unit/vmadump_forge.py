@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-# An image as another machine would have made it: vmadump_forge.py clocks SECONDS IN OUT.
+# An image as another machine would have made it: vmadump_forge.py clocks SECONDS IN OUT,
+# vmadump_forge.py vdso BITS IN OUT.
 # Changes the first image in a file, and makes the sum of its head right again.
 import struct
 import sys
@@ -46,5 +47,9 @@ if what == "clocks":
     for clock in (place, place + 16):
         seconds, = struct.unpack_from("<Q", image, clock)
         struct.pack_into("<Q", image, clock, seconds + number)
+elif what == "vdso":
+    _, _, need, _ = note(image, 0x564D0001)
+    value, = struct.unpack_from("<Q", image, need + 64)
+    struct.pack_into("<Q", image, need + 64, value ^ number)
 resum(image)
 open(target, "wb").write(image)

@@ -121,4 +121,23 @@ else
 	"$vmadump" restore later 2>said && fail 'clocks: restored'
 	grep -q 'clocks would go back by' said || fail "clocks: $(cat said)"
 fi
+# -- on a machine whose kernel has another vdso: what is called by address there is led to its own
+# shellcheck disable=SC2016
+start out perl -e '$| = 1; use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC time);
+	for (1 .. 60) { printf "%.6f\n", clock_gettime(CLOCK_MONOTONIC) + 0 * time; select undef, undef, undef, 0.01 }
+	open(M, "<", "/proc/self/maps"); print grep { /\[vdso\]/ } <M>'
+lines out 10
+was=$(grep 'vdso' "/proc/$pid/maps" | cut -d- -f1)
+"$vmadump" dump -k "$pid" image || fail 'vdso: dump'
+gone "$pid"
+python3 "$tests/vmadump_forge.py" vdso 4711 image other
+(close_fds; exec "$vmadump" restore other </dev/null) &
+child=$!
+lines out 25
+"$vmadump" dump -k "$pid" again || fail 'vdso: dump of one that has it'
+wait "$child"
+(close_fds; exec "$vmadump" restore again </dev/null) || fail "vdso: ended with $?"
+head -n 60 out | sort -nc || fail 'vdso: a clock went back'
+now=$(sed -n 61p out | cut -d- -f1)
+[ -n "$now" ] && [ "$now" != "$was" ] || fail "vdso: at $was and at $now: $(tail -n 2 out)"
 :

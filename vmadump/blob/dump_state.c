@@ -356,6 +356,7 @@ uint8_t *dump_state(struct dump *d, uint8_t *p)
 	p = objects_rec(d, p);
 	p = locks_rec(d, p);
 	p = clocks_rec(d, p);
+	p = vdso_rec(d, p);
 	rec = tree_recs(d, p);
 	memcpy(rec + IMAGE_REC_HEAD, s.base, s.used);
 	return rec_end(rec, TAG_STRINGS, s.used);

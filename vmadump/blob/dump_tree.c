@@ -84,9 +84,31 @@ uint8_t *clocks_rec(struct dump *d, uint8_t *rec)
 	return end;
 }
 
+/* For a kernel whose own is another. */
+uint8_t *vdso_rec(struct dump *d, uint8_t *rec)
+{
+	const struct blob_env *e = &d->b->env;
+
+	for (uint32_t i = 0; d->opt->goes_on && i < e->nspecial; i++) {
+		const uint8_t *p = (const void *)e->special[i].start;
+		uint64_t n = MIN(e->special[i].len, VDSO_MOST);
+
+		if (e->special[i].kind != SPECIAL_VDSO)
+			continue;
+		while (n && !p[n - 1])
+			n--;
+		memcpy(rec + IMAGE_REC_HEAD, p, n);
+		rec_end(rec, TAG_VDSO, n);
+		put16(rec + 2, 0);
+		return rec + IMAGE_REC_HEAD + ROUND_UP(n, 8);
+	}
+	return rec;
+}
+
 uint64_t tree_recs_max(const struct dump *d)
 {
-	uint64_t n = IMAGE_REC_HEAD + REC_CLOCKS_LEN + 2 * IMAGE_REC_HEAD + MEMBER_LEN;
+	uint64_t n = IMAGE_REC_HEAD + REC_CLOCKS_LEN + IMAGE_REC_HEAD + VDSO_MOST +
+		     2 * IMAGE_REC_HEAD + MEMBER_LEN;
 
 	return d->order ? n + d->order->plan_len + d->order->memory_len : n;
 }

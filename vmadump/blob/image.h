@@ -78,7 +78,8 @@ enum image_tag {
 	TAG_MEMORY = 20,
 	TAG_MEMBER = 21,
 	TAG_CLOCKS = 22, /* may be skipped */
-	TAG_LAST = TAG_CLOCKS,
+	TAG_VDSO = 23,	 /* as well */
+	TAG_LAST = TAG_VDSO,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */
@@ -92,6 +93,7 @@ enum image_tag {
 #define REC_PROC_LEN 120u
 #define PROC_SUBREAPER 1u
 #define REC_CLOCKS_LEN 32u
+#define VDSO_MOST 65536u
 #define REC_RLIMITS_LEN (16 * 16u)
 #define REC_FILE_LEN 56u
 #define REC_VMA_LEN 56u

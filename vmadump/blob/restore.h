@@ -68,6 +68,7 @@ struct restore {
 	struct restore *first;		/* in all others */
 	uint32_t *birth, stays;		/* sessions that they are born in; 1: it keeps its own */
 	int32_t *memory;
+	const uint8_t *foreign; /* where in NEED another kernel's vdso is; NULL: it is this one's */
 	uint32_t specials, new_vdso; /* 1: the kernel maps it anew where the image has it */
 	int32_t cwd_fd, fd_base;
 	uint8_t end[IMAGE_END_NOTE];
@@ -100,6 +101,12 @@ int tree_memory(const struct restore *r, uint32_t object); /* -1: there is none 
 
 /* restore_clock.c: CLOCK_MONOTONIC and CLOCK_BOOTTIME go on from where they were. */
 long rest_clocks(struct restore *r);
+
+/* restore_vdso.c: can another kernel's vdso be had; it is mapped. */
+long rest_foreign_vdso(struct restore *r);
+long rest_map_foreign(struct restore *r);
+/* to: as long as the image's; made from the image's, each function a jump into own. */
+long rest_patch_vdso(struct restore *r, uint8_t *to, const uint8_t *own, uint64_t own_len);
 
 /* restore_mem.c */
 void rest_clear(struct restore *r); /* unmaps all that is not ours */

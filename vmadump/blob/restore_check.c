@@ -42,15 +42,10 @@ static long check_specials(struct restore *r)
 	if (!r->specials)
 		return 0;
 	if (r->specials != e->nspecial || get64(r->need + NEED_VDSO_SUM) != e->vdso_sum)
-		return blob_err_set(&b->err, ENOEXEC,
-				    "the image was made with another kernel's vdso");
+		return rest_foreign_vdso(r);
 	for (uint32_t i = 0; i < r->specials; i++, n += 24) {
 		if (get32(n + 16) != e->special[i].kind || get64(n + 8) != e->special[i].len)
-			return blob_err_set(
-				&b->err, ENOEXEC,
-				"the image was made with another kernel's vdso (part %u "
-				"has %lu bytes, here %lu)",
-				i, get64(n + 8), e->special[i].len);
+			return rest_foreign_vdso(r);
 		if (get64(n) % IMAGE_PAGE || get64(n) > IMAGE_ADDR_MAX - get64(n + 8))
 			return rest_bad(r, "the place of its vdso");
 	}

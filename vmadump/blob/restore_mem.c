@@ -190,7 +190,7 @@ static long map_one(struct restore *r, const struct rest_vma *v)
 
 long rest_map(struct restore *r)
 {
-	long e = move_specials(r);
+	long e = r->foreign ? rest_map_foreign(r) : move_specials(r);
 
 	for (uint32_t i = 0; e == 0 && i < r->nvmas; i++)
 		if (!(r->vmas[i].flags & VMA_JOINED))

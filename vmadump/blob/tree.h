@@ -62,4 +62,5 @@ const struct tree_fd *tree_fd_of(const struct dump *d, int fd);
 const struct tree_map *tree_map_at(const struct dump *d, uint64_t start);
 uint64_t tree_recs_max(const struct dump *d);
 uint8_t *clocks_rec(struct dump *d, uint8_t *rec);
+uint8_t *vdso_rec(struct dump *d, uint8_t *rec);
 uint8_t *tree_recs(struct dump *d, uint8_t *rec);
