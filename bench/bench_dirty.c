@@ -1,16 +1,26 @@
 /*
- * Memory for bench_dump.sh:
+ * Processes for bench_dump.sh, and its clock:
  *
- *   bench_dirty hold MIB         dirties that much and sleeps
- *   bench_dirty write MIB FILE   dirties it, and says how fast it is written, in GB/s
+ *   bench_dirty hold MIB [THREADS]   dirties that much and sleeps, in so many threads
+ *   bench_dirty write MIB FILE       dirties it, and says how fast it is written, in GB/s
+ *   bench_dirty warm MIB             dirties it and ends: what is freed is memory that the host
+ *                                    of a virtual machine has not taken back yet
+ *   bench_dirty time FILE COMMAND... runs it, and adds to FILE how long that took, in us
  */
 #include <fcntl.h>
+#include <pthread.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#define STACK_BYTES (64ul << 10)
+
+extern char **environ;
 
 static double now(void)
 {
@@ -37,11 +47,48 @@ static int write_all(const char *file, const char *p, size_t n)
 	return fd < 0;
 }
 
+static void *sleeper(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+static int hold(long threads)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	for (long i = 1; i < threads; i++)
+		if (pthread_create(&t, &attr, sleeper, NULL) != 0)
+			return 1;
+	sleeper(NULL);
+	return 1;
+}
+
+static int time_it(const char *file, char **argv)
+{
+	FILE *f = fopen(file, "ae");
+	double from = now();
+	int status;
+	pid_t pid;
+
+	if (!f || posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) != 0 ||
+	    waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return 1;
+	fprintf(f, "%.0f\n", (now() - from) * 1e6);
+	return fclose(f) != 0;
+}
+
 int main(int argc, char **argv)
 {
 	size_t n = argc > 2 ? (size_t)atol(argv[2]) << 20 : 0;
 	char *p;
 
+	if (argc > 3 && strcmp(argv[1], "time") == 0)
+		return time_it(argv[2], argv + 3);
 	if (!n)
 		return 2;
 	p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -51,6 +98,7 @@ int main(int argc, char **argv)
 		p[i] = (char)(i / 64 + 1);
 	if (strcmp(argv[1], "write") == 0 && argc > 3)
 		return write_all(argv[3], p, n);
-	for (;;)
-		pause();
+	if (strcmp(argv[1], "warm") == 0)
+		return 0;
+	return hold(argc > 3 ? atol(argv[3]) : 1);
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# bench_dump.sh [RUNS]: vmadump beside criu (CRIU=/path/to/criu, 4.2 or newer), in turn, on
-# the same processes; images lie on a tmpfs. Medians with [min..max]. As root, on a machine
-# that does nothing else; ./dev bench runs it.
+# bench_dump.sh [RUNS [PART...]]: vmadump beside criu (CRIU=/path/to/criu, 4.2 or newer), in
+# turn, on the same processes; images lie on a tmpfs. Medians with [min..max]. As root, on a
+# machine that does nothing else; ./dev bench runs it. Parts: tiny, big256, big1024, threads,
+# many, python; all of them if none is named.
 set -u
 # criu keeps what it knows of the kernel on /run, if that is a tmpfs: a private one, warm.
 if [ -z "${BENCH_DUMP_INSIDE:-}" ]; then
@@ -9,6 +10,8 @@ if [ -z "${BENCH_DUMP_INSIDE:-}" ]; then
 		bash -c 'mount -t tmpfs none /run && exec "$0" "$@"' "$0" "$@"
 fi
 runs=${1:-20}
+[ $# -gt 0 ] && shift
+parts=${*:-tiny big256 big1024 threads many python}
 bin=${BENCH_BIN:-$(dirname "$(command -v vmadump)")}
 work=$(mktemp -d /dev/shm/vmadump-bench.XXXXXX)
 trap 'rm -rf "$work"' EXIT
@@ -41,85 +44,125 @@ paused() { # it has done all that it does before its pause()
 }
 end() { { kill -9 "$pid" && wait "$pid"; } 2>/dev/null; }
 
-clock() { echo "${EPOCHREALTIME/./}"; }
+# Memory that the host took back costs ten times as much to touch: whoever comes first pays.
+warm() { [ "$1" -gt 0 ] && "$bin/bench_dirty" warm "$1"; }
+timed() { "$bin/bench_dirty" time "$@"; }
 
-# dump and restore of one process: microseconds of each to files $1.dump, $1.restore
+# dump and restore of one process: microseconds of each to files $1.dump, $1.restore; before
+# each, $2 MiB are warmed
 ours() {
-	local t0 t1 t2
-	t0=$(clock)
-	"$bin/vmadump" dump -k "$pid" "$work/image" || return
-	t1=$(clock)
+	warm "$2"
+	timed "$work/$1.dump" "$bin/vmadump" dump -k "$pid" "$work/image" || return
 	wait "$pid" 2>/dev/null
-	t2=$(clock)
-	"$bin/vmadump" restore -d "$work/image" >/dev/null || return
-	echo $(($(clock) - t2)) >>"$work/$1.restore"
-	echo $((t1 - t0)) >>"$work/$1.dump"
+	warm "$2"
+	timed "$work/$1.restore" "$bin/vmadump" restore -d "$work/image" >/dev/null
 }
 criu_() {
-	local t0 t1 t2
 	[ -x "${CRIU:-}" ] || return
 	rm -rf "$work/criu"
 	mkdir "$work/criu"
-	t0=$(clock)
-	"$CRIU" dump -t "$pid" -D "$work/criu" -o log >/dev/null 2>&1 || return
-	t1=$(clock)
+	warm "$2"
+	timed "$work/$1.dump" "$CRIU" dump -t "$pid" -D "$work/criu" -o log >/dev/null 2>&1 || return
 	wait "$pid" 2>/dev/null
-	t2=$(clock)
-	"$CRIU" restore -d -D "$work/criu" -o log2 >/dev/null 2>&1 || return
-	echo $(($(clock) - t2)) >>"$work/$1.restore"
-	echo $((t1 - t0)) >>"$work/$1.dump"
+	warm "$2"
+	timed "$work/$1.restore" "$CRIU" restore -d -D "$work/criu" -o log2 >/dev/null 2>&1
 }
+ms() { awk '{print $1 / 1000}' "$1"; }
 sums() { paste -d+ "$1.dump" "$1.restore" 2>/dev/null | bc | awk '{print $1 / 1000}'; }
 
-pair() { # NAME RUNS COMMAND...
-	local name=$1 n=$2 i
-	shift 2
+pair() { # NAME RUNS MIB COMMAND...
+	local name=$1 n=$2 mib=$3 i
+	shift 3
 	for ((i = 0; i < n; i++)); do
 		victim "$@"
 		paused
-		ours "$name.ours"
+		ours "$name.ours" "$mib"
 		end
 		victim "$@"
 		paused
-		criu_ "$name.criu"
+		criu_ "$name.criu" "$mib"
 		end
 	done
 }
+both() { # NAME LABEL: dump, restore and their sum, in ms
+	local w=$work/$1
+	row "$2: dump, ms" "$(ms "$w.ours.dump" | spread)" "$(ms "$w.criu.dump" | spread)" \
+		"$(ratio "$(median "$w.criu.dump")" "$(median "$w.ours.dump")")"
+	row "  restore, ms" "$(ms "$w.ours.restore" | spread)" "$(ms "$w.criu.restore" | spread)" \
+		"$(ratio "$(median "$w.criu.restore")" "$(median "$w.ours.restore")")"
+	sums "$w.ours" >"$work/a"
+	sums "$w.criu" >"$work/b"
+	row "  dump + restore, ms" "$(spread <"$work/a")" "$(spread <"$work/b")" \
+		"$(ratio "$(median "$work/b")" "$(median "$work/a")")"
+}
 
-printf '%-42s %-28s %-28s %s\n' 'what' 'vmadump' 'criu' 'criu / vmadump'
-pair tiny 2 "$bin/bench_rfork" wait # warm
-rm -f "$work"/tiny.*
-pair tiny "$runs" "$bin/bench_rfork" wait
-sums "$work/tiny.ours" >"$work/a"
-sums "$work/tiny.criu" >"$work/b"
-row '  its dump alone, ms' "$(awk '{print $1 / 1000}' "$work/tiny.ours.dump" | spread)" \
-	"$(awk '{print $1 / 1000}' "$work/tiny.criu.dump" | spread)" ''
-row 'dump + restore, 1 MB static, ms' "$(spread <"$work/a")" "$(spread <"$work/b")" \
-	"$(ratio "$(median "$work/b")" "$(median "$work/a")")"
+tiny() {
+	pair tiny 2 0 "$bin/bench_rfork" wait # criu's cache of the kernel, and the page cache
+	rm -f "$work"/tiny.*
+	pair tiny "$runs" 0 "$bin/bench_rfork" wait
+	both tiny "1 MB static"
+}
 
-for mib in 256 1024; do
-	n=$((mib > 256 ? 3 : 6))
-	for ((i = 0; i < n; i++)); do # the same bytes from warm memory
-		"$bin/bench_dirty" write "$mib" "$work/plain" >>"$work/write.$mib"
+big() { # MIB: beside a plain write of the same bytes to the same tmpfs
+	local mib=$1 i w=$work/big$1 who
+	for ((i = 0; i < (runs + 3) / 4; i++)); do
+		warm $((2 * mib + 256))
+		"$bin/bench_dirty" write "$mib" "$work/plain" >>"$w.write"
 		rm -f "$work/plain" "$work/image"
+		warm $((2 * mib + 256))
+		pair "big$mib" 1 $((mib + 256)) "$bin/bench_dirty" hold "$mib"
+		rm -rf "$work/criu"
 	done
-	pair "big$mib" "$n" "$bin/bench_dirty" hold "$mib"
 	for who in ours criu; do
-		awk -v m="$mib" '{print m * 1048.576 / $1}' "$work/big$mib.$who.dump" >"$work/rate.$who" 2>/dev/null
+		awk -v m="$mib" '{print m * 1048576 / 1000 / $1}' "$w.$who.dump" >"$w.$who.rate"
 	done
-	row "dump of $mib MiB dirty, GB/s" "$(spread <"$work/rate.ours")" "$(spread <"$work/rate.criu")" \
-		"$(ratio "$(median "$work/rate.ours")" "$(median "$work/rate.criu")") x criu"
-	row "  of a plain write, GB/s" "$(spread <"$work/write.$mib")" '' \
-		"$(ratio "$(median "$work/rate.ours")" "$(median "$work/write.$mib")") of it"
-done
+	row "dump of $mib MiB dirty, GB/s" "$(spread <"$w.ours.rate")" "$(spread <"$w.criu.rate")" \
+		"$(ratio "$(median "$w.ours.rate")" "$(median "$w.criu.rate")") x criu"
+	row "  a plain write, GB/s" "$(spread <"$w.write")" '' \
+		"$(ratio "$(median "$w.ours.rate")" "$(median "$w.write")") of it"
+	row "  restore, ms" "$(ms "$w.ours.restore" | spread)" "$(ms "$w.criu.restore" | spread)" \
+		"$(ratio "$(median "$w.criu.restore")" "$(median "$w.ours.restore")")"
+}
 
-victim python3 -c 'import time; time.sleep(1000)'
-sleep 0.5
-"$bin/vmadump" dump "$pid" "$work/image"
-rm -rf "$work/criu"
-mkdir "$work/criu"
-[ -x "${CRIU:-}" ] && "$CRIU" dump -R -t "$pid" -D "$work/criu" -o /dev/null >/dev/null 2>&1
-end
-a=$(stat -c %s "$work/image")
-b=$(du -bcs "$work/criu"/*.img 2>/dev/null | awk 'END {print $1}')
-row 'image of a fresh python3, bytes' "$a" "${b:-no figure}" "$(ratio "${b:-0}" "$a")"
+threads() {
+	pair threads $(((runs + 3) / 4)) 512 "$bin/bench_dirty" hold 256 8
+	both threads "8 threads + 256 MiB"
+}
+
+many() { # what a thread adds, and that it is the same for each
+	local n
+	for n in 1 250 500 1000; do
+		pair "many$n" $(((runs + 3) / 4)) 0 "$bin/bench_dirty" hold 1 "$n"
+		[ "$n" -gt 1 ] || continue
+		both "many$n" "$n threads"
+		for what in dump restore; do
+			row "  a thread's $what, us" \
+				"$(awk -v n="$n" -v one="$(median "$work/many1.ours.$what")" '{print ($1 - one) / (n - 1)}' "$work/many$n.ours.$what" | spread)" \
+				"$(awk -v n="$n" -v one="$(median "$work/many1.criu.$what")" '{print ($1 - one) / (n - 1)}' "$work/many$n.criu.$what" 2>/dev/null | spread)" ''
+		done
+	done
+}
+
+python() {
+	local a b
+	victim python3 -c 'import time; time.sleep(1000)'
+	sleep 0.5
+	"$bin/vmadump" dump "$pid" "$work/image"
+	rm -rf "$work/criu"
+	mkdir "$work/criu"
+	[ -x "${CRIU:-}" ] && "$CRIU" dump -R -t "$pid" -D "$work/criu" -o /dev/null >/dev/null 2>&1
+	end
+	a=$(stat -c %s "$work/image")
+	b=$(du -bcs "$work/criu"/*.img 2>/dev/null | awk 'END {print $1}')
+	row 'image of a fresh python3, bytes' "$a" "${b:-no figure}" "$(ratio "${b:-0}" "$a")"
+	row '  through gzip -1' "$(gzip -1 <"$work/image" | wc -c)" \
+		"$([ -n "$b" ] && cat "$work/criu"/*.img | gzip -1 | wc -c)" ''
+}
+
+row 'what' 'vmadump' 'criu' 'criu / vmadump'
+for part in $parts; do
+	case $part in
+	tiny | threads | many | python) $part ;;
+	big*) big "${part#big}" ;;
+	esac
+done
