@@ -13,6 +13,8 @@
 #define HUGE_PAGE (2ul << 20)
 #define POPULATE_MIN (16u * IMAGE_PAGE)
 #define READ_MIN (64 << 10) /* rather than reading less, pages are made */
+#define HUGE_NS 1000000ll   /* 512 small pages take less */
+#define SLOW_MAX 2
 
 /* A walk over all bytes of pages, in the order of the stream. */
 struct walk {
@@ -26,7 +28,7 @@ struct fill {
 	struct restore *r;
 	struct walk read, made;
 	struct iovec *iov; /* SYS_IOV_MAX: one batch, gathered, then read in one call or more */
-	int n, not_socket, no_collapse;
+	int n, not_socket, no_collapse, slow;
 	uint64_t bytes;
 	uint32_t vma; /* of the walk that makes pages */
 };
@@ -62,6 +64,14 @@ static uint64_t walk_next(struct walk *w, uint64_t max, uint64_t *ret_at)
 
 /* -- making pages */
 
+static int64_t now_ns(void)
+{
+	struct timespec t = {0};
+
+	sys_clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
 /* Of a file or a shared object it would be the page cache that is collapsed. */
 static int may_be_huge(struct fill *f, uint64_t at)
 {
@@ -77,16 +87,25 @@ static int may_be_huge(struct fill *f, uint64_t at)
  * Huge pages where all of one is about to be read: half the time of small ones.
  * MADV_COLLAPSE (Linux 6.1) makes them without marking the mapping for ever, as
  * MADV_HUGEPAGE would. It wants a first page to be there.
+ *
+ * In a virtual machine a huge page may be one that the host has taken back, for just those
+ * are given to it, and takes 4.5 ms instead of 0.2; or it takes memory to be moved out of the way.
+ * Where they are slow twice in a row, small ones are made.
  */
 static void make_huge(struct fill *f, uint64_t start, uint64_t end)
 {
 	uint64_t lo = ROUND_UP(start, HUGE_PAGE), hi = end & ~(HUGE_PAGE - 1);
+	int64_t from;
+	long e;
 
 	if (f->no_collapse || lo >= hi)
 		return;
+	from = now_ns();
 	for (uint64_t at = lo; at < hi; at += HUGE_PAGE)
 		*(volatile char *)at = 0;
-	f->no_collapse = sys_madvise((void *)lo, hi - lo, MADV_COLLAPSE) == -EINVAL;
+	e = sys_madvise((void *)lo, hi - lo, MADV_COLLAPSE);
+	f->slow = now_ns() - from > HUGE_NS * (int64_t)((hi - lo) / HUGE_PAGE) ? f->slow + 1 : 0;
+	f->no_collapse = e == -EINVAL || f->slow == SLOW_MAX;
 }
 
 /* 0: all pages are made. */
