@@ -49,6 +49,9 @@ lines() {
 	return 1
 }
 
+# The processors that a process may run on.
+may_run() { sed -n 's/^Cpus_allowed_list:.//p' "/proc/$1/status"; }
+
 # The pid is free again when its parent, this shell, has reaped it.
 gone() { wait "$1" 2>/dev/null; }
 

@@ -97,6 +97,30 @@ grep -qF "process id $pid is in use" said || fail "in use: $(cat said)"
 kill -CONT "$pid"
 gone "$pid"
 
+# -- clean pages are named, and a debugger finds them; with --all they are in it
+start out sleep 60
+for ((i = 0; i < 500; i++)); do
+	case $(cat "/proc/$pid/syscall") in 230\ * | 35\ *) break ;; esac # it sleeps
+	sleep 0.01
+done
+exe=$(readlink "/proc/$pid/exe")
+"$vmadump" dump "$pid" named || fail 'sleep: dump'
+"$vmadump" dump --all "$pid" all || fail 'sleep: dump --all'
+[ "$(may_run "$pid")" = "$(may_run $$)" ] || fail "it may run on $(may_run "$pid") only"
+kill -9 "$pid"
+gone "$pid"
+[ $((4 * $(stat -c %s named))) -lt "$(stat -c %s all)" ] || fail "named $(stat -c %s named), all $(stat -c %s all) bytes"
+readelf -lW named 2>said >/dev/null && [ ! -s said ] || fail "readelf: $(cat said)"
+if command -v gdb >/dev/null; then
+	for i in named all; do
+		gdb -nx -batch -ex 'x/i $pc' "$exe" "$i" >gdb 2>&1
+		grep -q '^=> 0x' gdb || fail "gdb, $i: $(cat gdb)"
+	done
+fi
+(close_fds; exec "$vmadump" restore -d named </dev/null) >said || fail 'sleep: restore'
+[ "$(may_run "$pid")" = "$(may_run $$)" ] || fail "restored, it may run on $(may_run "$pid") only"
+kill -9 "$pid"
+
 "$vmadump" info -l image >said || fail 'info -l'
 grep -q '^1 *file .*/out$' said && grep -q '[0-9a-f]* /.*/perl' said || fail "info -l: $(cat said)"
 head -c 30000 image >image.cut

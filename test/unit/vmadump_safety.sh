@@ -47,6 +47,7 @@ for ((i = 0; i < 5; i++)); do
 done
 [ "$killed" -gt 0 ] || fail 'no dump was cut short'
 "$vmadump" dump "$pid" /dev/null || fail 'a dump after some that were cut short'
+[ "$(may_run "$pid")" = "$(may_run $$)" ] || fail "after those it may run on $(may_run "$pid") only"
 n=$(wc -l <out)
 lines out $((n + 3))
 kill -9 "$pid"
