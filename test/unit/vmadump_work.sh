@@ -8,18 +8,19 @@ here_dir=$(dirname "$(readlink -f "$0")")
 # shellcheck disable=SC2034 # the library has it
 dump_flags=(-t)
 
-# taken FILE COMMAND...: as carried, but when a file has grown to some size, and once only
-taken() {
-	local file=$1 size=$2 rc
-	shift 2
+# once COMMAND...: it waits somewhere for the file "go", is dumped before that is there, and put
+# back after it
+once() {
+	local rc
+	rm -f go
 	start out "$@"
-	for ((i = 0; i < 500 && $(stat -c %s "$file" 2>/dev/null || echo 0) < size; i++)); do
-		sleep 0.01
-	done
+	lines reached 1
 	# shellcheck disable=SC2154 # the library has them
-	"$vmadump" dump -t -k "$pid" image || { fail "$1: dump"; return; }
+	"$vmadump" dump -t "$pid" image || fail "$1: dump"
+	"$vmadump" dump -t -k "$pid" image || { fail "$1: dump -k"; return; }
 	gone "$pid"
 	"$vmadump" check image || fail "$1: check"
+	touch go
 	(close_fds; exec "$vmadump" restore image </dev/null >restored 2>&1)
 	rc=$?
 	[ "$rc" -eq 0 ] || fail "$1: ended with $rc: $(cat restored out.err)"
@@ -39,28 +40,21 @@ taken() {
 carried sqlite 15 want sqlite3 -init /dev/null data.db '.read script'
 [ "$(sqlite3 data.db 'PRAGMA integrity_check')" = ok ] || fail 'sqlite: the data base'
 
-# -- gcc: the driver, cc1 and as, with a pipe between them
+# -- gcc: the driver, cc1, and as, which lets cc1 wait with its pipe full
 for ((i = 0; i < 500; i++)); do
 	echo "int f$i(int *p, int n) { int s = $i; for (int k = 0; k < n; k++)"
 	echo "	switch (p[k] % 5) { case 0: s += p[k]; break; case 1: s ^= k; break; default: s -= $i; } return s; }"
 done >big.c
-gcc -O2 -pipe -c big.c -o want.o
-start out gcc -O2 -pipe -c big.c -o big.o
-for ((i = 0; i < 100; i++)); do
-	[ -n "$(cat "/proc/$pid/task/$pid/children" 2>/dev/null)" ] && break
-	sleep 0.01
-done
-sleep 0.3
-"$vmadump" dump -t "$pid" image || fail 'gcc: dump'
-sleep 0.1
-if "$vmadump" dump -t -k "$pid" image; then
-	gone "$pid"
-	[ -s big.o ] && fail 'gcc: it was through already'
-	(close_fds; exec "$vmadump" restore image </dev/null) || fail "gcc: ended with $?"
-	cmp want.o big.o || fail 'gcc: another object'
-else
-	fail 'gcc: dump'
-fi
+mkdir tools
+# shellcheck disable=SC2016
+printf '#!/bin/sh\necho >>reached\nuntil [ -e go ]; do sleep 0.02; done\nexec %s "$@"\n' \
+	"$(command -v as)" >tools/as
+chmod +x tools/as
+touch go
+gcc -O2 -pipe -B"$PWD/tools/" -c big.c -o want.o
+: >reached
+once gcc -O2 -pipe -B"$PWD/tools/" -c big.c -o big.o
+cmp want.o big.o || fail 'gcc: another object'
 
 # -- redis-server and a client of it, over one connection all the time. The program goes by its
 # name; the package that has the name would start one on this machine.
@@ -75,10 +69,17 @@ carried redis 20 want bash -c '
 	redis-cli -s redis.sock SHUTDOWN NOSAVE
 	wait'
 
-# -- xz with two threads: the same bytes as without
+# -- xz with two threads, in a pipeline: the same bytes as without
 seq 1 400000 >plain
 xz -4 -T2 --block-size=512KiB <plain >want.xz
-taken plain.xz 100000 xz -4 -k -T2 --block-size=512KiB plain
+: >reached
+# shellcheck disable=SC2016
+once bash -c '{
+	head -c 1500000 plain
+	echo >>reached
+	until [ -e go ]; do sleep 0.02; done
+	tail -c +1500001 plain
+} | xz -4 -T2 --block-size=512KiB >plain.xz'
 cmp want.xz plain.xz || fail 'xz: other bytes'
 
 # -- C++ and OpenMP
