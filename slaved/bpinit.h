@@ -155,6 +155,7 @@ struct proc {
 	uint64_t use;  /* of its number, as in struct init_msg; 0: not known */
 	uint64_t came; /* REAL, and LEAVING from there: the move by which it came; 0: none */
 	bool traced, in_place, at_home;
+	bool cloned_by_us; /* not by its parent's ghost, whose word comes later */
 	bool was_ghost;	 /* ARRIVING: into a ghost, which it is again if it fails */
 	bool was_real;	 /* LEAVING: runs on as REAL after an abort */
 	bool stopped;	 /* in a group stop, as its parent was shown */
@@ -346,7 +347,7 @@ void init_data(const struct init_msg *m, struct sysio_pkt *pkt);
 void init_void(const struct init_msg *m);
 void arrive_message(struct proc *p, const struct chan_msg *c);
 void arrive_chan_closed(struct proc *p);
-void arrive_cloned(const struct chan_msg *c); /* a ghost answers CHAN_CLONE */
+void arrive_cloned(const struct proc *by, const struct chan_msg *c); /* a ghost answers CHAN_CLONE */
 /* The word says so: it runs since then, and what we do about it has time. */
 void arrive_has_run(struct move *m);
 /* What has taken its word since we looked last is noted as running. */
@@ -363,6 +364,7 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 void arrive_failed(struct move *m, int err, const char *text);
 /* Its copy is not to be: it ends itself, or is a ghost again. */
 void arrive_drop(struct proc *p);
+void arrive_end(struct proc *p); /* of a copy that was dropped and has been made */
 void arrive_killed(struct proc *p, struct move *m);
 void arrive_died(struct proc *p);
 void arrive_fence(void); /* nothing that is on its way here may run any more */

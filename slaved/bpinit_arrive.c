@@ -127,12 +127,15 @@ void init_arrive(const struct init_msg *msg)
 }
 
 /* A ghost has tried to make a child. On success the child speaks for itself. */
-void arrive_cloned(const struct chan_msg *c)
+void arrive_cloned(const struct proc *by, const struct chan_msg *c)
 {
 	struct proc *p = proc_find(c->u.pid);
 	struct move *m = p ? move_of(p) : NULL;
 
 	lease_lower(c->u.pid);
+	if (c->err == 0 && p && p->state == PROC_MAKING && p->chan < 0 &&
+	    proc_parent(p->pid) == by->pid)
+		arrive_end(p);
 	if (c->err == 0 || !p || (p->state != PROC_MAKING && p->state != PROC_ARRIVING))
 		return;
 	if (p->birth)

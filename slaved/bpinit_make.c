@@ -54,6 +54,7 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 			lease_lower(id->pid);
 	} else if (e == 0) {
 		e = spawn_blob(id->pid, theirs);
+		p->cloned_by_us = e == 0;
 	}
 	if (e < 0)
 		proc_remove(p);

@@ -23,9 +23,23 @@ void arrive_failed(struct move *m, int err, const char *text)
 		event_failed(id, req_id, EVF_TARGET, err, "%s", text);
 }
 
-/* The copy is not to be: it ends itself, or is a ghost again. */
+/*
+ * Has it been made? What a ghost was told to make may not be there yet, or never will be if the
+ * number is taken here, and then it is somebody else's.
+ */
+static bool is_made(const struct proc *p, const struct move *m)
+{
+	return p->cloned_by_us || (m && proc_parent(p->pid) == m->ppid);
+}
+
+/*
+ * The copy is not to be: it ends itself, or is a ghost again. One that is made after this finds
+ * its orders, and the end of its channel, and ends.
+ */
 void arrive_drop(struct proc *p)
 {
+	bool made = is_made(p, move_of(p));
+
 	p->move = 0;
 	if (p->traced) {
 		p->state = PROC_GHOST;
@@ -41,6 +55,12 @@ void arrive_drop(struct proc *p)
 	}
 	p->state = PROC_MAKING; /* until its parent has seen the end of it */
 	proc_close_chan(p);
+	if (made)
+		arrive_end(p);
+}
+
+void arrive_end(struct proc *p)
+{
 	/* At home ghosts leave the ends of their children to the originals. */
 	if (self.keeper)
 		init_watch(&(struct init_msg){.pid = p->pid});

@@ -132,7 +132,7 @@ static void message(struct proc *p, const struct chan_msg *c)
 	case CHAN_CLONED:
 		if (!p->move || !moves[p->move - 1].skel) /* a skeleton that could not */
 			trace_sleep(p);
-		arrive_cloned(c);
+		arrive_cloned(p, c);
 		return;
 	case CHAN_HELD:
 		children_held(p, c);

@@ -53,7 +53,7 @@ static int add_open(struct tree *t, uint32_t member, int fd)
 	n = readlink(path, line, sizeof line - 1);
 	line[n > 0 ? n : 0] = 0;
 	if (strncmp(line, "anon_inode:", 11) == 0)
-		snprintf(o->kind, sizeof o->kind, "%s", line + 11);
+		snprintf(o->kind, sizeof o->kind, "%.*s", (int)sizeof o->kind - 1, line + 11);
 	snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", pid, fd);
 	f = S_ISFIFO(st.st_mode) ? fopen(path, "re") : NULL;
 	while (f && fgets(line, sizeof line, f))
