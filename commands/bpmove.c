@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <bproc.h>
+#include <vmadump.h>
 
 #include "attach.h"
 
@@ -20,8 +22,10 @@
 static _Noreturn void usage(FILE *to)
 {
 	fputs("usage: bpmove PID NODE\n"
+	      "       bpmove --dry-run PID\n"
 	      "NODE is a node's number; -1 or \"master\" is the front end.\n"
 	      "\n"
+	      "  -n, --dry-run  say what would go along and what keeps it from going\n"
 	      "  -h, --help     -V, --version\n",
 	      to);
 	exit(to == stdout ? 0 : 1);
@@ -46,19 +50,73 @@ static _Noreturn void fail(int pid)
 	exit(1);
 }
 
+/* To where it is; that node. */
+static int go_there(int pid)
+{
+	int node = attach_node("bpmove", pid);
+
+	if (!attach_is_here(node) && bproc_move(node) < 0) {
+		fprintf(stderr, "bpmove: to node %d, where %d is: %s\n", node, pid,
+			bproc_errtext());
+		exit(1);
+	}
+	return node;
+}
+
+/* -- what it would be */
+
+struct refused {
+	int pid, n;
+};
+
+static void print_refused(const char *text, void *arg)
+{
+	struct refused *r = arg;
+
+	if (r->n++ == 0)
+		printf("%d cannot move:\n", r->pid);
+	printf("  %s\n", text);
+}
+
+static int dry_run(int pid)
+{
+	int node = go_there(pid), fd = memfd_create("bpmove", MFD_CLOEXEC), n;
+	struct refused r = {.pid = pid};
+	struct vmad_err err = {0};
+	uint64_t us = 0;
+
+	if (fd < 0) {
+		perror("bpmove: memfd");
+		return 1;
+	}
+	n = vmad_look_pid(pid, fd, node == BPROC_NODE_MASTER ? 0 : VMAD_AWAY, print_refused, &r,
+			  &us, &err);
+	if (n < 0 && err.code == ENOTSUP) {
+		print_refused(err.text, &r);
+		return 1;
+	}
+	if (n < 0) {
+		fprintf(stderr, "bpmove: %d: %s\n", pid, err.text);
+		return 1;
+	}
+	if (n == 0)
+		printf("%d can move\n", pid);
+	if (lseek(fd, 0, SEEK_SET) < 0 || vmad_info(fd, stdout, VMAD_INFO_OPEN, &err) < 0) {
+		fprintf(stderr, "bpmove: %d: %s\n", pid, err.text);
+		return 1;
+	}
+	printf("\nstopped for %.1f ms\n", (double)us / 1000);
+	return n > 0;
+}
+
+/* -- the move */
+
 static int move(int pid, int node)
 {
-	int from;
-
 	for (int tries = 0;; tries++) {
-		from = attach_node("bpmove", pid);
-		if (from == node)
+		if (attach_node("bpmove", pid) == node)
 			return 0;
-		if (!attach_is_here(from) && bproc_move(from) < 0) {
-			fprintf(stderr, "bpmove: to node %d, where %d is: %s\n", from, pid,
-				bproc_errtext());
-			return 1;
-		}
+		go_there(pid);
 		if (bproc_movepid(pid, node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER) == 0)
 			return 0;
 		if (errno != BE_INVALIDPROC || tries == TRIES)
@@ -69,12 +127,18 @@ static int move(int pid, int node)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"help", no_argument, NULL, 'h'},
+	static const struct option options[] = {{"dry-run", no_argument, NULL, 'n'},
+						{"help", no_argument, NULL, 'h'},
 						{"version", no_argument, NULL, 'V'},
 						{0}};
-	int c, pid;
+	int c, pid, dry = 0;
 
-	while ((c = getopt_long(argc, argv, "+hV", options, NULL)) != -1) {
+	/* Whatever the caller's shell had open: it may have to go to a node. */
+	close_range(3, ~0u, 0);
+	while ((c = getopt_long(argc, argv, "+nhV", options, NULL)) != -1) {
+		dry |= c == 'n';
+		if (c == 'n')
+			continue;
 		if (c == 'h')
 			usage(stdout);
 		if (c != 'V')
@@ -83,11 +147,13 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	/* A node of -1 looks like an option, which "+" has kept from being one. */
-	if (argc - optind != 2)
+	if (argc - optind != 2 - dry)
 		usage(stderr);
 	pid = number(argv[optind], "process");
 	if (pid < 1)
 		usage(stderr);
+	if (dry)
+		return dry_run(pid);
 	if (strcmp(argv[optind + 1], "master") == 0)
 		return move(pid, BPROC_NODE_MASTER);
 	return move(pid, number(argv[optind + 1], "node"));

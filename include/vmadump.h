@@ -173,14 +173,34 @@ int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err);
  * @fd: the image; its head is read, its pages are not.
  * @out: where to: lines of "key: value", then tables of its threads, files, mappings
  *       and descriptors.
- * @flags: VMAD_INFO_*; 0: the first lines only.
+ * @flags: VMAD_INFO_*; 0: the first lines only. VMAD_INFO_OPEN: threads and descriptors alone.
  * @err: filled on failure; may be NULL.
  *
  * Return: 0; -1 with errno set: EBADMSG (not an image, damaged, cut short), ENOEXEC
  *         (another version), or that of writing. Threads: any. Since: 0.2.
  */
 #define VMAD_INFO_TABLES 1
+#define VMAD_INFO_OPEN 2
 int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err);
+
+#define VMAD_AWAY 1 /* it is on a node: its stdin, stdout and stderr, if pipes, are home's */
+
+/**
+ * vmad_look_pid() - could another process leave this machine?
+ * @pid: the process.
+ * @fd: where the head of its image goes, without its pages: for vmad_info().
+ * @flags: VMAD_AWAY or 0.
+ * @refused: called with a text for each thing that cannot be carried.
+ * @arg: for @refused.
+ * @ret_us: how long it was stopped, in microseconds; may be NULL.
+ * @err: filled on failure; may be NULL.
+ *
+ * Return: how many there are, 0: it could leave; -1 with errno set: it cannot even be
+ *         looked at, or not be carried for what shows from outside (ENOTSUP).
+ * Errors: those of vmad_dump_pid(). Blocks: for some milliseconds. Threads: any. Since: 0.2.
+ */
+int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char *text, void *arg),
+		  void *arg, uint64_t *ret_us, struct vmad_err *err);
 
 /* ------------------------------------------------------------------------- */
 /* For libbproc and bpinit, in whose tree vmadump/blob/blob.h is. */

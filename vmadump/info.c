@@ -12,6 +12,7 @@
 #include "vmadump.h"
 #include "vmadump/blob/blob.h"
 #include "vmadump/blob/image.h"
+#include "vmadump/blob/object.h"
 #include "vmadump/look.h"
 
 int look_at_image(int fd, int all, struct blob **ret, struct vmad_err *err)
@@ -192,6 +193,26 @@ static void mappings(const struct image *im, FILE *out)
 	}
 }
 
+/* What the descriptor's object is. */
+static const char *object_kind(const struct image *im, uint64_t index)
+{
+	static const char *const kind[OBJECT_KINDS] = {
+		[OBJECT_PIPE] = "pipe",		[OBJECT_EVENTFD] = "eventfd",
+		[OBJECT_TIMERFD] = "timerfd",	[OBJECT_SIGNALFD] = "signalfd",
+		[OBJECT_EPOLL] = "epoll",	[OBJECT_MEMFD] = "memfd",
+		[OBJECT_FILE] = "deleted",	[OBJECT_SOCKET] = "socket",
+		[OBJECT_LISTENER] = "listener", [OBJECT_INOTIFY] = "inotify",
+	};
+	const uint8_t *p = im->rec[TAG_OBJECTS].p, *end = p + im->rec[TAG_OBJECTS].len;
+
+	while (p && index-- > 0 && end - p > (long)OBJECT_HEAD)
+		p += get32(p);
+	if (!p || end - p < (long)OBJECT_HEAD || get32(p + 4) >= OBJECT_KINDS ||
+	    !kind[get32(p + 4)])
+		return "object";
+	return kind[get32(p + 4)];
+}
+
 static void descriptors(const struct image *im, FILE *out)
 {
 	static const char *const kind[] = {"?",	     "file",   "directory", "device",
@@ -202,8 +223,11 @@ static void descriptors(const struct image *im, FILE *out)
 		const uint8_t *f = im->rec[TAG_FDS].p + i * (uint64_t)REC_FD_LEN;
 		uint32_t k = get32(f + 4);
 
-		fprintf(out, "%-4u %-9s ", get32(f), kind[k < 8 ? k : 0]);
-		if (k == FD_DUP || k == FD_TREE)
+		fprintf(out, "%-4u %-9s ", get32(f),
+			k == FD_OBJECT ? object_kind(im, get64(f + 16)) : kind[k < 8 ? k : 0]);
+		if (k == FD_OBJECT)
+			fputc('-', out);
+		else if (k == FD_DUP || k == FD_TREE)
 			fprintf(out, "%u", get32(f + 28));
 		else
 			fprintf(out, "%" PRIu64 " ", get64(f + 16));
@@ -222,7 +246,12 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err)
 		return -1;
 	im.head = (const uint8_t *)b->head;
 	look_find_notes(&im);
-	summary(&im, out);
+	if (flags & VMAD_INFO_OPEN) {
+		threads(&im, out);
+		descriptors(&im, out);
+	} else {
+		summary(&im, out);
+	}
 	if (flags & VMAD_INFO_TABLES) {
 		threads(&im, out);
 		files(&im, out);

@@ -56,6 +56,14 @@ static int is_left_over(void *addr)
 	       head[0] == BLOB_MAGIC && head[1] == (uint64_t)addr;
 }
 
+/* Its threads lay below it, its working memory behind. */
+static void unmap_left_over(struct blob *b)
+{
+	uint64_t low = b->low ? b->low : b->base, end = b->arena.base + b->arena.size;
+
+	munmap((void *)low, (b->arena.base ? end : b->base + BLOB_SIZE) - low);
+}
+
 static int is_mapped(struct blob *b)
 {
 	uint8_t code[16];
@@ -76,7 +84,7 @@ static void *map_somewhere(void)
 		void *p = mmap(at, BLOB_SIZE, prot, flags, -1, 0);
 
 		if (p == MAP_FAILED && errno == EEXIST && is_left_over(at)) {
-			munmap(at, BLOB_SIZE);
+			unmap_left_over((struct blob *)(at + BLOB_CODE_MAX));
 			p = mmap(at, BLOB_SIZE, prot, flags, -1, 0);
 		}
 		if (p != MAP_FAILED || errno != EEXIST)

@@ -64,6 +64,7 @@ endfunction()
 set(quick OPTS -o pingtimeout=3)
 lab_test(daemon.states 3 120 ${quick} COMMAND ${lab_dir}/states.sh)
 lab_test(daemon.restart 2 120 ${quick} COMMAND ${lab_dir}/restart.sh)
+lab_test(move.bpmove 2 240 ${quick} COMMAND ${lab_dir}/bpmove.sh ${PROJECT_BINARY_DIR}/bin)
 lab_test(daemon.hostile 2 150 COMMAND ${lab_dir}/hostile.sh)
 lab_test(daemon.refused 2 120 ${quick} COMMAND ${lab_dir}/refused.sh)
 

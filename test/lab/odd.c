@@ -21,7 +21,8 @@ static void not_forked(int fd, const char *what)
 	CHECK(pid == -1 && errno == ENOTSUP, "rfork with %s", what);
 	if (pid == 0)
 		_exit(0);
-	CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "a child was left");
+	pid = waitpid(-1, NULL, WNOHANG);
+	CHECK(pid == -1 && errno == ECHILD, "a child was left: %d", (int)pid);
 	close(fd);
 }
 

@@ -109,7 +109,10 @@ struct blob_thread {
 	uint64_t self, stack; /* address of this; top of the stack */
 	uint64_t blob;	      /* address of struct blob */
 	int32_t tid;
-	uint32_t restored; /* 1: makes itself what this says; 0: fills in what it is */
+	uint32_t restored; /* enum thread_from: says what it is, or makes itself what this says */
+	uint32_t order;	   /* of a ghost's: THREAD_*, a futex */
+	uint32_t zero;
+	uint64_t next;	   /* THREAD_NEXT: the struct blob_thread that it is to be */
 	uint64_t sigmask;
 	struct blob_regs regs;
 	uint64_t rseq_addr;
@@ -123,6 +126,8 @@ struct blob_thread {
 	struct blob_sched sched;
 	uint8_t xsave[] __attribute__((aligned(64)));
 };
+enum thread_from { THREAD_PARKED, THREAD_CLONED, THREAD_KEPT };
+enum thread_order { THREAD_WAIT, THREAD_END, THREAD_NEXT };
 #define BLOB_THREAD_ENTRY 0x60 /* from the start of the blob; rdi = struct blob_thread */
 #define BLOB_THREAD_STACK (8ul << 10)
 #define BLOB_THREADS_MAX 32768u
@@ -199,7 +204,8 @@ struct blob {
 	int32_t far;		  /* PARK: the other end of chan, to be closed here; -1 */
 	uint32_t parked, release; /* futexes: threads that wait; enum blob_release */
 	int32_t outer;		  /* PARK: while it leaves: to whoever put it here; 0: none */
-	uint32_t zero;
+	uint32_t nkept, kept_len; /* GHOST: threads that wait for its original, */
+	uint64_t kept;		  /* the first struct blob_thread, kept_len apart */
 	int32_t lent_lo, lent_hi; /* PARK: descriptors handed to it for a dump; lo 0: none */
 
 	/* RESTORE, CHECK: what was read of the image before, in this memory */
@@ -249,6 +255,9 @@ struct blob_dump {
 	uint32_t for_fork;     /* 1: a child of rfork: no pending signals, timers or locks */
 	uint32_t goes_on;      /* 1: pending signals and timers are read, not taken */
 	uint32_t objects;      /* 1: open files that no path leads to go along, and threads */
+	uint32_t leaves;       /* 1: with that, as of one that is to run on another machine */
+	/* Not NULL: nothing but the head is wanted, and each thing that is refused. */
+	void (*refused)(struct blob *b);
 	uint32_t has_order;    /* 1: order is a file (tree.h): it is one of a tree */
 	int order;
 	uint64_t bytes; /* out: written */
@@ -276,6 +285,7 @@ struct blob_restore {
 	int stream_fd[CHAN_STREAMS]; /* what becomes streams 0..2, or -1: what is on 0..2 stays */
 	uint32_t keep_streams; /* 1: home-coming: fds 0..2 of this process are the originals */
 	struct restore *warm;  /* what blob_restore_warm() made, or NULL */
+	uint32_t arena_kept;   /* 1: the caller has something in the arena */
 	uint32_t leave_head;   /* 1: a copy of the image's head is left in the template */
 	int keep_fd;	       /* > 2: kept open, and told if its number changed; 0: none */
 	uint32_t set_creds;    /* 1: take the image's credentials, or fail; 0: the caller did */
@@ -310,11 +320,19 @@ _Noreturn void blob_resume(struct blob *b);
 /* park.c: as the verb says; comes back to go on. */
 long blob_park(struct blob *b);
 /* Waits until n threads are parked; lets all of them go. */
-enum blob_release { RELEASE_NOT, RELEASE_GO, RELEASE_END };
+enum blob_release { RELEASE_NOT, RELEASE_GO, RELEASE_END, RELEASE_STAY };
 void blob_wait_parked(struct blob *b, uint32_t n);
 void blob_release(struct blob *b);
 /* The threads but the first end; their memory can be unmapped then. */
 void blob_end_threads(struct blob *b);
+/*
+ * Of a ghost at home: they stay, so that their numbers stay theirs; only with a capability
+ * could an original that comes home make threads with those anew. Those that it has not had end.
+ */
+void blob_keep_threads(struct blob *b);
+void blob_end_kept(struct blob *b);
+/* The kept thread with this number is to be what t says. 0: there is none. */
+int blob_wake_kept(struct blob *b, struct blob_thread *t);
 /* park_leave.c: CHAN_LEAVE; comes back if it has not left. */
 struct chan_pkt;
 void park_leave(struct blob *b, struct chan_pkt *order);

@@ -41,6 +41,7 @@ enum chan_type {
 	CHAN_MEMBER = 13, /* + channel fd: flags: which of a tree is about to be cloned; of the */
 	/* first, without fd, before all others: stream_mask: how many there are */
 	CHAN_SETTLED = 14, /* answer to CHAN_SETTLE */
+	CHAN_REFUSED = 15, /* text: one thing that keeps it from leaving (CHAN_LOOK) */
 
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
@@ -66,6 +67,8 @@ enum chan_type {
 			  /* answered by CHAN_DUMPED or CHAN_FAILED */
 	CHAN_RESUME = 65, /* go on by yourself; to a parked process the loss of its channel says
 			   * the same: there is no other copy that could run */
+	CHAN_LOOK = 70,	  /* + fd; leave.flags: CHAN_GO_*: what keeps it, and the head of */
+			  /* an image; answered by CHAN_REFUSED for each, then CHAN_DUMPED */
 	CHAN_LEAVE = 66,  /* + a connection to bpslave; leave: ask there, and leave; answered by */
 			  /* CHAN_LEFT, or CHAN_FAILED: then it is parked as before */
 	CHAN_LEND = 67,	  /* + fd: have it open as u.status until the dump is done */

@@ -72,6 +72,15 @@ static long read_names(struct dump *d)
 	return 0;
 }
 
+long dump_look_on(struct dump *d, long r)
+{
+	if (r != -ENOTSUP || !d->opt->refused)
+		return r;
+	d->opt->refused(d->b);
+	d->b->err.code = 0;
+	return 0;
+}
+
 static long run_steps(struct dump *d)
 {
 	long r;
@@ -79,20 +88,20 @@ static long run_steps(struct dump *d)
 	cpu_fill(&d->b->env);
 	if ((r = tree_read(d)) < 0)
 		return r;
-	if ((r = take_registers(d)) < 0) /* 1 */
+	if ((r = dump_look_on(d, take_registers(d))) < 0) /* 1 */
 		return r;
 	if ((r = dump_read_proc(d)) < 0) /* 2. what /proc says */
 		return r;
-	if ((r = dump_threads(d)) < 0 || (r = read_names(d)) < 0)
+	if ((r = dump_look_on(d, dump_threads(d))) < 0 || (r = read_names(d)) < 0)
 		return r;
 	if ((r = dump_vmas(d)) < 0) /* 3. mappings */
 		return r;
 	if ((r = dump_fds(d)) < 0) /* 4. descriptors */
 		return r;
 	/* 5. signals and timers: out, or read */
-	if (!d->opt->for_fork && (r = dump_hold(d)) < 0)
+	if (!d->opt->for_fork && (r = dump_look_on(d, dump_hold(d))) < 0)
 		return r;
-	if ((r = dump_runs(d)) < 0) /* 6. which pages */
+	if (!d->opt->refused && (r = dump_runs(d)) < 0) /* 6. which pages */
 		return r;
 	return dump_head(d); /* 7. all that goes before the pages */
 }

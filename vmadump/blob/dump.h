@@ -94,6 +94,11 @@ struct dump {
 	uint8_t end[IMAGE_END_NOTE];
 };
 
+/*
+ * dump.c: what a step has returned. If it was a refusal, and all of them are wanted, it is told,
+ * and the step is as good as done.
+ */
+long dump_look_on(struct dump *d, long r);
 /* dump_proc.c: status, stat, auxv. */
 long dump_read_proc(struct dump *d);
 /* dump_vma.c: every mapping, its kind, its file. */

@@ -150,7 +150,7 @@ static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st
 
 	if (d->opt->for_fork && f->cloexec)
 		return FD_STAYS;
-	if (d->opt->objects && !d->opt->goes_on && (st->st_mode & TYPE_MASK) == TYPE_SOCK) {
+	if (d->opt->leaves && (st->st_mode & TYPE_MASK) == TYPE_SOCK) {
 		if (is_daemons(f))
 			return FD_STAYS;
 		if (listens(f))
@@ -197,7 +197,7 @@ static long check_lock(struct dump *d, struct dump_fd *f)
 
 	if (d->opt->for_fork)
 		return 0;
-	if (d->opt->goes_on)
+	if (d->opt->objects && !d->opt->leaves)
 		return locks_take(d, f);
 	str_format(path, sizeof path, "/proc/self/fdinfo/%d", f->fd);
 	n = proc_read(path, buf, sizeof buf);
@@ -372,7 +372,7 @@ long dump_fds(struct dump *d)
 
 			at += e->reclen;
 			if (s != e->name && fd != dir && !is_ours(d, fd))
-				r = add_fd(d, fd);
+				r = dump_look_on(d, add_fd(d, fd));
 		}
 	}
 	sys_close((int)dir);

@@ -329,14 +329,13 @@ static long take_contents(struct dump *d, struct dump_fd *f, const struct stat *
 	uint32_t room = kind == OBJECT_MEMFD ? 256 : IMAGE_PATH_MAX, fixed = 16 + room;
 	struct dump_obj *o;
 	uint8_t *p;
-	long r;
 
 	if ((uint64_t)st->st_size > OBJECT_CONTENTS_MAX)
 		return object_too_much(d, f->fd,
 				       kind == OBJECT_MEMFD ? "a memfd" : "a deleted file");
 	if (is_mapped(d, f))
 		return OBJECT_NONE;
-	o = object_add(d, f, kind, fixed + (uint64_t)st->st_size);
+	o = object_add(d, f, kind, fixed);
 	if (!o)
 		return -ENOMEM;
 	p = o->data + OBJECT_HEAD;
@@ -351,8 +350,29 @@ static long take_contents(struct dump *d, struct dump_fd *f, const struct stat *
 	str_copy((char *)p + 16, room, name);
 	if (str_ends((char *)p + 16, " (deleted)"))
 		p[16 + str_len((char *)p + 16) - 10] = 0;
-	r = read_all(d, f->fd, p + fixed, (uint64_t)st->st_size);
-	return r;
+	return 0;
+}
+
+/* When it is sure that nothing else is refused: this may be much. */
+static long finish_contents(struct dump *d, struct dump_obj *o)
+{
+	uint64_t before = OBJECT_HEAD +
+			  (o->kind == OBJECT_MEMFD ? OBJECT_MEMFD_LEN : OBJECT_FILE_LEN);
+	uint64_t n = get32(o->data + 8), len = ROUND_UP(before + n, 8);
+	uint8_t *data;
+
+	if (d->opt->refused) {
+		put32(o->data + 8, 0);
+		return 0;
+	}
+	data = arena_raw(d->b, len);
+	if (!data)
+		return -ENOMEM;
+	memcpy(data, o->data, before);
+	memset(data + len - 8, 0, 8);
+	o->data = data;
+	o->len = (uint32_t)len;
+	return read_all(d, o->fd, data + before, n);
 }
 
 long object_take(struct dump *d, struct dump_fd *f, const struct stat *st)
@@ -391,6 +411,11 @@ long objects_finish(struct dump *d)
 			r = finish_pipe(d, o);
 		else if (o->kind == OBJECT_SOCKET)
 			r = finish_socket(d, o);
+		r = dump_look_on(d, r);
+	}
+	for (struct dump_obj *o = d->objs; r == 0 && o; o = o->next) {
+		if (o->kind == OBJECT_MEMFD || o->kind == OBJECT_FILE)
+			r = finish_contents(d, o);
 		put32(o->data, o->len);
 		put32(o->data + 4, o->kind);
 	}

@@ -128,11 +128,11 @@ uint8_t *thread_recs(struct dump *d, uint8_t *rec)
 		p = rec + IMAGE_REC_HEAD;
 	}
 	sched_get(&first);
-	if (!d->opt->goes_on)
+	if (d->opt->leaves)
 		all_cpus(&first, all);
-	put_sched(p, d->tid, &first, d->opt->goes_on ? NULL : all);
+	put_sched(p, d->tid, &first, d->opt->leaves ? all : NULL);
 	for (uint32_t i = 0; i < b->nthreads; i++)
 		put_sched(p += REC_SCHED_LEN, thread_at(b, i)->tid, &thread_at(b, i)->sched,
-			  d->opt->goes_on ? NULL : all);
+			  d->opt->leaves ? all : NULL);
 	return rec_end(rec, TAG_SCHED, (b->nthreads + 1) * (uint64_t)REC_SCHED_LEN);
 }

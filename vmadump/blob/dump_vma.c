@@ -384,10 +384,11 @@ long dump_vmas(struct dump *d)
 	e->nspecial = 0;
 	while (r >= 0 && (line = text_line(&t))) {
 		if (map_line_parse(line, &m)) {
-			if (open && (r = finish_vma(d, &v, &o)) < 0)
+			if (open && (r = dump_look_on(d, finish_vma(d, &v, &o))) < 0)
 				break;
 			r = begin_vma(d, &v, &m);
 			open = r == 0;
+			r = dump_look_on(d, r);
 			o = (struct other_flags){0};
 		} else if (open && str_starts(line, "VmFlags:")) {
 			vm_flags(&v, &o, line + 8);
@@ -396,12 +397,12 @@ long dump_vmas(struct dump *d)
 
 			str_skip_spaces(&s);
 			if (str_dec(&s))
-				r = refuse(b, REFUSE_PKEY, v.start);
+				r = dump_look_on(d, refuse(b, REFUSE_PKEY, v.start));
 		}
 	}
 	text_close(&t);
 	if (r >= 0 && open)
-		r = finish_vma(d, &v, &o);
+		r = dump_look_on(d, finish_vma(d, &v, &o));
 	if (r < 0)
 		return r;
 	if (!e->vdso_sum)

@@ -260,8 +260,12 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	int sock[CHAN_STREAMS];
 
 	park_left(b);
-	blob_end_threads(b);
-	b->low = 0;
+	if (g.reap)
+		blob_end_threads(b);
+	else
+		blob_keep_threads(b);
+	b->low = b->nkept ? b->low : 0;
+	b->npending = 0;
 	/* What the dump took out of the kernel has gone with the image, for good. */
 	b->frozen.held = 0;
 	arena_reset(b);

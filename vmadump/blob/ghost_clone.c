@@ -271,6 +271,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	}
 	arena_reset(b);
 	args_save(b, &args);
+	opt.arena_kept = 1;
 	ghost_unsettle(g);
 	opt.keep_fd = (int)stash;
 	b->sigs_default = 0;

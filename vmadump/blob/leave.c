@@ -124,6 +124,7 @@ static void prepare_image(struct blob *b, struct leave *l, uint32_t flags)
 		.away_streams = flags >> CHAN_GO_STREAM_SHIFT & CHAN_GO_STREAM_MASK,
 		.for_fork = b->exec_kind == MOVE_RFORK,
 		.objects = b->exec_kind != MOVE_RFORK,
+		.leaves = b->exec_kind != MOVE_RFORK,
 	};
 	l->ready = b->exec_kind == MOVE_REXEC ? 0 : blob_dump_prepare(b, &l->dump);
 }

@@ -10,7 +10,7 @@
 
 #define WAIT_ALL 0x40000000 /* __WALL */
 
-static void wait_for(uint32_t *word, uint32_t was)
+void thread_wait(uint32_t *word, uint32_t was)
 {
 	/* No timeout: with one the kernel would note how to restart it, and forget what
 	 * the thread's own call has left there. */
@@ -22,10 +22,10 @@ void blob_wait_parked(struct blob *b, uint32_t n)
 	uint32_t have;
 
 	while ((have = __atomic_load_n(&b->parked, __ATOMIC_ACQUIRE)) < n)
-		wait_for(&b->parked, have);
+		thread_wait(&b->parked, have);
 }
 
-static void release(struct blob *b, enum blob_release how)
+void thread_release(struct blob *b, enum blob_release how)
 {
 	__atomic_store_n(&b->release, how, __ATOMIC_RELEASE);
 	sys_futex(&b->release, FUTEX_WAKE, 0x7fffffff, NULL);
@@ -33,38 +33,7 @@ static void release(struct blob *b, enum blob_release how)
 
 void blob_release(struct blob *b)
 {
-	release(b, RELEASE_GO);
-}
-
-/* The kernel clears tid when a thread has left its stack for good. */
-void blob_end_threads(struct blob *b)
-{
-	uint32_t tid;
-
-	if (!b->nthreads)
-		return;
-	release(b, RELEASE_END);
-	for (uint32_t i = 0; i < b->nthreads; i++) {
-		uint32_t *at = (uint32_t *)&thread_at(b, i)->tid;
-
-		while ((tid = __atomic_load_n(at, __ATOMIC_ACQUIRE)))
-			wait_for(at, tid);
-	}
-	b->nthreads = 0;
-}
-
-/*
- * Nothing of it may reach memory that is another's by then: not its robust list, which
- * may lead into what it shares with others, and not what libc has registered.
- */
-static _Noreturn void end(struct blob_thread *t)
-{
-	if (t->rseq_addr)
-		sys_rseq((void *)t->rseq_addr, t->rseq_len, 1, t->rseq_sig);
-	sys_set_robust_list(NULL, 24);
-	sys_set_tid_address(&t->tid);
-	for (;;)
-		sys_exit(0);
+	thread_release(b, RELEASE_GO);
 }
 
 void sched_get(struct blob_sched *s)
@@ -134,10 +103,10 @@ void blob_thread_main(struct blob_thread *t)
 	__atomic_add_fetch(&b->parked, 1, __ATOMIC_RELEASE);
 	sys_futex(&b->parked, FUTEX_WAKE, 1, NULL);
 	while (!__atomic_load_n(&b->release, __ATOMIC_ACQUIRE))
-		wait_for(&b->release, RELEASE_NOT);
-	if (b->release == RELEASE_END)
-		end(t);
-	blob_thread_resume(t);
+		thread_wait(&b->release, RELEASE_NOT);
+	if (b->release == RELEASE_GO)
+		blob_thread_resume(t);
+	thread_stay(b, t, b->release == RELEASE_END);
 }
 
 /* One of a tree is lent what others have open, under the numbers that the order names. */
@@ -162,28 +131,49 @@ static void give_back(struct blob *b)
 	b->lent_lo = 0;
 }
 
-static void dump_to(struct blob *b, int fd, int order)
+static void dump_to(struct blob *b, struct blob_dump *opt)
 {
-	struct blob_dump opt = {.fd = fd,
-				.flags = b->dump_flags,
-				.goes_on = 1,
-				.objects = 1,
-				.has_order = order >= 0,
-				.order = order};
 	struct chan_msg m = {.type = CHAN_DUMPED};
-	long r = blob_dump(b, &opt);
+	long r;
 
+	opt->flags = b->dump_flags;
+	opt->goes_on = 1;
+	opt->objects = 1;
+	r = blob_dump(b, opt);
 	/* With the answer we may be taken out, wherever we are: nothing may be left to do. */
 	blob_thaw(b);
-	sys_close(fd);
-	if (order >= 0)
-		sys_close(order);
+	sys_close(opt->fd);
+	if (opt->has_order)
+		sys_close(opt->order);
 	give_back(b);
-	m.u.bytes = opt.bytes;
+	m.u.bytes = opt->bytes;
 	if (r < 0)
 		chan_fail(b, CHAN_NO_MOVE);
 	else
 		chan_send(b, &m);
+}
+
+static void tell_refused(struct blob *b)
+{
+	struct chan_msg m = {.type = CHAN_REFUSED};
+
+	str_copy(m.u.text, sizeof m.u.text, b->err.text);
+	chan_send(b, &m);
+}
+
+/* What would it be if it was to leave? */
+static void look(struct blob *b, const struct chan_pkt *p)
+{
+	struct blob_dump opt = {
+		.fd = p->fd[0],
+		.leaves = 1,
+		.streams = !(p->m.u.leave.flags & CHAN_GO_AWAY),
+		.away = !!(p->m.u.leave.flags & CHAN_GO_AWAY),
+		.away_streams = p->m.u.leave.flags >> CHAN_GO_STREAM_SHIFT & CHAN_GO_STREAM_MASK,
+		.refused = tell_refused,
+	};
+
+	dump_to(b, &opt);
 }
 
 long blob_park(struct blob *b)
@@ -197,7 +187,15 @@ long blob_park(struct blob *b)
 	blob_wait_parked(b, b->nthreads);
 	while (chan_recv(b, &p, 0) > 0 && p.m.type != CHAN_RESUME) {
 		if (p.m.type == CHAN_DUMP && p.nfd >= 1) {
-			dump_to(b, p.fd[0], p.fd[1]);
+			dump_to(b, &(struct blob_dump){
+					   .fd = p.fd[0],
+					   .has_order = p.fd[1] >= 0,
+					   .order = p.fd[1],
+				   });
+			continue;
+		}
+		if (p.m.type == CHAN_LOOK && p.nfd == 1) {
+			look(b, &p);
 			continue;
 		}
 		if (p.m.type == CHAN_LEAVE && p.nfd == 1) {

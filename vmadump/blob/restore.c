@@ -191,7 +191,7 @@ static struct restore *begin(struct blob *b, struct blob_restore *opt)
 {
 	struct restore *r;
 
-	if (!opt->warm && !opt->first) /* else that is there */
+	if (!opt->warm && !opt->first && !opt->arena_kept) /* else that is there */
 		arena_reset(b);
 	r = arena_alloc(b, sizeof *r);
 	if (!r)

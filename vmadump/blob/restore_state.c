@@ -84,11 +84,14 @@ static void caps_take(const uint8_t *p)
 		sys_capset(&head, want);
 }
 
-/* All threads are there: what it takes to make them goes. Each thread has its own. */
-long rest_caps(struct restore *r)
+/*
+ * All threads are there: what it takes to make them goes. Each thread has its own; one that its
+ * ghost has kept has those that it had when it left.
+ */
+long rest_caps(struct restore *r, int kept)
 {
 	if (r->opt->cred)
-		return cred_finish(r->b, r->opt->cred);
+		return (kept ? cred_arrival : cred_finish)(r->b, r->opt->cred);
 	caps_take(r->rec[TAG_IDENT].p);
 	return 0;
 }
@@ -423,7 +426,7 @@ long rest_state(struct restore *r)
 	set_limits(r);
 	if (r->opt->alone)
 		set_session(r);
-	if ((r->opt->cred || r->nthreads) && (e = rest_caps(r)) < 0)
+	if ((r->opt->cred || r->nthreads) && (e = rest_caps(r, 0)) < 0)
 		return e;
 	/* One of a tree waits for all others with that. */
 	return r->nplan || r->first ? 0 : rest_late(r);

@@ -68,7 +68,7 @@ void thread_become(struct blob *b, struct blob_thread *t)
 	rest_sched(r, index_of(b, t) + 1);
 	if (get32(r->rec[TAG_IDENT].p + 84))
 		sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	e = rest_caps(r);
+	e = rest_caps(r, t->restored == THREAD_KEPT);
 	if (e < 0)
 		fail(b, e, "its capabilities");
 	if (t->rseq_addr) {
@@ -91,7 +91,7 @@ static void fill(struct restore *r, struct blob_thread *t, uint32_t i)
 		.stack = (uint64_t)t + r->b->thread_len,
 		.blob = r->b->self,
 		.tid = (int32_t)get32(p),
-		.restored = 1,
+		.restored = THREAD_CLONED,
 		.sigmask = get64(p + 224),
 		.alt_sp = get64(p + 232),
 		.alt_flags = get64(p + 240),
@@ -122,8 +122,11 @@ static long start(struct restore *r, struct blob_thread *t)
 		.set_tid = (uint64_t)&tid,
 		.set_tid_size = 1,
 	};
-	long e = blob_clone_thread(&a, sizeof a, t);
+	long e;
 
+	if (blob_wake_kept(r->b, t))
+		return 0;
+	e = blob_clone_thread(&a, sizeof a, t);
 	if (e == -EEXIST)
 		return blob_err_set(&r->b->err, EBUSY, "thread id %d is in use", t->tid);
 	if (e < 0)
@@ -138,8 +141,10 @@ long rest_threads(struct restore *r)
 	uint32_t longest;
 	long e = 0;
 
-	if (!r->nthreads)
+	if (!r->nthreads) {
+		blob_end_kept(b);
 		return 0;
+	}
 	longest = cpu_area(&b->env);
 	for (uint32_t i = 1; i <= r->nthreads; i++)
 		longest = MAX(longest, r->xsaves[i].len);
@@ -159,6 +164,7 @@ long rest_threads(struct restore *r)
 	}
 	if (e < 0)
 		return e;
+	blob_end_kept(b);
 	blob_wait_parked(b, b->nthreads);
 	return -(long)b->thread_err;
 }

@@ -9,6 +9,11 @@ static inline struct blob_thread *thread_at(const struct blob *b, uint32_t i)
 }
 /* Where entry.S leads a thread to. */
 void blob_thread_main(struct blob_thread *t);
+/* Sleeps until the word is another. Lets all threads go, or end, or stay. */
+void thread_wait(uint32_t *word, uint32_t was);
+void thread_release(struct blob *b, enum blob_release how);
+/* park_thread.c: the end of the calling thread; or it waits until it is to be another. */
+_Noreturn void thread_stay(struct blob *b, struct blob_thread *t, int to_end);
 /* Scheduling and CPUs of the calling thread; what it may not have it goes without. */
 void sched_get(struct blob_sched *s);
 void sched_set(const struct blob_sched *s);
@@ -18,7 +23,7 @@ void sched_free(struct blob *b);
 void thread_become(struct blob *b, struct blob_thread *t);
 /* The capabilities that the calling thread is to have in the end. */
 struct restore;
-long rest_caps(struct restore *r);
+long rest_caps(struct restore *r, int kept);
 /* entry.S */
 struct clone_args;
 long blob_clone_thread(struct clone_args *args, uint64_t size, struct blob_thread *t);

@@ -1,0 +1,223 @@
+#!/bin/bash
+# bpmove: programs that were never written for it go home -> n0 -> n1 -> home, ten times, each in
+# the middle of its work, and end as they would have; who may not go, goes on where it was.
+# $1: the directory of the test programs of vmadump. 2 nodes, pingtimeout 3.
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+bin=$1
+cd "$t" || exit 1
+ended() { ! kill -0 "$1" 2>/dev/null; }
+node_of() { bpps -H -a -o node "$1" 2>/dev/null | xargs; }
+lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
+
+# moved NAME LAPS: round and round as long as it lives; it must have been at home again once
+moved() {
+	local lap to
+	for ((lap = 0; lap < $2; lap++)); do
+		for to in 0 1 master; do
+			bpmove "$p" $to 2>said && continue
+			ended "$p" || bad "$1, lap $lap, to $to: $(cat said)"
+			[ $lap -gt 0 ] || bad "$1 ended in its first lap"
+			return
+		done
+	done
+	good "$1: $lap laps"
+}
+
+# 1 until they are told to end: not a line is lost or twice, whatever they do in between
+count=':; n=0; while [ ! -e stop ]; do echo $((n += 1)); sleep 0.01 & wait $!; (exit 3); done'
+count+='; [ $? = 3 ]; echo ok'
+declare -A programs=(
+	[bash]="$count"
+	[perl]='exec perl -e '\''$| = 1; my %h; $SIG{ALRM} = sub { $t++ };
+		use Time::HiRes qw(setitimer ITIMER_REAL sleep); setitimer(ITIMER_REAL, 0.02, 0.02);
+		while (!-e "stop") { $h{++$n} = 1; print "$n\n"; sleep(0.01) }
+		print $t > 3 && keys %h == $n ? "ok\n" : "wrong\n"'\'
+	[python]='exec /usr/bin/python3 -u -c '\''
+import os, signal, threading, time
+ticks = []
+signal.signal(signal.SIGALRM, lambda *a: ticks.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+def numbers():
+    n = 1
+    while True:
+        yield n
+        n += 1
+log = open("python.log", "w+")
+steps, end = [0] * 3, threading.Event()
+def work(k):
+    while not end.wait(0.005):
+        steps[k] += 1
+threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
+[x.start() for x in threads]
+for n in numbers():
+    if os.path.exists("stop"):
+        break
+    print(n)
+    log.write("%d\n" % n)
+    time.sleep(0.01)
+end.set()
+signal.setitimer(signal.ITIMER_REAL, 0)
+[x.join() for x in threads]
+log.flush(); log.seek(0)
+good = [int(l) for l in log] == list(range(1, n)) and len(ticks) > 3 and min(steps) > 3
+print("ok" if good else "wrong")'\'
+)
+for name in bash perl python; do
+	[ $name = python ] && [ ! -x /usr/bin/python3 ] && continue
+	rm -f stop
+	out=$name.out
+	: >$out
+	bash -c "${programs[$name]}" </dev/null >$out 2>err &
+	p=$!
+	within 20 "$name writes" lines $out 3
+	moved $name 10
+	is "$name is at home again" "$(node_of "$p")" -1
+	: >stop
+	wait "$p"
+	is "$name ends with 0" $? 0
+	n=$(($(wc -l <$out) - 1))
+	seq $n >$name.want
+	echo ok >>$name.want
+	is "$name: every line once" "$(diff $name.want $out | head -n 20)" ''
+	[ -s err ] && bad "$name: $(head -n 3 err)"
+done
+
+# 2 as long as they work: threads with all they have, assembly, xz with two threads
+: >out
+"$bin/test_vmadump_threads" 600 </dev/null >out 2>err &
+p=$!
+within 20 'threads write' lines out 3
+moved threads 10
+wait "$p"
+is 'threads end with 0' $? 0
+is 'threads: all of it' "$( (seq 0 599; echo threads ok) | cmp - out && echo same)" same
+: >out
+"$bin/test_vmadump_asm" </dev/null >out 2>err &
+p=$!
+within 20 'assembly writes' lines out 3
+moved assembly 10
+wait "$p"
+is 'assembly ends with 0' $? 0
+is 'assembly: its last line' "$(tail -n 1 out)" 'asm ok'
+if command -v xz >/dev/null; then
+	{ seq 1 400000; cat "$bin/test_vmadump_threads_static"; } >plain
+	xz -k -4 -T2 --block-size=400000 plain &
+	p=$!
+	within 20 'xz writes' test -s plain.xz
+	moved xz 10
+	wait "$p"
+	is 'xz ends with 0' $? 0
+	is 'xz: the same bytes' "$(xz -4 -T2 --block-size=400000 <plain | cmp - plain.xz && echo same)" same
+fi
+
+# 3 what was moved is a process like any: to kill, to wait for, forwarded
+mkfifo in
+: >out
+perl -e '$| = 1; while (<STDIN>) { print "got $_" }' <in >out 2>err &
+p=$!
+exec 5>in
+echo 1 >&5
+within 20 'it answers' lines out 1
+ok 'to node 1' bpmove "$p" 1
+is 'it is there' "$(node_of "$p")" 1
+echo 2 >&5
+within 20 'and from there' lines out 2
+ok 'there already' bpmove "$p" 1
+ok 'to node 0' bpmove "$p" 0
+echo 3 >&5
+within 20 'and from there' lines out 3
+exec 5>&-
+wait "$p"
+is 'it has seen the end of its input' "$? $(tail -n 1 out)" '0 got 3'
+sleep 1000 &
+p=$!
+ok 'sleep, to node 0' bpmove $p 0
+kill -TERM $p
+wait $p
+is 'killed there' $? 143
+
+# 4 who cannot go: by name, and it goes on
+status 'nobody' 1 bpmove 4000000 0
+perl -e '$| = 1; use Socket; socket(S, PF_INET, SOCK_DGRAM, 0); open(F, ">f"); flock(F, 2);
+	while (1) { print "."; select undef, undef, undef, 0.01 }' >out1 &
+p=$!
+out=out1
+goes_on() {
+	local n
+	n=$(stat -c %s $out)
+	for _ in $(seq 200); do
+		sleep 0.05
+		[ "$(stat -c %s $out)" -gt "$n" ] && return 0
+	done
+	return 1
+}
+within 20 'it writes' test -s $out
+has 'a socket' "$(bpmove $p 0 2>&1)" "bpmove: $p: fd [0-9]* is a socket; it cannot move"
+ok 'it goes on' goes_on
+said=$(bpmove --dry-run $p)
+is 'dry run of what cannot move' $? 1
+has 'each thing by its name' "$said" "$p cannot move:*is a socket;*holds a lock on */f;*"
+has 'and what would go' "$said" '*fd *kind*'
+ok 'it goes on' goes_on
+kill $p
+wait $p 2>/dev/null
+out=out2
+perl -e '$| = 1; while (1) { print "."; select undef, undef, undef, 0.01 }' >$out &
+p=$!
+within 20 'it writes' test -s $out
+has 'dry run of what can' "$(bpmove -n $p)" "$p can move*"
+kill -STOP $p
+within 10 'stopped' grep -q '^State:.T' /proc/$p/status
+has 'stopped' "$(bpmove $p 0 2>&1)" '*it is stopped (signal 19)*'
+kill -CONT $p
+bpctl -S 0 -s down
+has 'a node that is down' "$(bpmove $p 0 2>&1)" '*node 0 is *down'
+ok 'it goes on' goes_on
+has 'no such node' "$(bpmove $p 7 2>&1)" '*there is no node 7'
+ok 'it goes on' goes_on
+bpctl -S 0 -s up
+within 20 'node 0 is up' node_is 0 up
+has 'of another user' "$(setpriv --reuid=65534 --regid=65534 --clear-groups bpmove $p 1 2>&1)" \
+	'*ot permitted'
+ok 'it goes on' goes_on
+ok 'and can still go' bpmove $p 1
+ok 'it goes on there' goes_on
+kill $p
+wait $p 2>/dev/null
+
+# 5 the mover or the node dies in the middle: it is somewhere, once, and goes on
+rm -f stop
+perl -e '$| = 1; my $big = "x" x (200 << 20); my $sum = unpack("%32C*", $big);
+	print "$$\n"; while (!-e "stop") { print "."; select undef, undef, undef, 0.01 }
+	print unpack("%32C*", $big) == $sum ? "whole\n" : "broken\n"' >out3 &
+p=$!
+out=out3
+within 60 'it is big' test -s $out
+bpmove $p 0 &
+mover=$!
+sleep 0.05
+kill -9 $mover
+wait $mover 2>/dev/null
+ok 'without its mover it goes on' goes_on
+bpmove $p 1 &
+mover=$!
+sleep 0.1
+bplab kill 1
+wait $mover
+echo "# the move to the node that was killed ended with $?"
+sleep 0.5
+case $(node_of $p) in
+1) bplab kill 1; good 'it was there already' ;;
+*)
+	within 30 'it goes on where it was' goes_on
+	: >stop
+	wait $p
+	is 'all of it' "$? $(tail -c 6 $out)" '0 whole'
+	;;
+esac
+kill -9 "$p" 2>/dev/null
+# 6 and nobody has written to their files since
+for name in bash perl python; do
+	[ -e $name.want ] && is "$name: still" "$(diff $name.want $name.out | head -n 20)" ''
+done
+finish

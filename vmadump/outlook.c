@@ -1,0 +1,63 @@
+/*
+ * vmad_look_pid(): could this process leave, and with what? Library code; runs in whoever asks.
+ * It is parked for as long as it takes to look at it, and goes on.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "vmadump/blob/refuse.h"
+#include "vmadump/chan.h"
+#include "vmadump/freeze.h"
+
+/* Wherever it is not at home, 0 to 2 are streams if they are pipes. */
+#define AWAY_STREAMS (1u | 2u << CHAN_GO_STREAM_BITS | 3u << 2 * CHAN_GO_STREAM_BITS)
+
+static long ask(struct freeze *f, int fd, unsigned flags, void (*refused)(const char *, void *),
+		void *arg)
+{
+	struct chan_msg m = {.type = CHAN_LOOK};
+	long n = 0;
+
+	if (flags & VMAD_AWAY)
+		m.u.leave.flags = CHAN_GO_AWAY | AWAY_STREAMS << CHAN_GO_STREAM_SHIFT;
+	if (chan_send_with(f->chan, &m, fd) < 0)
+		return trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
+	for (;; n++) {
+		if (chan_answer(&f->t, f->chan, &m) < 0)
+			return -1;
+		if (m.type != CHAN_REFUSED)
+			return n;
+		m.u.text[CHAN_TEXT_MAX - 1] = 0;
+		refused(m.u.text, arg);
+	}
+}
+
+int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char *text, void *arg),
+		  void *arg, uint64_t *ret_us, struct vmad_err *err)
+{
+	struct freeze f;
+	long r;
+	int e;
+
+	if (freeze_enter(&f, pid, 0, 0, err) < 0) {
+		trace_free(&f.t);
+		return -1;
+	}
+	r = ask(&f, fd, flags, refused, arg);
+	e = errno;
+	if (f.t.group_stop && r >= 0) {
+		struct vmad_err own, *was = f.t.err;
+
+		f.t.err = &own;
+		trace_refuse(&f.t, REFUSE_STOPPED, (int)f.t.group_stop);
+		f.t.err = was;
+		refused(own.text, arg);
+		r++;
+	}
+	freeze_leave(&f);
+	if (ret_us)
+		*ret_us = freeze_now_us() - f.since_us;
+	freeze_free(&f);
+	errno = e;
+	return (int)r;
+}
