@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pwd.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,32 +18,6 @@
 typedef void (*text_fn)(const struct bproc_procstat_t *s, char *buf, size_t size);
 
 static bool local_args; /* of the process that is being printed */
-
-static void text_pid(const struct bproc_procstat_t *s, char *buf, size_t size)
-{
-	snprintf(buf, size, "%d", s->pid);
-}
-static void text_ppid(const struct bproc_procstat_t *s, char *buf, size_t size)
-{
-	snprintf(buf, size, "%d", s->ppid);
-}
-static void text_pgid(const struct bproc_procstat_t *s, char *buf, size_t size)
-{
-	snprintf(buf, size, "%d", s->pgid);
-}
-static void text_sid(const struct bproc_procstat_t *s, char *buf, size_t size)
-{
-	snprintf(buf, size, "%d", s->sid);
-}
-static void text_node(const struct bproc_procstat_t *s, char *buf, size_t size)
-{
-	snprintf(buf, size, "%d", s->node);
-}
-
-static void text_uid(const struct bproc_procstat_t *s, char *buf, size_t size)
-{
-	snprintf(buf, size, "%u", s->uid);
-}
 
 static void name_of(unsigned int uid, char *buf, size_t size)
 {
@@ -114,22 +89,6 @@ static void text_etimes(const struct bproc_procstat_t *s, char *buf, size_t size
 {
 	snprintf(buf, size, "%llu", s->age_ms / 1000);
 }
-static void text_rss(const struct bproc_procstat_t *s, char *buf, size_t size)
-{
-	snprintf(buf, size, "%llu", s->rss_kb);
-}
-static void text_vsz(const struct bproc_procstat_t *s, char *buf, size_t size)
-{
-	snprintf(buf, size, "%llu", s->vsz_kb);
-}
-static void text_nice(const struct bproc_procstat_t *s, char *buf, size_t size)
-{
-	snprintf(buf, size, "%d", s->nice);
-}
-static void text_threads(const struct bproc_procstat_t *s, char *buf, size_t size)
-{
-	snprintf(buf, size, "%u", s->threads);
-}
 static void text_comm(const struct bproc_procstat_t *s, char *buf, size_t size)
 {
 	snprintf(buf, size, "%s", s->comm);
@@ -160,31 +119,38 @@ static void text_args(const struct bproc_procstat_t *s, char *buf, size_t size)
 	buf[n] = '\0';
 }
 
+/* A number of the record as it is; or text, where there is more to say. */
+enum number { NO_NUMBER, INT, UINT, ULONGLONG };
+#define TEXT(fn) fn, NO_NUMBER, 0
+#define AS_IS(type, field) NULL, type, offsetof(struct bproc_procstat_t, field)
+
 static const struct column {
 	const char *name, *also, *head;
 	int width; /* below 0: to the left */
 	text_fn text;
+	enum number number;
+	size_t at;
 } columns[] = {
-	{"pid", NULL, "PID", 7, text_pid},
-	{"node", NULL, "NODE", 4, text_node},
-	{"user", "euser", "USER", -8, text_user},
-	{"uid", "euid", "UID", 5, text_uid},
-	{"ruser", NULL, "RUSER", -8, text_ruser},
-	{"ppid", NULL, "PPID", 7, text_ppid},
-	{"pgid", "pgrp", "PGID", 7, text_pgid},
-	{"sid", "sess", "SID", 7, text_sid},
-	{"stat", "state", "STAT", -4, text_state},
-	{"pcpu", "%cpu", "%CPU", 5, text_pcpu},
-	{"time", "cputime", "TIME", 8, text_time},
-	{"cputimems", NULL, "CPUMS", 8, text_cputime_ms},
-	{"etime", NULL, "ELAPSED", 11, text_etime},
-	{"etimes", NULL, "ELAPSED", 7, text_etimes},
-	{"rss", "rssize", "RSS", 7, text_rss},
-	{"vsz", "vsize", "VSZ", 8, text_vsz},
-	{"ni", "nice", "NI", 3, text_nice},
-	{"nlwp", "thcount", "NLWP", 4, text_threads},
-	{"comm", "ucmd", "COMMAND", -15, text_comm},
-	{"args", "cmd", "COMMAND", -27, text_args},
+	{"pid", NULL, "PID", 7, AS_IS(INT, pid)},
+	{"node", NULL, "NODE", 4, AS_IS(INT, node)},
+	{"user", "euser", "USER", -8, TEXT(text_user)},
+	{"uid", "euid", "UID", 5, AS_IS(UINT, uid)},
+	{"ruser", NULL, "RUSER", -8, TEXT(text_ruser)},
+	{"ppid", NULL, "PPID", 7, AS_IS(INT, ppid)},
+	{"pgid", "pgrp", "PGID", 7, AS_IS(INT, pgid)},
+	{"sid", "sess", "SID", 7, AS_IS(INT, sid)},
+	{"stat", "state", "STAT", -4, TEXT(text_state)},
+	{"pcpu", "%cpu", "%CPU", 5, TEXT(text_pcpu)},
+	{"time", "cputime", "TIME", 8, TEXT(text_time)},
+	{"cputimems", NULL, "CPUMS", 8, TEXT(text_cputime_ms)},
+	{"etime", NULL, "ELAPSED", 11, TEXT(text_etime)},
+	{"etimes", NULL, "ELAPSED", 7, TEXT(text_etimes)},
+	{"rss", "rssize", "RSS", 7, AS_IS(ULONGLONG, rss_kb)},
+	{"vsz", "vsize", "VSZ", 8, AS_IS(ULONGLONG, vsz_kb)},
+	{"ni", "nice", "NI", 3, AS_IS(INT, nice)},
+	{"nlwp", "thcount", "NLWP", 4, AS_IS(UINT, threads)},
+	{"comm", "ucmd", "COMMAND", -15, TEXT(text_comm)},
+	{"args", "cmd", "COMMAND", -27, TEXT(text_args)},
 };
 #define NCOLUMNS (sizeof(columns) / sizeof(columns[0]))
 
@@ -282,13 +248,33 @@ void print_header(void)
 	put_line(line);
 }
 
+static void text_of(const struct column *c, const struct bproc_procstat_t *s, char *buf,
+		    size_t size)
+{
+	const char *at = (const char *)s + c->at;
+
+	switch (c->number) {
+	case INT:
+		snprintf(buf, size, "%d", *(const int *)at);
+		return;
+	case UINT:
+		snprintf(buf, size, "%u", *(const unsigned int *)at);
+		return;
+	case ULONGLONG:
+		snprintf(buf, size, "%llu", *(const unsigned long long *)at);
+		return;
+	default:
+		c->text(s, buf, size);
+	}
+}
+
 void print_process(const struct bproc_procstat_t *s, bool args)
 {
 	char line[4096] = "", text[TEXT_MAX];
 
 	local_args = args;
 	for (int i = 0; i < nshown; i++) {
-		shown[i].column->text(s, text, sizeof(text));
+		text_of(shown[i].column, s, text, sizeof(text));
 		put_field(i, text, line, sizeof(line));
 	}
 	put_line(line);

@@ -38,6 +38,17 @@ calls_in_vain() {
 	within 10 'the caller waits' waits
 }
 got() { [ "$(wc -l <"$t/got")" -eq "$1" ]; }
+survives() { # SIGNALS by then, TEXT, COMMAND
+	caller
+	calls_in_vain
+	ok "$2" "${@:3}"
+	ok 'the caller waits still' waits
+	ok 'the front end'\''s slave' bplab start-slave master
+	within 30 'it goes on' test -s "$t/result"
+	is 'with success' "$(cat "$t/result")" 0
+	within 10 "signal $1" got "$1"
+	ends
+}
 
 is 'the filter' "$(filters)" 2
 caller
@@ -46,24 +57,8 @@ within 10 'it goes on' test -s "$t/result"
 within 10 'one signal' got 1
 ends
 
-caller
-calls_in_vain
-ok 'the node'\''s slave is killed' bplab restart-slave --kill 0
-ok 'the caller waits still' waits
-ok 'the front end'\''s slave' bplab start-slave master
-within 30 'it goes on' test -s "$t/result"
-is 'with success' "$(cat "$t/result")" 0
-within 10 'a second signal' got 2
-ends
-
-caller
-calls_in_vain
-ok 'the master is killed' bplab restart-master --kill
-ok 'the front end'\''s slave' bplab start-slave master
-within 30 'it goes on' test -s "$t/result"
-is 'with success' "$(cat "$t/result")" 0
-within 10 'a third signal' got 3
-ends
+survives 2 'the node'\''s slave is killed' bplab restart-slave --kill 0
+survives 3 'the master is killed' bplab restart-master --kill
 
 caller
 calls_in_vain
