@@ -48,6 +48,7 @@ static void on_lost(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	(void)arg;
+	init_take();
 	born_scan();
 	born_flush();
 }

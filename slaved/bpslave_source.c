@@ -223,6 +223,7 @@ static void on_loaded(evutil_socket_t fd, short what, void *arg)
 	}
 	src.bpf = true;
 	log_info("births on this node are told by the kernel");
+	init_take(); /* how those ended that were waited for meanwhile: a scan can only guess */
 	born_scan(); /* what was born before */
 	born_flush();
 }

@@ -172,8 +172,7 @@ static void op_stop(uint64_t *rng)
 {
 	int slot = slot_new(), ms = (int)roll(rng, 60), times = (int)roll(rng, 3) + 1;
 	int sig = a_deadly_signal(rng);
-	/* Mask STOP_AT_HOME: nobody tells a parent on a node of the stop of its child at home. */
-	pid_t pid = beater(rng, slot, here() < 0);
+	pid_t pid = beater(rng, slot, true);
 
 	if (pid <= 0)
 		return;
