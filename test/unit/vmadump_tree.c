@@ -74,7 +74,7 @@ static void add(void)
 /* A session of its own, and in it a group that a child leads. */
 static void lead(void)
 {
-	int ready[2], status;
+	int ready[2], status, secure;
 	pid_t child;
 	char c;
 
@@ -83,6 +83,9 @@ static void lead(void)
 	close(talk[0]);
 	close(talk[1]);
 	MUST(setsid() == getpid() && pipe(ready) == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+	/* Only root may. */
+	prctl(PR_SET_SECUREBITS, 1 << 6 /* SECBIT_NO_CAP_AMBIENT_RAISE */);
+	secure = prctl(PR_GET_SECUREBITS);
 	child = fork();
 	if (child == 0) {
 		MUST(setpgid(0, 0) == 0 && write(ready[1], "x", 1) == 1);
@@ -96,6 +99,7 @@ static void lead(void)
 	board->session = getpid();
 	MUST(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 14);
 	MUST(prctl(PR_GET_CHILD_SUBREAPER, &status) == 0 && status == 1);
+	MUST(prctl(PR_GET_SECUREBITS) == secure);
 	_exit(getsid(0) == getpid() ? 13 : 1);
 }
 

@@ -12,6 +12,7 @@
 
 #define TIMER_RESTORE_IDS 77 /* PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15 */
 #define SIGEV_LEN 64u
+#define KEEP_CAPS 0x10u /* of securebits: for one exec or change of user only */
 
 long rest_mm(struct restore *r)
 {
@@ -110,14 +111,30 @@ static void caps_for_clone(int changed)
 	sys_prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
 }
 
+/* They say what a change of user does to capabilities: first of all, while that may be said. */
+static long set_securebits(struct restore *r)
+{
+	uint32_t want = get32(r->rec[TAG_IDENT].p + 80) & ~KEEP_CAPS;
+	long have = sys_prctl(PR_GET_SECUREBITS, 0, 0, 0, 0), e;
+
+	if (have < 0 || ((uint32_t)have & ~KEEP_CAPS) == want)
+		return 0;
+	e = sys_prctl(PR_SET_SECUREBITS, want, 0, 0, 0);
+	return e < 0 ? blob_err_set(&r->b->err, (int)-e, "its securebits are %x: %s", want,
+				    errno_name(e))
+		     : 0;
+}
+
 /* Takes the image's identity; with the same user and groups there is nothing to do. */
 long rest_creds(struct restore *r)
 {
 	const uint8_t *p = r->rec[TAG_IDENT].p;
 	uint32_t n = get32(p + 88);
 	int keep = !same_ids(p) && r->nthreads;
-	long e = 0;
+	long e = set_securebits(r);
 
+	if (e < 0)
+		return e;
 	if (keep)
 		sys_prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
 	if (!same_ids(p)) {
