@@ -407,6 +407,7 @@ void born_failed(struct proc *p, int err); /* it could not be made; p is removed
 bool born_ended(const struct init_msg *m);
 /* What it has on 0..2 when it comes home: what the nearest ancestor has that left from here. */
 void born_stdio(int32_t pid, int ret_fd[CHAN_STREAMS]);
+void born_reap_due(int32_t ppid); /* it is a ghost now */
 void born_gone(int32_t pid);	/* ended, and its original has been waited for */
 bool born_waits(int32_t pid);	/* its ghost is still to be made */
 bool born_settled(int32_t pid); /* it may come home, as far as its children go */

@@ -36,6 +36,22 @@ static void make_failed(struct move *m, int32_t pid, int err)
 static void start_arrival(struct move *m);
 static void make_early(struct move *m);
 
+/*
+ * Home has every process: what it has not has ended, and the word of it is on its way to where
+ * this one comes from. Elsewhere the number says so itself: it is there no more but as the name
+ * of a group or session that its ghost was in (EEXIST), so the ghost has ended.
+ */
+static bool is_over(const struct move *m, int32_t pid)
+{
+	return m->home_here && !born_waits(pid);
+}
+
+static bool of_chain(const struct move *m, int32_t pid)
+{
+	return m->phase == ARRIVE_CHAIN && m->chain_at < m->nchain &&
+	       m->chain[m->chain_at].pid == pid;
+}
+
 static void chain_step(struct move *m)
 {
 	while (m->chain_at < m->nchain && !m->chain[m->chain_at].child) {
@@ -47,14 +63,15 @@ static void chain_step(struct move *m)
 
 		if (p && p->state == PROC_MAKING)
 			return; /* ours or another move's: arrive_progress() comes back */
-		if (!p && own_kill(c->pid, 0) < 0 && errno == ESRCH) {
+		if (!p && own_kill(c->pid, 0) < 0 && errno == ESRCH && !is_over(m, c->pid)) {
 			memcpy(id.comm, c->comm, sizeof(id.comm));
 			chan_cred_ids(&id.cred, (uint32_t[]){c->uid, c->uid, c->uid},
 				      (uint32_t[]){c->gid, c->gid});
 			e = proc_make(m, c->ppid, &id, PROC_MAKING);
-			if (e < 0)
-				make_failed(m, c->pid, -e);
-			return;
+			if (e >= 0)
+				return;
+			if (e != -EEXIST)
+				return make_failed(m, c->pid, -e);
 		}
 		m->chain_at++;
 	}
@@ -143,6 +160,8 @@ void arrive_cloned(const struct proc *by, const struct chan_msg *c)
 	proc_remove(p);
 	if (m && m->phase == ARRIVE_CHAIN && m->chain_at < m->nchain && m->chain[m->chain_at].child)
 		children_not_made(m, c->u.pid, c->err);
+	else if (m && c->err == EEXIST && of_chain(m, c->u.pid))
+		m->chain_at++;
 	else if (m)
 		make_failed(m, c->u.pid, c->err);
 	arrive_progress();

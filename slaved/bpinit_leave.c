@@ -219,6 +219,7 @@ static void became_ghost(struct move *m, struct proc *p)
 	if (p->nmirror > 0 && !p->exiting)
 		trace_mirror_next(p);
 	trace_held_stop(p);
+	born_reap_due(p->pid);
 	arrive_progress();
 }
 

@@ -86,13 +86,32 @@ void look_never(struct born *b)
 	b->looked = false;
 }
 
+/*
+ * Of one that came by a move bpinit or its parent's ghost hears, unless its parent is real here
+ * too: then the kernel tells that one alone, and bpinit has it from us.
+ */
+static void tell_init(const struct born *b)
+{
+	const struct born *parent = born_find(b->ppid);
+	struct init_msg m = {.type = INIT_ENDED, .pid = b->pid};
+
+	if (!parent || parent->away || parent->ended)
+		return;
+	m.u.child.pid = b->pid;
+	m.u.child.code = b->stopped ? CLD_STOPPED : CLD_CONTINUED;
+	m.u.child.status = !b->stopped ? SIGCONT : b->stop ? b->stop : SIGSTOP;
+	init_send(&m, NULL, 0);
+}
+
 void look_state(struct born *b, char state)
 {
 	bool stopped = state == 'T';
 
-	if (b->moved || b->away || !b->told || b->ended || stopped == b->stopped)
+	if (b->away || b->ended || stopped == b->stopped || (!b->moved && !b->told))
 		return;
 	b->stopped = stopped;
+	if (b->moved)
+		return tell_init(b);
 	tell_event(b, stopped ? CLD_STOPPED : CLD_CONTINUED,
 		   !stopped  ? SIGCONT
 		   : b->stop ? b->stop

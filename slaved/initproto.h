@@ -36,7 +36,7 @@ enum init_type {
 	INIT_FORGET = 14,    /* pid: its ghost here is not needed any more: ghost exits */
 	INIT_BORN = 15,	     /* born: home: make its ghost, or let it look so if it is there */
 	INIT_REAPED = 16,    /* pid: home: its original has been waited for; so is its ghost */
-	INIT_ENDED = 17,     /* child: an end that the event source saw, if nobody told it here */
+	INIT_ENDED = 17,     /* child: an end or stop that bpslave saw, if nobody told it here */
 	INIT_ALIVE = 18,     /* alive: all is well for ms from now; then bpinit fences by itself */
 	INIT_SIGNALLED = 19, /* signalled: the bpinit of the process has these signals of a ghost */
 	INIT_FILTER = 20, /* lease: ask us of kill() to what is not here; once, before all else */

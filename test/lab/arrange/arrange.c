@@ -241,7 +241,7 @@ static int act(char **argv)
 	actor_play(s, argv[2], role);
 }
 
-/* arrange [-s] [-j JOBS] [-c CHILDREN] [PLAY...] */
+/* arrange [-s] [-j JOBS] [-c CHILDREN] [-t SECONDS] [PLAY...]; -t: to wait for an answer */
 int main(int argc, char **argv)
 {
 	bool only_show = false;
@@ -249,10 +249,11 @@ int main(int argc, char **argv)
 
 	if (argc == 5 && strcmp(argv[1], "--actor") == 0)
 		return act(argv);
-	while ((o = getopt(argc, argv, "sj:c:")) != -1) {
+	while ((o = getopt(argc, argv, "sj:c:t:")) != -1) {
 		only_show |= o == 's';
 		njobs = o == 'j' ? atoi(optarg) : njobs;
 		children = o == 'c' ? atoi(optarg) : children;
+		stage_patience_s = o == 't' ? atoi(optarg) : stage_patience_s;
 	}
 	if (njobs < 1 || njobs > JOBS_MAX)
 		return 2;

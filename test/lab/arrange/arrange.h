@@ -85,6 +85,7 @@ struct outcome {
 	pid_t pid[ROLE_COUNT]; /* for the daemons' logs */
 	char step[TEXT_MAX], want[TEXT_MAX], got[TEXT_MAX];
 };
+extern int stage_patience_s;
 /* In the conductor's process. want NULL: with all at home, recorded in ret_trace. */
 void stage_run(const char *path, const struct script *p, const struct arrangement *a,
 	       const struct trace *want, struct trace *ret_trace, struct outcome *out);

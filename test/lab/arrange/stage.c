@@ -18,11 +18,11 @@
 
 #include "arrange.h"
 
-#define PATIENCE_S 25 /* for what does not come at all */
 #define AGAIN_US 300
 #define AGAIN_MAX_US 5000
 #define SETTLE_MS 2 /* at home, with nothing on its way but the scheduler */
 
+int stage_patience_s = 25; /* for what does not come at all */
 static struct scene *scene;
 static bool busy[ROLE_COUNT];
 
@@ -37,45 +37,6 @@ static double now_s(void)
 static void nap_us(long us)
 {
 	nanosleep(&(struct timespec){.tv_sec = 0, .tv_nsec = us * 1000}, NULL);
-}
-
-/* -- orders */
-
-static void tell(int role, const char *order)
-{
-	struct member *m = &scene->member[role];
-
-	snprintf(m->order, sizeof(m->order), "%s", order);
-	m->asked++;
-	busy[role] = true;
-	syscall(SYS_futex, &m->asked, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-}
-
-static void hear(int role, char *answer)
-{
-	struct member *m = &scene->member[role];
-	double end = now_s() + PATIENCE_S;
-	struct timespec t = {.tv_sec = 1};
-
-	while (m->answered != m->asked) {
-		if (now_s() > end) {
-			snprintf(answer, TEXT_MAX, "no answer in %d s", PATIENCE_S);
-			return;
-		}
-		syscall(SYS_futex, &m->answered, FUTEX_WAIT, m->asked - 1, &t, NULL, 0);
-	}
-	memcpy(answer, m->answer, TEXT_MAX);
-	busy[role] = false;
-}
-
-static void ask(int role, const char *order, char *answer)
-{
-	if (role == ROLE_T) {
-		actor_do(scene, role, order, answer);
-		return;
-	}
-	tell(role, order);
-	hear(role, answer);
 }
 
 /* -- what home sees */
@@ -95,6 +56,50 @@ static char state_of(pid_t pid)
 	return end && end[1] ? end[2] : '-';
 }
 
+/* -- orders */
+
+static void tell(int role, const char *order)
+{
+	struct member *m = &scene->member[role];
+
+	snprintf(m->order, sizeof(m->order), "%s", order);
+	m->asked++;
+	busy[role] = true;
+	syscall(SYS_futex, &m->asked, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static void hear(int role, char *answer)
+{
+	struct member *m = &scene->member[role];
+	double end = now_s() + stage_patience_s;
+	struct timespec t = {.tv_nsec = 100000000};
+
+	while (m->answered != m->asked) {
+		/* Killed just now. Elsewhere home may not have heard of it yet. */
+		if (actor_at_home && strchr("-XZ", state_of(m->pid))) {
+			snprintf(answer, TEXT_MAX, "it has ended");
+			return;
+		}
+		if (now_s() > end) {
+			snprintf(answer, TEXT_MAX, "no answer in %d s", stage_patience_s);
+			return;
+		}
+		syscall(SYS_futex, &m->answered, FUTEX_WAIT, m->asked - 1, &t, NULL, 0);
+	}
+	memcpy(answer, m->answer, TEXT_MAX);
+	busy[role] = false;
+}
+
+static void ask(int role, const char *order, char *answer)
+{
+	if (role == ROLE_T) {
+		actor_do(scene, role, order, answer);
+		return;
+	}
+	tell(role, order);
+	hear(role, answer);
+}
+
 static void put_state(int role, char *answer)
 {
 	char c = state_of(scene->member[role].pid);
@@ -104,6 +109,19 @@ static void put_state(int role, char *answer)
 		 : c == 'Z'		? "zombie"
 		 : c == 'T' || c == 't' ? "stopped"
 					: "runs");
+}
+
+static void put_over(int role, char *answer)
+{
+	char c = state_of(scene->member[role].pid);
+
+	snprintf(answer, TEXT_MAX, "%s", strchr("-XZ", c) ? "over" : "runs");
+}
+
+/* bproc(7): what the kernel sends at home is seen on a node as sent by process 1. */
+static bool by_kernel(const struct logged *l)
+{
+	return l->sig != SIGCHLD && (l->code == SI_KERNEL || (l->code == SI_USER && l->pid == 1));
 }
 
 /* What of its log has not been read yet. */
@@ -119,11 +137,11 @@ static uint32_t put_log(int role, char *answer)
 
 		at += (size_t)snprintf(answer + at, TEXT_MAX - at, "%s%s from %s",
 				       i > m->log_read ? "; " : "", signal_name(l->sig),
-				       role_name(scene, l->pid));
+				       by_kernel(l) ? "the kernel" : role_name(scene, l->pid));
 		if (at < TEXT_MAX && l->sig == SIGCHLD)
 			at += (size_t)snprintf(answer + at, TEXT_MAX - at, " code %d status %d",
 					       l->code, l->status);
-		else if (at < TEXT_MAX)
+		else if (at < TEXT_MAX && !by_kernel(l))
 			at += (size_t)snprintf(answer + at, TEXT_MAX - at, " code %d", l->code);
 	}
 	if (!answer[0])
@@ -144,6 +162,8 @@ static void do_step(const struct step *t, char *answer)
 		put_log(t->role, answer);
 	else if (strcmp(t->verb, "state") == 0)
 		put_state(t->role, answer);
+	else if (strcmp(t->verb, "over") == 0)
+		put_over(t->role, answer);
 	else if (strcmp(t->verb, "end") == 0)
 		hear(t->role, answer);
 	else if (strcmp(t->verb, "begin") == 0 || strcmp(t->verb, "exit") == 0 ||
@@ -158,7 +178,7 @@ static void do_step(const struct step *t, char *answer)
 /* Asked again, it may be answered otherwise: then what is on its way has come. */
 static bool may_change(const struct step *t, const char *got, const char *want)
 {
-	static const char *const looks[] = {"log", "state", "ids", "getpgid", "getsid"};
+	static const char *const looks[] = {"log", "state", "over", "ids", "getpgid", "getsid"};
 
 	for (size_t i = 0; i < sizeof(looks) / sizeof(looks[0]); i++)
 		if (strcmp(t->verb, looks[i]) == 0)
@@ -259,12 +279,15 @@ static bool take_places(const struct script *p, const struct arrangement *a, str
 			return false;
 		if (!far && !must(out, role, "move %d", a->child[i], 0))
 			return false;
+		/* Its handlers are its parent's until it has said something. */
+		if (far && !must(out, role, "getready", 0, 0))
+			return false;
 	}
 	if (a->birth == BORN_HOME && !must(out, ROLE_P, "move %d", a->parent, 0))
 		return false;
 	/* Home hears of those that are born on a node a moment later. */
 	for (int i = 0; i < p->children; i++) {
-		double end = now_s() + PATIENCE_S;
+		double end = now_s() + stage_patience_s;
 
 		while (kill(scene->member[ROLE_A + i].pid, 0) < 0 && now_s() < end)
 			nap_us(AGAIN_US);
@@ -282,7 +305,7 @@ static bool is_ours(pid_t pid)
 /* All of it ends; nothing of it may be left at home. */
 static void go_home(struct outcome *out)
 {
-	double end = now_s() + PATIENCE_S;
+	double end = now_s() + stage_patience_s;
 	bool left = true;
 
 	for (int i = ROLE_COUNT - 1; i >= ROLE_P; i--)
@@ -312,7 +335,7 @@ static void go_home(struct outcome *out)
 
 static void compare(const struct step *t, const char *want, char *got)
 {
-	double end = now_s() + PATIENCE_S;
+	double end = now_s() + stage_patience_s;
 	long us = AGAIN_US;
 
 	do_step(t, got);
