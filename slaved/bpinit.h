@@ -347,7 +347,8 @@ void init_data(const struct init_msg *m, struct sysio_pkt *pkt);
 void init_void(const struct init_msg *m);
 void arrive_message(struct proc *p, const struct chan_msg *c);
 void arrive_chan_closed(struct proc *p);
-void arrive_cloned(const struct proc *by, const struct chan_msg *c); /* a ghost answers CHAN_CLONE */
+/* A ghost answers CHAN_CLONE. */
+void arrive_cloned(const struct proc *by, const struct chan_msg *c);
 /* The word says so: it runs since then, and what we do about it has time. */
 void arrive_has_run(struct move *m);
 /* What has taken its word since we looked last is noted as running. */
