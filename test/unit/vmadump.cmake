@@ -33,5 +33,5 @@ foreach(name programs trees work refusals safety)
 	add_test(NAME unit.vmadump_${name}
 		COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/vmadump_${name}.sh
 			$<TARGET_FILE:vmadump_command> $<TARGET_FILE_DIR:test_vmadump_asm>)
-	set_tests_properties(unit.vmadump_${name} PROPERTIES LABELS unit TIMEOUT 240)
+	set_tests_properties(unit.vmadump_${name} PROPERTIES LABELS unit TIMEOUT 600)
 endforeach()

@@ -41,7 +41,7 @@ carried sqlite 15 want sqlite3 -init /dev/null data.db '.read script'
 [ "$(sqlite3 data.db 'PRAGMA integrity_check')" = ok ] || fail 'sqlite: the data base'
 
 # -- gcc: the driver, cc1, and as, which lets cc1 wait with its pipe full
-for ((i = 0; i < 500; i++)); do
+for ((i = 0; i < 150; i++)); do
 	echo "int f$i(int *p, int n) { int s = $i; for (int k = 0; k < n; k++)"
 	echo "	switch (p[k] % 5) { case 0: s += p[k]; break; case 1: s ^= k; break; default: s -= $i; } return s; }"
 done >big.c
@@ -70,7 +70,7 @@ carried redis 20 want bash -c '
 	wait'
 
 # -- xz with two threads, in a pipeline: the same bytes as without
-seq 1 400000 >plain
+seq 1 300000 >plain
 xz -4 -T2 --block-size=512KiB <plain >want.xz
 : >reached
 # shellcheck disable=SC2016
