@@ -3,6 +3,7 @@
  * moveact.c has what follows. Runs in bpmaster.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -207,17 +208,22 @@ static void grant(struct master *m, struct move *mv, const struct node *source, 
 	log_debug("move %llx: pid %d of node %d to node %d", (unsigned long long)mv->id, a->pid,
 		  source->num, target->num);
 	fault_point(FAULT_MASTER_ASKED);
-	/* First who has more to do until the image flows: the source executes a program, or the
-	 * target makes the chain while the source's image is ready since it asked. */
-	if (mv->kind == MOVE_EXECMOVE)
+	/*
+	 * The source first: an execmove's has a program to execute, and an rfork's child, which is
+	 * still making its image, finds its leave there when it looks for it, without a wake-up. On
+	 * a machine that is both ends the source's daemons then go before the target's. Of a whole
+	 * process that has its image ready since it asked, the target has more to do.
+	 */
+	if (mv->kind == MOVE_EXECMOVE || mv->kind == MOVE_RFORK) {
 		send_grant(m, mv);
-	else
+		sched_yield();
+		fault_point(FAULT_MASTER_STARTED);
 		send_start(m, mv, a);
-	fault_point(FAULT_MASTER_STARTED);
-	if (mv->kind == MOVE_EXECMOVE)
+	} else {
 		send_start(m, mv, a);
-	else
+		fault_point(FAULT_MASTER_STARTED);
 		send_grant(m, mv);
+	}
 	fault_point(FAULT_MASTER_GRANTED);
 	note_chain(m, source, target, a);
 }

@@ -60,7 +60,9 @@ void init_depart(const struct init_msg *msg, struct sysio_pkt *pkt)
 	m->chan = take_fd(pkt->fd[0]);
 	setsockopt(m->chan, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
 	fcntl(m->chan, F_SETFL, O_NONBLOCK);
-	watch_fd(m->chan, ON_MOVE, move_index(m), m->gen, EPOLLIN);
+	/* An rfork's child may not go before the grant, and is looked for then: its word that it
+	 * is here wakes nobody while the master judges. That it has ended is seen (EPOLLHUP). */
+	watch_fd(m->chan, ON_MOVE, move_index(m), m->gen, m->kind == MOVE_RFORK ? 0 : EPOLLIN);
 }
 
 /* -- step 5: it is here, and may go */
@@ -176,6 +178,13 @@ void move_readable(struct move *m)
 		leave_failed(m, c.err, c.u.text);
 }
 
+static void look_for(struct move *m)
+{
+	move_readable(m);
+	if (m->phase == LEAVE_ASKED && !m->here)
+		rewatch_fd(m->chan, ON_MOVE, move_index(m), m->gen, EPOLLIN);
+}
+
 void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 {
 	struct move *m = move_find_leaving(0, msg->req_id);
@@ -202,8 +211,10 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 		event_failed(m->id, m->req_id, EVF_SOURCE, ESRCH, "it could not leave");
 	else if (m->data < 0)
 		leave_failed(m, EPROTO, "no connection to the node");
-	else
+	else if (m->here)
 		may_go(m);
+	else
+		look_for(m);
 }
 
 /* -- steps 6 and 9: what it says */
@@ -433,8 +444,14 @@ void leave_exit_stop(struct proc *p)
 		}
 		return;
 	}
-	if (m && m->phase != LEAVE_FAILED && m->phase != LEAVE_ABORTING)
+	if (m && m->phase != LEAVE_FAILED && m->phase != LEAVE_ABORTING) {
+		bool maybe_voted = m->phase == LEAVE_SENDING && m->kind == MOVE_RFORK;
+
 		leave_failed(m, ESRCH, "the process was killed before it had left");
+		/* It stays in its stop until that is decided: its copy may run. */
+		if (maybe_voted)
+			return;
+	}
 	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
 }
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -17,6 +18,7 @@
 #include "slaved/bpinit.h"
 
 #define SKELS_MAX 64
+#define SKEL_LATE_MS 20	   /* hundreds of times what a clone takes */
 #define SKEL_IDLE_MS 10000 /* then its memory is of more use elsewhere */
 
 enum skel_state { SKEL_FREE, SKEL_WANTED, SKEL_MAKING, SKEL_WARM, SKEL_USED };
@@ -160,6 +162,25 @@ void skel_readable(uint32_t index, uint32_t gen)
 	}
 }
 
+/*
+ * It may have been stopped with all of its user's. To send each a SIGCONT would be news for the
+ * node's event source every time, so only one that is late is looked at, and if it is stopped.
+ */
+static void wake_stopped(struct skel *s)
+{
+	char path[32], text[64], *p;
+	cleanup_fd int fd = -1;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", s->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	p = strstr(text, "(" CHAN_SKELETON_NAME ") T");
+	if (p)
+		own_kill(s->pid, SIGCONT);
+}
+
 int skel_tick(int ms)
 {
 	uint64_t now;
@@ -172,23 +193,45 @@ int skel_tick(int ms)
 		    (now - skels[i].since_ms > SKEL_IDLE_MS ||
 		     !proc_can_clone(proc_find(skels[i].parent))))
 			skel_free(&skels[i]);
+	for (uint32_t i = 0; i < SKELS_MAX; i++) {
+		struct skel *s = &skels[i];
+
+		if (s->state != SKEL_USED || !s->since_ms)
+			continue;
+		if (now - s->since_ms >= SKEL_LATE_MS) {
+			wake_stopped(s);
+			s->since_ms = 0;
+		} else if (ms < 0 || ms > SKEL_LATE_MS) {
+			ms = SKEL_LATE_MS;
+		}
+	}
 	return ms < 0 || ms > SKEL_IDLE_MS / 4 ? SKEL_IDLE_MS / 4 : ms;
 }
 
 /* -- an arrival from one */
 
+static struct skel *skel_for(const struct move *m)
+{
+	if (m->kind != MOVE_RFORK || !nused || lease_is_beyond(m->pid))
+		return NULL;
+	for (uint32_t i = 0; i < SKELS_MAX; i++)
+		if (skels[i].state == SKEL_WARM && skels[i].parent == m->ppid &&
+		    memcmp(&skels[i].cred, &m->cred, sizeof(m->cred)) == 0)
+			return &skels[i];
+	return NULL;
+}
+
+bool skel_is_there(const struct move *m)
+{
+	return skel_for(m) != NULL;
+}
+
 bool skel_take(struct move *m, const struct chan_clone *id)
 {
 	struct chan_msg who = {.type = CHAN_CLONE, .move_id = m->id, .u.clone = *id};
-	struct skel *s = NULL;
+	struct skel *s = skel_for(m);
 	struct proc *p;
 
-	if (m->kind != MOVE_RFORK || !nused || lease_is_beyond(id->pid))
-		return false;
-	for (uint32_t i = 0; !s && i < SKELS_MAX; i++)
-		if (skels[i].state == SKEL_WARM && skels[i].parent == m->ppid &&
-		    memcmp(&skels[i].cred, &m->cred, sizeof(m->cred)) == 0)
-			s = &skels[i];
 	p = s ? proc_add(id->pid, PROC_ARRIVING) : NULL;
 	if (!p)
 		return false;
@@ -197,8 +240,7 @@ bool skel_take(struct move *m, const struct chan_clone *id)
 	s->state = SKEL_USED;
 	s->gen++;
 	m->skel = (uint32_t)(s - skels) + 1;
-	/* It may have been stopped with all of its user's. */
-	kill(s->pid, SIGCONT);
+	s->since_ms = now_ms();
 	if (proc_set_chan(p, take_fd(s->chan)) == 0 && proc_tell(p, &who, NULL, 0) == 0)
 		return true;
 	skel_release(m);

@@ -251,6 +251,8 @@ void data_refresh(void);
  */
 uint32_t data_take(int32_t node, void (*taken)(int fd, void *arg), void *arg);
 void data_cancel(uint32_t ticket);
+/* One was taken, and now there is time to make another. */
+void data_warm(int32_t node);
 /* 0, or -EBADMSG: not a header of this version. */
 /* bpslave_hdr.c */
 int data_parse_hdr(const unsigned char *buf, size_t len, struct data_hdr *ret_hdr);
@@ -299,6 +301,8 @@ struct stdio_of {
 };
 int stdio_fds_make(struct stdio_fds *ret);
 void stdio_fds_close(struct stdio_fds *f);
+/* A set is made ahead, for the next time: now nobody waits. */
+void stdio_fds_spare(void);
 /*
  * An arrival runs here: its streams are opened to home. fresh: it was on no other node before.
  * of: its ancestors if home may not know it: its output joins that of the first one that home

@@ -123,6 +123,8 @@ static void on_class(evutil_socket_t fd, short what, void *arg)
 	free_event(&in->ev);
 	if (n == 1 && class == CLASS_PLAIN) {
 		in->ev = watch_fd(fd, EV_READ, on_header, in);
+		if (in->ev)
+			return on_header(fd, EV_READ, in); /* mostly it is there already */
 	} else if (n == 1 && class == CLASS_TLS && recv(fd, &class, 1, 0) == 1) {
 		in->worker = worker_start(take_fd(in->fd), true, on_image, in);
 	} else if (n == 1 && class == CLASS_PEER) {

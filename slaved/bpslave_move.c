@@ -56,6 +56,8 @@ static void forget(struct leaving *v)
 		init_send(&h->msg, NULL, 0);
 		free(h);
 	}
+	if (v->move)
+		data_warm(v->node);
 	free(v);
 }
 
@@ -318,6 +320,7 @@ void move_on_commit(const Bproc__MoveCommit *c)
 	struct init_msg m = {.type = INIT_DECIDE, .move_id = c->move};
 	struct leaving *v = by_move(c->move);
 	struct stdio_fds fds;
+	bool left;
 
 	if (!c->proc)
 		return;
@@ -328,19 +331,17 @@ void move_on_commit(const Bproc__MoveCommit *c)
 	m.u.decide.ghost = 1;
 	if (v && v->committed)
 		return init_send(&m, NULL, 0);
-	if (slave.node == HOME_NODE && stdio_fds_make(&fds) == 0) {
+	left = slave.node == HOME_NODE && stdio_fds_make(&fds) == 0;
+	if (left)
 		m.stream_mask = (1u << CHAN_STREAMS) - 1;
-		init_send(&m, fds.theirs, CHAN_STREAMS);
-		if (v && v->client)
-			local_answer(v->client, v->id, LOCAL_MOVE, "", 0);
+	init_send(&m, left ? fds.theirs : NULL, left ? CHAN_STREAMS : 0);
+	if (v && v->client)
+		local_answer(v->client, v->id, LOCAL_MOVE, "", 0);
+	if (left) {
 		stdio_left_home(m.pid, &fds);
 		stdio_fds_close(&fds);
-	} else {
-		init_send(&m, NULL, 0);
-		if (v && v->client)
-			local_answer(v->client, v->id, LOCAL_MOVE, "", 0);
-		if (v && v->parked)
-			stdio_departed(m.pid);
+	} else if (v && v->parked) {
+		stdio_departed(m.pid);
 	}
 	if (!v)
 		return;
@@ -363,10 +364,9 @@ void move_on_abort(const Bproc__MoveAbort *a)
 	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", a->text);
 	init_send(&m, NULL, 0);
 	if (!v)
-		born_stays(a->move);
+		return born_stays(a->move);
 	/* Committed: we were declared dead since, and the process was killed by the fence. */
-	if (v)
-		forget(v);
+	forget(v);
 }
 
 static void on_ghost(const struct init_msg *m)

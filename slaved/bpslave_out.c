@@ -20,6 +20,7 @@
 #define PER_NODE_MAX 16	  /* connections to one node; who wants one more waits */
 #define SPARE_MS 20000	  /* after so long one that is more than WARM_PER_NODE is closed */
 #define CONNECT_MS 5000
+#define REFILL_MS 10
 #define GROW_MS 5     /* a small image is through by then, and a handshake costs as much */
 #define WAIT_MS 30000 /* for one of PER_NODE_MAX */
 
@@ -336,15 +337,25 @@ void data_refresh(void)
 	check_waiters();
 }
 
-/* New connections are made when the mover has its own: off its path. */
+void data_warm(int32_t node)
+{
+	const struct node_row *row = table_find(node);
+
+	if (row && worth_warming(row))
+		keep_warm(row);
+}
+
+static int32_t refill_due = NODE_NONE; /* of whom the timer is on, the last */
+
 static void on_refill(evutil_socket_t fd, short what, void *arg)
 {
-	const struct node_row *row = table_find((int32_t)(intptr_t)arg);
+	int32_t node = (int32_t)(intptr_t)arg;
 
 	(void)fd;
 	(void)what;
-	if (row && worth_warming(row))
-		keep_warm(row);
+	if (node == refill_due)
+		refill_due = NODE_NONE;
+	data_warm(node);
 }
 
 /* -- taking one */
@@ -381,13 +392,16 @@ static void check_waiters(void)
 	}
 }
 
+/* Who took it makes up for it when its move is over (data_warm()), or this, if that takes long. */
 static void warm_soon(int32_t node)
 {
-	static const struct timeval soon = {.tv_usec = 2000};
+	static const struct timeval soon = {.tv_usec = REFILL_MS * 1000};
 
-	if (count_all(node) < WARM_PER_NODE)
-		event_base_once(slave.base, -1, EV_TIMEOUT, on_refill, (void *)(intptr_t)node,
-				&soon);
+	if (node == refill_due || count_all(node) >= WARM_PER_NODE)
+		return;
+	if (event_base_once(slave.base, -1, EV_TIMEOUT, on_refill, (void *)(intptr_t)node, &soon) ==
+	    0)
+		refill_due = node;
 }
 
 uint32_t data_take(int32_t node, void (*taken)(int fd, void *arg), void *arg)

@@ -14,7 +14,6 @@
 
 #include "bpslave_born.h"
 
-#define POOL_NAME "bproc-pool" /* SKELETON_NAME of vmadump/blob/ghost_skeleton.c */
 
 static int proc_dir = -1;
 static uint64_t init_stack; /* where that of bpinit begins: its clones show the same */
@@ -89,7 +88,7 @@ int scan_stat(int32_t pid, struct scan_proc *ret)
 	p.status = rest ? (int32_t)strtol(rest, NULL, 10) : 0;
 	if (pid == 1)
 		init_stack = p.stack;
-	p.ours = (p.stack && p.stack == init_stack) || strcmp(p.comm, POOL_NAME) == 0;
+	p.ours = (p.stack && p.stack == init_stack) || strcmp(p.comm, CHAN_SKELETON_NAME) == 0;
 	*ret = p;
 	return 0;
 }

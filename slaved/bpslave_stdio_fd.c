@@ -21,6 +21,8 @@
 
 /* -- descriptors */
 
+#define NO_FDS ((struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}})
+
 /* pair[0] is ours. The process's user may open his own pipe by its name in /proc. */
 static int make_pipe(bool to_process, int pair[2])
 {
@@ -39,9 +41,11 @@ static int make_socket(int pair[2])
 	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
 }
 
-int stdio_fds_make(struct stdio_fds *ret)
+static struct stdio_fds spare = NO_FDS;
+
+static int make_fds(struct stdio_fds *ret)
 {
-	struct stdio_fds f = {{-1, -1, -1}, {-1, -1, -1}};
+	struct stdio_fds f = NO_FDS;
 	int pair[2], e = 0;
 
 	for (int i = 0; e == 0 && i < CHAN_STREAMS; i++) {
@@ -57,6 +61,21 @@ int stdio_fds_make(struct stdio_fds *ret)
 		stdio_fds_close(&f);
 	*ret = f;
 	return e;
+}
+
+int stdio_fds_make(struct stdio_fds *ret)
+{
+	if (spare.ours[0] < 0)
+		return make_fds(ret);
+	*ret = spare;
+	spare = NO_FDS;
+	return 0;
+}
+
+void stdio_fds_spare(void)
+{
+	if (spare.ours[0] < 0)
+		make_fds(&spare);
 }
 
 void stdio_fds_close(struct stdio_fds *f)

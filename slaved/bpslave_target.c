@@ -12,7 +12,7 @@
 #include "libbproc/log.h"
 #include "libbproc/wire.h"
 
-#define EARLY_MAX 64
+#define EARLY_MAX 512
 #define EARLY_MS 5000
 #define IMAGE_MS 60000 /* from the announcement to the connection; many times what it takes */
 #define LOOK_MS 5000
@@ -328,7 +328,9 @@ static int admit(struct arriving *a, const struct data_hdr *hdr, int fd)
 	a->fd = fd;
 	log_debug("move %llx: the image of %d comes%s", (unsigned long long)a->want.move_id, a->pid,
 		  a->ready ? "" : ", its ancestors are not here yet");
-	if (a->ready && !wait_for_output(a))
+	/* bpinit holds an rfork's until the chain is here: its number is new, so that nothing that
+	 * was said of it waits in move_after_ghost(). */
+	if ((a->ready || (a->want.kind == MOVE_RFORK && !a->home_here)) && !wait_for_output(a))
 		hand_over(a);
 	return 0;
 }
@@ -424,6 +426,8 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 		stdio_arrived(m->pid, a->fresh, a->want.kind == MOVE_RFORK,
 			      &(struct stdio_visit){.move = m->move_id, .after = a->after}, &a->of,
 			      &a->fds);
+	if (!a->home_here)
+		stdio_fds_spare();
 	if (a->again.chan >= 0) {
 		struct arriving copy = *a;
 

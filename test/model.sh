@@ -59,6 +59,9 @@ safe='-DSAFETY -DHC4'
 run opposite "-DSCENE=1 $one -DPROMPT" "$safe" ''
 run back "-DSCENE=2 $one" "$safe" ''
 run back_ends "-DSCENE=2 $one -DEXITS" "$safe" ''
+run back_untold "-DSCENE=2 $one -DUNTOLD" "$safe" ''
+run back_untold_ends "-DSCENE=2 $one -DUNTOLD -DEXITS" "$safe" ''
+run on_untold "-DSCENE=3 $one -DPROMPT -DUNTOLD" "$safe" ''
 run on "-DSCENE=3 $one -DPROMPT" "$safe" ''
 # Every run comes to an end: there is no cycle at all.
 run back_stops "-DSCENE=2 $one" '-DNP -DHC4' '-l'
@@ -82,6 +85,6 @@ for b in "${broken[@]}"; do
 done
 wait
 
-for name in opposite back back_ends on back_stops; do holds $name; done
+for name in opposite back back_ends back_untold back_untold_ends on_untold on back_stops; do holds $name; done
 for b in "${broken[@]}"; do breaks "${b% *}"; done
 exit $bad

@@ -183,7 +183,10 @@ long vmad_blob_call(struct blob *b)
 	if ((verb == BLOB_DUMP || verb == BLOB_LEAVE) && r == ENTERED) {
 		env_cache = (struct blob_env){0};
 		kept = NULL;
-		munmap(base, BLOB_SIZE);
+		if ((uint64_t)base & BLOB_ANNEXED)
+			munmap((char *)base - BLOB_ANNEXED - BLOB_ANNEX, BLOB_ANNEX + BLOB_SIZE);
+		else
+			munmap(base, BLOB_SIZE);
 		return ENTERED;
 	}
 	return r;

@@ -83,6 +83,7 @@ bool taken[NM];	  /* bpslave of the target has given it to bpinit */
 #define L_SENT 3
 #define L_FAILED 4
 #define L_GHOSTING 5
+#define L_VOTED 6 /* and bpinit does not know: it takes it for L_SENDING */
 byte leave[NM];
 bool granted[NM];
 bool was_ghosted[NM]; /* the record EV_GHOST */

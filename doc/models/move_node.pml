@@ -232,6 +232,12 @@ inline killed_parked(m) /* leave_exit_stop(), leave_died() */
 	may_end[PROC(m)] = true;
 	if
 	:: leave[m] == L_SENT -> at(SRC(m), PROC(m)) = PHELD
+#ifdef UNTOLD
+	:: leave[m] == L_SENDING || leave[m] == L_VOTED ->
+		at(SRC(m), PROC(m)) = PHELD;
+		leave[m] = L_FAILED;
+		ev[SRC(m)]!FAILS, m
+#endif
 	:: leave[m] == L_GHOSTING ->
 		at(SRC(m), PROC(m)) = PHELD;
 		became_ghost(SRC(m), m)
@@ -612,8 +618,12 @@ inline sends(n, m) /* blob_leave(), steps 3 and 4 */
 	if
 	:: data[m] == D_OPEN ->
 		data[m] = D_WHOLE;
+#ifdef UNTOLD
+		leave[m] = L_VOTED
+#else
 		leave[m] = L_SENT;
 		ev[n]!SENT, m
+#endif
 	:: else ->
 		leave[m] = L_FAILED;
 		ev[n]!FAILS, m

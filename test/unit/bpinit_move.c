@@ -1,6 +1,6 @@
 /*
  * Moves between a keeper and a node: there and back, aborted, started as another
- * program, killed in the middle, and over a bpslave that is restarted.
+ * program, and over a bpslave that is restarted.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,36 +28,6 @@ static void end_on_node(int32_t pid, int code, int status)
 		       code, status);
 	CHECK(m.u.child.code == code && m.u.child.status == status);
 	mirror(&home, pid, code, status);
-}
-
-static void decide_abort(struct side *s, struct trip *t, int err, const char *text)
-{
-	struct init_msg m = {
-		.type = INIT_DECIDE, .move_id = t->id, .req_id = t->req_id, .err = err};
-
-	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", text);
-	tell(s, &m, NULL, 0);
-}
-
-/* A process that leaves by itself (MOVE_MOVE) with a channel made before the fork. */
-static int32_t fork_mover(struct trip *t, int kind, int *ret_far)
-{
-	int far, chan = channel(&far);
-	int32_t pid;
-
-	t->kind = (uint32_t)kind;
-	t->dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER;
-	pid = fork();
-	CHECK(pid >= 0);
-	if (pid == 0) {
-		close_fd(far);
-		*ret_far = chan;
-		return 0;
-	}
-	close_fd(chan);
-	t->pid = pid;
-	*ret_far = far;
-	return pid;
 }
 
 /* Denied before the grant: the call fails with the text, the process goes on. */
@@ -419,54 +389,6 @@ static void test_refused_loaded(const char *prog, int err, int status)
 	printf("execmove, refused with %d when it was loaded: ok\n", err);
 }
 
-/* kill -9 of the parked one before it has voted, and after. */
-static void test_killed_parked(void)
-{
-	struct trip t = {0}, u = {0};
-	int chan, data[2];
-	int32_t pid = fork_mover(&t, MOVE_MOVE, &chan);
-	struct init_msg m;
-	char buf[65536];
-
-	if (pid == 0)
-		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0));
-	trip_begin(&t, chan);
-	want(&home, EV_HERE, pid);
-	CHECK(kill(pid, SIGKILL) == 0);
-	CHECK(want(&home, EV_FAILED, 0).req_id == t.req_id);
-	CHECK(wait_for(pid, 0) == SIGKILL);
-	decide_abort(&home, &t, EIO, "");
-	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
-	want(&node, EV_VOIDED, 0);
-
-	pid = fork_mover(&u, MOVE_MOVE, &chan);
-	if (pid == 0)
-		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0));
-	trip_begin(&u, chan);
-	want(&home, EV_HERE, pid);
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
-	m = (struct init_msg){.type = INIT_GRANT, .move_id = u.id, .req_id = u.req_id};
-	tell(&home, &m, &data[0], 1);
-	close_fd(data[0]);
-	while (read(data[1], buf, sizeof(buf)) > 0)
-		;
-	close_fd(data[1]); /* the next child must not hold it */
-	want(&home, EV_SENT, pid);
-	CHECK(kill(pid, SIGKILL) == 0);
-	/* It may run on the node: nothing is shown before that one is dead. */
-	wait_none(pid, 0, 50);
-	m = (struct init_msg){.type = INIT_DECIDE, .move_id = u.id, .u.decide.ghost = 1};
-	tell(&home, &m, NULL, 0);
-	want(&home, EV_GHOST, pid);
-	CHECK(want(&home, EV_SIGNAL, pid).u.signal.sig == SIGKILL);
-	wait_none(pid, 0, 50);
-	mirror(&home, pid, CLD_KILLED, SIGKILL);
-	CHECK(wait_for(pid, 0) == SIGKILL);
-	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = u.id}, NULL, 0);
-	want(&node, EV_VOIDED, 0);
-	printf("killed while parked: ok\n");
-}
-
 /* Both bpslaves die and come back: no event is lost, nothing is told twice as new. */
 static void test_restart(void)
 {
@@ -493,7 +415,7 @@ static void test_restart(void)
 	side_drop(&home);
 	side_connect(&home);
 	m = want(&home, EV_STATE, pid);
-	CHECK(m.u.state.is_move && m.u.state.phase == INIT_PHASE_SENT && m.move_id == t.id);
+	CHECK(m.u.state.is_move && m.u.state.phase == INIT_PHASE_SENDING && m.move_id == t.id);
 	want(&home, EV_STATE_END, 0);
 	for (int i = 0; i < 2; i++)
 		tell(&home,
@@ -518,7 +440,6 @@ int main(int argc, char **argv)
 	test_denied();
 	test_aborted();
 	test_cut_short();
-	test_killed_parked();
 	test_home_coming();
 	test_rexec("/bin/sh", true);
 	test_rexec("sh", true);

@@ -458,3 +458,33 @@ void wait_none(pid_t pid, int options, int ms)
 		usleep(1000);
 	}
 }
+
+void decide_abort(struct side *s, struct trip *t, int err, const char *text)
+{
+	struct init_msg m = {
+		.type = INIT_DECIDE, .move_id = t->id, .req_id = t->req_id, .err = err};
+
+	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", text);
+	tell(s, &m, NULL, 0);
+}
+
+/* A process that leaves by itself (MOVE_MOVE) with a channel made before the fork. */
+int32_t fork_mover(struct trip *t, int kind, int *ret_far)
+{
+	int far, chan = channel(&far);
+	int32_t pid;
+
+	t->kind = (uint32_t)kind;
+	t->dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER;
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		close_fd(far);
+		*ret_far = chan;
+		return 0;
+	}
+	close_fd(chan);
+	t->pid = pid;
+	*ret_far = far;
+	return pid;
+}

@@ -63,6 +63,9 @@ int32_t rig_rfork_with(struct trip *t, void (*before)(void));
 /* In the process that leaves: by itself. 0: arrived; -errno: aborted. */
 int rig_leave(int chan, uint32_t kind, const void *args, size_t len);
 int channel(int *ret_far);
+void decide_abort(struct side *s, struct trip *t, int err, const char *text);
+/* A process that leaves by itself with a channel made before the fork: its end, or 0 in it. */
+int32_t fork_mover(struct trip *t, int kind, int *ret_far);
 
 void mirror(struct side *s, int32_t pid, int code, int status);
 /* wait4 for pid that must answer within 5 s. */

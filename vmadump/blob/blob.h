@@ -75,6 +75,7 @@ struct blob_template {
 	uint64_t len; /* 0: none */
 	uint8_t head[BLOB_TEMPLATE - 8];
 };
+#define BLOB_ANNEXED 1ul /* in the address that a copy gets back: with its annex */
 #define blob_template(b) ((struct blob_template *)((b)->annex + CHAN_WORD_BYTES))
 
 #define BLOB_RESTORE_ALONE                                                                         \
@@ -286,6 +287,9 @@ struct blob_restore {
 	uint32_t keep_streams; /* 1: home-coming: fds 0..2 of this process are the originals */
 	struct restore *warm;  /* what blob_restore_warm() made, or NULL */
 	uint32_t arena_kept;   /* 1: the caller has something in the arena */
+	const struct chan_cred *taken; /* whose limits this process has taken already, or NULL */
+	int32_t oom; /* its oom_score_adj, if oom_known */
+	uint32_t oom_known;
 	uint32_t leave_head;   /* 1: a copy of the image's head is left in the template */
 	int keep_fd;	       /* > 2: kept open, and told if its number changed; 0: none */
 	uint32_t set_creds;    /* 1: take the image's credentials, or fail; 0: the caller did */

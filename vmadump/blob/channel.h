@@ -19,6 +19,7 @@
 #define CHAN_TEXT_MAX 160
 #define CHAN_STREAMS 3 /* stdin, stdout, stderr */
 #define CHAN_NO_MOVE 0ull
+#define CHAN_SKELETON_NAME "bproc-pool"
 
 enum chan_type {
 	/* process -> bpinit */

@@ -47,6 +47,7 @@ struct dump_status {
 	uint64_t sig_pending, sig_shared, sig_ignored, sig_caught;
 	uint64_t cap[5]; /* inheritable, permitted, effective, bounding, ambient */
 	uint32_t no_new_privs;
+	uint32_t fd_size; /* no descriptor is as high as this */
 };
 
 /* /proc/self/stat. */

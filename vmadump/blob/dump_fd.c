@@ -14,6 +14,7 @@
 #include "tree.h"
 
 #define DENTS_BUF 4096u
+#define FDS_TRIED 64u /* the kernel's smallest table */
 #define KCMP_SAME_FILE 0
 #define SO_ACCEPTCONN 30 /* asm-generic/socket.h, which libc's would not bear */
 #define FD_STAYS 1	 /* not an error: it is not part of the image */
@@ -353,7 +354,18 @@ static long add_fd(struct dump *d, int fd)
 	return 0;
 }
 
-long dump_fds(struct dump *d)
+/* Of a small table each number is tried: less work for the kernel than a directory of them. */
+static long try_fds(struct dump *d)
+{
+	long r = 0;
+
+	for (int fd = 0; r == 0 && fd < (int)d->status.fd_size; fd++)
+		if (!is_ours(d, fd) && sys_fcntl(fd, F_GETFD, 0) >= 0)
+			r = add_fd(d, fd);
+	return r < 0 ? r : objects_finish(d);
+}
+
+static long list_fds(struct dump *d)
 {
 	struct blob *b = d->b;
 	uint8_t *buf = arena_alloc(b, DENTS_BUF);
@@ -377,4 +389,9 @@ long dump_fds(struct dump *d)
 	}
 	sys_close((int)dir);
 	return r < 0 ? r : objects_finish(d);
+}
+
+long dump_fds(struct dump *d)
+{
+	return d->status.fd_size && d->status.fd_size <= FDS_TRIED ? try_fds(d) : list_fds(d);
 }

@@ -24,6 +24,7 @@ static void status_line(struct dump_status *st, const char *line)
 	static const char keys[][12] = {
 		"Umask:",  "Threads:", "Uid:",	  "Gid:",    "SigPnd:", "ShdPnd:", "SigIgn:",
 		"SigCgt:", "CapInh:",  "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:",
+		"FDSize:",
 	};
 	const char *s = line;
 	uint32_t k = 0;
@@ -63,6 +64,9 @@ static void status_line(struct dump_status *st, const char *line)
 		break;
 	case 13:
 		st->no_new_privs = (uint32_t)str_dec(&s);
+		break;
+	case 14:
+		st->fd_size = (uint32_t)str_dec(&s);
 		break;
 	default:
 		st->cap[k - 8] = str_hex(&s);

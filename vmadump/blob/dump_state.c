@@ -205,13 +205,11 @@ static uint8_t *rec_proc(struct dump *d, uint8_t *rec, uint32_t exe)
 	size_t robust_len = 0;
 	unsigned long tid_at = 0;
 	int pdeathsig = 0, reaper = 0;
-	char oom[16];
-	long n;
+	int32_t oom;
 
 	sys_get_robust_list(0, &robust, &robust_len);
 	sys_prctl(PR_GET_TID_ADDRESS, (unsigned long)&tid_at, 0, 0, 0);
 	sys_prctl(PR_GET_PDEATHSIG, (unsigned long)&pdeathsig, 0, 0, 0);
-	n = proc_read("/proc/self/oom_score_adj", oom, sizeof oom);
 	memset(p, 0, REC_PROC_LEN);
 	memcpy(p, d->stat.comm, 16);
 	put32(p + 16, d->status.umask);
@@ -219,12 +217,8 @@ static uint8_t *rec_proc(struct dump *d, uint8_t *rec, uint32_t exe)
 	put32(p + 24, (uint32_t)d->stat.nice);
 	put32(p + 28, (uint32_t)sys_prctl(PR_GET_DUMPABLE, 0, 0, 0, 0));
 	put32(p + 32, (uint32_t)pdeathsig);
-	if (n > 0) {
-		const char *s = oom + (oom[0] == '-');
-		uint32_t v = (uint32_t)str_dec(&s);
-
-		put32(p + 36, oom[0] == '-' ? -v : v);
-	}
+	if (oom_score(&oom))
+		put32(p + 36, (uint32_t)oom);
 	put64(p + 40, (uint64_t)robust);
 	put64(p + 48, robust_len);
 	put64(p + 56, tid_at);

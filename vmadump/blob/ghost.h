@@ -147,11 +147,18 @@ void skeletons_end(struct ghost *g);
 /* In a fresh child: warms up, and waits for the arrival that it is to make. */
 _Noreturn void skeleton(struct blob *b, struct chan_pkt *who);
 
+/* What an arrival has of the skeleton that made it. */
+struct made_ahead {
+	struct restore *warm;	      /* or NULL */
+	const struct chan_cred *cred; /* who it is, limits too */
+	int32_t oom;		      /* its oom_score_adj, if oom_known */
+	uint32_t oom_known;
+};
 /*
- * Takes in the image that its channel brings, and runs. warm: of a skeleton, or NULL; by_word: it
- * decides by the word that it does.
+ * Takes in the image that its channel brings, and runs. a: of a skeleton, then it decides by the
+ * word that it does; or NULL.
  */
-_Noreturn void take_in(struct blob *b, uint64_t move_id, struct restore *warm, int by_word);
+_Noreturn void take_in(struct blob *b, uint64_t move_id, const struct made_ahead *a);
 /* The daemons are confined to one processor, and their clones with them; what runs is not. */
 void leave_cpu(void);
 

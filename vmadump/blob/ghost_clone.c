@@ -156,7 +156,11 @@ static void take_word(struct blob *b, uint64_t move_id)
 	if (!__atomic_compare_exchange_n(word, &want, CHAN_WORD_RAN(move_id), 0, __ATOMIC_SEQ_CST,
 					 __ATOMIC_SEQ_CST))
 		sys_exit_group(127);
-	annex_drop(b);
+	/* It goes with the blob: each munmap would wake the processor that its skeleton had. */
+	if (b->regs.dx == b->base)
+		b->regs.dx |= BLOB_ANNEXED;
+	else
+		annex_drop(b);
 	memset(&m, 0, sizeof m);
 	m.type = CHAN_PREPARED;
 	m.flags = CHAN_PREPARED_RAN;
@@ -164,7 +168,7 @@ static void take_word(struct blob *b, uint64_t move_id)
 	chan_send(b, &m);
 }
 
-_Noreturn void take_in(struct blob *b, uint64_t move_id, struct restore *warm, int by_word)
+_Noreturn void take_in(struct blob *b, uint64_t move_id, const struct made_ahead *a)
 {
 	struct blob_restore opt;
 	struct chan_pkt p;
@@ -180,7 +184,12 @@ _Noreturn void take_in(struct blob *b, uint64_t move_id, struct restore *warm, i
 	}
 	opt.fd = p.fd[0];
 	opt.keep_streams = !!(p.m.flags & CHAN_ARRIVE_HOME);
-	opt.warm = warm;
+	if (a) {
+		opt.warm = a->warm;
+		opt.taken = a->cred;
+		opt.oom = a->oom;
+		opt.oom_known = a->oom_known;
+	}
 	opt.leave_head = b->annex != 0;
 	opt.cred = p.m.flags & CHAN_ARRIVE_THREADS ? &p.m.u.clone.cred : NULL;
 	chan_streams(&p, 1, opt.stream_fd);
@@ -189,7 +198,7 @@ _Noreturn void take_in(struct blob *b, uint64_t move_id, struct restore *warm, i
 		chan_fail(b, p.m.move_id);
 		sys_exit_group(127);
 	}
-	if (by_word) {
+	if (a) {
 		take_word(b, move_id);
 	} else {
 		annex_drop(b);
@@ -210,7 +219,7 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t
 		sys_exit_group(127);
 	}
 	leave_cpu();
-	take_in(b, move_id, NULL, 0);
+	take_in(b, move_id, NULL);
 }
 
 void arrive_in_place(struct ghost *g, struct chan_pkt *p)

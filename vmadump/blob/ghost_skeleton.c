@@ -6,8 +6,8 @@
  * right parent and warm memory at once, and the skeleton ends.
  */
 #include "ghost.h"
+#include "proc.h"
 
-#define SKELETON_NAME "bproc-pool"
 #define GAP 1024u /* of the stack: the skeleton calls nothing after the clone */
 #define MASK_WORDS 128
 
@@ -55,28 +55,41 @@ void skeletons_end(struct ghost *g)
 }
 
 /*
- * The daemons share one processor, and we began there: what comes is better made on another, at
- * the same time. Where there is no other, or none is ours, it may be made anywhere.
+ * The daemons share one processor, and we began there: what takes long is better done on another,
+ * at the same time. Where there is no other, or none is ours, it may be done anywhere.
  */
-static void leave_daemons(void)
+struct cpus {
+	uint64_t daemons[MASK_WORDS], others[MASK_WORDS];
+	long bytes; /* of each; 0: they are not confined */
+};
+
+static void find_cpus(struct cpus *c)
 {
-	uint64_t mask[MASK_WORDS];
-	long n = sys_sched_getaffinity(0, sizeof mask, mask);
 	int bits = 0;
 
-	for (long i = 0; i < n / 8; i++) {
-		for (uint64_t w = mask[i]; w; w &= w - 1)
+	c->bytes = sys_sched_getaffinity(0, sizeof c->daemons, c->daemons);
+	for (long i = 0; i < c->bytes / 8; i++) {
+		for (uint64_t w = c->daemons[i]; w; w &= w - 1)
 			bits++;
-		mask[i] = ~mask[i];
+		c->others[i] = ~c->daemons[i];
 	}
-	if (bits != 1 || sys_sched_setaffinity(0, (size_t)n, mask) < 0)
+	if (bits != 1)
+		c->bytes = 0;
+}
+
+static void leave_daemons(struct cpus *c)
+{
+	if (c->bytes && sys_sched_setaffinity(0, (size_t)c->bytes, c->others) < 0)
+		c->bytes = 0;
+	if (!c->bytes)
 		leave_cpu();
 }
 
 struct arrival {
 	struct blob *b;
 	struct chan_pkt who;
-	struct restore *warm;
+	struct made_ahead ahead;
+	struct cpus cpus;
 };
 
 /* The new process, on a stack of its own. */
@@ -90,10 +103,14 @@ static _Noreturn void arrival(struct arrival *a)
 		chan_fail(b, a->who.m.move_id);
 		sys_exit_group(127);
 	}
-	take_in(b, a->who.m.move_id, a->warm, 1);
+	a->ahead.cred = &c->cred;
+	take_in(b, a->who.m.move_id, &a->ahead);
 }
 
-/* -errno; or the arrival begins, and this process ends. */
+/*
+ * -errno; or the arrival begins, away from the daemons, and this process ends. It calls nothing
+ * after the clone.
+ */
 static long become(struct arrival *a)
 {
 	uint64_t stack = a->b->self + BLOB_STRUCT_MAX;
@@ -117,15 +134,22 @@ static long become(struct arrival *a)
 		"jnz 1f\n\t"
 		"mov %[arg], %%rdi\n\t"
 		"call *%[begin]\n\t"
-		"1: mov %[end], %%eax\n\t"
+		"1: mov %%eax, %%edi\n\t"
+		"mov %[bytes], %%rsi\n\t"
+		"mov %[others], %%rdx\n\t"
+		"mov %[move], %%eax\n\t"
+		"syscall\n\t"
+		"mov %[end], %%eax\n\t"
 		"xor %%edi, %%edi\n\t"
 		"syscall\n\t"
 		"ud2\n\t"
 		"2:"
 		: "+a"(r)
 		: "D"(&ca),
-		  "S"(sizeof ca), [arg] "r"(a), [begin] "r"(arrival), [end] "i"(__NR_exit_group)
-		: "rcx", "r11", "memory");
+		  "S"(sizeof ca), [arg] "r"(a), [begin] "r"(arrival), [bytes] "r"(a->cpus.bytes),
+		  [others] "r"(a->cpus.others), [move] "i"(__NR_sched_setaffinity),
+		  [end] "i"(__NR_exit_group)
+		: "rcx", "rdx", "r11", "memory");
 	return r;
 }
 
@@ -137,7 +161,7 @@ _Noreturn void skeleton(struct blob *b, struct chan_pkt *who)
 	uint64_t at = b->annex;
 	long r;
 
-	sys_prctl(PR_SET_NAME, (unsigned long)SKELETON_NAME, 0, 0, 0);
+	sys_prctl(PR_SET_NAME, (unsigned long)CHAN_SKELETON_NAME, 0, 0, 0);
 	/* What is sent to its parent's group is not for it. */
 	sys_setpgid(0, 0);
 	if (!at || who->nfd < 1 ||
@@ -145,13 +169,19 @@ _Noreturn void skeleton(struct blob *b, struct chan_pkt *who)
 		     who->fd[0], (long)who->m.stream_mask * CHAN_WORD_BYTES) != (long)at)
 		sys_exit_group(127);
 	close_all_but(&b->chan, 1);
-	leave_daemons();
+	find_cpus(&a.cpus);
+	leave_daemons(&a.cpus);
 	if (cred_skeleton(b, &who->m.u.clone.cred) < 0)
 		sys_exit_group(127);
 	memset(&opt, 0, sizeof opt);
 	b->sigs_default = 1;
 	a.b = b;
-	a.warm = blob_restore_warm(b, &opt);
+	memset(&a.ahead, 0, sizeof a.ahead);
+	a.ahead.oom_known = (uint32_t)oom_score(&a.ahead.oom);
+	a.ahead.warm = blob_restore_warm(b, &opt);
+	/* The clone is the daemons' work: beside them it is in nobody's way who makes the image. */
+	if (a.cpus.bytes)
+		sys_sched_setaffinity(0, (size_t)a.cpus.bytes, a.cpus.daemons);
 	memset(&m, 0, sizeof m);
 	m.type = CHAN_WARM;
 	m.u.pid = (int)sys_getpid();

@@ -210,9 +210,11 @@ long blob_leave(struct blob *b)
 	sys_close(l.data);
 	l.data = -1;
 
-	/* 4. The vote: from here on only the master decides. */
+	/* 4. The vote: from here on only the master decides. bpinit takes it of an rfork's child
+	 *    that it has voted as soon as it may, so that its word wakes nobody. */
 	l.voted = 1;
-	chan_tell(b, CHAN_SENT, l.move_id);
+	if (b->exec_kind != MOVE_RFORK)
+		chan_tell(b, CHAN_SENT, l.move_id);
 
 	/* 5. It runs elsewhere: stand in for it. Or it does not: go on. */
 	for (;;) {

@@ -154,3 +154,18 @@ long proc_read(const char *path, char *buf, uint64_t size)
 		buf[n] = 0;
 	return n;
 }
+
+int oom_score(int32_t *ret)
+{
+	char text[16];
+	const char *s = text;
+	long n = proc_read("/proc/self/oom_score_adj", text, sizeof text);
+
+	if (n <= 0)
+		return 0;
+	s += *s == '-';
+	*ret = (int32_t)str_dec(&s);
+	if (text[0] == '-')
+		*ret = -*ret;
+	return 1;
+}

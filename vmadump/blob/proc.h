@@ -40,3 +40,5 @@ long proc_read(const char *path, char *buf, uint64_t size);
 
 /* dump_vma.c: the GNU build-id in the first page of an ELF file; its length or 0. */
 uint32_t elf_build_id(const uint8_t *page, uint32_t n, uint8_t id[FILE_ID_MAX]);
+/* The oom_score_adj of this process. 0: it cannot be read. */
+int oom_score(int32_t *ret);

@@ -293,11 +293,14 @@ long rest_pending(struct restore *r, int32_t was, int32_t tid)
 /* As far as this process may: the hard limit goes down, but up only with CAP_SYS_RESOURCE. */
 static void set_limits(struct restore *r)
 {
+	const struct chan_cred *c = r->opt->taken;
 	const uint8_t *p = r->rec[TAG_RLIMITS].p;
 
 	for (int i = 0; i < 16; i++, p += 16) {
 		struct sys_rlimit want = {get64(p), get64(p + 8)}, have = {0};
 
+		if (c && c->rlim[i][0] == want.cur && c->rlim[i][1] == want.max)
+			continue;
 		if (sys_prlimit(0, i, NULL, &have) < 0 ||
 		    (have.cur == want.cur && have.max == want.max))
 			continue;
@@ -309,20 +312,13 @@ static void set_limits(struct restore *r)
 	}
 }
 
-static void set_oom(int32_t want)
+static void set_oom(const struct blob_restore *opt, int32_t want)
 {
 	char text[16];
-	const char *s = text;
-	long fd, n = proc_read("/proc/self/oom_score_adj", text, sizeof text);
-	int32_t have;
+	int32_t have = opt->oom;
+	long fd, n;
 
-	if (n <= 0)
-		return;
-	s += *s == '-';
-	have = (int32_t)str_dec(&s);
-	if (text[0] == '-')
-		have = -have;
-	if (have == want)
+	if ((!opt->oom_known && !oom_score(&have)) || have == want)
 		return;
 	fd = sys_open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
 	if (fd < 0)
@@ -345,7 +341,7 @@ static long set_proc(struct restore *r)
 	if ((uint32_t)sys_personality(0xffffffff) != get32(p + 20))
 		sys_personality(get32(p + 20));
 	sys_setpriority(0 /* PRIO_PROCESS */, 0, (int)get32(p + 24));
-	set_oom((int32_t)get32(p + 36));
+	set_oom(r->opt, (int32_t)get32(p + 36));
 	sys_set_robust_list((void *)get64(p + 40), get64(p + 48));
 	sys_set_tid_address(tid_at);
 	/* libc keeps its thread's id where the kernel is to clear it; under another pid it is

@@ -1,0 +1,93 @@
+/*
+ * A process is killed while it leaves: before its image is sent, and when all of it is
+ * and nobody here knows whether its copy runs.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bpinit_rig.h"
+#include "libbproc/local.h"
+#include "libbproc/sysio.h"
+#include "vmadump.h"
+
+/* Before the grant. */
+static void killed_parked(void)
+{
+	struct trip t = {0};
+	int chan;
+	int32_t pid = fork_mover(&t, MOVE_MOVE, &chan);
+
+	if (pid == 0)
+		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0));
+	trip_begin(&t, chan);
+	want(&home, EV_HERE, pid);
+	CHECK(kill(pid, SIGKILL) == 0);
+	CHECK(want(&home, EV_FAILED, 0).req_id == t.req_id);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	decide_abort(&home, &t, EIO, "");
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
+	want(&node, EV_VOIDED, 0);
+}
+
+/*
+ * It has sent all of its image, and may have voted: of an rfork's child bpinit does not know. Its
+ * copy may run on the node: nothing is shown before that one is dead.
+ */
+static void killed_sent(int kind, bool runs)
+{
+	struct trip u = {0};
+	int chan, data[2];
+	int32_t pid = fork_mover(&u, kind, &chan);
+	struct init_msg m;
+	char buf[65536];
+
+	if (pid == 0)
+		_exit(rig_leave(chan, (uint32_t)kind, NULL, 0));
+	trip_begin(&u, chan);
+	if (kind != MOVE_RFORK)
+		want(&home, EV_HERE, pid);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
+	m = (struct init_msg){.type = INIT_GRANT, .move_id = u.id, .req_id = u.req_id};
+	tell(&home, &m, &data[0], 1);
+	close_fd(data[0]);
+	while (read(data[1], buf, sizeof(buf)) > 0)
+		;
+	close_fd(data[1]); /* the next child must not hold it */
+	if (kind != MOVE_RFORK)
+		want(&home, EV_SENT, pid);
+	CHECK(kill(pid, SIGKILL) == 0);
+	if (kind == MOVE_RFORK)
+		CHECK(want(&home, EV_FAILED, 0).move_id == u.id);
+	wait_none(pid, 0, 50);
+	if (!runs) {
+		decide_abort(&home, &u, EIO, "");
+		CHECK(wait_for(pid, 0) == SIGKILL);
+		goto out;
+	}
+	m = (struct init_msg){.type = INIT_DECIDE, .move_id = u.id, .u.decide.ghost = 1};
+	tell(&home, &m, NULL, 0);
+	want(&home, EV_GHOST, pid);
+	CHECK(want(&home, EV_SIGNAL, pid).u.signal.sig == SIGKILL);
+	wait_none(pid, 0, 50);
+	mirror(&home, pid, CLD_KILLED, SIGKILL);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+out:
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = u.id}, NULL, 0);
+	want(&node, EV_VOIDED, 0);
+	printf("killed when sent, kind %d%s: ok\n", kind, runs ? ", and runs" : "");
+}
+
+int main(void)
+{
+	rig_start();
+	killed_parked();
+	for (int runs = 0; runs < 2; runs++) {
+		killed_sent(MOVE_MOVE, runs);
+		killed_sent(MOVE_RFORK, runs);
+	}
+	rig_stop();
+	return 0;
+}
