@@ -9,6 +9,7 @@
 #include "sys.h"
 #include "thread.h"
 
+#define IN_USE_TRIES 200 /* times 1 ms */
 #define THREAD_FLAGS                                                                               \
 	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 
@@ -114,6 +115,7 @@ static void fill(struct restore *r, struct blob_thread *t, uint32_t i)
 
 static long start(struct restore *r, struct blob_thread *t)
 {
+	const struct timespec nap = {.tv_nsec = 1000000};
 	int tid = t->tid;
 	struct clone_args a = {
 		.flags = THREAD_FLAGS,
@@ -126,7 +128,10 @@ static long start(struct restore *r, struct blob_thread *t)
 
 	if (blob_wake_kept(r->b, t))
 		return 0;
-	e = blob_clone_thread(&a, sizeof a, t);
+	/* Of its last visit here: a thread that has ended keeps its number for a moment more. */
+	for (int tries = 0; (e = blob_clone_thread(&a, sizeof a, t)) == -EEXIST; tries++)
+		if (tries == IN_USE_TRIES || sys_nanosleep(&nap) < 0)
+			break;
 	if (e == -EEXIST)
 		return blob_err_set(&r->b->err, EBUSY, "thread id %d is in use", t->tid);
 	if (e < 0)
