@@ -59,8 +59,9 @@ end.set()
 signal.setitimer(signal.ITIMER_REAL, 0)
 [x.join() for x in threads]
 log.flush(); log.seek(0)
-good = [int(l) for l in log] == list(range(1, n)) and len(ticks) > 3 and min(steps) > 3
-print("ok" if good else "wrong")'\'
+good = [int(l) for l in log] == list(range(1, n))
+good = good and len(ticks) > 3 and min(steps) > 3
+print("ok" if good else "wrong: %d %d %s" % (n, len(ticks), steps))'\'
 )
 for name in bash perl python; do
 	[ $name = python ] && [ ! -x /usr/bin/python3 ] && continue
