@@ -129,6 +129,18 @@ static long hold_signals(struct dump *d)
 	}
 }
 
+/*
+ * ITIMER_REAL that has fired stands still until its SIGALRM is delivered (dequeue_signal() of the
+ * kernel starts it again). That one goes along as a signal, and so would start nothing.
+ */
+static void rearm(struct sys_itimerval *v)
+{
+	if (v->value_s || v->value_us)
+		return;
+	v->value_s = v->interval_s;
+	v->value_us = v->interval_us;
+}
+
 long dump_hold(struct dump *d)
 {
 	struct blob_frozen *z = &d->b->frozen;
@@ -137,6 +149,7 @@ long dump_hold(struct dump *d)
 	if (d->opt->goes_on) {
 		for (int i = 0; i < 3; i++)
 			sys_getitimer(i, (struct sys_itimerval *)z->itimer[i]);
+		rearm((struct sys_itimerval *)z->itimer[0]);
 		return hold_timers(d);
 	}
 	z->held = 1;
@@ -146,6 +159,7 @@ long dump_hold(struct dump *d)
 
 		sys_setitimer(i, &off, (struct sys_itimerval *)z->itimer[i]);
 	}
+	rearm((struct sys_itimerval *)z->itimer[0]);
 	r = hold_timers(d);
 	return r < 0 ? r : hold_signals(d);
 }
