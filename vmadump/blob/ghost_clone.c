@@ -156,7 +156,7 @@ static void take_word(struct blob *b, uint64_t move_id)
 	if (!__atomic_compare_exchange_n(word, &want, CHAN_WORD_RAN(move_id), 0, __ATOMIC_SEQ_CST,
 					 __ATOMIC_SEQ_CST))
 		sys_exit_group(127);
-	/* It goes with the blob: each munmap would wake the processor that its skeleton had. */
+	/* It goes with the blob, in one munmap. */
 	if (b->regs.dx == b->base)
 		b->regs.dx |= BLOB_ANNEXED;
 	else

@@ -55,33 +55,21 @@ void skeletons_end(struct ghost *g)
 }
 
 /*
- * The daemons share one processor, and we began there: what takes long is better done on another,
- * at the same time. Where there is no other, or none is ours, it may be done anywhere.
+ * The daemons share one processor, and we began there: what comes is better made on another, at
+ * the same time. Where there is no other, or none is ours, it may be made anywhere.
  */
-struct cpus {
-	uint64_t daemons[MASK_WORDS], others[MASK_WORDS];
-	long bytes; /* of each; 0: they are not confined */
-};
-
-static void find_cpus(struct cpus *c)
+static void leave_daemons(void)
 {
+	uint64_t mask[MASK_WORDS];
+	long n = sys_sched_getaffinity(0, sizeof mask, mask);
 	int bits = 0;
 
-	c->bytes = sys_sched_getaffinity(0, sizeof c->daemons, c->daemons);
-	for (long i = 0; i < c->bytes / 8; i++) {
-		for (uint64_t w = c->daemons[i]; w; w &= w - 1)
+	for (long i = 0; i < n / 8; i++) {
+		for (uint64_t w = mask[i]; w; w &= w - 1)
 			bits++;
-		c->others[i] = ~c->daemons[i];
+		mask[i] = ~mask[i];
 	}
-	if (bits != 1)
-		c->bytes = 0;
-}
-
-static void leave_daemons(struct cpus *c)
-{
-	if (c->bytes && sys_sched_setaffinity(0, (size_t)c->bytes, c->others) < 0)
-		c->bytes = 0;
-	if (!c->bytes)
+	if (bits != 1 || sys_sched_setaffinity(0, (size_t)n, mask) < 0)
 		leave_cpu();
 }
 
@@ -89,7 +77,6 @@ struct arrival {
 	struct blob *b;
 	struct chan_pkt who;
 	struct made_ahead ahead;
-	struct cpus cpus;
 };
 
 /* The new process, on a stack of its own. */
@@ -107,10 +94,7 @@ static _Noreturn void arrival(struct arrival *a)
 	take_in(b, a->who.m.move_id, &a->ahead);
 }
 
-/*
- * -errno; or the arrival begins, away from the daemons, and this process ends. It calls nothing
- * after the clone.
- */
+/* -errno; or the arrival begins, and this process ends. */
 static long become(struct arrival *a)
 {
 	uint64_t stack = a->b->self + BLOB_STRUCT_MAX;
@@ -134,22 +118,15 @@ static long become(struct arrival *a)
 		"jnz 1f\n\t"
 		"mov %[arg], %%rdi\n\t"
 		"call *%[begin]\n\t"
-		"1: mov %%eax, %%edi\n\t"
-		"mov %[bytes], %%rsi\n\t"
-		"mov %[others], %%rdx\n\t"
-		"mov %[move], %%eax\n\t"
-		"syscall\n\t"
-		"mov %[end], %%eax\n\t"
+		"1: mov %[end], %%eax\n\t"
 		"xor %%edi, %%edi\n\t"
 		"syscall\n\t"
 		"ud2\n\t"
 		"2:"
 		: "+a"(r)
 		: "D"(&ca),
-		  "S"(sizeof ca), [arg] "r"(a), [begin] "r"(arrival), [bytes] "r"(a->cpus.bytes),
-		  [others] "r"(a->cpus.others), [move] "i"(__NR_sched_setaffinity),
-		  [end] "i"(__NR_exit_group)
-		: "rcx", "rdx", "r11", "memory");
+		  "S"(sizeof ca), [arg] "r"(a), [begin] "r"(arrival), [end] "i"(__NR_exit_group)
+		: "rcx", "r11", "memory");
 	return r;
 }
 
@@ -169,8 +146,7 @@ _Noreturn void skeleton(struct blob *b, struct chan_pkt *who)
 		     who->fd[0], (long)who->m.stream_mask * CHAN_WORD_BYTES) != (long)at)
 		sys_exit_group(127);
 	close_all_but(&b->chan, 1);
-	find_cpus(&a.cpus);
-	leave_daemons(&a.cpus);
+	leave_daemons();
 	if (cred_skeleton(b, &who->m.u.clone.cred) < 0)
 		sys_exit_group(127);
 	memset(&opt, 0, sizeof opt);
@@ -179,9 +155,6 @@ _Noreturn void skeleton(struct blob *b, struct chan_pkt *who)
 	memset(&a.ahead, 0, sizeof a.ahead);
 	a.ahead.oom_known = (uint32_t)oom_score(&a.ahead.oom);
 	a.ahead.warm = blob_restore_warm(b, &opt);
-	/* The clone is the daemons' work: beside them it is in nobody's way who makes the image. */
-	if (a.cpus.bytes)
-		sys_sched_setaffinity(0, (size_t)a.cpus.bytes, a.cpus.daemons);
 	memset(&m, 0, sizeof m);
 	m.type = CHAN_WARM;
 	m.u.pid = (int)sys_getpid();
