@@ -380,7 +380,6 @@ void skel_work(void);		      /* what has time until all else is done */
 void skel_readable(uint32_t index, uint32_t gen);
 int skel_tick(int ms); /* ms until the next look, at most this (-1: any time) */
 /* The arrival of m out of a skeleton: then it is in the table. */
-bool skel_is_there(const struct move *m);
 bool skel_take(struct move *m, const struct chan_clone *id);
 void skel_release(struct move *m);
 void skel_arm(const struct move *m);	   /* from here on it may run */

@@ -231,13 +231,13 @@ static struct proc *make_arrival(struct move *m)
 }
 
 /*
- * While its image is still to come: what is to take it in. A skeleton is quick, and its clone
- * has time until the daemons of this machine have done what the image waits for.
+ * While its image is still to come: what is to take it in. It then sleeps until that is there, and
+ * who is woken goes before what computes there; who is new waits for the end of a slice.
  */
 static void make_early(struct move *m)
 {
 	/* What is in the way of it is told when the image is here, not before. */
-	if (!skel_is_there(m) && m->pid > 0 && !proc_find(m->pid) && !born_waits(m->pid) &&
+	if (m->pid > 0 && !proc_find(m->pid) && !born_waits(m->pid) &&
 	    (!m->home_here || proc_can_clone(proc_find(m->ppid))))
 		make_arrival(m);
 }

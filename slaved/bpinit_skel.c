@@ -221,11 +221,6 @@ static struct skel *skel_for(const struct move *m)
 	return NULL;
 }
 
-bool skel_is_there(const struct move *m)
-{
-	return skel_for(m) != NULL;
-}
-
 bool skel_take(struct move *m, const struct chan_clone *id)
 {
 	struct chan_msg who = {.type = CHAN_CLONE, .move_id = m->id, .u.clone = *id};
