@@ -156,6 +156,7 @@ struct proc {
 	uint64_t came; /* REAL, and LEAVING from there: the move by which it came; 0: none */
 	bool traced, in_place, at_home;
 	bool cloned_by_us; /* not by its parent's ghost, whose word comes later */
+	int32_t dropped_of; /* MAKING: a copy that is to end, this ghost's child; 0: no such */
 	bool was_ghost;	 /* ARRIVING: into a ghost, which it is again if it fails */
 	bool was_real;	 /* LEAVING: runs on as REAL after an abort */
 	bool stopped;	 /* in a group stop, as its parent was shown */
@@ -185,6 +186,7 @@ struct proc {
 };
 extern struct proc procs[PROCS_MAX];
 extern uint32_t procs_reaped; /* of them with reaped set */
+extern uint32_t procs_dropped; /* of them with dropped_of set */
 
 struct proc *proc_find(int32_t pid);
 void ghost_made(struct proc *p); /* it is one now */
@@ -365,6 +367,8 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 void arrive_failed(struct move *m, int err, const char *text);
 /* Its copy is not to be: it ends itself, or is a ghost again. */
 void arrive_drop(struct proc *p);
+/* Has its ghost still to wait for a copy that was dropped? The original is not to find it. */
+bool arrive_has_dropped(int32_t pid);
 void arrive_end(struct proc *p); /* of a copy that was dropped and has been made */
 void arrive_killed(struct proc *p, struct move *m);
 void arrive_died(struct proc *p);

@@ -248,7 +248,8 @@ static void start_arrival(struct move *m)
 
 	/* Born on a node, and its ghost at home is being made: arrive_progress() comes back. */
 	m->phase = ARRIVE_GHOST;
-	if (p ? p->state == PROC_MAKING || (m->home_here && !born_settled(p->pid))
+	if (p ? p->state == PROC_MAKING || arrive_has_dropped(p->pid) ||
+			    (m->home_here && !born_settled(p->pid))
 	      : born_waits(m->pid))
 		return;
 	/* So quick a child that its parent, which left a moment ago, is no ghost at home yet. */

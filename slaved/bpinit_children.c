@@ -62,7 +62,7 @@ static bool make_parent(struct move *m)
 	struct chan_clone id = {.kind = CLONE_GHOST, .pid = m->pid, .pgid = m->pgid, .sid = m->sid};
 	struct proc *p = proc_find(m->pid);
 
-	if (p && p->state == PROC_MAKING)
+	if (p && (p->state == PROC_MAKING || arrive_has_dropped(p->pid)))
 		return false;
 	if (p && proc_can_clone(p)) {
 		m->kids = KIDS_HOLDING;
@@ -230,8 +230,7 @@ bool children_later(const struct init_msg *msg)
 			    (!c->child && (m->phase != ARRIVE_CHAIN || proc_find(c->pid))))
 				continue;
 			if (!is_end(m->late[k].code))
-				m->late[k] = (struct mirror){
-					code, msg->u.mirror.status, msg->use};
+				m->late[k] = (struct mirror){code, msg->u.mirror.status, msg->use};
 			return true;
 		}
 	}

@@ -38,7 +38,8 @@ static bool is_made(const struct proc *p, const struct move *m)
  */
 void arrive_drop(struct proc *p)
 {
-	bool made = is_made(p, move_of(p));
+	const struct move *m = move_of(p);
+	bool made = is_made(p, m);
 
 	p->move = 0;
 	if (p->traced) {
@@ -55,8 +56,20 @@ void arrive_drop(struct proc *p)
 	}
 	p->state = PROC_MAKING; /* until its parent has seen the end of it */
 	proc_close_chan(p);
+	if (m && !p->cloned_by_us && !p->dropped_of) {
+		p->dropped_of = m->ppid;
+		procs_dropped++;
+	}
 	if (made)
 		arrive_end(p);
+}
+
+bool arrive_has_dropped(int32_t pid)
+{
+	for (uint32_t i = 0; procs_dropped > 0 && i < procs_used; i++)
+		if (procs[i].state == PROC_MAKING && procs[i].dropped_of == pid)
+			return true;
+	return false;
 }
 
 void arrive_end(struct proc *p)

@@ -23,7 +23,7 @@
 #define CHAN_BATCH 16	   /* messages of one process before the others have their turn */
 
 struct proc procs[PROCS_MAX];
-uint32_t procs_reaped;
+uint32_t procs_reaped, procs_dropped;
 static uint32_t bucket[HASH]; /* index + 1 of the first */
 uint32_t procs_used;	      /* no slot at or above this was ever used */
 static uint32_t free_list[PROCS_MAX], nfree;
@@ -68,6 +68,7 @@ void proc_remove(struct proc *p)
 	proc_close_chan(p);
 	later_drop(p);
 	procs_reaped -= p->reaped;
+	procs_dropped -= p->dropped_of != 0;
 	while (*at != i + 1)
 		at = &procs[*at - 1].next;
 	*at = p->next;
