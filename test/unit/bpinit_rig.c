@@ -128,7 +128,8 @@ void rig_start(void)
 	CHECK(mkdtemp(top));
 	start_side(&home, "home", "--keeper");
 	start_side(&node, "node", "--node");
-	tell(&node, &(struct init_msg){.type = INIT_LEASE, .u.lease = {65536, 131072}}, NULL, 0);
+	tell(&node, &(struct init_msg){.type = INIT_LEASE, .u.lease = {.lo = 65536, .hi = 131072}},
+	     NULL, 0);
 	vmad_prepare();
 }
 
