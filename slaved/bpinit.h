@@ -4,7 +4,8 @@
  *
  *	bpinit.c	start, the loop, the socket of bpslave
  *	bpinit_event.c	events kept until bpslave has them safe
- *	bpinit_proc.c	the table of processes, what becomes of children
+ *	bpinit_proc.c	the table of processes, bpinit_check.c what they may say
+ *	bpinit_wait.c	stops and ends of them
  *	bpinit_state.c	what a new bpslave, or a new master, is told of it all
  *	bpinit_fence.c	the end of everything here, ordered or by the clock
  *	bpinit_ran.c	which moves to here have run
@@ -215,17 +216,19 @@ int proc_order(struct proc *p, enum chan_type type, uint64_t move_id);
 void proc_readable(struct proc *p);
 /* May the process say so of its children, of a signal? bpinit_check.c */
 bool chan_is_right(const struct proc *p, const struct chan_msg *c);
+void init_mirror(const struct init_msg *m);
+void init_forget(const struct init_msg *m);
+extern uint32_t procs_used; /* no slot at or above it was ever used */
+
+/* -- bpinit_wait.c */
 void children_wait(void);
 /* Children that were left for the next round, for want of room or not to hold up others. */
 extern bool children_left;
 int children_due(int ms); /* ms until they are looked at, at most this (-1: any time) */
 /* What a child of ours or of a ghost has done; status as of wait4(). */
 void child_report(const struct chan_child *c);
-void init_mirror(const struct init_msg *m);
-void init_forget(const struct init_msg *m);
 void init_watch(const struct init_msg *m);
 void watch_ready(uint32_t index);
-extern uint32_t procs_used; /* no slot at or above it was ever used */
 
 /* -- bpinit_later.c */
 int later_put(struct proc *p, const struct chan_msg *m); /* 0, or -EAGAIN: not of this kind */

@@ -13,11 +13,6 @@
 
 #include "slaved/bpinit.h"
 
-static bool is_end(int code)
-{
-	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
-}
-
 static struct init_chain *first_child(struct move *m)
 {
 	for (uint32_t i = 0; i < m->nchain; i++)

@@ -81,11 +81,6 @@ void gen_forget_all(void)
 			gen_forget(LIST_FIRST(&gens[i])->pid);
 }
 
-static bool is_end(int code)
-{
-	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
-}
-
 /* -- from bpinit */
 
 struct child_event {

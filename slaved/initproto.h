@@ -10,6 +10,7 @@
 #pragma once
 
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/wait.h>
 
 #include "vmadump/blob/channel.h"
@@ -17,6 +18,12 @@
 #define INIT_SOCK "init.sock"
 #define INIT_VERSION 2
 #define INIT_CHAIN_MAX 64 /* ancestors, leaders and children of one arrival */
+
+/* Of the codes of SIGCHLD (CLD_*): it has ended. */
+static inline bool is_end(int code)
+{
+	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
+}
 
 enum init_type {
 	/* bpslave -> bpinit */
@@ -94,9 +101,9 @@ enum init_phase {
 struct init_chain {
 	int32_t pid, ppid, pgid, sid;
 	uint32_t uid, gid;
-	uint32_t child;	 /* of the one that arrives: its ghost is to be made by that one's */
-	uint32_t state;	 /* enum chain_state, libbproc/local.h */
-	int32_t status;	 /* stopped: the signal; ended: as of wait() */
+	uint32_t child; /* of the one that arrives: its ghost is to be made by that one's */
+	uint32_t state; /* enum chain_state, libbproc/local.h */
+	int32_t status; /* stopped: the signal; ended: as of wait() */
 	char comm[16];
 };
 #define INIT_DONE_MAX 36

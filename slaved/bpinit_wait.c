@@ -1,0 +1,259 @@
+/*
+ * bpinit: stops and ends of the processes of its table, as their parents are told of
+ * them: by a ghost that is the parent, by wait() where we are, by a pidfd where it is
+ * neither.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "slaved/bpinit.h"
+
+#define ROOM_MS 50	   /* the next look whether events have room again */
+#define CHILDREN_BATCH 256 /* waited for in one round */
+
+/* -- children */
+
+static void real_ended(struct proc *p, const struct chan_child *c)
+{
+	event(&(struct init_msg){
+		.type = EV_CHILD, .move_id = p->came, .pid = p->pid, .u.child = *c});
+	if (is_end(c->code)) {
+		move_life_ended(p->came, c);
+		proc_remove(p);
+	}
+}
+
+void child_report(const struct chan_child *c)
+{
+	bool ended = is_end(c->code);
+	struct proc *p;
+
+	arrive_settle();
+	p = proc_find(c->pid);
+	if (!p) {
+		/* Native here: of use where the event source cannot see how it ended; at home
+		 * there is none, and its parent is away and has to hear of its stops. */
+		if (ended == !self.keeper)
+			event(&(struct init_msg){.type = EV_CHILD,
+						 .flags = ended ? EVF_NATIVE : 0,
+						 .pid = c->pid,
+						 .u.child = *c});
+		return;
+	}
+	if (p->state == PROC_ARRIVING && ended) {
+		/* It may have said how on its own channel, which is read after its parent's. */
+		if (p->chan >= 0)
+			proc_readable(p);
+		p = proc_find(c->pid);
+		if (p && p->state == PROC_ARRIVING)
+			arrive_died(p);
+		p = proc_find(c->pid);
+	}
+	if (!p)
+		return;
+	if (p->state == PROC_REAL)
+		real_ended(p, c);
+	else if (p->state == PROC_MAKING && ended) {
+		if (p->birth)
+			born_failed(p, ECHILD);
+		proc_remove(p);
+		arrive_progress();
+	}
+}
+
+static uint64_t us(const struct timeval *t)
+{
+	return (uint64_t)t->tv_sec * 1000000 + (uint64_t)t->tv_usec;
+}
+
+static void child_status(pid_t pid, int status, const struct rusage *ru)
+{
+	struct chan_child c = {.pid = pid,
+			       .utime_us = us(&ru->ru_utime),
+			       .stime_us = us(&ru->ru_stime),
+			       .maxrss_kb = (uint64_t)ru->ru_maxrss};
+
+	if (WIFSTOPPED(status)) {
+		c.code = CLD_STOPPED;
+		c.status = WSTOPSIG(status);
+	} else if (WIFCONTINUED(status)) {
+		c.code = CLD_CONTINUED;
+		c.status = SIGCONT;
+	} else if (WIFEXITED(status)) {
+		c.code = CLD_EXITED;
+		c.status = WEXITSTATUS(status);
+	} else {
+		c.code = WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED;
+		c.status = WTERMSIG(status);
+	}
+	child_report(&c);
+}
+
+static uint32_t nstopped; /* children of ours, real, that were told as stopped */
+
+/* Only a stopped one continues, so these alone are asked, one by one. */
+static void continued_wait(void)
+{
+	struct rusage ru;
+	int status;
+
+	for (uint32_t i = 0; i < procs_used && nstopped > 0; i++) {
+		struct proc *p = &procs[i];
+
+		if (p->state != PROC_REAL || !p->stopped)
+			continue;
+		if (wait4(p->pid, &status, WNOHANG | WCONTINUED | __WALL, &ru) == p->pid) {
+			p->stopped = false;
+			nstopped--;
+			child_status(p->pid, status, &ru);
+		}
+	}
+}
+
+static void child_changed(pid_t pid, int status, const struct rusage *ru)
+{
+	struct proc *p = proc_find(pid);
+
+	if (p && WIFSTOPPED(status) && status >> 16 && p->state == PROC_MAKING)
+		p->traced = true; /* from its birth on, as the ghost that cloned it */
+	if (p && p->traced && WIFSTOPPED(status)) {
+		trace_stopped(p, status);
+		return;
+	}
+	if (p && p->traced) {
+		trace_ended(p, status);
+		return;
+	}
+	if (p && p->state == PROC_REAL && p->stopped != WIFSTOPPED(status)) {
+		p->stopped = WIFSTOPPED(status);
+		nstopped += p->stopped ? 1u : -1u;
+	}
+	child_status(pid, status, ru);
+}
+
+bool children_left;
+
+int children_due(int ms)
+{
+	if (!children_left)
+		return ms;
+	return events_have_room() ? 0 : ms < 0 || ms > ROOM_MS ? ROOM_MS : ms;
+}
+
+/*
+ * Without WCONTINUED: a tracer that asks for it takes the one continued state that
+ * there is away from the real parent (kernel/exit.c, wait_consider_task).
+ */
+void children_wait(void)
+{
+	struct rusage ru;
+	int status;
+	pid_t pid;
+
+	continued_wait();
+	for (int n = 0; n < CHILDREN_BATCH && events_have_room(); n++) {
+		pid = wait4(-1, &status, WNOHANG | WUNTRACED | __WALL, &ru);
+		children_left = pid > 0;
+		if (!children_left)
+			return;
+		child_changed(pid, status, &ru);
+	}
+	children_left = true;
+}
+
+/* -- ends of processes that are not our children */
+
+static struct {
+	int32_t pid;
+	int fd;
+} watches[WATCHES_MAX];
+static uint32_t nwatches;
+
+/* PIDFD_GET_INFO of Linux 6.13, its exit code of 6.15: once somebody has waited for it. */
+struct pidfd_exit_info {
+	uint64_t mask, cgroupid;
+	uint32_t pid, tgid, ppid, ids[8];
+	int32_t exit_code;
+};
+#define PIDFD_EXIT_INFO _IOWR(0xFF, 11, struct pidfd_exit_info)
+#define PIDFD_HAS_EXIT (1u << 3)
+
+static bool reaped_status(int pidfd, int *ret_status)
+{
+	struct pidfd_exit_info info = {.mask = PIDFD_HAS_EXIT};
+
+	if (pidfd < 0 || ioctl(pidfd, PIDFD_EXIT_INFO, &info) < 0 || !(info.mask & PIDFD_HAS_EXIT))
+		return false;
+	*ret_status = info.exit_code;
+	return true;
+}
+
+/* Nobody waits for it here: at home its zombie stays until it has been waited for where its
+ * parent is. */
+static void watch_ended(int32_t pid, int pidfd)
+{
+	struct proc *p = proc_find(pid);
+	struct chan_child c;
+	int status = 0;
+
+	/* Called off on its arrival: nobody else ever waits for it. */
+	if (p && p->state == PROC_MAKING && p->chan < 0)
+		return born_gone(pid);
+	/* A ghost by now: its end is mirrored, whoever ordered that knows it. */
+	if (p && p->state != PROC_REAL)
+		return;
+	if (!proc_zombie_status(pid, &status))
+		reaped_status(pidfd, &status);
+	c = child_of(pid, status);
+	event(&(struct init_msg){
+		.type = EV_CHILD, .move_id = p ? p->came : 0, .pid = pid, .u.child = c});
+	if (p) {
+		move_life_ended(p->came, &c);
+		proc_remove(p);
+	}
+}
+
+void watch_ready(uint32_t index)
+{
+	int fd = watches[index].fd;
+	struct pollfd alive = {.fd = fd, .events = POLLIN};
+	int32_t pid = watches[index].pid;
+
+	if (fd < 0 || poll(&alive, 1, 0) <= 0)
+		return;
+	watch_ended(pid, fd);
+	watches[index].fd = close_fd(fd);
+	watches[index].pid = 0;
+}
+
+void init_watch(const struct init_msg *m)
+{
+	uint32_t at = nwatches;
+	int fd;
+
+	for (uint32_t i = 0; i < nwatches; i++) {
+		if (watches[i].pid == m->pid)
+			return;
+		if (watches[i].pid == 0)
+			at = i;
+	}
+	if (at == WATCHES_MAX) {
+		say("pid %d: too many processes are watched", m->pid);
+		return;
+	}
+	fd = (int)syscall(SYS_pidfd_open, m->pid, 0);
+	if (fd < 0) {
+		watch_ended(m->pid, -1);
+		return;
+	}
+	watches[at].pid = m->pid;
+	watches[at].fd = fd;
+	if (at == nwatches)
+		nwatches++;
+	watch_fd(fd, ON_PIDFD, at, 0, EPOLLIN);
+}
