@@ -133,6 +133,17 @@ static struct dump_obj *find_other(struct dump *d, uint64_t ino)
 	return NULL;
 }
 
+static void is_other_end(struct dump_obj *o, struct dump_fd *f, struct told *t)
+{
+	f->kind = FD_OBJECT;
+	f->offset = o->index;
+	f->path = "";
+	f->stream = 1;
+	o->ends = 3;
+	o->fd2 = f->fd;
+	put_end(o->data + OBJECT_HEAD + 24, f->fd, t);
+}
+
 long take_socket(struct dump *d, struct dump_fd *f)
 {
 	int type = option(f->fd, SYS_SO_TYPE);
@@ -149,13 +160,7 @@ long take_socket(struct dump *d, struct dump_fd *f)
 		return take_listener(d, f, type, &t);
 	o = find_other(d, f->ino);
 	if (o) {
-		f->kind = FD_OBJECT;
-		f->offset = o->index;
-		f->path = "";
-		f->stream = 1;
-		o->ends = 3;
-		o->fd2 = f->fd;
-		put_end(o->data + OBJECT_HEAD + 24, f->fd, &t);
+		is_other_end(o, f, &t);
 		return 0;
 	}
 	o = object_add(d, f, OBJECT_SOCKET, OBJECT_SOCKET_LEN);
@@ -217,13 +222,7 @@ static void find_among_streams(struct dump *d, struct dump_obj *o)
 
 	for (struct dump_fd *f = d->fds; d->order && f; f = f->next)
 		if (f->kind == FD_STREAM && f->ino == o->peer && ask(d, f, &t) == 0) {
-			f->kind = FD_OBJECT;
-			f->offset = o->index;
-			f->path = "";
-			f->stream = 1;
-			o->ends = 3;
-			o->fd2 = f->fd;
-			put_end(o->data + OBJECT_HEAD + 24, f->fd, &t);
+			is_other_end(o, f, &t);
 			return;
 		}
 }
