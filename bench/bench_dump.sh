@@ -68,7 +68,7 @@ criu_() {
 	timed "$work/$1.restore" "$CRIU" restore -d -D "$work/criu" -o log2 >/dev/null 2>&1
 }
 ms() { awk '{print $1 / 1000}' "$1"; }
-sums() { paste -d+ "$1.dump" "$1.restore" 2>/dev/null | bc | awk '{print $1 / 1000}'; }
+sums() { paste "$1.dump" "$1.restore" 2>/dev/null | awk 'NF == 2 {print ($1 + $2) / 1000}'; }
 
 pair() { # NAME RUNS MIB COMMAND...
 	local name=$1 n=$2 mib=$3 i

@@ -16,7 +16,6 @@
 
 static pid_t one(int to, int then)
 {
-	int status = 0;
 	pid_t pid = fork(), child;
 
 	if (pid != 0)
@@ -32,9 +31,7 @@ static pid_t one(int to, int then)
 		fprintf(stderr, "rfork from %d to %d: %s\n", to, then, bproc_errtext());
 		_exit(4);
 	}
-	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-		;
-	_exit(WIFEXITED(status) && WEXITSTATUS(status) == 7 ? 0 : 5);
+	_exit(wait_exit(child) == 7 ? 0 : 5);
 }
 
 static void play_round(int i)

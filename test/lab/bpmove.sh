@@ -5,7 +5,6 @@
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 bin=$1
 cd "$t" || exit 1
-ended() { ! kill -0 "$1" 2>/dev/null; }
 node_of() { bpps -H -a -o node "$1" 2>/dev/null | xargs; }
 lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
 
@@ -15,7 +14,7 @@ moved() {
 	for ((lap = 0; lap < $2; lap++)); do
 		for to in 0 1 master; do
 			bpmove "$p" $to 2>said && continue
-			ended "$p" || bad "$1, lap $lap, to $to: $(cat said)"
+			dead "$p" || bad "$1, lap $lap, to $to: $(cat said)"
 			[ $lap -gt 0 ] || bad "$1 ended in its first lap"
 			return
 		done

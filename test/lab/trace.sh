@@ -10,7 +10,6 @@ runs_on() { [ "$(bpps -H -o node "$1" | xargs)" = "$2" ]; }
 sleeps() { bpps -H -o stat "$1" | grep -q '^S'; }
 written() { [ "$(grep -c 'write(1, "line' "$1")" -ge 3 ]; }
 not_traced() { bplab exec "$1" sh -c "grep -q '^TracerPid:.0' /proc/\$(pgrep -n $2)/status"; }
-ended() { ! kill -0 "$1" 2>/dev/null; }
 
 # 1 strace: what it writes; ^C lets it go on
 bpsh 0 sh -c 'while :; do echo line; sleep 0.1; done' >"$t/lines" &
@@ -22,7 +21,7 @@ within 20 'its writes are shown' written "$t/trace"
 tracer=$(pgrep -f "^strace -e trace=write -p $p")
 is 'strace is where it is' "$(bpps -H -o node "$tracer" | xargs)" 0
 kill -INT "$tracer"
-within 20 'strace has ended' ended "$tracer"
+within 20 'strace has ended' dead "$tracer"
 has 'it has let go' "$(cat "$t/trace")" "*$p detached*"
 lines=$(wc -l <"$t/lines")
 more() { [ "$(wc -l <"$t/lines")" -gt "$lines" ]; }
@@ -46,7 +45,7 @@ for kind in dynamic static; do
 	bpstrace $p -e trace=none 2>"$t/trace.$kind" &
 	within 10 "$kind: traced" grep -q attached "$t/trace.$kind"
 	echo 1234 >&5
-	within 10 "$kind: it has tried to go" ended $p
+	within 10 "$kind: it has tried to go" dead $p
 	wait $p
 	is "$kind: it could not" $? 2
 	is "$kind: why" "$(cat "$t/err")" 'hop: to 0: it is being traced by a debugger'

@@ -50,6 +50,8 @@ struct trip {
 };
 /* The asker's part: its channel's far end is asked with. */
 void trip_begin(struct trip *t, int far_end);
+/* It may leave from home, and its image is read to the end, and lost. */
+void trip_swallow(const struct trip *t);
 /* Up to the vote. */
 void trip_send(struct trip *t);
 /* Lets it run there and makes the source a ghost. */

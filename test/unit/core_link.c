@@ -180,22 +180,32 @@ static void client_end(struct client *c)
 	close(c->lfd);
 }
 
+static void await_up(struct end *e)
+{
+	while (!e->up && !e->why)
+		event_base_loop(e->base, EVLOOP_ONCE);
+	ck_assert_msg(e->up, "%s", e->reason);
+}
+
+static void all_came_back(struct client *c)
+{
+	run(&c->e, 20);
+	ck_assert(!c->e.bad);
+	ck_assert_uint_eq(c->e.got, MANY);
+	client_end(c);
+	ck_assert_int_eq(status_of(c->pid), LINK_CLOSED);
+}
+
 START_TEST(echoes)
 {
 	Bproc__Ping ping = BPROC__PING__INIT;
 	struct client c;
 
 	client_start(&c, &key_a, &key_a, (struct end){.echo = true});
-	while (!c.e.up && !c.e.why)
-		event_base_loop(c.e.base, EVLOOP_ONCE);
-	ck_assert_msg(c.e.up, "%s", c.e.reason);
+	await_up(&c.e);
 	for (ping.stamp = 0; ping.stamp < MANY; ping.stamp++)
 		ck_assert_int_ge(link_send(c.e.link, &ping.base), 0);
-	run(&c.e, 20);
-	ck_assert(!c.e.bad);
-	ck_assert_uint_eq(c.e.got, MANY);
-	client_end(&c);
-	ck_assert_int_eq(status_of(c.pid), LINK_CLOSED);
+	all_came_back(&c);
 }
 END_TEST
 
@@ -207,20 +217,14 @@ START_TEST(later)
 
 	client_start(&c, &key_a, &key_a, (struct end){.echo = true});
 	ck_assert_int_eq(link_send_later(c.e.link, &ping.base), -ENOTCONN);
-	while (!c.e.up && !c.e.why)
-		event_base_loop(c.e.base, EVLOOP_ONCE);
-	ck_assert_msg(c.e.up, "%s", c.e.reason);
+	await_up(&c.e);
 	/* Runs of them that fit into one record, that do not, and one that is left at the end. */
 	for (; ping.stamp < MANY; ping.stamp++) {
 		bool now = ping.stamp % 1000 > 500 && ping.stamp % 5 == 0;
 
 		ck_assert_int_ge((now ? link_send : link_send_later)(c.e.link, &ping.base), 0);
 	}
-	run(&c.e, 20);
-	ck_assert(!c.e.bad);
-	ck_assert_uint_eq(c.e.got, MANY);
-	client_end(&c);
-	ck_assert_int_eq(status_of(c.pid), LINK_CLOSED);
+	all_came_back(&c);
 }
 END_TEST
 

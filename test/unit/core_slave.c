@@ -261,6 +261,33 @@ void slave_send(struct fake_slave *s, const ProtobufCMessage *msg)
 	ck_assert_int_ge(link_send(s->link, msg), 0);
 }
 
+void slave_ask(struct fake_slave *s, const struct slave_question *q)
+{
+	Bproc__MoveAsk a = BPROC__MOVE_ASK__INIT;
+	Bproc__Chain chain = BPROC__CHAIN__INIT, *chainp = &chain;
+	Bproc__Creds creds = BPROC__CREDS__INIT;
+	struct chan_cred cred = {.ngroups = 0};
+	unsigned char raw[WIRE_CRED_SIZE];
+	char comm[] = "sh";
+
+	wire_put_cred(&cred, raw);
+	creds.raw = (ProtobufCBinaryData){.len = sizeof(raw), .data = raw};
+	chain.pid = q->parent;
+	chain.comm = comm;
+	a.req = 5;
+	a.kind = q->kind;
+	a.node = q->node;
+	a.asker_pid = q->asker;
+	a.pid = q->pid;
+	a.ppid = q->parent;
+	a.pgid = q->pgid;
+	a.chain = &chainp;
+	a.n_chain = 1;
+	a.creds = &creds;
+	a.uid = q->uid;
+	slave_send(s, &a.base);
+}
+
 void slave_hello(struct fake_slave *s, int want_node, unsigned int protocol, const char *init_id)
 {
 	Bproc__Hello h = BPROC__HELLO__INIT;

@@ -50,28 +50,12 @@ static void teardown(void)
 
 static void ask(struct fake_slave *s, unsigned int kind, int node, int pid, unsigned int uid)
 {
-	Bproc__MoveAsk a = BPROC__MOVE_ASK__INIT;
-	Bproc__Chain chain = BPROC__CHAIN__INIT, *chainp = &chain;
-	Bproc__Creds creds = BPROC__CREDS__INIT;
-	struct chan_cred cred = {.ngroups = 0};
-	unsigned char raw[WIRE_CRED_SIZE];
-	char comm[] = "sh";
-
-	wire_put_cred(&cred, raw);
-	creds.raw = (ProtobufCBinaryData){.len = sizeof(raw), .data = raw};
-	chain.pid = PARENT;
-	chain.comm = comm;
-	a.req = 5;
-	a.kind = kind;
-	a.node = node;
-	a.asker_pid = pid;
-	a.pid = kind == MOVE_RFORK ? CHILD : pid;
-	a.ppid = PARENT;
-	a.chain = &chainp;
-	a.n_chain = 1;
-	a.creds = &creds;
-	a.uid = uid;
-	slave_send(s, &a.base);
+	slave_ask(s, &(struct slave_question){.kind = kind,
+					      .uid = uid,
+					      .node = node,
+					      .asker = pid,
+					      .pid = kind == MOVE_RFORK ? CHILD : pid,
+					      .parent = PARENT});
 }
 
 #define SAY(s, Type, TYPE, ...)                                                                    \

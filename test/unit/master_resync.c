@@ -290,25 +290,12 @@ static void hear_told(struct fake_slave *s, int pid, unsigned int code, int stat
 /* Of pid, whose parent and group leader is 1000. */
 static void ask_move(struct fake_slave *s, int node, int pid)
 {
-	Bproc__MoveAsk a = BPROC__MOVE_ASK__INIT;
-	Bproc__Chain chain = BPROC__CHAIN__INIT, *chainp = &chain;
-	Bproc__Creds creds = BPROC__CREDS__INIT;
-	struct chan_cred cred = {.ngroups = 0};
-	unsigned char raw[WIRE_CRED_SIZE];
-	char comm[] = "sh";
-
-	wire_put_cred(&cred, raw);
-	creds.raw = (ProtobufCBinaryData){.len = sizeof(raw), .data = raw};
-	chain.pid = a.ppid = a.pgid = 1000;
-	chain.comm = comm;
-	a.req = 5;
-	a.kind = MOVE_MOVE;
-	a.node = node;
-	a.asker_pid = a.pid = pid;
-	a.chain = &chainp;
-	a.n_chain = 1;
-	a.creds = &creds;
-	slave_send(s, &a.base);
+	slave_ask(s, &(struct slave_question){.kind = MOVE_MOVE,
+					      .node = node,
+					      .asker = pid,
+					      .pid = pid,
+					      .parent = 1000,
+					      .pgid = 1000});
 }
 
 /*

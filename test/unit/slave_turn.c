@@ -134,16 +134,16 @@ static void open_visit(struct peer *q, uint64_t visit, uint64_t after, uint64_t 
 	say(q, BPROC__ENVELOPE__MSG_STREAM_OPEN, &m);
 }
 
-static void open_streams(struct peer *q, uint32_t mask, uint64_t at)
+static void open_streams(struct peer *q, uint64_t at)
 {
-	Bproc__StreamOpen m = BPROC__STREAM_OPEN__INIT;
-	uint64_t list[CHAN_STREAMS] = {at, at, at};
+	open_visit(q, 0, 0, at);
+}
 
-	m.proc = &proc;
-	m.mask = mask;
-	m.at = list;
-	m.n_at = (size_t)__builtin_popcount(mask);
-	say(q, BPROC__ENVELOPE__MSG_STREAM_OPEN, &m);
+static void open_three(void)
+{
+	open_streams(&n0, 0);
+	open_streams(&n1, STREAM_UNKNOWN);
+	open_streams(&n2, STREAM_UNKNOWN);
 }
 
 static void data(struct peer *q, uint64_t offset, const char *text)
@@ -244,8 +244,8 @@ static void teardown(void)
 /* Nobody reads stdin at the second node; the end of the first comes after that word. */
 START_TEST(reset_before_its_turn)
 {
-	open_streams(&n0, STREAM_ALL, 0);
-	open_streams(&n1, STREAM_ALL, STREAM_UNKNOWN);
+	open_streams(&n0, 0);
+	open_streams(&n1, STREAM_UNKNOWN);
 	reset_stdin(&n1);
 	ck_assert_uint_eq(n1.credits, 0); /* its output has to wait */
 	data(&n0, 0, "first ");
@@ -263,9 +263,7 @@ END_TEST
 /* On to a third: the second has its turn all the same. */
 START_TEST(three_nodes)
 {
-	open_streams(&n0, STREAM_ALL, 0);
-	open_streams(&n1, STREAM_ALL, STREAM_UNKNOWN);
-	open_streams(&n2, STREAM_ALL, STREAM_UNKNOWN);
+	open_three();
 	end(&n0, STREAM_ALL, 0);
 	ck_assert_uint_eq(n1.credits, STREAM_OUTPUTS);
 	ck_assert_uint_eq(n2.credits, 0);
@@ -284,9 +282,7 @@ END_TEST
 /* The second one's link breaks while it waits, and the third is served. */
 START_TEST(waiting_link_breaks)
 {
-	open_streams(&n0, STREAM_ALL, 0);
-	open_streams(&n1, STREAM_ALL, STREAM_UNKNOWN);
-	open_streams(&n2, STREAM_ALL, STREAM_UNKNOWN);
+	open_three();
 	stdio_peer_down(&n1);
 	end(&n0, STREAM_ALL, 0);
 	ck_assert_uint_eq(n1.credits, 0);
@@ -298,8 +294,8 @@ END_TEST
 /* Nothing comes on stdin, so its second node never hears where that begins. */
 START_TEST(idle_stdin)
 {
-	open_streams(&n0, STREAM_ALL, 0);
-	open_streams(&n1, STREAM_ALL, STREAM_UNKNOWN);
+	open_streams(&n0, 0);
+	open_streams(&n1, STREAM_UNKNOWN);
 	end(&n0, STREAM_ALL, 0);
 	await_flush();
 	used = STREAM_UNKNOWN;

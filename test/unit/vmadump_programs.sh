@@ -4,7 +4,7 @@
 bin=$2
 tests=$(dirname "$(readlink -f "$0")")
 # shellcheck source=/dev/null
-. "$(dirname "$(readlink -f "$0")")/vmadump_lib.sh"
+. "$tests/vmadump_lib.sh"
 
 count='import sys, time
 def numbers():

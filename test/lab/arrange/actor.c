@@ -111,11 +111,6 @@ void actor_listen(struct scene *s, int role)
 		sigaction(heard[i], &act, NULL);
 }
 
-static void take_default(int sig)
-{
-	signal(sig, SIG_DFL);
-}
-
 /* -- orders */
 
 static const char *error_name(int e)
@@ -185,18 +180,12 @@ static void do_wait4(struct scene *s, const char *sel, const char *letters, char
 		put_status(s, pid, status, answer);
 }
 
-static const char *code_name(int sig, int code)
+static const char *code_name(int code)
 {
 	static const char *const cld[] = {"",	     "exited",	"killed",   "dumped",
 					  "trapped", "stopped", "continued"};
 
-	if (sig == SIGCHLD && code >= CLD_EXITED && code <= CLD_CONTINUED)
-		return cld[code];
-	return code == SI_USER	   ? "user"
-	       : code == SI_KERNEL ? "kernel"
-	       : code == SI_QUEUE  ? "queue"
-	       : code == SI_TKILL  ? "tkill"
-				   : "?";
+	return code >= CLD_EXITED && code <= CLD_CONTINUED ? cld[code] : "?";
 }
 
 static void do_waitid(struct scene *s, const char *sel, const char *letters, char *answer)
@@ -216,7 +205,7 @@ static void do_waitid(struct scene *s, const char *sel, const char *letters, cha
 		snprintf(answer, TEXT_MAX, "none");
 	else
 		snprintf(answer, TEXT_MAX, "%s %s %d uid %d", role_name(s, si.si_pid),
-			 code_name(SIGCHLD, si.si_code), si.si_status, (int)si.si_uid);
+			 code_name(si.si_code), si.si_status, (int)si.si_uid);
 }
 
 static void do_ids(struct scene *s, char *answer)
@@ -278,15 +267,6 @@ static void do_exec(int role)
 	execl(path, path, "--actor", scene_path, name, home, (char *)NULL);
 }
 
-static void do_mask(const char *how, const char *sig)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, signal_of(sig));
-	sigprocmask(how[0] == 'b' ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
-}
-
 void actor_do(struct scene *s, int role, const char *order, char *answer)
 {
 	char verb[16] = "", a[16] = "", b[16] = "", c[16] = "";
@@ -319,10 +299,8 @@ void actor_do(struct scene *s, int role, const char *order, char *answer)
 		do_answer(setsid(), answer);
 	else if (strcmp(verb, "pdeath") == 0)
 		do_answer(prctl(PR_SET_PDEATHSIG, signal_of(a)), answer);
-	else if (strcmp(verb, "block") == 0 || strcmp(verb, "unblock") == 0)
-		do_mask(verb, a);
 	else if (strcmp(verb, "dfl") == 0)
-		take_default(signal_of(a));
+		signal(signal_of(a), SIG_DFL);
 	else if (strcmp(verb, "exit") == 0)
 		_exit(atoi(a));
 	else if (strcmp(verb, "exec") == 0)

@@ -200,7 +200,7 @@ static void settle(void)
 			char c = state_of(scene->member[i].pid);
 
 			if ((c == 'S' || c == 'R') && !busy[i])
-				ask(i, "sync", answer);
+				ask(i, "getready", answer);
 			n += scene->member[i].nlog;
 		}
 		if (n == before)
