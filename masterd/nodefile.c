@@ -25,9 +25,16 @@ static void paths(const struct master *m, char path[NODEFILE_PATH], char tmp[NOD
 	snprintf(tmp, NODEFILE_PATH, "%s/nodes.new", m->state_dir);
 }
 
+static void put_line(FILE *f, int num, const char *status, unsigned int mode, unsigned int uid,
+		     unsigned int gid, const char *boot_id, const char *init_id)
+{
+	fprintf(f, "%d %s %o %u %u %s %s\n", num, status, mode, uid, gid, boot_id, init_id);
+}
+
 void nodefile_write(struct master *m)
 {
 	char path[NODEFILE_PATH], tmp[NODEFILE_PATH];
+	const struct node_kept *k;
 	const struct node *n;
 	static bool told;
 	FILE *f;
@@ -39,11 +46,16 @@ void nodefile_write(struct master *m)
 	f = fopen(tmp, "we");
 	for (uint32_t i = 1; f && i < m->nodes.count; i++) {
 		n = &m->nodes.node[i];
+		if (n->kept) { /* of the last master's time: it has not come back yet */
+			k = n->kept;
+			put_line(f, n->num, k->status, k->mode, k->uid, k->gid, k->boot_id,
+				 k->init_id);
+			continue;
+		}
 		if (n->state == NS_DOWN || !n->init_id[0] || !n->boot_id[0])
 			continue;
-		fprintf(f, "%d %s %o %u %u %s %s\n", n->num,
-			n->state == NS_UNREACHABLE ? n->saved : n->status, n->mode, n->uid, n->gid,
-			n->boot_id, n->init_id);
+		put_line(f, n->num, n->state == NS_UNREACHABLE ? n->saved : n->status, n->mode,
+			 n->uid, n->gid, n->boot_id, n->init_id);
 	}
 	if (!f || ferror(f))
 		e = errno;
