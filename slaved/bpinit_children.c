@@ -89,6 +89,8 @@ static bool make_missing(struct move *m)
 		struct chan_clone id = {
 			.kind = CLONE_GHOST, .pid = c->pid, .pgid = c->pgid, .sid = c->sid};
 
+		if (c->child == CHILD_NOT_HERE)
+			continue; /* it could not be made: once is enough */
 		if (p ? p->state == PROC_MAKING : m->home_here && born_waits(c->pid))
 			return false;
 		if (p || own_kill(c->pid, 0) == 0 || errno != ESRCH)
