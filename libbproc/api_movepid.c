@@ -15,12 +15,12 @@
 /* 0: it is real here, as far as the cluster knows. */
 static int is_here(int pid, int self)
 {
-	int node = bproc_pidnode(pid);
+	int node, e = api_pidnode(pid, &node);
 
-	if (node < 0 && errno == BE_INVALIDPROC && self == BPROC_NODE_MASTER)
+	if (e == -BE_INVALIDPROC && self == BPROC_NODE_MASTER)
 		return 0; /* the cluster has not heard of it: a process of the front end */
-	if (node < 0 && errno != 0)
-		return api_err()->code ? -api_err()->code : -EIO;
+	if (e < 0)
+		return e;
 	if (node != self)
 		return bproc_err_set(api_err(), BE_INVALIDPROC, "pid %d is on node %d", pid, node);
 	return 0;
