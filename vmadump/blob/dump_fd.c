@@ -354,15 +354,20 @@ static long add_fd(struct dump *d, int fd)
 	return 0;
 }
 
+static long take_fd(struct dump *d, int fd)
+{
+	return is_ours(d, fd) ? 0 : dump_look_on(d, add_fd(d, fd));
+}
+
 /* Of a small table each number is tried: less work for the kernel than a directory of them. */
 static long try_fds(struct dump *d)
 {
 	long r = 0;
 
 	for (int fd = 0; r == 0 && fd < (int)d->status.fd_size; fd++)
-		if (!is_ours(d, fd) && sys_fcntl(fd, F_GETFD, 0) >= 0)
-			r = add_fd(d, fd);
-	return r < 0 ? r : objects_finish(d);
+		if (sys_fcntl(fd, F_GETFD, 0) >= 0)
+			r = take_fd(d, fd);
+	return r;
 }
 
 static long list_fds(struct dump *d)
@@ -383,15 +388,18 @@ static long list_fds(struct dump *d)
 			int fd = (int)str_dec(&s);
 
 			at += e->reclen;
-			if (s != e->name && fd != dir && !is_ours(d, fd))
-				r = dump_look_on(d, add_fd(d, fd));
+			if (s != e->name && fd != dir)
+				r = take_fd(d, fd);
 		}
 	}
 	sys_close((int)dir);
-	return r < 0 ? r : objects_finish(d);
+	return r;
 }
 
 long dump_fds(struct dump *d)
 {
-	return d->status.fd_size && d->status.fd_size <= FDS_TRIED ? try_fds(d) : list_fds(d);
+	int few = d->status.fd_size && d->status.fd_size <= FDS_TRIED;
+	long r = few ? try_fds(d) : list_fds(d);
+
+	return r < 0 ? r : objects_finish(d);
 }
