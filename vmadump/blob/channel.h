@@ -37,7 +37,7 @@ enum chan_type {
 	CHAN_DUMPED = 9,    /* bytes: the image is written (BLOB_PARK) */
 	CHAN_RESTORED = 10, /* all of the image is in place (BLOB_RESTORE with a channel); in */
 	/* move_id where struct blob is, in flags the signal it was stopped by */
-	CHAN_WARM = 11,	  /* a skeleton is ready; pid: its own */
+	CHAN_WARM = 16,	  /* a skeleton is ready; pid: its own */
 	CHAN_LEFT = 12,	  /* answer to CHAN_LEAVE: it runs elsewhere, and is its ghost here */
 	CHAN_MEMBER = 13, /* + channel fd: flags: which of a tree is about to be cloned; of the */
 	/* first, without fd, before all others: stream_mask: how many there are */
