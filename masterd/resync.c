@@ -106,7 +106,7 @@ static void real_told(struct peer *peer, int32_t pid, uint32_t gen, uint32_t uid
 		p->uid = uid;
 		p->native = num == NODE_HOME;
 	} else if (p->state == PS_LOST) {
-		found(m, p, num, num == NODE_HOME);
+		procs_found(m, p, num);
 	} else if (p->state == PS_DYING && p->node != num) {
 		log_warn("pid %d on node %d has been declared dead: killed", p->pid, num);
 		procs_kill(m, p, peer->node);

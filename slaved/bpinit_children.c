@@ -13,12 +13,12 @@
 
 #include "slaved/bpinit.h"
 
-static struct init_chain *first_child(struct move *m)
+static bool has_child(const struct move *m)
 {
 	for (uint32_t i = 0; i < m->nchain; i++)
 		if (m->chain[i].child)
-			return &m->chain[i];
-	return NULL;
+			return true;
+	return false;
 }
 
 #define EACH_CHILD(m, c)                                                                           \
@@ -183,7 +183,7 @@ bool children_ready(struct move *m)
 {
 	struct proc *p;
 
-	if (m->kids == KIDS_NONE && (!first_child(m) || m->pid == 0))
+	if (m->kids == KIDS_NONE && (!has_child(m) || m->pid == 0))
 		return true;
 	if (m->kids == KIDS_NONE)
 		m->kids = KIDS_PARENT;

@@ -134,7 +134,7 @@ static void say_hello(void)
 static void on_welcome(const Bproc__Welcome *w)
 {
 	int64_t mono = 0, boot = 0;
-	bool another;
+	bool another = slave.epoch != w->epoch;
 	char id[64];
 
 	boot_id(id);
@@ -142,13 +142,12 @@ static void on_welcome(const Bproc__Welcome *w)
 		mono = w->clock_monotonic_ns - clock_ns(CLOCK_MONOTONIC);
 		boot = w->clock_boottime_ns - clock_ns(CLOCK_BOOTTIME);
 	}
-	if (slave.node != w->node || slave.epoch != w->epoch || m.last_reason[0])
+	if (slave.node != w->node || another || m.last_reason[0])
 		log_notice("node %d of the master at %s, epoch %u", w->node, link_peer_name(m.link),
 			   w->epoch);
 	slave.node = w->node;
-	if (slave.epoch != w->epoch)
+	if (another)
 		gen_forget_all();
-	another = slave.epoch != w->epoch;
 	slave.epoch = w->epoch;
 	slave.encrypt = w->image_encryption;
 	if (w->ping_timeout_ms > 0)
