@@ -15,24 +15,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "bench.h"
 
 #define STACK_BYTES (64ul << 10)
 
 extern char **environ;
 
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
 static int write_all(const char *file, const char *p, size_t n)
 {
-	double from = now();
+	uint64_t from = now_ns();
 	size_t done = 0;
 	int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
@@ -43,7 +36,7 @@ static int write_all(const char *file, const char *p, size_t n)
 			return 1;
 		done += (size_t)r;
 	}
-	printf("%.4f\n", (double)n / (now() - from) * 1e-9);
+	printf("%.4f\n", (double)n / (double)(now_ns() - from));
 	return fd < 0;
 }
 
@@ -71,14 +64,14 @@ static int hold(long threads)
 static int time_it(const char *file, char **argv)
 {
 	FILE *f = fopen(file, "ae");
-	double from = now();
+	uint64_t from = now_ns();
 	int status;
 	pid_t pid;
 
 	if (!f || posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) != 0 ||
 	    waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		return 1;
-	fprintf(f, "%.0f\n", (now() - from) * 1e6);
+	fprintf(f, "%.0f\n", (double)(now_ns() - from) / 1e3);
 	return fclose(f) != 0;
 }
 
