@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "libbproc/slice.h"
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_kill.h"
 
 #define EPOLL_BATCH 64
 #define SLAVE_BATCH 64 /* messages of bpslave before the others have their turn */

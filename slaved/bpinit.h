@@ -23,6 +23,7 @@
  *	bpinit_kill.c	kill() on a node to what is not, or not all, there
  *	bpinit_judge.c	the same at home: who may, and the signal itself
  *	bpinit_look.c	/proc, without memory of its own
+ *	bpinit_orphan.c	HUP and CONT of an orphaned group, each once
  *	bpinit_spawn.c	namespaces, clones under a wanted pid, the lease
  */
 #pragma once
@@ -165,6 +166,8 @@ struct proc {
 	bool lost;	 /* died by itself; told */
 	bool dying;	 /* its exit was ordered: whatever ends it may pass */
 	bool held_stop;	 /* a SIGSTOP that came while it was parked */
+	bool hup_told;	 /* with the SIGCONT that the kernel sends behind such a SIGHUP */
+	int64_t hup_ms;	 /* when that was; 0: never */
 	bool cont_due;	 /* its group stop ended by a SIGCONT that has not been met yet */
 	int32_t born_of; /* its parent when it was made, as a ghost of one born on a node */
 	bool reaped;	 /* its original has been waited for, and so will it be */
@@ -451,48 +454,6 @@ bool inject_trap(struct proc *p);	       /* a SIGTRAP: true if it was ours */
 void init_signal(const struct init_msg *m);
 /* u.signal, which was sent here, to a process or to what stands in for it. */
 void deliver(const struct init_msg *m);
-
-/* -- bpinit_look.c */
-
-struct look {
-	int32_t pid, tgid, pgid, sid;
-	uint32_t uid, euid, suid;
-	bool cap_kill;
-	char comm[16];
-};
-int look_at(int32_t pid, struct look *ret); /* 0 or -errno; a thread's number will do */
-/* Every process of group pgid, or every one (-1). */
-void look_each(int32_t pgid, void (*fn)(const struct look *l, void *arg), void *arg);
-
-/* -- bpinit_filter.c, bpinit_kill.c: on a node */
-
-struct seccomp_notif;
-void init_filter(const struct init_msg *m);
-void filter_ready(void);
-bool filter_is_valid(uint64_t id); /* the caller waits, and is the one it was */
-void filter_answer(uint64_t id, int err);
-void filter_go_on(uint64_t id); /* natively */
-struct kill_call {
-	uint64_t notif;
-	int32_t tid; /* of the caller */
-	int32_t target, sig, code;
-	uint64_t info; /* SI_QUEUE: address of its siginfo; compat: of a 32-bit program's */
-	bool compat;
-};
-void kill_called(const struct kill_call *c);
-void init_killed(const struct init_msg *m);
-void init_kill_again(void);
-void kill_forget_all(void); /* fenced: nobody waits any more */
-/* What a new bpslave is told: as proc_state_msg(). */
-bool kill_state_msg(uint32_t *at, struct init_msg *m);
-
-/* -- bpinit_judge.c */
-
-/* The rule of kill(2), as kernel/signal.c has it. */
-bool may_signal(const struct init_kill *k, const struct look *to);
-bool is_daemon(const struct look *l); /* one of ours: not of the cluster */
-void init_kill_done(const struct init_msg *m);
-void init_kill(const struct init_msg *m);
 
 /* -- bpinit_spawn.c */
 

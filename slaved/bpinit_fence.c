@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_kill.h"
 
 static struct {
 	uint64_t until_ms; /* CLOCK_BOOTTIME: a machine that sleeps is cut off too; 0: no limit */

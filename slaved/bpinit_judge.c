@@ -8,7 +8,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_kill.h"
 
 #define ANSWERS_MAX 4096 /* what is remembered: more than can wait on sixteen nodes */
 #define DONE_MAX 32768

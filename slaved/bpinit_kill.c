@@ -13,7 +13,7 @@
 #include <sys/random.h>
 #include <sys/uio.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_kill.h"
 
 #define KILLS_MAX 256	/* callers that wait for home */
 #define DONE_MAX 32768 /* processes that are named in their questions */

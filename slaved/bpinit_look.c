@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_kill.h"
 
 #define STATUS_MAX 3072 /* bytes */
 #define CAP_KILL_BIT 5
@@ -53,7 +53,7 @@ int look_at(int32_t pid, struct look *ret)
 		return (int)n;
 	*ret = (struct look){.pid = pid};
 	end = strrchr(stat, ')'); /* the name may hold anything, even ") R 1" */
-	if (!end || sscanf(end + 1, " %*c %*d %d %d", &ret->pgid, &ret->sid) != 2)
+	if (!end || sscanf(end + 1, " %c %*d %d %d", &ret->state, &ret->pgid, &ret->sid) != 3)
 		return -EBADMSG;
 	uid = field(text, "\nUid:\t");
 	if (sscanf(uid, "%u %u %u", &ret->uid, &ret->euid, &ret->suid) != 3)

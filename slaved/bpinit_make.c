@@ -14,6 +14,20 @@ bool proc_can_clone(const struct proc *p)
 }
 
 /*
+ * What has no parent any more, or one that is just ending, is our child, but no session can be
+ * joined: only who is born of a member is one. So the ghost of its leader makes it, as a
+ * sibling, if that is our child too.
+ */
+static struct proc *sibling(const struct proc *parent, const struct chan_clone *id)
+{
+	struct proc *leader = NULL;
+
+	if (!proc_can_clone(parent) && !self.keeper && id->sid != id->pid)
+		leader = proc_find(id->sid);
+	return proc_can_clone(leader) && proc_parent(leader->pid) == self.self ? leader : NULL;
+}
+
+/*
  * A process under its pid, child of its parent's ghost, or of ours where the parent
  * is real here or nowhere. What it is to be waits for it in its channel. On success
  * it is in the table; -errno otherwise.
@@ -24,7 +38,7 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 			       .move_id = m ? m->id : 0,
 			       .flags = self.keeper ? 0 : CHAN_CLONE_REAP,
 			       .u.clone = *id};
-	struct proc *parent = proc_find(ppid), *p;
+	struct proc *by = proc_find(ppid), *leader = sibling(by, id), *p;
 	cleanup_fd int theirs = -1;
 	int pair[2], e;
 
@@ -45,11 +59,15 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 	e = proc_set_chan(p, pair[0]);
 	if (e == 0)
 		e = proc_tell(p, &who, NULL, 0);
-	if (e == 0 && proc_can_clone(parent)) {
+	if (leader) {
+		who.flags |= CHAN_CLONE_SIBLING;
+		by = leader;
+	}
+	if (e == 0 && proc_can_clone(by)) {
 		lease_raise(id->pid);
-		e = proc_tell(parent, &who, &theirs, 1);
+		e = proc_tell(by, &who, &theirs, 1);
 		if (e == 0)
-			trace_wake(parent);
+			trace_wake(by);
 		else
 			lease_lower(id->pid);
 	} else if (e == 0) {

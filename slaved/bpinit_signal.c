@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_kill.h"
 
 /* rt_sigqueueinfo() takes any sender, but only with a code below SI_USER. */
 static int queue_signal(const struct init_msg *m)
@@ -80,6 +80,8 @@ static void hand_over(const struct init_msg *m)
 	bool user = from > 0 && from != self.self && (code == SI_USER || code == SI_TKILL);
 	int sig = m->u.signal.sig, e = -ESRCH;
 
+	if (code == SIGNAL_ORPHANED)
+		return orphan_deliver(m);
 	/* All that one sender sends goes one way, so that it stays in its order. */
 	if (sender && (value || user) && ghost_can(sender, m))
 		e = by_ghost(sender, m);

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_kill.h"
 
 static long trace(struct proc *p, enum __ptrace_request what, uintptr_t data)
 {
@@ -243,6 +243,8 @@ static int ghost_signal(struct proc *p, const siginfo_t *si)
 		own_kill(p->pid, SIGKILL);
 		return 0;
 	}
+	if (si->si_code == SI_KERNEL && orphan_met(p, si->si_signo))
+		return 0;
 	tell_signal(p, si);
 	/* It used the terminal in the background: home's rule, so it stops at once. */
 	if ((si->si_signo == SIGTTIN || si->si_signo == SIGTTOU) && si->si_code == SI_KERNEL)

@@ -18,8 +18,19 @@
 
 /* -- children */
 
-static void real_ended(struct proc *p, const struct chan_child *c)
+/*
+ * Real ones that were told as stopped, by whomever: each may be our child by now, and that it
+ * goes on is for us to see then.
+ */
+static uint32_t nstopped;
+
+static void real_changed(struct proc *p, const struct chan_child *c)
 {
+	bool stopped = c->code == CLD_STOPPED;
+
+	if (p->stopped != stopped)
+		nstopped += stopped ? 1u : -1u;
+	p->stopped = stopped;
 	event(&(struct init_msg){
 		.type = EV_CHILD, .move_id = p->came, .pid = p->pid, .u.child = *c});
 	if (is_end(c->code)) {
@@ -57,7 +68,7 @@ void child_report(const struct chan_child *c)
 	if (!p)
 		return;
 	if (p->state == PROC_REAL)
-		real_ended(p, c);
+		real_changed(p, c);
 	else if (p->state == PROC_MAKING && ended) {
 		if (p->birth)
 			born_failed(p, ECHILD);
@@ -94,8 +105,6 @@ static void child_status(pid_t pid, int status, const struct rusage *ru)
 	child_report(&c);
 }
 
-static uint32_t nstopped; /* children of ours, real, that were told as stopped */
-
 /* Only a stopped one continues, so these alone are asked, one by one. */
 static void continued_wait(void)
 {
@@ -107,11 +116,8 @@ static void continued_wait(void)
 
 		if (p->state != PROC_REAL || !p->stopped)
 			continue;
-		if (wait4(p->pid, &status, WNOHANG | WCONTINUED | __WALL, &ru) == p->pid) {
-			p->stopped = false;
-			nstopped--;
+		if (wait4(p->pid, &status, WNOHANG | WCONTINUED | __WALL, &ru) == p->pid)
 			child_status(p->pid, status, &ru);
-		}
 	}
 }
 
@@ -128,10 +134,6 @@ static void child_changed(pid_t pid, int status, const struct rusage *ru)
 	if (p && p->traced) {
 		trace_ended(p, status);
 		return;
-	}
-	if (p && p->state == PROC_REAL && p->stopped != WIFSTOPPED(status)) {
-		p->stopped = WIFSTOPPED(status);
-		nstopped += p->stopped ? 1u : -1u;
 	}
 	child_status(pid, status, ru);
 }

@@ -37,6 +37,7 @@ int scan_open(int32_t init_host_pid, uint32_t *ret_inode);
 void scan_close(void);
 int scan_stat(int32_t pid, struct scan_proc *ret);
 int scan_ids(int32_t pid, struct scan_proc *ret); /* uid ... egid; pid: of a thread, its process */
+int scan_status(int32_t pid, char *buf, size_t size); /* its /proc/PID/status; 0 or -errno */
 /* Bytes, at most size; 0: none, or it has gone. */
 size_t scan_args(int32_t pid, char *buf, size_t size);
 /* fn for each process but bpinit and what it is just making. 0 or -errno. */

@@ -15,7 +15,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "bpslave.h"
+#include "bpslave_born.h"
 
 #define STATUS_MAX 16384 /* bytes; 65536 groups would not fit, and may not move */
 
@@ -275,43 +275,42 @@ static int32_t cluster_pid(int32_t host_pid, struct proc_ids *ret_ids)
 }
 
 /*
- * host_pid of a process of the cluster's number pid. At home they are the same; on a node the
- * kernel has no call for it, and leaders that are no ancestors are rare enough to be looked
- * for among the children of the asker's ancestors.
+ * A process by the cluster's number, and its parent's: on a node bpinit's /proc has it. The lists
+ * of children in /proc leave some out while others end.
  */
-static int find_leader(const struct proc_ids *up, int32_t pid, struct proc_ids *ret_ids)
+static int find_leader(int32_t pid, struct proc_ids *ret_ids, int32_t *ret_ppid)
 {
-	char path[64], text[4096];
-	cleanup_fd int fd = -1;
-	ssize_t n;
-	char *end;
+	struct proc_ids parent;
+	char text[STATUS_MAX];
+	int e;
 
-	if (slave.node == HOME_NODE)
-		return proc_read_ids(pid, ret_ids);
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", up->host_ppid, up->host_ppid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
-	text[n > 0 ? n : 0] = '\0';
-	for (char *p = text;; p = end) {
-		long child = strtol(p, &end, 10);
-
-		if (end == p)
-			return -ESRCH;
-		if (proc_read_ids((int32_t)child, ret_ids) == 0 && ret_ids->pid == pid)
-			return 0;
+	if (slave.node == HOME_NODE) {
+		e = proc_read_ids(pid, ret_ids);
+		if (e == 0 && !proc_is_cluster(ret_ids))
+			e = -ESRCH;
+		if (e == 0)
+			*ret_ppid = cluster_pid(ret_ids->host_ppid, &parent);
+		return e;
 	}
+	e = scan_status(pid, text, sizeof(text));
+	if (e == 0)
+		e = proc_parse_status(text, ret_ids);
+	if (e == 0)
+		*ret_ppid = ret_ids->host_ppid > 1 ? ret_ids->host_ppid : 0;
+	return e;
 }
 
 /* The leader of up's group or session, if it lives and is not an ancestor. */
 static int put_leader(struct proc_chain *c, const struct proc_ids *up, int32_t pid)
 {
-	struct proc_ids leader, parent;
+	struct proc_ids leader;
+	int32_t ppid;
 
 	if (pid <= 1 || in_chain(c, pid) || pid == up->pid)
 		return 0;
-	if (find_leader(up, pid, &leader) < 0 || !proc_is_cluster(&leader) || leader.sid != up->sid)
+	if (find_leader(pid, &leader, &ppid) < 0 || leader.sid != up->sid)
 		return 0;
-	return put(c, &leader, cluster_pid(leader.host_ppid, &parent));
+	return put(c, &leader, ppid);
 }
 
 /*

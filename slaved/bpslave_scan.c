@@ -114,6 +114,16 @@ int scan_ids(int32_t pid, struct scan_proc *ret)
 		       : -EBADMSG;
 }
 
+int scan_status(int32_t pid, char *buf, size_t size)
+{
+	ssize_t n = slurp(pid, "status", buf, size - 1);
+
+	if (n < 0)
+		return (int)n;
+	buf[n] = '\0';
+	return 0;
+}
+
 size_t scan_args(int32_t pid, char *buf, size_t size)
 {
 	ssize_t n = slurp(pid, "cmdline", buf, size);

@@ -85,6 +85,7 @@ enum init_type {
 #define EVF_REAPER_ON 32u  /* EV_IDENTITY: it has made itself a child subreaper; or, OFF, */
 #define EVF_REAPER_OFF 64u /* is none any more */
 
+#define SIGNAL_ORPHANED 0x81 /* no code of the kernel's for a SIGHUP */
 #define INIT_ACKS_MAX 64 /* in one INIT_ACK */
 
 /* state.phase of a move that is not decided, in EV_STATE. A process is told with phase 0. */
@@ -176,7 +177,9 @@ struct init_msg {
 			int32_t pid;	    /* whom */
 			int32_t sender_pid; /* 0: the kernel or unknown */
 			uint32_t sender_uid;
-			int32_t code; /* si_code as the ghost's kernel made it */
+			int32_t code; /* si_code as the ghost's kernel made it, or
+				       * SIGNAL_ORPHANED: SIGHUP and SIGCONT, if the process
+				       * value is stopped, or is not there */
 			int32_t sig;
 			int32_t origin; /* node of the ghost; not in its own EV_SIGNAL */
 			uint64_t value; /* si_value of SI_QUEUE and friends */

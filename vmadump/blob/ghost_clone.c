@@ -22,7 +22,11 @@ void clone_child(struct ghost *g, struct chan_pkt *p)
 	memset(&ca, 0, sizeof ca);
 	/* Ours is its tracer from its first moment: not even a SIGKILL comes before. */
 	ca.flags = CLONE_CLEAR_SIGHAND | (p->m.u.clone.kind == CLONE_GHOST ? CLONE_PTRACE : 0);
-	ca.exit_signal = SIGCHLD;
+	/* A sibling's is that of the ghost: the kernel takes no other with CLONE_PARENT. */
+	if (p->m.flags & CHAN_CLONE_SIBLING)
+		ca.flags |= CLONE_PARENT;
+	else
+		ca.exit_signal = SIGCHLD;
 	ca.set_tid = tid > 0 ? (uint64_t)&tid : 0;
 	ca.set_tid_size = tid > 0;
 	if (p->m.flags & CHAN_CLONE_TEMPLATE)
@@ -51,6 +55,40 @@ void clone_child(struct ghost *g, struct chan_pkt *p)
 	chan_send(b, &m);
 }
 
+/*
+ * A group whose leader has ended lives on in its members, and here is none yet: its number is
+ * taken by one that makes the group and stays until it has been joined. Such a leader that lives
+ * has been made here before, as one of the chain.
+ */
+static void found_group(int pgid)
+{
+	struct clone_args ca;
+	int down[2];
+	char c = 0;
+	long r;
+
+	if (sys_pipe2(down, 0) < 0)
+		return;
+	memset(&ca, 0, sizeof ca);
+	ca.set_tid = (uint64_t)&pgid;
+	ca.set_tid_size = 1;
+	r = sys_clone3(&ca, sizeof ca);
+	if (r == 0) {
+		sys_close(down[1]);
+		sys_setpgid(0, 0);
+		sys_read(down[0], &c, 1);
+		sys_exit_group(0);
+	}
+	sys_close(down[0]);
+	if (r > 0) {
+		sys_setpgid((int)r, (int)r);
+		sys_setpgid(0, pgid);
+	}
+	sys_close(down[1]);
+	if (r > 0)
+		sys_wait4((int)r, NULL, __WALL, NULL);
+}
+
 /* Its place among the sessions and groups of this machine. */
 void take_place(int pid, int pgid, int sid)
 {
@@ -58,9 +96,9 @@ void take_place(int pid, int pgid, int sid)
 		sys_setsid();
 	else if (pgid == pid)
 		sys_setpgid(0, 0);
-	else if (pgid > 0 && pgid != sys_getpgid(0))
-		/* EPERM: its group has no member here any more, and so is its parent's. */
-		sys_setpgid(0, pgid);
+	else if (pgid > 0 && pgid != sys_getpgid(0) && sys_setpgid(0, pgid) == -EPERM &&
+		 (!sid || sys_getsid(0) == sid))
+		found_group(pgid);
 }
 
 /* Of its parent's descriptors none, or its stdio: there is no node that forwards it. */
