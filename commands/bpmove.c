@@ -99,6 +99,10 @@ static int dry_run(int pid)
 		fprintf(stderr, "bpmove: %d: %s\n", pid, err.text);
 		return 1;
 	}
+	if (n > 0 && lseek(fd, 0, SEEK_END) == 0) { /* known before: there is no more to say */
+		puts("\nnot stopped");
+		return 1;
+	}
 	if (n == 0)
 		printf("%d can move\n", pid);
 	if (lseek(fd, 0, SEEK_SET) < 0 || vmad_info(fd, stdout, VMAD_INFO_OPEN, &err) < 0) {

@@ -104,7 +104,9 @@ int vmad_undump(int fd, struct vmad_err *err);
  *
  * The process is stopped by ptrace(2), parked in a piece of code that is put into
  * it, and writes its image itself. A system call that it was in goes on as after any
- * signal that is ignored. If the caller ends meanwhile it goes on.
+ * signal that is ignored. If the caller ends meanwhile it goes on. One with very many
+ * descriptors or mappings is looked at before it is stopped, by a short-lived child that takes
+ * copies of its descriptors: what cannot be carried need not stand still for that.
  *
  * Return: bytes written (> 0); -1 with errno set, and then the process goes on as
  *         it was.
@@ -194,6 +196,9 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err);
  * @arg: for @refused.
  * @ret_us: how long it was stopped, in microseconds; may be NULL.
  * @err: filled on failure; may be NULL.
+ *
+ * One with very many descriptors or mappings is looked at before it is stopped, and if that finds
+ * something it is not stopped at all: nothing is written to @fd then, and *ret_us is 0.
  *
  * Return: how many there are, 0: it could leave; -1 with errno set: it cannot even be
  *         looked at, or not be carried for what shows from outside (ENOTSUP).

@@ -38,9 +38,9 @@ int chan_send_with(int fd, const struct chan_msg *m, int with)
 	return send_fds(fd, m, &with, with >= 0);
 }
 
-int chan_dump(int fd, int image, int order)
+int chan_dump(int fd, int image, int order, uint32_t flags)
 {
-	const struct chan_msg m = {.type = CHAN_DUMP};
+	const struct chan_msg m = {.type = CHAN_DUMP, .flags = flags};
 
 	return send_fds(fd, &m, (const int[]){image, order}, 2);
 }

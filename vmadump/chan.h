@@ -8,7 +8,7 @@ int chan_send_with(int fd, const struct chan_msg *m, int with);
 /* One order, with a descriptor unless with is -1. -1 with errno set. */
 int chan_order(int fd, uint32_t type, int with);
 /* To a parked process: CHAN_DUMP of one of a tree; CHAN_LEND; CHAN_REAP. */
-int chan_dump(int fd, int image, int order);
+int chan_dump(int fd, int image, int order, uint32_t flags);
 int chan_lend(int fd, int with, int number);
 int chan_reap(int fd, pid_t pid);
 /* Its answer. -1 with err filled: a failure that it tells of, or its end. */

@@ -378,6 +378,25 @@ static int check_leaving(struct trace *t)
 	return 0;
 }
 
+static void first_only(const char *text, void *arg)
+{
+	struct trace *t = arg;
+
+	if (t->err && t->err->code == 0)
+		trace_fail(t, ENOTSUP, "%s", text);
+}
+
+/* What can be known to be refused is so before it is stopped. */
+static int look_aside(struct freeze *f)
+{
+	if (f->t.err)
+		f->t.err->code = 0;
+	if (aside_look(f->t.pid, f->fds, f->to_leave, first_only, &f->t) == 0)
+		return 0;
+	errno = ENOTSUP;
+	return -1;
+}
+
 int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, struct vmad_err *err)
 {
 	int r;
@@ -390,7 +409,9 @@ int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, stru
 	if (pid == getpid())
 		return trace_refuse(&f->t, REFUSE_SELF);
 	f->ends = flags & VMAD_KILL;
-	if (freeze_look(&f->t, &f->threads) < 0)
+	if (freeze_look(f) < 0)
+		return -1;
+	if (!(flags & FREEZE_LOOKED) && freeze_is_much(f) && look_aside(f) < 0)
 		return -1;
 	freeze_gadget(&f->t);
 	stay_here(&f->stay, f->threads == 1 ? pid : 0);

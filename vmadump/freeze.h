@@ -19,15 +19,18 @@ struct freeze {
 	int ends;	   /* by SIGKILL, in its park */
 	int loose;	   /* so nobody traces it while it is parked */
 	int threads;	   /* as it was when it was looked at */
+	int pte_kb;	   /* its page tables; the same */
+	int fds;	   /* no descriptor is as high as this; the same */
 	struct stay stay;
 };
 
+#define FREEZE_LOOKED 0x10000u /* one that has much: it was looked at before, or is not to be */
+
 /*
- * Parks process pid; flags: VMAD_DUMP_*, VMAD_KILL. -1: it goes on as it was. The park holds by
- * itself: ptrace is what leads into it, and leads out of it by freeze_leave().
+ * Parks process pid; flags: VMAD_DUMP_*, VMAD_KILL, FREEZE_LOOKED. -1: it goes on as it was. The
+ * park holds by itself: ptrace is what leads into it, and leads out of it by freeze_leave().
  */
-int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave,
-		 struct vmad_err *err);
+int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, struct vmad_err *err);
 /* f->loose: it is not traced any more. Traced again, as it takes to have it go on here. */
 int freeze_again(struct freeze *f);
 /* It goes on where it was, and the blob is gone. */
@@ -40,7 +43,15 @@ void freeze_free(struct freeze *f);
 uint64_t freeze_now_us(void);
 
 /* freeze_look.c: what shows before it is stopped: 0, or -1 and it cannot be taken. */
-int freeze_look(struct trace *t, int *ret_threads);
+int freeze_look(struct freeze *f);
+/* Has it so much that a look takes milliseconds? After freeze_look(). */
+int freeze_is_much(const struct freeze *f);
+/*
+ * aside.c: what of it cannot be carried, while it runs; told for each, and how many. 0 says
+ * little: what could not be looked at is none. above: no descriptor of it is as high.
+ */
+int aside_look(pid_t pid, int above, int leaves, void (*told)(const char *text, void *arg),
+	       void *arg);
 /* freeze_room.c: maps len bytes: so many below one of the places where a blob may be,
  * the rest from there on. f->low, f->len. */
 int freeze_room(struct freeze *f, uint64_t below, uint64_t len);

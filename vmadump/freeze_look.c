@@ -15,6 +15,10 @@
 #include "vmadump/freeze.h"
 
 #define VDSO_LOOK 4096u /* the shortest that there is */
+/* Less than this is looked at in a millisecond or two. */
+#define MUCH_FDS 128	  /* descriptors */
+#define MUCH_PTE_KB 512	  /* page tables of 256 MiB: /proc/PID/smaps goes through them */
+#define MUCH_MAPS_PAGES 5 /* of /proc/PID/maps */
 
 static const char *line_of(const char *text, const char *key)
 {
@@ -74,8 +78,9 @@ static int look_at_places(struct trace *t)
 	return 0;
 }
 
-int freeze_look(struct trace *t, int *ret_threads)
+int freeze_look(struct freeze *f)
 {
+	struct trace *t = &f->t;
 	char path[40], text[8192];
 	const char *s;
 	ssize_t n;
@@ -103,11 +108,51 @@ int freeze_look(struct trace *t, int *ret_threads)
 	if (s && atoi(s))
 		return trace_refuse(t, REFUSE_TRACED, atoi(s));
 	s = line_of(text, "\nThreads:\t");
-	*ret_threads = s ? atoi(s) : 1;
+	f->threads = s ? atoi(s) : 1;
+	s = line_of(text, "\nFDSize:\t");
+	f->fds = s ? atoi(s) : 0;
+	s = line_of(text, "\nVmPTE:\t");
+	f->pte_kb = s ? atoi(s) : 0;
 	have = filters(text);
 	if (have && have > own_filters())
 		return trace_refuse(t, REFUSE_SECCOMP);
 	return look_at_places(t);
+}
+
+/*
+ * The list of mappings is read from the kernel a page at a time: so many pages are some hundred
+ * mappings.
+ */
+static int are_many_mappings(pid_t pid)
+{
+	char path[40], page[4096];
+	unsigned pages = 0;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d/maps", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && pages < MUCH_MAPS_PAGES && read(fd, page, sizeof page) > 0)
+		pages++;
+	if (fd >= 0)
+		close(fd);
+	return pages == MUCH_MAPS_PAGES;
+}
+
+/* The kernel says how many there are since 6.2; before, no more than there are places for. */
+static int are_many_fds(const struct freeze *f)
+{
+	char path[40];
+	struct stat st;
+
+	if (f->fds <= MUCH_FDS)
+		return 0;
+	snprintf(path, sizeof path, "/proc/%d/fd", f->t.pid);
+	return stat(path, &st) < 0 || st.st_size == 0 || st.st_size > MUCH_FDS;
+}
+
+int freeze_is_much(const struct freeze *f)
+{
+	return are_many_fds(f) || f->pte_kb > MUCH_PTE_KB || are_many_mappings(f->t.pid);
 }
 
 /* In every vdso of this kernel; 0: none was found. */

@@ -35,11 +35,19 @@ static long ask(struct freeze *f, int fd, unsigned flags, void (*refused)(const 
 int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char *text, void *arg),
 		  void *arg, uint64_t *ret_us, struct vmad_err *err)
 {
-	struct freeze f;
+	struct freeze f = {.t = {.pid = pid, .err = err}};
 	long r;
 	int e;
 
-	if (freeze_enter(&f, pid, 0, 0, err) < 0) {
+	if (freeze_look(&f) < 0)
+		return -1;
+	r = freeze_is_much(&f) ? aside_look(pid, f.fds, 1, refused, arg) : 0;
+	if (r > 0) {
+		if (ret_us)
+			*ret_us = 0;
+		return (int)r;
+	}
+	if (freeze_enter(&f, pid, FREEZE_LOOKED, 0, err) < 0) {
 		trace_free(&f.t);
 		return -1;
 	}

@@ -113,7 +113,7 @@ static int add(struct tree *t, pid_t pid, uint32_t parent, unsigned copy)
 	*m = (struct tree_member){.pid = pid, .parent = parent, .kind = TREE_PROCESS};
 	m->f.chan = m->f.far = m->f.other = -1;
 	if (look_at(pid, &s) && s.state != 'Z')
-		r = freeze_enter(&m->f, pid, copy, 0, &why);
+		r = freeze_enter(&m->f, pid, copy | FREEZE_LOOKED, 0, &why);
 	m->f.t.err = NULL;
 	/* What ended while it was to be stopped is a zombie like others. */
 	if (!look_at(pid, &s) || s.state == 'X') {
@@ -260,6 +260,7 @@ static int lend(struct tree *t)
 	return 0;
 }
 
+/* fd -1: nothing is written: could it be? */
 static long dump_one(struct tree *t, uint32_t i, int fd)
 {
 	struct tree_member *m = &t->member[i];
@@ -269,7 +270,7 @@ static long dump_one(struct tree *t, uint32_t i, int fd)
 
 	if (order < 0)
 		return -1;
-	r = chan_dump(m->f.chan, fd, order);
+	r = chan_dump(m->f.chan, fd < 0 ? order : fd, order, fd < 0 ? CHAN_DUMP_LOOK : 0);
 	close(order);
 	if (r < 0)
 		return tree_fail(t, errno, "process %d: %s", m->pid, strerror(errno));
@@ -292,6 +293,10 @@ static long dump_all(struct tree *t, int fd)
 
 	if (tree_find_shared(t) < 0 || lend(t) < 0)
 		return -1;
+	/* What one of them cannot be carried for is known before the first has written much. */
+	for (uint32_t i = 0; i < t->n; i++)
+		if (t->member[i].kind != TREE_ZOMBIE && dump_one(t, i, -1) < 0)
+			return -1;
 	for (uint32_t i = 0; i < t->n; i++) {
 		if (t->member[i].kind == TREE_ZOMBIE)
 			continue;

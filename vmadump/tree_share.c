@@ -105,6 +105,21 @@ static int same_inode(const struct tree_open *a, const struct tree_open *b)
 	return a->dev == b->dev && a->ino == b->ino && strcmp(a->kind, b->kind) == 0;
 }
 
+/* One description after the other, in the kernel's order, each from its first process on. */
+static int by_description(const void *a, const void *b, void *arg)
+{
+	const struct tree *t = arg;
+	const struct tree_open *x = a, *y = b;
+	long r = syscall(SYS_kcmp, t->member[x->member].pid, t->member[y->member].pid, KCMP_FILE,
+			 x->fd, y->fd);
+
+	if (r == 1 || r == 2)
+		return r == 1 ? -1 : 1;
+	if (x->member != y->member)
+		return x->member < y->member ? -1 : 1;
+	return x->fd - y->fd;
+}
+
 static int same_description(const struct tree *t, const struct tree_open *a,
 			    const struct tree_open *b)
 {
@@ -112,18 +127,15 @@ static int same_description(const struct tree *t, const struct tree_open *a,
 		       a->fd, b->fd) == 0;
 }
 
-/* Of those with one inode: who shares a description with an earlier one. */
+/* Of those with one inode: who shares a description with the one before. */
 static void find_descriptions(struct tree *t, uint32_t from, uint32_t to)
 {
-	for (uint32_t i = from; i < to; i++) {
-		t->open[i].description = i;
-		for (uint32_t k = from; k < i; k++)
-			if (t->open[k].description == k &&
-			    same_description(t, &t->open[k], &t->open[i])) {
-				t->open[i].description = k;
-				break;
-			}
-	}
+	qsort_r(t->open + from, to - from, sizeof *t->open, by_description, t);
+	for (uint32_t i = from; i < to; i++)
+		t->open[i].description =
+			i > from && same_description(t, &t->open[i - 1], &t->open[i])
+				? t->open[i - 1].description
+				: i;
 }
 
 static const struct tree_memory *memory_of(const struct tree *t, uint64_t dev, uint64_t ino)
@@ -134,21 +146,13 @@ static const struct tree_memory *memory_of(const struct tree *t, uint64_t dev, u
 	return NULL;
 }
 
-/* Does what all of these have to do with go through the first process? */
-static int is_shared(const struct tree *t, uint32_t from, uint32_t to, uint32_t description)
+/* Does this description, [from, to), go through the first process? others: so many have its inode.
+ */
+static int is_shared(const struct tree *t, uint32_t from, uint32_t to, int others)
 {
 	const struct tree_open *o = &t->open[from];
-	int others = 0, holders = 0;
-	uint32_t last = ~0u;
 
-	for (uint32_t i = from; i < to; i++) {
-		others |= t->open[i].member != o->member;
-		if (t->open[i].description == description && t->open[i].member != last) {
-			holders++;
-			last = t->open[i].member;
-		}
-	}
-	if (holders > 1 || (others && o->mode == S_IFIFO))
+	if (t->open[to - 1].member != o->member || (others && o->mode == S_IFIFO))
 		return 1;
 	/* Whom a socket is connected with is seen where both are. */
 	if (o->mode == S_IFSOCK)
@@ -159,21 +163,24 @@ static int is_shared(const struct tree *t, uint32_t from, uint32_t to, uint32_t 
 /* Everything of one inode: gets the first's numbers, those it has and those it is lent. */
 static void number(struct tree *t, uint32_t from, uint32_t to)
 {
-	for (uint32_t d = from; d < to; d++) {
-		int as = -1;
+	int others = 0;
+	uint32_t end;
 
-		if (t->open[d].description != d || !is_shared(t, from, to, d))
+	for (uint32_t i = from; i < to; i++)
+		others |= t->open[i].member != t->open[from].member;
+	for (; from < to; from = end) {
+		int as;
+
+		for (end = from + 1; end < to && t->open[end].description == from; end++)
+			;
+		if (!is_shared(t, from, end, others))
 			continue;
-		for (uint32_t i = from; as < 0 && i < to; i++)
-			if (t->open[i].description == d && t->open[i].member == 0)
-				as = t->open[i].fd;
-		if (as < 0) {
-			as = t->lent_hi++;
+		/* The first process's come first. */
+		as = t->open[from].member == 0 ? t->open[from].fd : t->lent_hi++;
+		if (t->open[from].member)
 			t->lent_lo = t->lent_lo ? t->lent_lo : as;
-		}
-		for (uint32_t i = from; i < to; i++)
-			if (t->open[i].description == d)
-				t->open[i].as = as;
+		for (uint32_t i = from; i < end; i++)
+			t->open[i].as = as;
 	}
 }
 
@@ -386,10 +393,19 @@ static void put_memory(const struct tree *t, FILE *f)
 	}
 }
 
-static uint32_t put_fds(const struct tree *t, uint32_t member, FILE *f)
+static int by_fd(const void *a, const void *b)
 {
+	return ((const struct tree_fd *)a)->fd - ((const struct tree_fd *)b)->fd;
+}
+
+/* What the blob is told of member's descriptors, by rising numbers; it is searched there. */
+static int put_fds(struct tree *t, uint32_t member, FILE *f, uint32_t *ret_n)
+{
+	struct tree_fd *all = malloc((t->nopen + 1) * sizeof *all);
 	uint32_t n = 0;
 
+	if (!all)
+		return tree_fail(t, ENOMEM, "%s", strerror(ENOMEM));
 	for (uint32_t i = 0; i < t->nopen; i++) {
 		const struct tree_open *o = &t->open[i];
 		struct tree_fd e = {o->fd, o->as, 0};
@@ -403,10 +419,13 @@ static uint32_t put_fds(const struct tree *t, uint32_t member, FILE *f)
 		} else if (member == 0 && o->fd <= 2 && is_inside(t, o)) {
 			e.flags = TREE_FD_INSIDE;
 		}
-		fwrite(&e, sizeof e, 1, f);
-		n++;
+		all[n++] = e;
 	}
-	return n;
+	qsort(all, n, sizeof *all, by_fd);
+	fwrite(all, sizeof *all, n, f);
+	free(all);
+	*ret_n = n;
+	return 0;
 }
 
 int tree_order_file(struct tree *t, uint32_t i)
@@ -431,7 +450,11 @@ int tree_order_file(struct tree *t, uint32_t i)
 	fwrite(&head, sizeof head, 1, f);
 	if (t->member[i].nmaps)
 		fwrite(t->member[i].map, sizeof *t->member[i].map, t->member[i].nmaps, f);
-	head.nfds = put_fds(t, i, f);
+	if (put_fds(t, i, f, &head.nfds) < 0) {
+		fclose(f);
+		close(fd);
+		return -1;
+	}
 	if (i == 0) {
 		put_plan(t, f);
 		put_memory(t, f);

@@ -16,6 +16,19 @@ refused 'it has a seccomp filter' perl -e "$p"'
 	syscall(157, 38, 1, 0, 0, 0); my $f = pack("SCCL", 6, 0, 0, 0x7fff0000);
 	my $prog = pack("Sx6P", 1, $f); syscall(157, 22, 2, $prog) == 0 or die; print "ready\n"; sleep 60'
 
+# What has very much is looked at before it is stopped: descriptors, mappings, memory.
+many="$p"'use Socket; use Fcntl; for (1 .. 300) { sysopen(my $f, "one", O_RDWR | O_CREAT); push @f, $f }
+	open(D, "<&", $f[7]); '
+refused 'is a socket; it cannot move' perl -e "$many"'socket(S, PF_INET, SOCK_STREAM, 0);
+	print "ready\n"; sleep 60'
+refused 'is /dev/kmsg, a device of this node' perl -e "$many"'open(S, "<", "/dev/kmsg");
+	print "ready\n"; sleep 60'
+refused 'is a pipe; it cannot move' perl -e "$many"'pipe(R, W); unless (fork) { close W; sleep 60 }
+	close R; print "ready\n"; sleep 60'
+refused 'is System V shared memory' perl -e "$p"'use IPC::SysV; $x = "x" x (400 << 20);
+	my $id = shmget(IPC::SysV::IPC_PRIVATE, 4096, 0600); my $a = syscall(30, $id, 0, 0);
+	shmctl($id, IPC::SysV::IPC_RMID, 0); print "ready\n"; sleep 60'
+
 if unshare -u true 2>/dev/null; then
 	refused 'it has a uts namespace of its own' unshare -u perl -e "$p"'print "ready\n"; sleep 60'
 	refused 'it has a root directory of its own' perl -e "$p"'

@@ -89,6 +89,7 @@ enum blob_verb {
 	BLOB_ENV = 5,	  /* fill env and come back */
 	BLOB_PARK = 6,	  /* put here from outside: dump when chan says so, go on when it ends */
 	BLOB_CHECK = 7,	  /* read the image on fd to its end; head stays where b->head says */
+	BLOB_LOOK = 8,	  /* what keeps process look_at from being carried; chan: where to say so */
 };
 
 /*
@@ -215,6 +216,8 @@ struct blob {
 	uint32_t check_stream;	 /* CHECK: 0: nothing but the image itself is looked at */
 	uint64_t restore;	 /* address of struct restore, for the threads that it makes */
 	int32_t thread_err;	 /* of the first thread that could not be made what it was */
+	int32_t look_at;	 /* LOOK: the process whose descriptors this one has copies of */
+	uint32_t look_leaves;	 /* LOOK: 1: it is to run on another machine */
 	uint32_t stopped;	 /* by a signal: whoever dumps it says so, and it is in the image */
 	/*
 	 * PARK, RESTORE: whoever put it here keeps it on one processor for as long as both take
@@ -259,6 +262,8 @@ struct blob_dump {
 	uint32_t leaves;       /* 1: with that, as of one that is to run on another machine */
 	/* Not NULL: nothing but the head is wanted, and each thing that is refused. */
 	void (*refused)(struct blob *b);
+	int32_t aside;	       /* whose descriptors these are copies of; 0: its own */
+	uint32_t only_look;    /* 1: nothing is made of it: can it be carried? */
 	uint32_t has_order;    /* 1: order is a file (tree.h): it is one of a tree */
 	int order;
 	uint64_t bytes; /* out: written */
@@ -270,7 +275,12 @@ long blob_dump(struct blob *b, struct blob_dump *opt);
  * of the process may change in between.
  */
 long blob_dump_prepare(struct blob *b, struct blob_dump *opt);
+/* And the first of those in two: what may be refused, then what takes long. */
+long blob_dump_look(struct blob *b, struct blob_dump *opt);
+long blob_dump_last(struct blob *b);
 long blob_dump_send(struct blob *b, int fd);
+/* BLOB_LOOK. */
+long blob_look(struct blob *b);
 /* Instead of an image: b->err, which blob_restore() at the other end returns as its own. */
 void blob_send_failure(struct blob *b, int fd);
 /* As write(2), but a reader that is gone is -EPIPE and no signal. Signals are blocked. */
@@ -355,7 +365,9 @@ void blob_unmap_others(struct blob *b);
  * back (-errno, err filled) only after an abort; entry's caller unblocks them.
  */
 _Noreturn void blob_ghost(struct blob *b);
-long blob_leave(struct blob *b);
+long blob_leave(struct blob *b, struct blob_dump *looked);
+/* Before anybody is asked for leave: 0: it can be carried, and ret is for blob_leave(). */
+long blob_leave_look(struct blob *b, struct blob_dump *ret);
 /* Unregisters what b->rseq_* tells of: needed before its memory goes. */
 void blob_rseq_off(struct blob *b);
 /* Fills what is missing of b->env, as far as every restore needs it; or all of it. */

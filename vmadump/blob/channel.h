@@ -65,7 +65,7 @@ enum chan_type {
 
 	/* whoever dumps or restores from outside -> process; no cluster is there */
 	CHAN_DUMP = 64,	  /* + image fd, + of one of a tree its order (tree.h): write it; */
-			  /* answered by CHAN_DUMPED or CHAN_FAILED */
+			  /* answered by CHAN_DUMPED or CHAN_FAILED. flags: CHAN_DUMP_LOOK */
 	CHAN_RESUME = 65, /* go on by yourself; to a parked process the loss of its channel says
 			   * the same: there is no other copy that could run */
 	CHAN_LOOK = 70,	  /* + fd; leave.flags: CHAN_GO_*: what keeps it, and the head of */
@@ -78,6 +78,7 @@ enum chan_type {
 	CHAN_SETTLE = 69, /* all are in place: your signals and timers; answered by CHAN_SETTLED */
 };
 
+#define CHAN_DUMP_LOOK 1u /* nothing is written: could it be? What was lent stays */
 #define CHAN_HERE_EXEC 1u
 #define CHAN_HERE_ENTRY 2u
 #define CHAN_HERE_FIRST 4u     /* with CHAN_HERE_EXEC: it would exec before the grant */

@@ -81,7 +81,8 @@ long dump_look_on(struct dump *d, long r)
 	return 0;
 }
 
-static long run_steps(struct dump *d)
+/* All that may be refused. */
+static long look_steps(struct dump *d)
 {
 	long r;
 
@@ -99,14 +100,21 @@ static long run_steps(struct dump *d)
 	if ((r = dump_fds(d)) < 0) /* 4. descriptors */
 		return r;
 	/* 5. signals and timers: out, or read */
-	if (!d->opt->for_fork && (r = dump_look_on(d, dump_hold(d))) < 0)
-		return r;
+	return d->opt->for_fork ? 0 : dump_look_on(d, dump_hold(d));
+}
+
+static long last_steps(struct dump *d)
+{
+	long r;
+
+	if (d->opt->only_look)
+		return 0;
 	if (!d->opt->refused && (r = dump_runs(d)) < 0) /* 6. which pages */
 		return r;
 	return dump_head(d); /* 7. all that goes before the pages */
 }
 
-long blob_dump_prepare(struct blob *b, struct blob_dump *opt)
+long blob_dump_look(struct blob *b, struct blob_dump *opt)
 {
 	struct dump *d;
 	long r;
@@ -120,12 +128,62 @@ long blob_dump_prepare(struct blob *b, struct blob_dump *opt)
 	d->opt = opt;
 	d->pid = (int32_t)sys_getpid();
 	d->tid = (int32_t)sys_gettid();
-	r = run_steps(d);
+	d->mem = d->pid;
+	r = look_steps(d);
 	if (r < 0)
 		blob_thaw(b);
 	else
 		b->dump = (uint64_t)d;
 	return r;
+}
+
+long blob_dump_last(struct blob *b)
+{
+	long r = last_steps((void *)b->dump);
+
+	if (r < 0)
+		blob_thaw(b);
+	return r;
+}
+
+long blob_dump_prepare(struct blob *b, struct blob_dump *opt)
+{
+	long r = blob_dump_look(b, opt);
+
+	return r < 0 ? r : blob_dump_last(b);
+}
+
+static void say_refused(struct blob *b)
+{
+	sys_write(b->chan, b->err.text, sizeof b->err.text);
+}
+
+/*
+ * At another process, which runs meanwhile: its mappings, and of its descriptors the copies that
+ * this one has. What shows only of one that stands still is left for then.
+ */
+long blob_look(struct blob *b)
+{
+	struct blob_dump opt = {
+		.fd = -1,
+		.objects = 1,
+		.leaves = b->look_leaves,
+		.streams = b->look_leaves,
+		.aside = b->look_at,
+		.refused = say_refused,
+	};
+	struct dump d = {
+		.b = b,
+		.opt = &opt,
+		.pid = (int32_t)sys_getpid(),
+		.mem = b->look_at,
+		.exe = "",
+	};
+	long r;
+
+	arena_reset(b);
+	r = dump_vmas(&d);
+	return r < 0 ? r : dump_fds(&d);
 }
 
 long blob_dump_send(struct blob *b, int fd)

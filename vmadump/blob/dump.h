@@ -67,17 +67,23 @@ struct dump_fd {
 	uint64_t offset; /* FD_OBJECT: which */
 	uint64_t dev, ino, rdev;
 	const char *path;
+	struct dump_fd *below[2]; /* dump_twin.c: of the kernel's order */
 };
 
+#define DUMP_TWIN_DEPTH 96u
 struct dump {
 	struct blob *b;
 	struct blob_dump *opt;
 	int32_t pid, tid;
+	int32_t mem; /* the process whose memory and mappings are looked at: this one */
 	struct dump_status status;
 	struct dump_stat stat;
 	struct dump_vma *vmas, *last_vma;
 	struct dump_file *files, *last_file;
 	struct dump_fd *fds, *last_fd;
+	struct dump_fd *descriptions; /* dump_twin.c: one of each */
+	uint32_t twin_depth;
+	uint8_t twin_way[DUMP_TWIN_DEPTH];
 	struct dump_obj *objs, *last_obj; /* object.h */
 	struct dump_lock *locks;
 	const struct tree_order *order; /* tree.h; NULL: it is by itself */
@@ -108,6 +114,10 @@ long dump_vmas(struct dump *d);
 long dump_runs(struct dump *d);
 /* dump_fd.c: every descriptor. */
 long dump_fds(struct dump *d);
+/* dump_twin.c: does one that was added before share f's description? Then f->kind is FD_DUP. */
+void twin_find(struct dump *d, struct dump_fd *f);
+void twin_terminal(struct dump *d, struct dump_fd *f);
+void twin_add(struct dump *d, struct dump_fd *f);
 /* dump_thread.c: what the other threads are; notes and records of them. */
 long dump_threads(struct dump *d);
 uint64_t thread_notes_max(const struct dump *d);

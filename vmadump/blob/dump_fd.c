@@ -15,7 +15,6 @@
 
 #define DENTS_BUF 4096u
 #define FDS_TRIED 64u /* the kernel's smallest table */
-#define KCMP_SAME_FILE 0
 #define SO_ACCEPTCONN 30 /* asm-generic/socket.h, which libc's would not bear */
 #define FD_STAYS 1	 /* not an error: it is not part of the image */
 #define TYPE_MASK 0170000u
@@ -108,11 +107,6 @@ static int is_stream(struct dump *d, const struct dump_fd *f, const struct stat 
 	if (d->opt->away)
 		return type == TYPE_FIFO && (away_stream(d, f->fd) || is_dead_pipe(f->fd));
 	return type == TYPE_FIFO || type == TYPE_SOCK || (type == TYPE_CHR && is_tty(st->st_rdev));
-}
-
-static int same_description(struct dump *d, int a, int b)
-{
-	return sys_kcmp(d->pid, d->pid, KCMP_SAME_FILE, a, b) == 0;
 }
 
 /*
@@ -242,37 +236,6 @@ static long classify(struct dump *d, struct dump_fd *f, const struct stat *st)
 	return check_path(d, f, st);
 }
 
-/* Does an earlier descriptor have the same open description? */
-static void find_twin(struct dump *d, struct dump_fd *f)
-{
-	for (struct dump_fd *o = d->fds; o; o = o->next) {
-		if (o->dev != f->dev || o->ino != f->ino || o->kind == FD_DUP || o->kind == FD_TREE)
-			continue;
-		/* One description on 0 and on 1 or 2 (a terminal) is a stream each way. */
-		if (o->kind == FD_STREAM && o->fd == 0 && f->fd <= 2)
-			continue;
-		if (!same_description(d, o->fd, f->fd))
-			continue;
-		f->kind = FD_DUP;
-		f->dup_of = o->fd;
-		if (o->kind != FD_STREAM)
-			return;
-	}
-}
-
-/*
- * The terminal that is on 0 to 2, opened once more: whoever restores brings another one,
- * and this is to be that. It shares more than it did; a terminal has no offset.
- */
-static void find_terminal(struct dump *d, struct dump_fd *f)
-{
-	for (struct dump_fd *o = d->fds; o && f->fd > 2; o = o->next)
-		if (o->kind == FD_STREAM && o->rdev == f->rdev) {
-			f->kind = FD_DUP;
-			f->dup_of = o->fd;
-		}
-}
-
 /* What the first of its tree has as well is carried with that one; locks of the process are not. */
 static long share(struct dump *d, struct dump_fd *f, const struct stat *st)
 {
@@ -295,6 +258,7 @@ static void append(struct dump *d, struct dump_fd *f)
 	else
 		d->fds = f;
 	d->last_fd = f;
+	twin_add(d, f);
 }
 
 static long add_fd(struct dump *d, int fd)
@@ -323,10 +287,10 @@ static long add_fd(struct dump *d, int fd)
 		return n;
 	stream = is_stream(d, f, &st);
 	if (!f->kind)
-		find_twin(d, f);
+		twin_find(d, f);
 	if (d->opt->objects && !f->kind && is_tty(st.st_rdev) &&
 	    (st.st_mode & TYPE_MASK) == TYPE_CHR)
-		find_terminal(d, f);
+		twin_terminal(d, f);
 	if (stream && f->kind != FD_DUP) {
 		f->kind = FD_STREAM;
 		f->stream =

@@ -125,6 +125,8 @@ static long finish_pipe(struct dump *d, struct dump_obj *o)
 		if (!(p.revents & (o->ends == 1 ? POLLHUP : POLLERR)))
 			return refuse(d->b, REFUSE_FD_PIPE, o->fd);
 	}
+	if (d->opt->aside || d->opt->only_look)
+		return 0;
 	put32(o->data + OBJECT_HEAD, (uint32_t)MAX(sys_fcntl(o->fd, F_GETPIPE, 0), 0));
 	if (o->ends & 1)
 		sys_ioctl(o->fd, FIONREAD, &have);
@@ -361,7 +363,7 @@ static long finish_contents(struct dump *d, struct dump_obj *o)
 	uint64_t n = get32(o->data + 8), len = ROUND_UP(before + n, 8);
 	uint8_t *data;
 
-	if (d->opt->refused) {
+	if (d->opt->refused || d->opt->only_look) {
 		put32(o->data + 8, 0);
 		return 0;
 	}

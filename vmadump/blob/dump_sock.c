@@ -237,6 +237,8 @@ long finish_socket(struct dump *d, struct dump_obj *o)
 		find_among_streams(d, o);
 	if (o->ends != 3 && o->peer)
 		return refuse(d->b, REFUSE_FD_SOCKET, o->fd);
+	if (d->opt->aside) /* others read from it meanwhile */
+		return 0;
 	data = arena_raw(d->b, fixed + most);
 	if (!data)
 		return -ENOMEM;

@@ -51,9 +51,18 @@ long tree_read(struct dump *d)
 
 const struct tree_fd *tree_fd_of(const struct dump *d, int fd)
 {
-	for (uint32_t i = 0; d->order && i < d->order->nfds; i++)
+	uint32_t lo = 0, hi = d->order ? d->order->nfds : 0;
+
+	while (lo < hi) {
+		uint32_t i = (lo + hi) / 2;
+
 		if (fds(d)[i].fd == fd)
 			return &fds(d)[i];
+		if (fds(d)[i].fd < fd)
+			lo = i + 1;
+		else
+			hi = i;
+	}
 	return NULL;
 }
 

@@ -316,7 +316,7 @@ static long identify(struct dump *d, struct dump_file *f, uint8_t *page)
 
 	/* Not a plain read: the page may be behind the end of a file cut short. */
 	if (f->head && !(f->flags & FILE_WRITE)) {
-		n = sys_process_vm_readv(d->pid, &to, &from);
+		n = sys_process_vm_readv(d->mem, &to, &from);
 		f->id_len = n > 0 ? elf_build_id(page, (uint32_t)n, f->id) : 0;
 		if (f->id_len) {
 			f->id_kind = FILE_BUILD_ID;
@@ -357,8 +357,13 @@ static long settle_files(struct dump *d)
 			continue;
 		}
 		if (f->index == VMA_NO_FILE && !f->id_kind && identify(d, f, page)) {
-			if (v->kind == VMA_FILE_SHARED)
-				return refuse(b, REFUSE_MAP_DELETED, v->start, f->path);
+			long r = v->kind != VMA_FILE_SHARED
+					 ? 0
+					 : refuse(b, REFUSE_MAP_DELETED, v->start, f->path);
+
+			r = dump_look_on(d, r);
+			if (r < 0)
+				return r;
 			v->kind = VMA_ANON;
 			v->copy = 1;
 			continue;
@@ -379,8 +384,11 @@ long dump_vmas(struct dump *d)
 	struct text t;
 	char *line;
 	int open = 0;
-	long r = text_open(b, &t, "/proc/self/smaps");
+	char path[32];
+	long r;
 
+	str_format(path, sizeof path, "/proc/%d/smaps", d->mem);
+	r = text_open(b, &t, path);
 	e->nspecial = 0;
 	while (r >= 0 && (line = text_line(&t))) {
 		if (map_line_parse(line, &m)) {
@@ -405,7 +413,7 @@ long dump_vmas(struct dump *d)
 		r = dump_look_on(d, finish_vma(d, &v, &o));
 	if (r < 0)
 		return r;
-	if (!e->vdso_sum)
+	if (!e->vdso_sum && d->mem == d->pid)
 		for (uint32_t i = 0; i < e->nspecial; i++)
 			if (e->special[i].kind == SPECIAL_VDSO)
 				e->vdso_sum = vdso_sum(e->special[i].start);

@@ -15,7 +15,7 @@ struct leave {
 	int voted, here; /* here: aborted because this is where it was to go */
 	uint32_t ready_for;	/* the flags that dump was prepared for */
 	long ready;		/* what preparing it returned; its text is in b->err */
-	struct blob_dump dump;
+	struct blob_dump *dump, own;
 };
 
 /* Nobody is left who could order anything: parked until a SIGKILL. */
@@ -107,16 +107,10 @@ static uint32_t likely_flags(const struct blob *b)
 	return b->dump_flags & ~(uint32_t)DUMP_EXEC;
 }
 
-/*
- * All of the image but the writing, for a leave with these flags of CHAN_GO. It is
- * made while the master judges, as if it leaves from home, which is mostly so. If
- * CHAN_GO says otherwise it is made anew.
- */
-static void prepare_image(struct blob *b, struct leave *l, uint32_t flags)
+/* The dump that a leave with these flags of CHAN_GO is. */
+static void describe(const struct blob *b, uint32_t flags, struct blob_dump *ret)
 {
-	b->err.code = 0;
-	l->ready_for = flags;
-	l->dump = (struct blob_dump){
+	*ret = (struct blob_dump){
 		.fd = -1,
 		.flags = flags >> 8,
 		.streams = !(flags & CHAN_GO_AWAY),
@@ -126,7 +120,26 @@ static void prepare_image(struct blob *b, struct leave *l, uint32_t flags)
 		.objects = b->exec_kind != MOVE_RFORK,
 		.leaves = b->exec_kind != MOVE_RFORK,
 	};
-	l->ready = b->exec_kind == MOVE_REXEC ? 0 : blob_dump_prepare(b, &l->dump);
+}
+
+/*
+ * All of the image but the writing. It is made while the master judges, as if it leaves
+ * from home, which is mostly so. If CHAN_GO says otherwise it is made anew.
+ */
+static void prepare_image(struct blob *b, struct leave *l, uint32_t flags)
+{
+	b->err.code = 0;
+	l->ready_for = flags;
+	l->dump = &l->own;
+	describe(b, flags, l->dump);
+	l->ready = b->exec_kind == MOVE_REXEC ? 0 : blob_dump_prepare(b, l->dump);
+}
+
+long blob_leave_look(struct blob *b, struct blob_dump *ret)
+{
+	b->err.code = 0;
+	describe(b, likely_flags(b) << 8, ret);
+	return blob_dump_look(b, ret);
 }
 
 static long send_image(struct blob *b, struct leave *l)
@@ -173,7 +186,7 @@ static long abort_here(struct blob *b, struct leave *l, long r)
 	return r;
 }
 
-long blob_leave(struct blob *b)
+long blob_leave(struct blob *b, struct blob_dump *looked)
 {
 	struct leave l = { .data = -1 };
 	struct chan_pkt p;
@@ -183,7 +196,13 @@ long blob_leave(struct blob *b)
 
 	/* 1. Here I am, parked: bpinit learns the pid from the kernel. */
 	chan_here(b, b->exec_kind == MOVE_EXECMOVE ? CHAN_HERE_ENTRY : 0);
-	prepare_image(b, &l, likely_flags(b) << 8);
+	if (looked) {
+		l.dump = looked;
+		l.ready_for = likely_flags(b) << 8;
+		l.ready = blob_dump_last(b);
+	} else {
+		prepare_image(b, &l, likely_flags(b) << 8);
+	}
 
 	/* 2. The master's grant, with the connection to the node. */
 	r = wait_go(b, &l);

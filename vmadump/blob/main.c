@@ -83,7 +83,7 @@ long blob_main(struct blob *b)
 	}
 	switch (b->verb) {
 	case BLOB_LEAVE:
-		r = blob_leave(b);
+		r = blob_leave(b, NULL);
 		blob_thaw(b);
 		break;
 	case BLOB_DUMP:
@@ -97,6 +97,9 @@ long blob_main(struct blob *b)
 		break;
 	case BLOB_CHECK:
 		r = blob_check(b);
+		break;
+	case BLOB_LOOK:
+		r = blob_look(b);
 		break;
 	case BLOB_PARK:
 		r = blob_park(b);

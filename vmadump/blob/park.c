@@ -139,13 +139,14 @@ static void dump_to(struct blob *b, struct blob_dump *opt)
 	opt->flags = b->dump_flags;
 	opt->goes_on = 1;
 	opt->objects = 1;
-	r = blob_dump(b, opt);
+	r = opt->only_look ? blob_dump_prepare(b, opt) : blob_dump(b, opt);
 	/* With the answer we may be taken out, wherever we are: nothing may be left to do. */
 	blob_thaw(b);
 	sys_close(opt->fd);
 	if (opt->has_order)
 		sys_close(opt->order);
-	give_back(b);
+	if (!opt->only_look)
+		give_back(b);
 	m.u.bytes = opt->bytes;
 	if (r < 0)
 		chan_fail(b, CHAN_NO_MOVE);
@@ -189,6 +190,7 @@ long blob_park(struct blob *b)
 		if (p.m.type == CHAN_DUMP && p.nfd >= 1) {
 			dump_to(b, &(struct blob_dump){
 					   .fd = p.fd[0],
+					   .only_look = p.m.flags & CHAN_DUMP_LOOK,
 					   .has_order = p.fd[1] >= 0,
 					   .order = p.fd[1],
 				   });

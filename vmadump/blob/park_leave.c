@@ -6,7 +6,7 @@
 #include "ghost.h"
 #include "libbproc/local.h"
 
-/* Numbers 0 to 2 are its stdin, stdout and stderr, even if they are closed now. */
+/* Numbers 0 to 2 are its stdin, stdout and stderr, even if they are closed now. -errno: as fd. */
 static int above_stdio(int fd)
 {
 	long up;
@@ -52,29 +52,44 @@ static long ask(int conn, int far, const struct chan_msg *m)
 	return sys_sendmsg(conn, &h, SYS_MSG_NOSIGNAL);
 }
 
-void park_leave(struct blob *b, struct chan_pkt *order)
+/* The channel of the move, whose far end goes to bpslave with the question. */
+static long begin(struct blob *b, const struct chan_pkt *order)
 {
-	int end[2];
+	int end[2], up;
 	long r = sys_socketpair(SYS_AF_UNIX, SYS_SOCK_SEQPACKET | SYS_SOCK_CLOEXEC, 0, end);
 
-	b->err.code = 0;
 	if (r >= 0) {
-		r = ask(order->fd[0], end[1], &order->m);
+		up = above_stdio(end[0]);
+		r = up < 0 ? up : ask(order->fd[0], end[1], &order->m);
 		sys_close(end[1]);
-		b->outer = b->chan;
-		b->hide_fd[0] = b->outer;
-		b->chan = above_stdio(end[0]);
+		if (r < 0 && up >= 0)
+			sys_close(up);
 	}
+	if (r < 0)
+		return blob_err_set(&b->err, (int)-r, "the question to bpslave: %s", errno_name(r));
+	b->outer = b->chan;
+	b->hide_fd[0] = b->outer;
+	b->chan = up;
+	return 0;
+}
+
+void park_leave(struct blob *b, struct chan_pkt *order)
+{
+	struct blob_dump looked;
+	long r;
+
+	own_protection(b);
+	b->exec_kind = MOVE_MOVE;
+	b->dump_flags = order->m.u.leave.flags;
+	b->hide_fd[1] = order->fd[0];
+	r = blob_leave_look(b, &looked);
+	if (r == 0)
+		r = begin(b, order);
 	chan_close_fds(order, 0);
-	if (r < 0) {
-		blob_err_set(&b->err, (int)-r, "the question to bpslave: %s", errno_name(r));
-	} else {
-		own_protection(b);
-		b->exec_kind = MOVE_MOVE;
-		b->dump_flags = order->m.u.leave.flags;
-		blob_leave(b);
-		blob_thaw(b);
-	}
+	b->hide_fd[1] = -1;
+	if (r == 0)
+		blob_leave(b, &looked);
+	blob_thaw(b);
 	if (b->outer) {
 		if (b->chan >= 0)
 			sys_close(b->chan);

@@ -38,13 +38,14 @@ enum memory_kind {
 /* TAG_MEMBER, in all others: u32 index of its entry, u32 pid of the first, u64 0 */
 #define MEMBER_LEN 16u
 
-/* What CHAN_DUMP's second descriptor holds: this, nfds tree_fd, nmaps tree_map, plan, memory. */
+/* What CHAN_DUMP's second descriptor holds: this, nmaps tree_map, nfds tree_fd by rising numbers,
+ * plan, memory. */
 struct tree_order {
 	uint32_t index, first_pid;
 	uint32_t nfds, nmaps;
 	uint32_t plan_len, memory_len; /* contents of TAG_TREE and TAG_MEMORY; 0 but in the first */
 };
-#define TREE_FD_EXTRA 1u  /* handed to the first for this dump (CHAN_SHARE) */
+#define TREE_FD_EXTRA 1u  /* handed to the first for this dump (CHAN_LEND) */
 #define TREE_FD_INSIDE 2u /* its other end is in the tree: no stream of home's */
 struct tree_fd {
 	int32_t fd, as; /* as: the number that the first has it under; -1: its own business */
