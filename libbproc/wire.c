@@ -61,6 +61,37 @@ int wire_get_length(const unsigned char hdr[WIRE_HDR], uint32_t *ret_len)
 	return 0;
 }
 
+/* In it or in what it holds, of which none is nested deeper than Envelope's types are. */
+static bool has_unknown(const ProtobufCMessage *m)
+{
+	const ProtobufCMessageDescriptor *d = m->descriptor;
+	const ProtobufCFieldDescriptor *f;
+	ProtobufCMessage *const *one;
+	const char *at = (const char *)m;
+	size_t n;
+
+	if (m->n_unknown_fields > 0)
+		return true;
+	for (unsigned int i = 0; i < d->n_fields; i++) {
+		f = &d->fields[i];
+		if (f->type != PROTOBUF_C_TYPE_MESSAGE)
+			continue;
+		n = 1;
+		one = (ProtobufCMessage *const *)(at + f->offset);
+		if (f->label == PROTOBUF_C_LABEL_REPEATED) {
+			n = *(const size_t *)(at + f->quantifier_offset);
+			one = *(ProtobufCMessage *const *const *)one;
+		} else if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF &&
+			   *(const uint32_t *)(at + f->quantifier_offset) != f->id) {
+			continue;
+		}
+		for (size_t k = 0; k < n; k++)
+			if (one[k] && has_unknown(one[k]))
+				return true;
+	}
+	return false;
+}
+
 int wire_get_envelope(const unsigned char *buf, size_t len, Bproc__Envelope **ret_env)
 {
 	Bproc__Envelope *env = bproc__envelope__unpack(NULL, len, buf);
@@ -68,7 +99,7 @@ int wire_get_envelope(const unsigned char *buf, size_t len, Bproc__Envelope **re
 	if (!env)
 		return -EBADMSG;
 	/* Both ends have the same protocol number: what is not known here is an error. */
-	if (env->msg_case == BPROC__ENVELOPE__MSG__NOT_SET || env->base.n_unknown_fields > 0) {
+	if (env->msg_case == BPROC__ENVELOPE__MSG__NOT_SET || has_unknown(&env->base)) {
 		bproc__envelope__free_unpacked(env, NULL);
 		return -EBADMSG;
 	}

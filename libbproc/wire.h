@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,11 @@
 #define WIRE_HDR 4u
 #define WIRE_MAX (1u << 20) /* bytes of an Envelope; checked before anything is allocated */
 #define WIRE_PID_MAX (1 << 22) /* every number is below it: PID_MAX_LIMIT of the kernel */
+
+static inline bool wire_pid_ok(int32_t pid)
+{
+	return pid > 0 && pid < WIRE_PID_MAX;
+}
 
 /*
  * Wraps msg, which is not copied, in an envelope: the case follows from the type

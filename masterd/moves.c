@@ -25,11 +25,6 @@ static void deny(struct peer *p, uint32_t req, const struct bproc_err *err)
 	link_send(p->link, &d.base);
 }
 
-static bool pid_ok(int32_t pid)
-{
-	return pid > 0 && pid < WIRE_PID_MAX;
-}
-
 /* What no bpslave of ours sends: 0, or why not. */
 static const char *malformed(const Bproc__MoveAsk *a)
 {
@@ -37,14 +32,14 @@ static const char *malformed(const Bproc__MoveAsk *a)
 
 	if (a->kind < MOVE_RFORK || a->kind > MOVE_EXECMOVE)
 		return "kind";
-	if (!pid_ok(a->asker_pid))
+	if (!wire_pid_ok(a->asker_pid))
 		return "asker_pid";
-	if (!pid_ok(a->pid) || (a->kind != MOVE_RFORK && a->pid != a->asker_pid))
+	if (!wire_pid_ok(a->pid) || (a->kind != MOVE_RFORK && a->pid != a->asker_pid))
 		return "pid";
 	if (!a->creds || wire_get_cred(a->creds->raw.data, a->creds->raw.len, &cred) < 0)
 		return "creds";
 	for (size_t i = 0; i < a->n_chain; i++)
-		if (!pid_ok(a->chain[i]->pid) || strlen(a->chain[i]->comm) > 15)
+		if (!wire_pid_ok(a->chain[i]->pid) || strlen(a->chain[i]->comm) > 15)
 			return "chain";
 	return NULL;
 }

@@ -201,7 +201,7 @@ static void on_move_ask(struct peer *p, const Bproc__Envelope *e)
 
 static int32_t pid_in(const Bproc__Proc *proc)
 {
-	return proc && proc->pid > 0 && proc->pid < WIRE_PID_MAX ? proc->pid : 0;
+	return proc && wire_pid_ok(proc->pid) ? proc->pid : 0;
 }
 
 static void on_move_sent(struct peer *p, const Bproc__Envelope *e)

@@ -343,7 +343,7 @@ static struct proc *find_real(struct master *m, const struct node *n, const Bpro
 {
 	struct proc *p = find(m, e->proc), *o;
 
-	if (!e->proc || e->move == 0 || (p && p->came == e->move))
+	if (e->move == 0 || (p && p->came == e->move))
 		return p;
 	for (o = proc_get(&m->procs, e->proc->pid, 0); o; o = o->next)
 		if (o->pid == e->proc->pid && o->node == n->num && o->came == e->move)
@@ -364,11 +364,15 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 		peer_drop(p, "protocol error: ProcEvent with code %u", e->code);
 		return;
 	}
+	if (!e->proc || !wire_pid_ok(e->proc->pid)) {
+		peer_drop(p, "protocol error: ProcEvent without a pid");
+		return;
+	}
 	if (is_exit(e->code))
 		fault_point(FAULT_MASTER_EXIT);
 	if (t)
 		child_event(p->m, p->node, t, &tale);
-	else if (is_exit(e->code) && e->proc && !p->m->settled)
+	else if (is_exit(e->code) && !p->m->settled)
 		ended_unknown(p->m, e->proc, &tale);
 	else
 		acknowledge(p->m, &tale);

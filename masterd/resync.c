@@ -123,7 +123,7 @@ void resync_ran(struct peer *p, uint64_t move, int32_t pid)
 
 void resync_proc(struct peer *p, const Bproc__ProcState *s)
 {
-	if (!s->proc || s->proc->pid <= 0 || s->proc->pid >= WIRE_PID_MAX)
+	if (!s->proc || !wire_pid_ok(s->proc->pid))
 		peer_drop(p, "protocol error: ProcState without a pid");
 	else if (s->ghost)
 		ghost_told(p, s);
@@ -155,7 +155,7 @@ static void revive(struct peer *peer, const Bproc__MoveState *s)
 	mv->target = s->target;
 	mv->pid = s->proc ? s->proc->pid : 0;
 	bproc_err_set(&mv->err, EIO, "the front end's master was restarted during the move");
-	if (s->kind != MOVE_RFORK && mv->pid > 0 && mv->pid < WIRE_PID_MAX) {
+	if (s->kind != MOVE_RFORK && wire_pid_ok(mv->pid)) {
 		p = proc_get(&m->procs, mv->pid, 0);
 		if (!p)
 			p = proc_new(&m->procs, mv->pid, mv->source);

@@ -147,10 +147,13 @@ START_TEST(unknown)
 	Bproc__Chain no_case = BPROC__CHAIN__INIT;
 	/* Field 1000 of the envelope, a message of no bytes; and an envelope with nothing. */
 	static const unsigned char field[] = {0xc2, 0x3e, 0x00};
+	/* Field 1000 of a Hello, which is field 1 of the envelope. */
+	static const unsigned char within[] = {0x0a, 0x03, 0xc2, 0x3e, 0x00};
 	Bproc__Envelope *out, env;
 
 	ck_assert_int_eq(wire_envelope(&no_case.base, &env), -EINVAL);
 	ck_assert_int_eq(wire_get_envelope(field, sizeof(field), &out), -EBADMSG);
+	ck_assert_int_eq(wire_get_envelope(within, sizeof(within), &out), -EBADMSG);
 	ck_assert_int_eq(wire_get_envelope(field, 0, &out), -EBADMSG);
 }
 END_TEST
