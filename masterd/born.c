@@ -142,6 +142,11 @@ void born_state_end(struct master *m, struct node *n)
 {
 	struct told_news w = {.m = m, .n = n};
 
+	Bproc__BornAsk ask = BPROC__BORN_ASK__INIT;
+
+	/* What home has said of groups and sessions while this node was away is lost too. */
+	if (n->num != NODE_HOME)
+		node_send(m, node_get(&m->nodes, NODE_HOME), &ask.base);
 	if (n->num == NODE_HOME)
 		ask_all(m); /* what was told while it was away has been lost */
 	else

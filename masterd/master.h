@@ -9,6 +9,7 @@
  *   moves.c     the judge: MoveAsk           moveact.c what follows a move's events
  *   procs.c     signals, exits, questions    resync.c  after a restart of the master
  *   born.c      births on nodes               kills.c   kill() there
+ *   place.c     groups and sessions
  */
 #pragma once
 
@@ -168,6 +169,9 @@ void born_tell(struct peer *p, const Bproc__ProcBorn *b);
 void born_reaped(struct peer *p, const Bproc__ProcReaped *r);
 /* The slave has told all it holds: what was born on it and is not among that has ended. */
 void born_state_end(struct master *m, struct node *n);
+
+/* place.c */
+void place_tell(struct peer *p, const Bproc__Place *in);
 
 /* kills.c */
 void kills_ask(struct peer *p, const Bproc__Kill *k);

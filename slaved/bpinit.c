@@ -23,6 +23,7 @@
 
 #include "libbproc/slice.h"
 #include "slaved/bpinit_kill.h"
+#include "slaved/bpinit_place.h"
 
 #define EPOLL_BATCH 64
 #define SLAVE_BATCH 64 /* messages of bpslave before the others have their turn */
@@ -176,6 +177,9 @@ void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 		[INIT_KILL_DONE] = init_kill_done,
 		[INIT_KILL] = init_kill,
 		[INIT_KILLED] = init_killed,
+		[INIT_KILL_AGAIN] = init_kill_again,
+		[INIT_PLACE] = init_place,
+		[INIT_PLACE_AGAIN] = init_place_again,
 		[INIT_SIGNALLED] = events_signalled,
 		[INIT_ACK] = events_ack,
 	};
@@ -197,9 +201,6 @@ void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 	case INIT_FENCE:
 		init_fence();
 		event_move(EV_FENCED, 0, 0, 0);
-		return;
-	case INIT_KILL_AGAIN:
-		init_kill_again();
 		return;
 	default:
 		break;
@@ -302,7 +303,7 @@ static void dispatch(const struct epoll_event *ev)
 /* ms until something is due; the keeper has no lease, a node no births. */
 static int next_look(void)
 {
-	return self.keeper ? born_tick() : skel_tick(lease_tick());
+	return place_tick(self.keeper ? born_tick() : skel_tick(lease_tick()));
 }
 
 static _Noreturn void loop(void)

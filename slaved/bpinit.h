@@ -23,6 +23,7 @@
  *	bpinit_kill.c	kill() on a node to what is not, or not all, there
  *	bpinit_judge.c	the same at home: who may, and the signal itself
  *	bpinit_look.c	/proc, without memory of its own
+ *	bpinit_place.c	groups and sessions, the same everywhere
  *	bpinit_orphan.c	HUP and CONT of an orphaned group, each once
  *	bpinit_spawn.c	namespaces, clones under a wanted pid, the lease
  */
@@ -145,7 +146,13 @@ struct mirror {
 	uint64_t use; /* of late ones only */
 };
 
+struct place {
+	int32_t pgid, sid; /* 0: not known yet */
+	bool changed;	   /* since its ghosts were made */
+};
+
 struct proc {
+	struct place place; /* home: as all nodes have been told */
 	enum proc_state state;
 	int32_t pid;
 	int32_t ppid;	    /* REAL at home: the ghost that is its parent there; 0: none */
@@ -189,6 +196,7 @@ struct proc {
 	struct blob_regs inject_regs;
 };
 extern struct proc procs[PROCS_MAX];
+extern uint32_t procs_count;
 extern uint32_t procs_reaped; /* of them with reaped set */
 extern uint32_t procs_dropped; /* of them with dropped_of set */
 

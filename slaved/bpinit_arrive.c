@@ -309,6 +309,8 @@ static void ran(struct move *m, struct proc *p)
 	/* The record first. From here on it runs, whatever else happens. */
 	move_ended(m->id, EV_RAN, p->pid);
 	p->came = m->id;
+	if (!p->place.pgid)
+		p->place = (struct place){.pgid = m->pgid, .sid = m->sid};
 	p->state = PROC_REAL;
 	p->in_place = p->was_ghost = false;
 	p->move = 0;

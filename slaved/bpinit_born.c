@@ -293,6 +293,7 @@ bool born_ended(const struct init_msg *m)
 void init_born(const struct init_msg *m)
 {
 	struct proc *p = proc_find(m->pid);
+	struct chan_name name;
 	struct birth *b;
 
 	if (!self.keeper)
@@ -300,7 +301,9 @@ void init_born(const struct init_msg *m)
 	if (p && p->state == PROC_GHOST && !p->dying && !use_differs(p->use, m->use)) {
 		if (m->use)
 			p->use = m->use;
-		show(p, &m->u.born.name);
+		name = m->u.born.name;
+		name.sid = 0; /* its place is told by itself, in its own order (bpinit_place.c) */
+		show(p, &name);
 		return;
 	}
 	b = find(m->pid);

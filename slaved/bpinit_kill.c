@@ -112,8 +112,9 @@ bool kill_state_msg(uint32_t *at, struct init_msg *m)
 	return false;
 }
 
-void init_kill_again(void)
+void init_kill_again(const struct init_msg *m)
 {
+	(void)m;
 	for (uint32_t i = 0; i < KILLS_MAX; i++)
 		if (waiting[i].k.id)
 			ask(&waiting[i]);

@@ -35,7 +35,7 @@ struct kill_call {
 };
 void kill_called(const struct kill_call *c);
 void init_killed(const struct init_msg *m);
-void init_kill_again(void);
+void init_kill_again(const struct init_msg *m);
 void kill_forget_all(void); /* fenced: nobody waits any more */
 /* What a new bpslave is told: as proc_state_msg(). */
 bool kill_state_msg(uint32_t *at, struct init_msg *m);

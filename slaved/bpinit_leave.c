@@ -204,6 +204,8 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 	m->id = msg->move_id;
 	m->epoch = msg->u.depart.epoch;
 	m->target = msg->u.depart.target;
+	m->pgid = msg->u.depart.pgid;
+	m->sid = msg->u.depart.sid;
 	memcpy(m->token, msg->u.depart.token, sizeof(m->token));
 	if (pkt->nfd > 0)
 		m->data = take_fd(pkt->fd[0]);
@@ -224,6 +226,8 @@ static void became_ghost(struct move *m, struct proc *p)
 	p->state = PROC_GHOST;
 	p->in_place = true;
 	p->move = 0;
+	p->place.pgid = m->pgid;
+	p->place.sid = m->sid;
 	event_move(EV_GHOST, m->id, m->req_id, p->pid);
 	move_ended(m->id, EV_GHOST, p->pid);
 	move_free(m);

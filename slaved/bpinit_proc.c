@@ -9,12 +9,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_place.h"
 
 #define HASH 4096
 #define CHAN_BATCH 16 /* messages of one process before the others have their turn */
 
 struct proc procs[PROCS_MAX];
+uint32_t procs_count;
 uint32_t procs_reaped, procs_dropped;
 static uint32_t bucket[HASH]; /* index + 1 of the first */
 uint32_t procs_used;	      /* no slot at or above this was ever used */
@@ -43,6 +44,7 @@ struct proc *proc_add(int32_t pid, enum proc_state state)
 				 .chan = -1,
 				 .at_home = self.keeper};
 	*head = i + 1;
+	procs_count++;
 	return &procs[i];
 }
 
@@ -67,6 +69,7 @@ void proc_remove(struct proc *p)
 	p->state = PROC_FREE;
 	p->pid = 0;
 	free_list[nfree++] = i;
+	procs_count--;
 }
 
 int proc_set_chan(struct proc *p, int chan)
@@ -107,6 +110,7 @@ void ghost_made(struct proc *p)
 	if (e < 0)
 		say("ghost %d cannot be traced: %s", p->pid, strerror(-e));
 	p->state = PROC_GHOST;
+	p->place = place_of(p->pid);
 	trace_held_stop(p);
 	p->move = 0;
 	born_made(p);
@@ -126,6 +130,10 @@ static void message(struct proc *p, const struct chan_msg *c)
 		if (!p->move || !moves[p->move - 1].skel) /* a skeleton that could not */
 			trace_sleep(p);
 		arrive_cloned(p, c);
+		return;
+	case CHAN_PLACED:
+		trace_sleep(p);
+		place_done(c);
 		return;
 	case CHAN_HELD:
 		children_held(p, c);

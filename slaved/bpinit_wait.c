@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_place.h"
 
 #define ROOM_MS 50	   /* the next look whether events have room again */
 #define CHILDREN_BATCH 256 /* waited for in one round */
@@ -173,6 +173,7 @@ void children_wait(void)
 static struct {
 	int32_t pid;
 	int fd;
+	struct place place;
 } watches[WATCHES_MAX];
 static uint32_t nwatches;
 
@@ -255,7 +256,15 @@ void init_watch(const struct init_msg *m)
 	}
 	watches[at].pid = m->pid;
 	watches[at].fd = fd;
+	watches[at].place = place_of(m->pid);
 	if (at == nwatches)
 		nwatches++;
 	watch_fd(fd, ON_PIDFD, at, 0, EPOLLIN);
+}
+
+void watch_each(void (*fn)(int32_t pid, struct place *known))
+{
+	for (uint32_t i = 0; i < nwatches; i++)
+		if (watches[i].pid)
+			fn(watches[i].pid, &watches[i].place);
 }

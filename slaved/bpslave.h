@@ -180,6 +180,7 @@ int proc_read_cred(const struct proc_ids *ids, struct chan_cred *ret_cred);
 int proc_read_chain(const struct proc_ids *ids, bool child, struct proc_chain *ret_chain);
 /* Adds its children that it has not waited for, zombies too. */
 int proc_read_children(const struct proc_ids *ids, struct proc_chain *chain);
+int proc_read_leader(int32_t pid, struct init_chain *ret); /* by the cluster's number; 0 or -errno */
 bool proc_is_cluster(const struct proc_ids *ids);
 
 /*
@@ -373,7 +374,7 @@ void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, 
  * -- bpslave_born.c, bpslave_source.c: processes that are born on a node (doc/born.md). They
  * must be told of everything that bpinit makes, since a clone looks like a birth.
  */
-void born_expect(int32_t pid, int32_t ppid); /* about to be made here, ghost or arrival */
+void born_expect(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid); /* about to be made here, ghost or arrival */
 void born_parked(int32_t pid, uint64_t move, bool moved);
 void born_stays(uint64_t move);		      /* a move of born_parked() was aborted */
 void born_is_here(int32_t pid);		      /* a scan that does not find it says: it has gone */
@@ -402,6 +403,11 @@ void kill_on_init(const struct init_msg *m);
 void kill_on_kill(const Bproc__Kill *k);
 void kill_on_killed(const Bproc__Killed *k);
 void kill_again(void); /* home may have missed what was asked */
+
+/* -- bpslave_place.c: groups and sessions, told to whom they concern */
+void place_on_init(const struct init_msg *m);
+void place_on_place(const Bproc__Place *p);
+void place_again(void); /* a node may have missed some */
 
 /* -- bpslave_event.c: signals, exits, mirrors between bpinit and the master */
 void event_on_init(const struct init_msg *m);

@@ -9,7 +9,7 @@
 
 #include "bpslave_born.h"
 
-void born_expect(int32_t pid, int32_t ppid)
+void born_expect(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid)
 {
 	struct born *b = born_find(pid);
 
@@ -23,6 +23,8 @@ void born_expect(int32_t pid, int32_t ppid)
 		return;
 	b->moved = b->away = true; /* real only when bpinit says so */
 	b->ppid = ppid;
+	b->pgid = pgid;
+	b->sid = sid;
 }
 
 void born_is_here(int32_t pid)
@@ -97,7 +99,7 @@ void born_came(int32_t pid, bool other_name)
 
 void born_state(const struct init_msg *m)
 {
-	born_expect(m->u.state.pid, m->u.state.ppid);
+	born_expect(m->u.state.pid, m->u.state.ppid, m->u.state.pgid, m->u.state.sid);
 	if (!m->u.state.is_ghost)
 		born_came(m->u.state.pid, false);
 }

@@ -372,6 +372,8 @@ void born_scan(void)
 static void tell_again(struct born *b, void *arg)
 {
 	(void)arg;
+	if (b->place_due)
+		place_tell(b, false);
 	if (b->away || (b->ended && (b->moved || !b->told)))
 		return;
 	b->tell = true;

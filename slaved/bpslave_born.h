@@ -6,6 +6,7 @@
  *	bpslave_away.c	 those of them that leave and come by a move
  *	bpslave_tell.c	 when and how the master hears of it
  *	bpslave_look.c	 what has to be looked for: stops, other groups and ids
+ *	bpslave_place.c	 groups and sessions that others have to know
  *	bpslave_scan.c	 /proc of the node's pid namespace
  *	bpslave_source.c where the news come from: the event program, or looking again
  */
@@ -69,6 +70,8 @@ struct born {
 	bool tell, end, reap; /* what is to be told */
 	bool silent;	      /* it is not told that it was reaped */
 	bool ended, stopped;
+	uint32_t place;	 /* number of the last word to home of its group and session */
+	bool place_due;	 /* that has not been answered */
 	uint64_t parked; /* the move that will say whether it is away; 0: none */
 	bool guessed;	 /* it has gone, and nobody has said how it ended */
 };
@@ -110,6 +113,9 @@ void born_flush(void);
 /* Compares the table with /proc. */
 void born_scan(void);
 void born_clear(void);
+
+/* -- bpslave_place.c */
+void place_tell(struct born *b, bool changed); /* to home: its group and session; or again */
 
 /* -- bpslave_source.c */
 /* Takes what is there now, not when its turn comes. */

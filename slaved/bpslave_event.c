@@ -228,6 +228,8 @@ void event_on_init(const struct init_msg *m)
 	case EV_KILLED:
 	case EV_IDENTITY:
 		return kill_on_init(m);
+	case EV_PLACE:
+		return place_on_init(m);
 	default:
 		log_warn("bpinit: message %u is not known", m->type);
 		init_done(m->seq);

@@ -33,6 +33,8 @@ static void have_connection(int fd, void *arg)
 		m.u.depart.dump_flags &= ~(uint32_t)BPROC_DUMP_EXEC;
 	m.u.depart.epoch = v->epoch;
 	m.u.depart.target = v->node;
+	m.u.depart.pgid = v->pgid;
+	m.u.depart.sid = v->sid;
 	m.u.depart.away = slave.node != HOME_NODE;
 	if (m.u.depart.away)
 		m.u.depart.streams = stdio_streams_of(v->host_pid);

@@ -121,10 +121,17 @@ void look_state(struct born *b, char state)
 /* It asked to change them: nobody can say better than /proc whether it has. */
 static void ids_seen(struct born *b, struct scan_proc *p)
 {
-	if (!b->changes || b->away || b->ended || scan_ids(b->pid, p) < 0)
+	if (!b->changes || b->ended)
 		return;
-	if (b->pgid == p->pgid && b->sid == p->sid && b->uid == p->uid && b->euid == p->euid &&
-	    b->suid == p->suid && b->gid == p->gid && b->egid == p->egid)
+	if (b->pgid != p->pgid || b->sid != p->sid) {
+		b->pgid = p->pgid;
+		b->sid = p->sid;
+		place_tell(b, true);
+	}
+	if (b->away || scan_ids(b->pid, p) < 0)
+		return;
+	if (b->uid == p->uid && b->euid == p->euid && b->suid == p->suid && b->gid == p->gid &&
+	    b->egid == p->egid)
 		return;
 	born_read(b);
 	born_renamed(b);
@@ -139,7 +146,7 @@ void born_changes(int32_t tid, uint32_t reaper)
 	b = born_find(tid);
 	if (!b && scan_ids(tid, &p) == 0)
 		b = born_find(p.pid); /* a thread but the first */
-	if (!b || b->ended || b->away)
+	if (!b || b->ended || (b->away && reaper != NAME_REAPER_AS_IS))
 		return;
 	if (reaper != NAME_REAPER_AS_IS) {
 		b->reaper = reaper;

@@ -302,7 +302,10 @@ static void dispatch(const Bproc__Envelope *env)
 		return born_on_reaped(env->proc_reaped);
 	case BPROC__ENVELOPE__MSG_BORN_ASK:
 		born_tell_all();
+		place_again();
 		return kill_again();
+	case BPROC__ENVELOPE__MSG_PLACE:
+		return place_on_place(env->place);
 	case BPROC__ENVELOPE__MSG_KILL:
 		return kill_on_kill(env->kill);
 	case BPROC__ENVELOPE__MSG_KILLED:

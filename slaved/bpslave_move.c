@@ -123,6 +123,8 @@ static void depart(const struct leaving *v, int32_t asker_pid, int chan)
 static void ask_master(struct leaving *v)
 {
 	asker_ask(v->who, v->req, v->kind, v->node, v->pid);
+	v->pgid = v->who->ids.pgid;
+	v->sid = v->who->ids.sid;
 	free(v->who);
 	v->who = NULL;
 }

@@ -16,6 +16,7 @@ struct leaving {
 	int32_t host_pid;    /* of the asker */
 	uint32_t uid;	     /* likewise, real */
 	int32_t pid;	     /* of the one that leaves; 0 while not known */
+	int32_t pgid, sid;   /* as the master was told */
 	struct asker *who;   /* owned: what the master will be asked, while that waits for pid */
 	unsigned char token[32];
 	uint32_t ticket;     /* a data connection is waited for */

@@ -300,6 +300,20 @@ static int find_leader(int32_t pid, struct proc_ids *ret_ids, int32_t *ret_ppid)
 	return e;
 }
 
+int proc_read_leader(int32_t pid, struct init_chain *ret)
+{
+	struct proc_chain c = {.n = 0};
+	struct proc_ids ids;
+	int32_t ppid;
+	int e = find_leader(pid, &ids, &ppid);
+
+	if (e == 0)
+		e = put(&c, &ids, ppid);
+	if (e == 0)
+		*ret = c.member[0];
+	return e;
+}
+
 /* The leader of up's group or session, if it lives and is not an ancestor. */
 static int put_leader(struct proc_chain *c, const struct proc_ids *up, int32_t pid)
 {

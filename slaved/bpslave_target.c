@@ -109,7 +109,7 @@ static int put_chain(const Bproc__MoveStart *s, struct init_msg *m)
 		const Bproc__Chain *c = s->chain[i];
 		struct init_chain *to = &m->u.arrive.chain[i];
 
-		born_expect(c->pid, c->ppid);
+		born_expect(c->pid, c->ppid, c->pgid, c->sid);
 		*to = (struct init_chain){.pid = c->pid,
 					  .ppid = c->ppid,
 					  .pgid = c->pgid,
@@ -234,7 +234,7 @@ void target_on_start(const Bproc__MoveStart *s)
 	a->ppid = s->ppid;
 	a->after = s->after;
 	if (s->pid > 0)
-		born_expect(s->pid, s->ppid);
+		born_expect(s->pid, s->ppid, s->pgid, s->sid);
 	if (s->source != HOME_NODE)
 		ancestors(s, &a->of);
 	a->fd = a->again.chan = -1;
@@ -294,7 +294,7 @@ static void hand_over(struct arriving *a)
 
 	log_debug("move %llx: the image of %d is handed over", (unsigned long long)m.move_id,
 		  a->pid);
-	born_expect(a->pid, a->ppid);
+	born_expect(a->pid, a->ppid, 0, 0);
 	m.u.data.pid = a->pid;
 	m.u.data.epoch = a->want.epoch;
 	memcpy(m.u.data.token, a->want.token, sizeof(m.u.data.token));

@@ -51,6 +51,8 @@ enum init_type {
 	INIT_KILL = 22,	      /* kill: home: judge and deliver; answered by EV_KILLED */
 	INIT_KILLED = 23,     /* kill (id, err): node: what home says; the caller goes on */
 	INIT_KILL_AGAIN = 24, /* home may have missed some: every EV_KILL that waits, again */
+	INIT_PLACE = 25,      /* place: this process is to be in that group and session here */
+	INIT_PLACE_AGAIN = 26, /* home: EV_PLACE of all that have changed */
 
 	/* bpinit -> bpslave */
 	EV_STATE = 64,	   /* state: one process or move it holds; move_id of a process that is */
@@ -75,6 +77,8 @@ enum init_type {
 	EV_KILL_DONE = 78, /* done: processes that EV_KILL need not reach; several before it */
 	EV_KILL = 79,	   /* kill: node: a process here has called kill(), and waits */
 	EV_KILLED = 80,	   /* kill: home: this one is done */
+	EV_PLACE = 83,	   /* place: home: it is in another group or session now; or the answer
+			    * to an INIT_PLACE with a number */
 	EV_IDENTITY = 81,  /* pid: it changes its group, session, ids or (EVF_REAPER_*) role */
 };
 #define EVF_SOURCE 1u
@@ -121,6 +125,13 @@ struct init_kill {
 	uint32_t info_uid;
 	uint64_t value;
 };
+struct init_place {
+	int32_t pid, pgid, sid; /* pgid 0: it has ended */
+	int32_t was;		/* a node: only if this is its group now; 0: whatever it is */
+	int32_t node;		/* home: whose word it answers, and its number; 0: none */
+	uint32_t number;
+	struct init_chain leader; /* on a node: of the group, if it is to have one; pid 0: none */
+};
 struct init_msg {
 	uint32_t type;
 	uint32_t version;
@@ -146,6 +157,8 @@ struct init_msg {
 			int32_t asker_pid;
 			int32_t target;	  /* INIT_GRANT: where to; told again in EV_STATE */
 			uint32_t streams; /* INIT_GRANT, away: CHAN_GO_STREAM_* of its fds 0..2 */
+			int32_t pgid;	  /* INIT_GRANT: as the target was told */
+			int32_t sid;
 			uint32_t zero;
 			unsigned char token[32];
 		} depart;
@@ -209,6 +222,7 @@ struct init_msg {
 			struct chan_name name;
 		} born;
 		struct init_kill kill;
+		struct init_place place;
 		struct {
 			uint64_t id;
 			uint32_t n;

@@ -197,6 +197,8 @@ static void on_msg(struct link *l, const Bproc__Envelope *env, void *arg)
 			bproc__envelope__free_unpacked(s->table, NULL);
 		s->table = copy_of(env);
 		s->tables++;
+	} else if (env->msg_case == BPROC__ENVELOPE__MSG_BORN_ASK && s->home) {
+		s->asks++; /* after each node's state */
 	} else {
 		ck_assert_uint_lt(s->count, QUEUE_MAX);
 		s->queue[(s->first + s->count++) % QUEUE_MAX] = copy_of(env);
@@ -238,6 +240,7 @@ struct fake_slave *slave_new(int node, bool right_key)
 	struct fake_slave *s = calloc(1, sizeof(*s));
 	struct bproc_err err;
 
+	s->home = node < 0;
 	s->link = link_connect(fake_base, right_key ? ctx : wrong_ctx, &to, &from, &ops, s, &err);
 	ck_assert_ptr_nonnull(s->link);
 	for (int i = 0; i < 100 && !s->up && !s->closed; i++)

@@ -16,11 +16,13 @@
 struct fake_slave {
 	struct link *link;
 	bool up, closed, silent; /* silent: answers no Ping */
+	bool home;
 	enum link_why why;
-	Bproc__Envelope *queue[QUEUE_MAX]; /* what came, Pings and NodeTables taken out */
+	Bproc__Envelope *queue[QUEUE_MAX]; /* what came, Pings, NodeTables and home's */
+				       /* BornAsks taken out */
 	unsigned int first, count;
 	Bproc__Envelope *table; /* the last NodeTable */
-	unsigned int tables, pings;
+	unsigned int tables, pings, asks;
 };
 
 /* The master under test, its directory, port and key; started by master_start. */

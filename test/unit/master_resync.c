@@ -388,6 +388,69 @@ START_TEST(home_is_later)
 }
 END_TEST
 
+static void tell_place(struct fake_slave *s, int pid, int node, unsigned int number, int leader)
+{
+	Bproc__Place m = BPROC__PLACE__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+	Bproc__Chain c = BPROC__CHAIN__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	m.proc = &p;
+	m.pgid = leader;
+	m.sid = 5;
+	m.node = node;
+	m.number = number;
+	c.pid = c.pgid = leader;
+	c.comm = (char *)"leader";
+	if (node >= 0)
+		m.leader = &c;
+	slave_send(s, &m.base);
+}
+
+static void hear_place(struct fake_slave *s, int pid, int node, unsigned int number, int leader)
+{
+	Bproc__Envelope *env = slave_expect(s, BPROC__ENVELOPE__MSG_PLACE);
+
+	ck_assert_int_eq(env->place->proc->pid, pid);
+	ck_assert_int_eq(env->place->node, node);
+	ck_assert_uint_eq(env->place->number, number);
+	ck_assert_int_eq(env->place->leader ? env->place->leader->pid : 0, leader);
+	bproc__envelope__free_unpacked(env, NULL);
+}
+
+/* A node's word of a group goes to home, home's to all that have the process, with the leader. */
+START_TEST(places)
+{
+	struct fake_slave *home = slave_join(-1, "h", NULL), *n0 = slave_join(0, "a", NULL),
+			  *n1 = slave_join(1, "b", NULL);
+
+	tell_proc(home, 2001, true);
+	tell_end(home);
+	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	tell_proc(n0, 2001, false);
+	tell_end(n0);
+	tell_end(n1);
+	ck_assert_int_eq(pidnode(n0, 2001), 0);
+	tell_place(n0, 2001, -1, 7, 3001);
+	hear_place(home, 2001, 0, 7, 0);
+	tell_place(home, 2001, 0, 7, 3001);
+	hear_place(n0, 2001, 0, 7, 3001);
+	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* 3001 is home's, and has a ghost on 0 now */
+	slave_expect_nothing(n1, 100);
+	tell_place(home, 2002, 1, 8, 3001); /* which has ended: only who asked hears of it */
+	hear_place(n1, 2002, 1, 8, 0);
+	slave_expect_nothing(n0, 100);
+	ck_assert_uint_ge(home->asks, 2);
+	tell_place(n1, 0, -1, 9, 3001);
+	ck_assert(slave_closed(n1, 5000));
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("resync");
@@ -406,6 +469,7 @@ int main(void)
 	tcase_add_test(t, home_in_chain);
 	tcase_add_test(t, asks_early);
 	tcase_add_test(t, dying_parent);
+	tcase_add_test(t, places);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

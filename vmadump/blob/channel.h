@@ -42,6 +42,7 @@ enum chan_type {
 	CHAN_MEMBER = 13, /* + channel fd: flags: which of a tree is about to be cloned; of the */
 	/* first, without fd, before all others: stream_mask: how many there are */
 	CHAN_SETTLED = 14, /* answer to CHAN_SETTLE */
+	CHAN_PLACED = 17, /* answer to CHAN_PLACE: place, err */
 	CHAN_REFUSED = 15, /* text: one thing that keeps it from leaving (CHAN_LOOK) */
 
 	/* bpinit -> process */
@@ -62,6 +63,8 @@ enum chan_type {
 			       /* parked: wait for it, answered by CHAN_CHILD, empty */
 	CHAN_NAME = 42,	       /* name: look like this from now on */
 	CHAN_HOLD = 43,	       /* flags: CHAN_HOLD_*: its children are somebody's to wait for */
+
+	CHAN_PLACE = 44,	/* place: be in this group and session, or have this child be */
 
 	/* whoever dumps or restores from outside -> process; no cluster is there */
 	CHAN_DUMP = 64,	  /* + image fd, + of one of a tree its order (tree.h): write it; */
@@ -165,6 +168,11 @@ struct chan_msg {
 			int32_t node;
 			uint32_t flags; /* BPROC_DUMP_* */
 		} leave;
+		struct {
+			int32_t pid, pgid, sid;
+			int32_t was;	/* only if this is its group now; 0: whatever it is */
+			uint32_t found; /* nobody is in the group here: make it */
+		} place;
 		int32_t status;
 		int32_t pid;
 		uint64_t bytes;

@@ -427,6 +427,9 @@ static void obey(struct ghost *g, struct chan_pkt *p)
 	case CHAN_NAME:
 		ghost_name(g, &p->m.u.name);
 		break;
+	case CHAN_PLACE:
+		ghost_place(g->b, &p->m);
+		break;
 	case CHAN_HOLD:
 		hold(g, &p->m);
 		break;

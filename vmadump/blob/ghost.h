@@ -162,8 +162,12 @@ _Noreturn void take_in(struct blob *b, uint64_t move_id, const struct made_ahead
 /* The daemons are confined to one processor, and their clones with them; what runs is not. */
 void leave_cpu(void);
 
-/* Joins the group or session, or makes it; -1 and 0 leave an id alone. */
-void take_place(int pid, int pgid, int sid);
+/*
+ * Joins the group or session, or makes it; -1 and 0 leave an id alone. found: a group of which
+ * nobody is here has lost its leader, for else that would have been made here before.
+ */
+void take_place(int pid, int pgid, int sid, int found);
+void ghost_place(struct blob *b, struct chan_msg *m);
 
 /* ghost_cred.c. 0 or -errno with err filled. uid: real, effective, saved; gid: real, effective. */
 long cred_arrival(struct blob *b, const struct chan_cred *c);

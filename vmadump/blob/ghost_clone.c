@@ -55,52 +55,6 @@ void clone_child(struct ghost *g, struct chan_pkt *p)
 	chan_send(b, &m);
 }
 
-/*
- * A group whose leader has ended lives on in its members, and here is none yet: its number is
- * taken by one that makes the group and stays until it has been joined. Such a leader that lives
- * has been made here before, as one of the chain.
- */
-static void found_group(int pgid)
-{
-	struct clone_args ca;
-	int down[2];
-	char c = 0;
-	long r;
-
-	if (sys_pipe2(down, 0) < 0)
-		return;
-	memset(&ca, 0, sizeof ca);
-	ca.set_tid = (uint64_t)&pgid;
-	ca.set_tid_size = 1;
-	r = sys_clone3(&ca, sizeof ca);
-	if (r == 0) {
-		sys_close(down[1]);
-		sys_setpgid(0, 0);
-		sys_read(down[0], &c, 1);
-		sys_exit_group(0);
-	}
-	sys_close(down[0]);
-	if (r > 0) {
-		sys_setpgid((int)r, (int)r);
-		sys_setpgid(0, pgid);
-	}
-	sys_close(down[1]);
-	if (r > 0)
-		sys_wait4((int)r, NULL, __WALL, NULL);
-}
-
-/* Its place among the sessions and groups of this machine. */
-void take_place(int pid, int pgid, int sid)
-{
-	if (sid == pid)
-		sys_setsid();
-	else if (pgid == pid)
-		sys_setpgid(0, 0);
-	else if (pgid > 0 && pgid != sys_getpgid(0) && sys_setpgid(0, pgid) == -EPERM &&
-		 (!sid || sys_getsid(0) == sid))
-		found_group(pgid);
-}
-
 /* Of its parent's descriptors none, or its stdio: there is no node that forwards it. */
 static void keep_own(struct blob *b, int stdio)
 {
@@ -131,7 +85,8 @@ _Noreturn void clone_become(struct blob *b)
 		annex_drop(b);
 	g.reap = !!(p.m.flags & CHAN_CLONE_REAP);
 	keep_own(b, p.m.u.clone.kind == CLONE_ARRIVAL_HOME);
-	take_place(p.m.u.clone.pid, p.m.u.clone.pgid, p.m.u.clone.sid);
+	take_place(p.m.u.clone.pid, p.m.u.clone.pgid, p.m.u.clone.sid,
+		   !!(p.m.flags & CHAN_CLONE_REAP));
 	if (p.m.u.clone.comm[0])
 		sys_prctl(PR_SET_NAME, (unsigned long)p.m.u.clone.comm, 0, 0, 0);
 	if (p.m.u.clone.kind != CLONE_GHOST)

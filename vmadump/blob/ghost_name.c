@@ -31,10 +31,10 @@ static void join(const struct chan_name *n)
 {
 	struct timespec t = {.tv_nsec = 1000000};
 
-	take_place((int)sys_getpid(), n->pgid, n->sid == sys_getsid(0) ? 0 : n->sid);
+	take_place((int)sys_getpid(), n->pgid, n->sid == sys_getsid(0) ? 0 : n->sid, 0);
 	for (int i = 0; i < JOIN_TRIES && n->pgid > 0 && sys_getpgid(0) != n->pgid; i++) {
 		sys_nanosleep(&t);
-		take_place((int)sys_getpid(), n->pgid, 0);
+		take_place((int)sys_getpid(), n->pgid, 0, 0);
 	}
 }
 

@@ -85,7 +85,7 @@ static _Noreturn void arrival(struct arrival *a)
 	struct blob *b = a->b;
 	const struct chan_clone *c = &a->who.m.u.clone;
 
-	take_place(c->pid, c->pgid, c->sid);
+	take_place(c->pid, c->pgid, c->sid, 1);
 	if (cred_finish(b, &c->cred) < 0) {
 		chan_fail(b, a->who.m.move_id);
 		sys_exit_group(127);

@@ -1,0 +1,265 @@
+/*
+ * bpinit: the group and session of a process are the same on every machine that has
+ * it, really or as a ghost (doc/local.md, section 5). A node's processes are asked by
+ * the filter, and what they have changed home is told; home looks at all that have a
+ * ghost somewhere, again and again, for it has no filter and the kernel tells nobody.
+ * What home has then holds for all.
+ *
+ * A ghost takes its place itself. What is real here has its group from the ghost of
+ * its parent, as the kernel lets a parent do it; a session is its own to make.
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "slaved/bpinit_place.h"
+
+#define LOOK_MS 25    /* between looks at home */
+#define LOOK_SHARE 50 /* at most this part of the time goes into looking */
+#define RETRY_MS 10
+#define TRIES_MAX 500 /* 5 s: it is moving, or its birth has not been told yet */
+#define ANSWER_MS 5000 /* of a ghost, which may have been killed */
+#define ORDERS_MAX 512
+
+/* What is to be done, until it is done. */
+struct order {
+	struct init_place place; /* pid 0: free */
+	int tries;
+	bool asked; /* a ghost has been told */
+	int64_t due;
+};
+static struct order orders[ORDERS_MAX];
+static uint32_t norders; /* in use */
+static int64_t look_at_ms;
+
+static int64_t now(void)
+{
+	return clock_ns(CLOCK_MONOTONIC) / 1000000;
+}
+
+/* -- home tells */
+
+static void tell(int32_t pid, const struct place *p, const struct init_place *answers)
+{
+	struct init_msg m = {.type = EV_PLACE, .pid = pid};
+
+	m.u.place.pid = pid;
+	m.u.place.pgid = p->pgid;
+	m.u.place.sid = p->sid;
+	m.u.place.node = answers ? answers->node : -1;
+	m.u.place.number = answers ? answers->number : 0;
+	event(&m);
+}
+
+struct place place_of(int32_t pid)
+{
+	int32_t pgid = getpgid(pid), sid = getsid(pid);
+
+	return (struct place){.pgid = pgid > 0 && sid > 0 ? pgid : 0, .sid = sid > 0 ? sid : 0};
+}
+
+static void look(int32_t pid, struct place *known)
+{
+	struct place is = place_of(pid);
+
+	if (!is.pgid || (is.pgid == known->pgid && is.sid == known->sid))
+		return;
+	is.changed = known->pgid != 0;
+	*known = is;
+	if (is.changed)
+		tell(pid, known, NULL);
+}
+
+static void again(int32_t pid, struct place *known)
+{
+	if (known->changed)
+		tell(pid, known, NULL);
+}
+
+static void each(void (*fn)(int32_t pid, struct place *known))
+{
+	for (uint32_t i = 0; i < procs_used; i++) {
+		struct proc *p = &procs[i];
+
+		if (p->state == PROC_GHOST || p->state == PROC_REAL)
+			fn(p->pid, &p->place);
+	}
+}
+
+/* Of those at home that have come back there is a record of their own. */
+static void look_native(int32_t pid, struct place *known)
+{
+	if (!proc_find(pid))
+		look(pid, known);
+}
+
+static void look_all(void)
+{
+	each(look);
+	watch_each(look_native);
+}
+
+static void again_native(int32_t pid, struct place *known)
+{
+	if (!proc_find(pid))
+		again(pid, known);
+}
+
+void init_place_again(const struct init_msg *m)
+{
+	(void)m;
+	if (!self.keeper)
+		return;
+	each(again);
+	watch_each(again_native);
+}
+
+/* -- orders */
+
+static void done(struct order *o)
+{
+	struct place is = place_of(o->place.pid);
+
+	if (self.keeper) {
+		struct proc *p = proc_find(o->place.pid);
+
+		is.changed = true;
+		if (p)
+			p->place = is;
+		tell(o->place.pid, &is, &o->place);
+	}
+	o->place.pid = 0;
+	norders--;
+}
+
+static void later(struct order *o)
+{
+	if (++o->tries == TRIES_MAX)
+		return done(o);
+	o->due = now() + RETRY_MS;
+}
+
+/*
+ * The leader of a group of which nobody is here: its ghost is made. False: it is being made, or
+ * cannot be.
+ */
+static bool have_group(const struct init_place *pl)
+{
+	const struct init_chain *c = &pl->leader;
+	struct chan_clone id = {.kind = CLONE_GHOST, .pid = c->pid, .pgid = c->pgid, .sid = c->sid};
+	struct proc *p = proc_find(c->pid);
+
+	if (c->pid <= 1 || c->pid == pl->pid || own_kill(-pl->pgid, 0) == 0)
+		return true;
+	if (p || own_kill(c->pid, 0) == 0)
+		return false; /* being made, or in another group still */
+	memcpy(id.comm, c->comm, sizeof(id.comm));
+	chan_cred_ids(&id.cred, (uint32_t[]){c->uid, c->uid, c->uid},
+		      (uint32_t[]){c->gid, c->gid});
+	proc_make(NULL, c->ppid, &id, PROC_MAKING);
+	return false;
+}
+
+static void attempt(struct order *o)
+{
+	const struct init_place *pl = &o->place;
+	struct proc *p = proc_find(pl->pid), *by = p;
+	struct chan_msg c = {.type = CHAN_PLACE};
+	struct place is = place_of(pl->pid);
+
+	if (!is.pgid || (p && p->state != PROC_GHOST && p->state != PROC_REAL))
+		return later(o);
+	if ((is.pgid == pl->pgid && is.sid == pl->sid) || (pl->was && is.pgid != pl->was))
+		return done(o);
+	/* Of what is real here its parent's ghost has to: a real parent has done it itself. */
+	if (!p || p->state == PROC_REAL)
+		by = proc_find(proc_parent(pl->pid));
+	if (by && by->state != PROC_GHOST && by->state != PROC_REAL)
+		return later(o); /* it is becoming a ghost, or its original */
+	if (!by || by->state == PROC_REAL || by->chan < 0 || by->exiting || by->dying)
+		return done(o);
+	if (pl->pgid != pl->pid && !have_group(pl))
+		return later(o);
+	c.u.place.pid = pl->pid;
+	c.u.place.pgid = pl->pgid;
+	c.u.place.sid = pl->sid;
+	c.u.place.was = pl->was;
+	c.u.place.found = !self.keeper && pl->leader.pid <= 1 && pl->pgid != pl->pid &&
+			  own_kill(-pl->pgid, 0) < 0 && errno == ESRCH;
+	if (proc_tell(by, &c, NULL, 0) < 0)
+		return later(o);
+	trace_wake(by);
+	o->asked = true;
+	o->due = now() + ANSWER_MS;
+}
+
+void place_done(const struct chan_msg *c)
+{
+	for (uint32_t i = 0; i < ORDERS_MAX && norders > 0; i++) {
+		struct order *o = &orders[i];
+
+		if (o->place.pid != c->u.place.pid || !o->asked)
+			continue;
+		o->asked = false;
+		if (c->err == EPERM && o->tries < TRIES_MAX / 10)
+			later(o); /* a leader that is a ghost may make its group a moment later */
+		else
+			done(o);
+		return;
+	}
+}
+
+void init_place(const struct init_msg *m)
+{
+	struct order *o = NULL;
+
+	if (m->u.place.pid <= 1)
+		return;
+	for (uint32_t i = 0; i < ORDERS_MAX; i++) {
+		struct init_place *old = &orders[i].place;
+
+		if (old->pid == 0 && !o)
+			o = &orders[i];
+		/* What waits is overtaken, but has still to be answered. */
+		if (old->pid != m->u.place.pid || orders[i].asked)
+			continue;
+		old->pgid = m->u.place.pgid;
+		old->sid = m->u.place.sid;
+		old->was = m->u.place.was;
+		old->leader = m->u.place.leader;
+	}
+	if (!o) {
+		say("pid %d: too many change their group at once", m->u.place.pid);
+		return;
+	}
+	*o = (struct order){.place = m->u.place};
+	norders++;
+	attempt(o);
+}
+
+int place_tick(int ms)
+{
+	int64_t t = now(), begun;
+	int due = -1;
+
+	for (uint32_t i = 0; i < ORDERS_MAX && norders > 0; i++) {
+		struct order *o = &orders[i];
+
+		if (o->place.pid && o->due <= t)
+			o->asked ? done(o) : attempt(o);
+		if (o->place.pid)
+			due = RETRY_MS;
+	}
+	if (self.keeper && procs_count > 0) {
+		if (t >= look_at_ms) {
+			begun = clock_ns(CLOCK_MONOTONIC);
+			look_all();
+			begun = (clock_ns(CLOCK_MONOTONIC) - begun) * LOOK_SHARE / 1000000;
+			look_at_ms = t + (begun > LOOK_MS ? begun : LOOK_MS);
+		}
+		if (due < 0 || due > look_at_ms - t)
+			due = (int)(look_at_ms - t) + 1;
+	}
+	return due < 0 ? ms : ms < 0 || ms > due ? due : ms;
+}
