@@ -18,7 +18,7 @@
 #define LOOK_MS 25    /* between looks at home */
 #define LOOK_SHARE 50 /* at most this part of the time goes into looking */
 #define RETRY_MS 10
-#define TRIES_MAX 500 /* 5 s: it is moving, or its birth has not been told yet */
+#define TRIES_MAX 500  /* 5 s: it is moving, or its birth has not been told yet */
 #define ANSWER_MS 5000 /* of a ghost, which may have been killed */
 #define ORDERS_MAX 512
 
@@ -155,8 +155,7 @@ static bool have_group(const struct init_place *pl)
 	if (p || own_kill(c->pid, 0) == 0)
 		return false; /* being made, or in another group still */
 	memcpy(id.comm, c->comm, sizeof(id.comm));
-	chan_cred_ids(&id.cred, (uint32_t[]){c->uid, c->uid, c->uid},
-		      (uint32_t[]){c->gid, c->gid});
+	chan_cred_ids(&id.cred, (uint32_t[]){c->uid, c->uid, c->uid}, (uint32_t[]){c->gid, c->gid});
 	proc_make(NULL, c->ppid, &id, PROC_MAKING);
 	return false;
 }
