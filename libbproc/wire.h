@@ -15,7 +15,7 @@
 /* Changes with every message whose meaning changes: both ends must agree exactly. */
 #define BPROC_PROTOCOL 1u
 #define WIRE_HDR 4u
-#define WIRE_MAX (1u << 20) /* bytes of an Envelope; checked before anything is allocated */
+#define WIRE_MAX (1u << 20)    /* bytes of an Envelope; checked before anything is allocated */
 #define WIRE_PID_MAX (1 << 22) /* every number is below it: PID_MAX_LIMIT of the kernel */
 
 static inline bool wire_pid_ok(int32_t pid)
