@@ -1,163 +1,23 @@
 /*
  * Proves: a family of processes cannot tell where its members are. Every play of
- * script.c is acted with all at home, which says what the answers are, and then with
- * the parent and each of its children on each of the four machines (children are
- * alike, so their places are taken without regard to order), born at home, born
- * where the parent is, or by bproc_rfork(). Lab of 3 nodes.
+ * script.c and generate.c is acted with all at home, which says what the answers are,
+ * and then with the parent and each of its children on each of the four machines, born
+ * at home, born where the parent is, or by bproc_rfork(). Children that do nothing of
+ * their own are alike, and their places are taken without regard to order. Lab of 3
+ * nodes.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "arrange.h"
 
-#define JOBS_MAX 64
-#define SHOWN_MAX 12 /* failures of one play that are printed */
+static long part, parts = 1;
+static long number; /* of the arrangements so far, of all plays */
 
-struct job {
-	pid_t pid;
-	struct arrangement a;
-	char path[128];
-};
-static struct job jobs[JOBS_MAX];
-static struct outcome *outcomes;
-static int njobs = 12, nrunning;
-static long arrangements, checks, failures, shown;
-static const char *dir;
-
-static const char *place_name(int node)
-{
-	static const char *const name[] = {"home", "n0", "n1", "n2"};
-
-	return name[node + 1];
-}
-
-static void print_arrangement(const struct script *p, const struct arrangement *a)
-{
-	static const char *const birth[] = {"born at home", "born there", "rforked"};
-
-	printf("%s, %s: P@%s", p->name, birth[a->birth], place_name(a->parent));
-	for (int i = 0; i < p->children; i++)
-		printf(" %c@%s", ROLE_NAMES[ROLE_A + i], place_name(a->child[i]));
-	for (int i = 0; i < p->places; i++)
-		printf(" $%d=%s", i + 1, place_name(a->place[i]));
-}
-
-static void make_scene(char path[128], int i)
-{
-	int fd;
-
-	snprintf(path, 128, "%s/scene.%d", dir, i);
-	unlink(path);
-	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, sizeof(struct scene)) < 0) {
-		perror(path);
-		exit(1);
-	}
-	close(fd);
-}
-
-static void count(const struct script *p, int i)
-{
-	const struct outcome *o = &outcomes[i];
-
-	arrangements++;
-	checks += o->checks;
-	if (!o->failures)
-		return;
-	failures++;
-	if (shown++ >= SHOWN_MAX)
-		return;
-	printf("NOT OK - ");
-	print_arrangement(p, &jobs[i].a);
-	printf("; %s: at home '%s', here '%s'; pids", o->step, o->want, o->got);
-	for (int k = 0; k < ROLE_COUNT; k++)
-		printf(" %d", (int)o->pid[k]);
-	printf("\n");
-	fflush(stdout);
-}
-
-static void reap_one(const struct script *p)
-{
-	int status, i;
-	pid_t pid = wait(&status);
-
-	for (i = 0; i < njobs && jobs[i].pid != pid; i++)
-		;
-	if (pid <= 0 || i == njobs)
-		return;
-	if (!WIFEXITED(status)) {
-		outcomes[i].failures = 1;
-		snprintf(outcomes[i].step, TEXT_MAX, "the conductor has ended: %#x", status);
-	}
-	count(p, i);
-	jobs[i].pid = 0;
-	nrunning--;
-}
-
-static void start(const struct script *p, const struct arrangement *a, const struct trace *want)
-{
-	int i = 0;
-
-	while (nrunning == njobs)
-		reap_one(p);
-	while (jobs[i].pid)
-		i++;
-	jobs[i].a = *a;
-	make_scene(jobs[i].path, i);
-	memset(&outcomes[i], 0, sizeof(outcomes[i]));
-	fflush(stdout);
-	jobs[i].pid = fork();
-	if (jobs[i].pid == 0) {
-		stage_run(jobs[i].path, p, a, want, NULL, &outcomes[i]);
-		_exit(0);
-	}
-	nrunning++;
-}
-
-/* What home says, twice the same. */
-static const struct trace *reference(const struct script *p)
-{
-	static struct trace *t;
-	const struct arrangement none = {.parent = HOME, .child = {HOME, HOME, HOME}};
-
-	if (!t)
-		t = mmap(NULL, 2 * sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			 -1, 0);
-	for (int i = 0; i < 2; i++) {
-		char path[128];
-		pid_t pid;
-		int status;
-
-		make_scene(path, JOBS_MAX);
-		memset(&t[i], 0, sizeof(*t));
-		memset(&outcomes[0], 0, sizeof(outcomes[0]));
-		pid = fork();
-		if (pid == 0) {
-			stage_run(path, p, &none, NULL, &t[i], &outcomes[0]);
-			_exit(0);
-		}
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-			;
-		if (outcomes[0].failures)
-			printf("%s, at home: %s: '%s'\n", p->name, outcomes[0].step,
-			       outcomes[0].got);
-	}
-	for (int i = 0; i < t[0].n; i++) {
-		if (strcmp(t[0].text[i], t[1].text[i]) == 0)
-			continue;
-		printf("NOT OK - %s, step %d: at home '%s', then '%s'\n", p->name, i + 1,
-		       t[0].text[i], t[1].text[i]);
-		failures++;
-	}
-	return &t[0];
-}
+typedef void use_fn(struct play *p, const struct arrangement *a);
 
 /* Of a birth that comes to the same as another one: only once. */
 static bool is_new(const struct script *p, const struct arrangement *a)
@@ -170,60 +30,88 @@ static bool is_new(const struct script *p, const struct arrangement *a)
 	       (a->birth == BORN_FAR && apart);
 }
 
-static void each_child(const struct script *p, struct arrangement *a, int i,
-		       const struct trace *want)
+static void each_birth(struct play *p, struct arrangement *a, long *k, use_fn *use)
 {
-	if (i < p->children) {
-		for (a->child[i] = i ? a->child[i - 1] : HOME; a->child[i] < NODES; a->child[i]++)
-			each_child(p, a, i + 1, want);
-		return;
-	}
+	int turns = p->turns ? p->turns : 1;
+
 	for (int b = 0; b < BIRTHS; b++) {
 		a->birth = (enum birth)b;
-		if (is_new(p, a))
-			start(p, a, want);
+		if (!is_new(&p->script, a) || (*k)++ % turns != p->turn)
+			continue;
+		if (number++ % parts == part)
+			use(p, a);
 	}
 }
 
-static void each_place(const struct script *p, struct arrangement *a, int i,
-		       const struct trace *want)
+static void each_child(struct play *p, struct arrangement *a, int i, long *k, use_fn *use)
 {
-	if (i == p->places) {
-		each_child(p, a, 0, want);
+	bool ordered = i > (p->alike ? 0 : 1);
+
+	if (i == p->script.children) {
+		each_birth(p, a, k, use);
+		return;
+	}
+	for (int at = ordered ? a->child[i - 1] : HOME; at < NODES; at++) {
+		a->child[i] = at;
+		each_child(p, a, i + 1, k, use);
+	}
+}
+
+static void each_place(struct play *p, struct arrangement *a, int i, long *k, use_fn *use)
+{
+	if (i == p->script.places) {
+		each_child(p, a, 0, k, use);
 		return;
 	}
 	for (a->place[i] = HOME; a->place[i] < NODES; a->place[i]++)
-		each_place(p, a, i + 1, want);
+		each_place(p, a, i + 1, k, use);
 }
 
-static void play(const struct script *p)
+/* All of this part. */
+static void each_arrangement(use_fn *use)
 {
-	const struct trace *want = reference(p);
-	struct arrangement a = {.birth = BORN_HOME};
-	long before = arrangements, failed = failures;
+	number = 0;
+	for (int i = 0; i < nplays; i++) {
+		struct arrangement a = {.birth = BORN_HOME};
+		long k = 0;
 
-	shown = 0;
-	for (a.parent = HOME; a.parent < NODES; a.parent++)
-		each_place(p, &a, 0, want);
-	while (nrunning > 0)
-		reap_one(p);
-	printf("%-20s %5ld arrangements, %ld not as at home\n", p->name, arrangements - before,
-	       failures - failed);
-	fflush(stdout);
+		for (a.parent = HOME; a.parent < NODES; a.parent++)
+			each_place(&plays[i], &a, 0, &k, use);
+	}
 }
 
-static void show(const struct script *p)
+static void want(struct play *p, const struct arrangement *a)
 {
-	const struct trace *t = reference(p);
-	const char *s = p->steps;
+	(void)a;
+	if (!p->home)
+		pool_reference(p);
+}
 
-	printf("%s:\n", p->name);
-	for (int i = 0; i < t->n; i++) {
+/* Twice the same: else it says nothing of other places. */
+static void compare_home(struct play *p)
+{
+	const struct trace *t = p->home;
+
+	for (int i = 0; t && i < t[0].n; i++) {
+		if (strcmp(t[0].text[i], t[1].text[i]) == 0)
+			continue;
+		printf("NOT OK - %s, step %d: at home '%s', then '%s'\n", p->script.name, i + 1,
+		       t[0].text[i], t[1].text[i]);
+		p->failures++;
+	}
+}
+
+static void show(const struct play *p)
+{
+	const char *s = p->script.steps;
+
+	printf("%s:\n", p->script.name);
+	for (int i = 0; i < p->home[0].n; i++) {
 		int n;
 
 		s += strspn(s, " ;");
 		n = (int)strcspn(s, ";");
-		printf("    %-28.*s %s\n", n, s, t->text[i]);
+		printf("    %-28.*s %s\n", n, s, p->home[0].text[i]);
 		s += n;
 	}
 }
@@ -241,34 +129,87 @@ static int act(char **argv)
 	actor_play(s, argv[2], role);
 }
 
-/* arrange [-s] [-j JOBS] [-c CHILDREN] [-t SECONDS] [PLAY...]; -t: to wait for an answer */
+/* A name is that of a play, or of a family of generated ones: "two", "two.exit". */
+static bool is_wanted(const struct script *p, int n, char **name)
+{
+	for (int i = 0; i < n; i++) {
+		size_t len = strlen(name[i]);
+
+		if (strncmp(p->name, name[i], len) == 0 && (!p->name[len] || p->name[len] == '.'))
+			return true;
+	}
+	return n == 0;
+}
+
+static void choose(int n, char **name)
+{
+	static struct play all[PLAYS_MAX];
+	int count = nscripts;
+
+	for (int i = 0; i < nscripts; i++)
+		all[i].script = scripts[i];
+	count += generate(all + nscripts, PLAYS_MAX - nscripts);
+	for (int i = 0; i < count; i++)
+		if (is_wanted(&all[i].script, n, name))
+			plays[nplays++] = all[i];
+}
+
+static int report(void)
+{
+	long failures = 0, acted = 0;
+
+	for (int i = 0; i < nplays; i++) {
+		const struct play *p = &plays[i];
+
+		failures += p->failures;
+		acted += p->acted;
+		if (p->failures || parts == 1)
+			printf("%-24s %5ld arrangements, %ld not as at home\n", p->script.name,
+			       p->acted, p->failures);
+	}
+	printf("%s - %ld of %ld arrangements of %d plays, %ld answers compared, %ld not as at "
+	       "home\n",
+	       failures ? "NOT OK" : "ok", acted, number, nplays, pool_checks, failures);
+	return failures ? 1 : 0;
+}
+
+/* What is acted: every N-th arrangement from number I on. */
+static int parse_part(const char *s)
+{
+	return sscanf(s, "%ld/%ld", &part, &parts) == 2 && parts > 0 && part >= 0 && part < parts
+		       ? 0
+		       : -1;
+}
+
+/* arrange [-s] [-j JOBS] [-t SECONDS] [--part I/N] [PLAY...]; -t: to wait for an answer */
 int main(int argc, char **argv)
 {
+	static const struct option options[] = {{"part", 1, NULL, 'p'}, {0}};
 	bool only_show = false;
-	int o, children = 0;
+	int o, e = 0;
 
 	if (argc == 5 && strcmp(argv[1], "--actor") == 0)
 		return act(argv);
-	while ((o = getopt(argc, argv, "sj:c:t:")) != -1) {
+	while ((o = getopt_long(argc, argv, "sj:t:", options, NULL)) != -1) {
 		only_show |= o == 's';
-		njobs = o == 'j' ? atoi(optarg) : njobs;
-		children = o == 'c' ? atoi(optarg) : children;
+		pool_jobs = o == 'j' ? atoi(optarg) : pool_jobs;
 		stage_patience_s = o == 't' ? atoi(optarg) : stage_patience_s;
+		e |= o == '?' || (o == 'p' && parse_part(optarg) < 0) ? -1 : 0;
 	}
-	if (njobs < 1 || njobs > JOBS_MAX)
+	choose(argc - optind, argv + optind);
+	if (e < 0 || nplays == 0 || pool_open() < 0) {
+		fprintf(stderr, "arrange [-s] [-j JOBS] [-t SECONDS] [--part I/N] [PLAY...]\n");
 		return 2;
-	dir = getenv("LAB_TMP") ? getenv("LAB_TMP") : "/tmp";
-	outcomes = mmap(NULL, JOBS_MAX * sizeof(*outcomes), PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	for (int i = 0; i < nscripts; i++) {
-		bool wanted = optind == argc && (!children || scripts[i].children == children);
-
-		for (int k = optind; k < argc; k++)
-			wanted |= strcmp(argv[k], scripts[i].name) == 0;
-		if (wanted)
-			(only_show ? show : play)(&scripts[i]);
 	}
-	printf("%s - %ld arrangements, %ld answers compared, %ld not as at home\n",
-	       failures ? "NOT OK" : "ok", arrangements, checks, failures);
-	return failures ? 1 : 0;
+	each_arrangement(want);
+	pool_finish();
+	for (int i = 0; i < nplays; i++) {
+		compare_home(&plays[i]);
+		if (only_show && plays[i].home)
+			show(&plays[i]);
+	}
+	if (!only_show)
+		each_arrangement(pool_start);
+	pool_finish();
+	return report();
 }

@@ -6,9 +6,11 @@
  * descriptor behind that a move would have to carry.
  *
  *	actor.c	  what a member of the family does when it is told to
- *	script.c  the plays
+ *	script.c  plays that are written down
+ *	generate.c plays of every act in every way to wait
  *	stage.c	  one play in one arrangement: its conductor, and the comparison
- *	arrange.c all arrangements of all plays, several at a time
+ *	pool.c	  several at a time, and what came of them
+ *	arrange.c all arrangements of all plays
  */
 #pragma once
 
@@ -57,16 +59,18 @@ void actor_listen(struct scene *s, int role); /* handlers that log */
 extern bool actor_at_home;		      /* moves and rforks are not done: the reference */
 void actor_stage(const char *path);	      /* where scenes are, for those it forks */
 
-/* -- script.c */
+/* -- script.c, generate.c */
 
 struct script {
-	const char *name;
+	char name[40];
 	int children;
 	int places; /* of its own: $1, $2 */
 	const char *steps;
 };
 extern const struct script scripts[];
 extern const int nscripts;
+struct play;
+int generate(struct play *ret, int max); /* how many */
 
 /* -- stage.c */
 
@@ -75,7 +79,7 @@ struct arrangement {
 	enum birth birth;
 	int parent, child[3], place[2];
 };
-#define STEPS_MAX 64
+#define STEPS_MAX 80
 struct trace {
 	int n;
 	char text[STEPS_MAX][TEXT_MAX];
@@ -89,3 +93,23 @@ extern int stage_patience_s;
 /* In the conductor's process. want NULL: with all at home, recorded in ret_trace. */
 void stage_run(const char *path, const struct script *p, const struct arrangement *a,
 	       const struct trace *want, struct trace *ret_trace, struct outcome *out);
+
+/* -- pool.c */
+
+#define JOBS_MAX 64
+#define PLAYS_MAX 1024
+
+struct play {
+	struct script script;
+	bool alike;	   /* its children do the same: which of them is where does not matter */
+	int turn, turns;   /* every turns-th arrangement, from number turn on; 0: all */
+	struct trace *home; /* two, of two performances; NULL: not wanted */
+	long acted, failures, shown;
+};
+extern struct play plays[PLAYS_MAX];
+extern int nplays, pool_jobs;
+extern long pool_checks;
+int pool_open(void);
+void pool_reference(struct play *p);			     /* begins it, twice */
+void pool_start(struct play *p, const struct arrangement *a); /* when there is room */
+void pool_finish(void);
