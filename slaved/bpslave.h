@@ -230,6 +230,8 @@ void target_init_lost(void);
  */
 bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker,
 		  int chan);
+/* How many have their image, and it has not been heard that they run: they may, and have children. */
+extern uint32_t target_unheard;
 /* Likewise the announcement of its child. False: no such question waits. */
 bool target_defer_child(uint32_t client, uint32_t id, int32_t pid);
 /* A data connection has said whose it is; 0: the move has taken it, or -errno: close it. */
@@ -317,8 +319,11 @@ void stdio_arrived(int32_t pid, bool fresh, bool child, const struct stdio_visit
 		   const struct stdio_of *of, struct stdio_fds *f);
 /* Node: the move by which a process came of which there are streams here; 0: there are none. */
 uint64_t stdio_visit(int32_t pid);
-/* Which of a process's fds 0..2 are streams: CHAN_GO_STREAM_* without the shift. */
-uint32_t stdio_streams_of(int32_t host_pid);
+/*
+ * Which of a process's fds 0..2 are streams: CHAN_GO_STREAM_* without the shift. False: it has a
+ * pipe there that is none, of those that are known.
+ */
+bool stdio_streams_of(int32_t host_pid, uint32_t *ret_map);
 /* A process of ours is parked and will run elsewhere: what it wrote goes out, and the end. */
 void stdio_departing(int32_t pid);
 /* It stays after all; or it left for good, and all is let go when the last byte has gone. */

@@ -173,6 +173,9 @@ void born_reaped(struct born *b)
 {
 	if (b->reap)
 		return;
+	/* Its parent may have come and waited for it before we have heard that it runs. */
+	if (parent_is_away(b) && target_unheard)
+		return look_free(b);
 	/* By the ghost of its parent, which tells that it has ended; the parent itself does
 	 * not know yet, and will wait for it where it is. */
 	b->silent = parent_is_away(b);
@@ -280,7 +283,7 @@ void born_record(const struct event_record *r)
 		return ended(b, r->status);
 	case EVENT_REAPED:
 		/* It comes an RCU grace period late: the number may have been given anew. */
-		if (b->ended)
+		if (b->ended && !look_is_zombie(b))
 			born_reaped(b);
 		return;
 	case EVENT_LOOK:

@@ -37,6 +37,7 @@ struct scan_proc {
 int scan_open(int32_t init_host_pid, uint32_t *ret_inode);
 void scan_close(void);
 int scan_stat(int32_t pid, struct scan_proc *ret);
+bool scan_is_dying(int32_t pid); /* a SIGKILL waits for it, or it is past that */
 int scan_ids(int32_t pid, struct scan_proc *ret); /* uid ... egid; pid: of a thread, its process */
 int scan_status(int32_t pid, char *buf, size_t size); /* its /proc/PID/status; 0 or -errno */
 /* Bytes, at most size; 0: none, or it has gone. */
@@ -93,6 +94,7 @@ bool tell_token(void);
 void look_soon(struct born *b);
 void look_free(struct born *b); /* it has ended: until its number is free */
 void look_never(struct born *b);
+bool look_is_zombie(const struct born *b); /* of one that a move made: nobody has waited for it */
 void look_state(struct born *b, char state); /* as /proc has it now */
 
 /* -- bpslave_born.c, for the sources, bpslave_tell.c and bpslave_look.c */

@@ -37,7 +37,7 @@ static void have_connection(int fd, void *arg)
 	m.u.depart.sid = v->sid;
 	m.u.depart.away = slave.node != HOME_NODE;
 	if (m.u.depart.away)
-		m.u.depart.streams = stdio_streams_of(v->host_pid);
+		stdio_streams_of(v->host_pid, &m.u.depart.streams);
 	memcpy(m.u.depart.token, v->token, sizeof(v->token));
 	init_send(&m, &fd, 1);
 	close_fd(fd);
@@ -49,12 +49,20 @@ static void try_later(evutil_socket_t fd, short what, void *arg);
  * The master gathers changes of the table: a node that has just come may not be in ours, or as it
  * was before it was started anew, and what is kept warm to that one leads nowhere. And what this
  * node's streams have to say to home must be on its way before the process is: from the next node
- * it would overtake them, and home would wait for a writer whose end it has heard.
+ * it would overtake them, and home would wait for a writer whose end it has heard. One whose parent
+ * has just come may be here before the word that the parent runs, and its streams are.
  */
 static bool is_ready(const struct leaving *v, const struct node_row *row)
 {
-	return row && row->data_port && row->life == v->life &&
-	       (slave.node == HOME_NODE || peer_home());
+	uint32_t streams;
+
+	if (!row || !row->data_port || row->life != v->life)
+		return false;
+	if (slave.node == HOME_NODE)
+		return true;
+	if (target_unheard)
+		init_take();
+	return peer_home() && (stdio_streams_of(v->host_pid, &streams) || !target_unheard);
 }
 
 void grant_connect(struct leaving *v)

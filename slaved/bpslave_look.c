@@ -65,6 +65,17 @@ void look_free(struct born *b)
 	look_in(b, FREE_MS);
 }
 
+/*
+ * A ghost or an arrival may have the number of one that has just ended here and whose end comes
+ * late, and have ended too: then it is the earlier one that is free. Births are told by an event.
+ */
+bool look_is_zombie(const struct born *b)
+{
+	struct scan_proc p;
+
+	return (b->moved || b->away) && scan_stat(b->pid, &p) == 0 && p.state == 'Z';
+}
+
 /* Did somebody wait for it? Then it may be no more. */
 static void look_if_free(struct born *b)
 {
@@ -107,7 +118,13 @@ void look_state(struct born *b, char state)
 {
 	bool stopped = state == 'T';
 
+	/* Held by a tracer, as bpinit does for a moment: it is as it was. Or it has ended. */
+	if (state == 't' || state == 'Z' || state == 'X')
+		return;
 	if (b->away || b->ended || stopped == b->stopped || (!b->moved && !b->told))
+		return;
+	/* What is killed in its stop runs to its end, and does not continue. */
+	if (!stopped && scan_is_dying(b->pid))
 		return;
 	b->stopped = stopped;
 	if (b->moved)
@@ -183,6 +200,7 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	(void)arg;
 	timer_at = 0;
+	init_take(); /* who runs here was said before it did what is seen here */
 	for (b = TAILQ_FIRST(&looking); b; b = more) {
 		more = TAILQ_NEXT(b, look);
 		if (b->look_at > t)

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +92,29 @@ int scan_stat(int32_t pid, struct scan_proc *ret)
 	p.ours = (p.stack && p.stack == init_stack) || strcmp(p.comm, CHAN_SKELETON_NAME) == 0;
 	*ret = p;
 	return 0;
+}
+
+/* The kernel puts a SIGKILL to each thread of a process that it ends (complete_signal()). */
+bool scan_is_dying(int32_t pid)
+{
+	char text[2048];
+	const char *own, *end;
+	ssize_t n = slurp(pid, "stat", text, sizeof(text) - 1);
+
+	if (n <= 0)
+		return true;
+	text[n] = '\0';
+	end = strrchr(text, ')');
+	end = end ? field(end + 2, 9) : NULL;
+	if (end && strtoul(end, NULL, 10) & 4 /* PF_EXITING */)
+		return true;
+	n = slurp(pid, "status", text, sizeof(text) - 1);
+	if (n <= 0)
+		return true;
+	text[n] = '\0';
+	own = strstr(text, "\nSigPnd:");
+	return strstr(text, "\nState:\tZ") || strstr(text, "\nState:\tX") ||
+	       (own && strtoull(own + 8, NULL, 16) & 1ul << (SIGKILL - 1));
 }
 
 int scan_ids(int32_t pid, struct scan_proc *ret)

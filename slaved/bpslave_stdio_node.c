@@ -101,20 +101,27 @@ static bool is_stream(const char *link, uint32_t *ret_no)
 	return false;
 }
 
-uint32_t stdio_streams_of(int32_t host_pid)
+bool stdio_streams_of(int32_t host_pid, uint32_t *ret_map)
 {
 	char path[48], link[64];
-	uint32_t map = 0, no;
+	bool all = true;
+	uint32_t no;
 	ssize_t n;
+
+	*ret_map = 0;
 
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", host_pid, i);
 		n = readlink(path, link, sizeof(link) - 1);
 		link[n > 0 ? n : 0] = '\0';
-		if (strncmp(link, "pipe:", 5) == 0 && is_stream(link, &no))
-			map |= (no + 1) << i * CHAN_GO_STREAM_BITS;
+		if (strncmp(link, "pipe:", 5) != 0)
+			continue;
+		if (is_stream(link, &no))
+			*ret_map |= (no + 1) << i * CHAN_GO_STREAM_BITS;
+		else
+			all = false;
 	}
-	return map;
+	return all;
 }
 
 /* -- pipes that others hold when their process has ended or gone */

@@ -1,7 +1,6 @@
 /*
- * Moves as their target sees them: the second half of doc/move.md. Runs in
- * bpslave. The image may come before the master's word on it, since the two
- * travel by different ways; it is held then, unread, for a short time.
+ * Moves as their target sees them (doc/move.md). Runs in bpslave. The image may come before the
+ * master's word on it, since the two travel by different ways; it is held then, unread, for a while.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -34,6 +33,7 @@ struct arriving {
 		int chan;	      /* owned; -1: it does not */
 	} again;
 };
+uint32_t target_unheard;
 static LIST_HEAD(, arriving) arrivings = LIST_HEAD_INITIALIZER(arrivings);
 
 struct early {
@@ -59,6 +59,7 @@ static struct arriving *find(uint64_t move)
 static void forget(struct arriving *a)
 {
 	LIST_REMOVE(a, next);
+	target_unheard -= a->handed_over;
 	close_fd(a->fd);
 	close_fd(a->again.chan);
 	stdio_fds_close(&a->fds);
@@ -309,6 +310,7 @@ static void hand_over(struct arriving *a)
 	}
 	init_send(&m, fd, n);
 	a->handed_over = true;
+	target_unheard++;
 	a->fd = close_fd(a->fd);
 	/* The process has them; with a copy here nobody would ever see an end. */
 	for (int i = 0; i < CHAN_STREAMS; i++)
