@@ -12,7 +12,7 @@
  *	bpinit_move.c	the table of moves; bpinit_leave.c the source's side of one,
  *	bpinit_skel.c	warm children of ghosts, and the words of their arrivals
  *	bpinit_arrive.c	the target's, bpinit_off.c when it is not to be,
- *	bpinit_children.c the children of what arrives
+ *	bpinit_children.c the children of what arrives, bpinit_restop.c a stop once more
  *	bpinit_make.c	processes under the number that they are to have
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
  *	bpinit_inject.c	execmove: from the exec to the blob in the new program
@@ -183,6 +183,7 @@ struct proc {
 	int awake;		    /* a stopped ghost has work: it runs, its stop stays shown */
 	int32_t exit_status;
 	int busy; /* signal of the mirrored stop or continue under way */
+	bool stop_met; /* that stop was let act */
 	int nmirror;
 	struct mirror mirror[MIRRORS_MAX];
 	uint64_t mirror_move, mirror_seq; /* of the last stop or continue that was taken */
@@ -413,6 +414,8 @@ void children_not_made(struct move *m, int32_t pid, int err);
 bool children_later(const struct init_msg *mirror);
 void children_go_on(struct move *m);   /* it runs */
 void children_abandon(struct move *m); /* it does not */
+/* -- bpinit_restop.c */
+bool restop(int32_t pid, int sig);
 
 /* -- bpinit_born.c */
 

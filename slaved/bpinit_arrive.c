@@ -205,6 +205,7 @@ static void arrive_into_ghost(struct move *m, struct proc *p)
 	p->state = PROC_ARRIVING;
 	p->move = move_index(m) + 1;
 	p->held_stop = false;
+	p->busy = 0; /* what is under way is dropped with all signals that the blob blocks */
 	p->was_ghost = true;
 	if (send_arrive(m, p, flags) < 0) {
 		p->state = PROC_GHOST;

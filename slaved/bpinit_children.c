@@ -151,6 +151,9 @@ static void begin_news(struct move *m)
 	{
 		struct proc *p = proc_find(c->pid);
 
+		if (c->state == CHAIN_STOPPED && (!p || p->state == PROC_REAL) &&
+		    proc_parent(c->pid) == m->pid)
+			restop(c->pid, c->status);
 		if (!p || p->state != PROC_GHOST || p->dying)
 			continue;
 		if (c->state == CHAIN_ENDED)

@@ -17,6 +17,7 @@ struct look {
 int look_at(int32_t pid, struct look *ret); /* 0 or -errno; a thread's number will do */
 /* Every process of group pgid, or every one (-1). */
 void look_each(int32_t pgid, void (*fn)(const struct look *l, void *arg), void *arg);
+uint64_t look_pending(int32_t pid, uint64_t *ret_blocked); /* signals, one bit each */
 
 /* -- bpinit_filter.c, bpinit_kill.c: on a node */
 

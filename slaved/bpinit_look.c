@@ -68,6 +68,18 @@ int look_at(int32_t pid, struct look *ret)
 	return 0;
 }
 
+uint64_t look_pending(int32_t pid, uint64_t *ret_blocked)
+{
+	char text[STATUS_MAX];
+
+	*ret_blocked = 0;
+	if (slurp(pid, "status", text, sizeof(text)) < 0)
+		return 0;
+	*ret_blocked = strtoull(field(text, "\nSigBlk:\t"), NULL, 16);
+	return strtoull(field(text, "\nSigPnd:\t"), NULL, 16) |
+	       strtoull(field(text, "\nShdPnd:\t"), NULL, 16);
+}
+
 /* The group alone: for all that are not in the one that is looked for this is enough. */
 static bool in_group(int32_t pid, int32_t pgid)
 {

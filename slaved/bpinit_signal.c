@@ -45,12 +45,14 @@ static bool ghost_can(const struct proc *ghost, const struct init_msg *m)
 	struct init_kill k = {.pid = ghost->pid, .sig = m->u.signal.sig};
 	struct look from, to;
 
-	if (ghost->state != PROC_GHOST || ghost->chan < 0 || ghost->exiting || ghost->dying)
+	/* One that was told to be a ghost reads the order when it is one. */
+	if ((ghost->state != PROC_GHOST && !leave_is_ghosting(ghost)) || ghost->chan < 0 ||
+	    ghost->exiting || ghost->dying)
 		return false;
 	/* A stopped ghost reads nothing. */
 	if (ghost->stopped)
 		return false;
-	if (!ghost->in_place)
+	if (ghost->state == PROC_GHOST && !ghost->in_place)
 		return true;
 	if (look_at(ghost->pid, &from) < 0 || look_at(m->u.signal.pid, &to) < 0)
 		return false;

@@ -82,6 +82,30 @@ void trace_sleep(struct proc *p)
 		trace(p, PTRACE_INTERRUPT, 0);
 }
 
+/* -- what is told of a signal */
+
+bool is_stop(int sig)
+{
+	return sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
+}
+
+static void tell_signal(struct proc *p, const siginfo_t *si)
+{
+	struct init_msg m = {.type = EV_SIGNAL, .pid = p->pid, .use = p->use};
+	bool value = si->si_code == SI_QUEUE || si->si_code == SI_MESGQ;
+
+	m.u.signal.pid = p->pid;
+	m.u.signal.sig = si->si_signo;
+	m.u.signal.code = si->si_code;
+	if (si->si_code == SI_USER || si->si_code == SI_TKILL || value) {
+		m.u.signal.sender_pid = si->si_pid;
+		m.u.signal.sender_uid = si->si_uid;
+	}
+	if (value)
+		m.u.signal.value = (uint64_t)(uintptr_t)si->si_value.sival_ptr;
+	event_signal(p, &m);
+}
+
 /* -- mirrors, one at a time: a continue that overtook its stop would undo it */
 
 void trace_exit(struct proc *p, int status)
@@ -102,6 +126,32 @@ void trace_exit(struct proc *p, int status)
 	trace_wake(p);
 }
 
+/*
+ * A stop that is sent takes a SIGCONT out of the queue that nobody has met yet, and the other way
+ * round (kernel/signal.c, prepare_signal()). So a mirrored stop is sent as another signal, in
+ * whose place it acts when it is met; and what a SIGCONT would take is told first.
+ */
+#define MARK SIGRTMAX
+
+static void send_stop(struct proc *p)
+{
+	p->stop_met = false;
+	own_kill(p->pid, MARK);
+}
+
+static void tell_pending_stops(struct proc *p)
+{
+	static const int stops[] = {SIGTSTP, SIGTTIN, SIGTTOU, SIGSTOP};
+	uint64_t blocked, pending = look_pending(p->pid, &blocked);
+
+	for (size_t i = 0; i < sizeof(stops) / sizeof(*stops); i++) {
+		siginfo_t si = {.si_signo = stops[i], .si_code = SI_KERNEL};
+
+		if (pending & 1ul << (stops[i] - 1))
+			tell_signal(p, &si);
+	}
+}
+
 void trace_mirror_next(struct proc *p)
 {
 	while (!p->busy && p->nmirror > 0 && !p->dying && p->state != PROC_MAKING) {
@@ -114,13 +164,14 @@ void trace_mirror_next(struct proc *p)
 		switch (m.code) {
 		case CLD_STOPPED:
 			if (!p->stopped) {
-				p->busy = m.status > 0 && m.status < 32 ? m.status : SIGSTOP;
-				own_kill(p->pid, p->busy);
+				p->busy = is_stop(m.status) ? m.status : SIGSTOP;
+				send_stop(p);
 			}
 			break;
 		case CLD_CONTINUED:
 			if (p->stopped) {
 				p->busy = SIGCONT;
+				tell_pending_stops(p);
 				own_kill(p->pid, SIGCONT);
 			}
 			break;
@@ -152,23 +203,6 @@ void trace_mirror(struct proc *p, int code, int status)
 }
 
 /* -- stops */
-
-static void tell_signal(struct proc *p, const siginfo_t *si)
-{
-	struct init_msg m = {.type = EV_SIGNAL, .pid = p->pid, .use = p->use};
-	bool value = si->si_code == SI_QUEUE || si->si_code == SI_MESGQ;
-
-	m.u.signal.pid = p->pid;
-	m.u.signal.sig = si->si_signo;
-	m.u.signal.code = si->si_code;
-	if (si->si_code == SI_USER || si->si_code == SI_TKILL || value) {
-		m.u.signal.sender_pid = si->si_pid;
-		m.u.signal.sender_uid = si->si_uid;
-	}
-	if (value)
-		m.u.signal.value = (uint64_t)(uintptr_t)si->si_value.sival_ptr;
-	event_signal(p, &m);
-}
 
 void trace_unmet(struct proc *p, const void *siginfo)
 {
@@ -203,11 +237,6 @@ static bool is_fault(const siginfo_t *si)
 	       (s == SIGSEGV || s == SIGBUS || s == SIGILL || s == SIGFPE || s == SIGTRAP);
 }
 
-bool is_stop(int sig)
-{
-	return sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
-}
-
 /*
  * A SIGCONT acts when it is sent, and a stop that is sent after it takes it out of
  * the queue before it has been met here: then only the end of the group stop says
@@ -229,8 +258,12 @@ static int ghost_signal(struct proc *p, const siginfo_t *si)
 	bool sent = si->si_code == SI_USER || si->si_code == SI_TKILL || si->si_code == SI_QUEUE;
 
 	continue_due(p, si->si_signo);
-	if (sent && si->si_pid == self.self)
-		return si->si_signo;
+	if (sent && si->si_pid == self.self && si->si_signo == MARK) {
+		p->stop_met = !p->dying && is_stop(p->busy);
+		return p->stop_met ? p->busy : 0;
+	}
+	if (sent && si->si_pid == self.self) /* a SIGCONT has acted when it was sent */
+		return si->si_signo == SIGCONT ? 0 : si->si_signo;
 	if (sent && si->si_pid == p->pid)
 		return p->dying ? si->si_signo : 0; /* its SIGPIPE; or the death it was told */
 	if (si->si_signo == SIGCHLD || si->si_code == SI_TIMER || p->dying)
@@ -279,8 +312,9 @@ static void signal_stop(struct proc *p, int sig)
 	}
 	sig = ghost_signal(p, &si);
 	trace(p, PTRACE_CONT, (uintptr_t)sig);
-	/* Did it stop? In an orphaned group the kernel takes no terminal stop. */
-	if (sig && sig == p->busy && sig != SIGCONT && sig != SIGSTOP)
+	/* Did it stop? Not in an orphaned group, if the stop is a terminal's; nor if a SIGCONT
+	 * has come in between. */
+	if (sig && sig == p->busy && p->stop_met)
 		trace(p, PTRACE_INTERRUPT, 0);
 }
 
@@ -306,9 +340,11 @@ static void trap_stop(struct proc *p)
 	p->cont_due |= p->stopped && p->busy != SIGCONT && p->state == PROC_GHOST;
 	p->stopped = false;
 	trace(p, PTRACE_CONT, 0);
-	if (p->busy && p->busy != SIGCONT && p->busy != SIGSTOP) {
-		p->busy = SIGSTOP;
-		own_kill(p->pid, SIGSTOP);
+	if (is_stop(p->busy)) {
+		if (p->stop_met) {
+			p->busy = SIGSTOP;
+			send_stop(p);
+		}
 		return;
 	}
 	p->busy = 0;

@@ -226,6 +226,8 @@ __asm__(".text\n.hidden ghost_restorer\n.globl ghost_restorer\n"
  * Everything is met by a handler that does nothing but tell, so that a ghost
  * whose tracer is gone does not die of a SIGTERM. Not so the stops of a terminal:
  * bpinit mirrors them with the same signal, which has to have its default action.
+ * And never SIGCONT: one that is pending is dropped when its default is set, as that
+ * is to ignore it (sigaction(2)), and it may have come while all was blocked.
  */
 static void set_handlers(void)
 {
@@ -239,8 +241,7 @@ static void set_handlers(void)
 
 	sys_sigaltstack(&(stack_t){.ss_flags = SS_DISABLE}, NULL);
 	for (int sig = 1; sig <= SYS_NSIG; sig++) {
-		int dfl = sig == SIGCHLD || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU ||
-			  sig == SIGCONT;
+		int dfl = sig == SIGCHLD || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
 
 		act.handler = dfl ? NULL : on_signal;
 		act.flags = dfl ? 0 : SA_SIGINFO | 0x04000000 /* SA_RESTORER */;
