@@ -337,6 +337,15 @@ static uint32_t file_class(const struct dump_file *f)
 	return f->flags & FILE_EXE ? DUMP_EXEC : f->is_lib ? DUMP_LIBS : DUMP_OTHER;
 }
 
+/* A program that goes along is named nevertheless: where it is has its name, as it had here. */
+static void hint_program(struct dump *d, struct dump_file *f, uint8_t *page)
+{
+	if (!(f->flags & FILE_EXE) || f->index != VMA_NO_FILE || identify(d, f, page))
+		return;
+	f->flags |= FILE_HINT;
+	f->index = d->nfiles++;
+}
+
 /* Which mappings go by reference, which are copied; numbers the files referred to. */
 static long settle_files(struct dump *d)
 {
@@ -354,6 +363,7 @@ static long settle_files(struct dump *d)
 		if (!must_share && (d->opt->flags & file_class(f))) {
 			v->kind = VMA_ANON;
 			v->copy = 1;
+			hint_program(d, f, page);
 			continue;
 		}
 		if (f->index == VMA_NO_FILE && !f->id_kind && identify(d, f, page)) {

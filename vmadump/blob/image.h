@@ -138,6 +138,7 @@ enum file_id { FILE_BUILD_ID = 1, FILE_SIZE_MTIME = 2, FILE_ANY = 3 };
 #define FILE_ID_MAX 32u /* bytes of a build-id that are kept */
 #define FILE_WRITE 1u	/* is mapped shared and writable: open it for writing */
 #define FILE_EXE 2u	/* is the program */
+#define FILE_HINT 4u	/* nothing is mapped from it: only what /proc/PID/exe shows, if it is there */
 
 enum fd_kind {
 	FD_FILE = 1,

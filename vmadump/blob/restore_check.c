@@ -131,13 +131,20 @@ static long open_files(struct restore *r)
 		if (f->fd >= 0)
 			continue; /* a skeleton has it open */
 		fd = sys_open(f->path, flags, 0);
+		if (fd < 0 && f->flags & FILE_HINT)
+			continue;
 		if (fd < 0)
 			return blob_err_set(&r->b->err, (int)-fd, "%s: %s", f->path,
 					    errno_name(fd));
 		f->fd = (int32_t)fd;
 		fd = check_identity(r, f);
-		if (fd < 0)
+		if (fd < 0 && f->flags & FILE_HINT) {
+			sys_close(f->fd);
+			f->fd = -1;
+			r->b->err.code = 0;
+		} else if (fd < 0) {
 			return fd;
+		}
 	}
 	return 0;
 }

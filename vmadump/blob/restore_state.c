@@ -37,7 +37,7 @@ long rest_mm(struct restore *r)
 
 	/* /proc/PID/exe can only be set with CAP_CHECKPOINT_RESTORE. */
 	for (uint32_t i = 0; i < r->nfiles && e < 0; i++) {
-		if (!(r->files[i].flags & FILE_EXE))
+		if (!(r->files[i].flags & FILE_EXE) || r->files[i].fd < 0)
 			continue;
 		map.exe_fd = (uint32_t)r->files[i].fd;
 		e = sys_prctl(PR_SET_MM, PR_SET_MM_MAP, (unsigned long)&map, sizeof map, 0);
