@@ -242,22 +242,29 @@ static bool may_change(const struct step *t, const char *got, const char *want)
 		(strcmp(want, "ok") == 0 && strcmp(got, "ESRCH") == 0));
 }
 
-/* At home: everybody who can answer has, twice, and no signal has come in between. */
+/*
+ * At home: everybody who can answer has, twice, and no signal has come in between. Who is busy
+ * sleeps, or has ended or stopped: else it is still on its way to that.
+ */
 static void settle(void)
 {
 	uint32_t before = UINT32_MAX, n;
 	char answer[TEXT_MAX];
 
 	for (;;) {
+		bool on_its_way = false;
+
 		n = 0;
 		for (int i = ROLE_P; i < ROLE_COUNT; i++) {
 			char c = state_of(scene->member[i].pid);
 
 			if ((c == 'S' || c == 'R') && !busy[i])
 				ask(i, "getready", answer);
+			else if (c == 'R' || c == 'D')
+				on_its_way = true;
 			n += scene->member[i].nlog;
 		}
-		if (n == before)
+		if (n == before && !on_its_way)
 			return;
 		before = n;
 		nap_us(SETTLE_MS * 1000);
