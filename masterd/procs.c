@@ -353,7 +353,7 @@ static struct proc *find_real(struct master *m, const struct node *n, const Bpro
 
 void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 {
-	struct proc *t = find_real(p->m, p->node, e);
+	struct proc *t;
 	struct tale tale = {.node = p->node->num,
 			    .code = e->code,
 			    .status = e->status,
@@ -368,6 +368,7 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 		peer_drop(p, "protocol error: ProcEvent without a pid");
 		return;
 	}
+	t = find_real(p->m, p->node, e);
 	if (is_exit(e->code))
 		fault_point(FAULT_MASTER_EXIT);
 	if (t)
