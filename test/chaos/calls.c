@@ -103,7 +103,7 @@ pid_t do_rfork(int slot, int node)
 		led->slot[slot].pid = pid;
 		return pid;
 	}
-	/* Unless it ran there, unheard of, until that node was fenced: as in do_move(). */
+	/* Unless it ran there, unheard of, until that node was fenced: as take_up() says. */
 	if (atomic_compare_exchange_strong(&led->slot[slot].state, &was, SLOT_REVOKED))
 		;
 	else if (e == BE_SLAVEDIED && deadly_near(node, t0))
@@ -115,11 +115,29 @@ pid_t do_rfork(int slot, int node)
 	return -1;
 }
 
+/*
+ * After a move that failed. It may have run there, unheard of, until that node was dead or
+ * fenced: then the one that was kept here, of a rexec the caller, goes on from where it left
+ * (doc/move.md, "8, ran, not heard of"). Should the other one still be there, its next beat
+ * will show it.
+ */
+static void take_up(int from, int node, int64_t t0, int e)
+{
+	struct slot *s = &led->slot[me.slot];
+
+	if (e == BE_SLAVEDIED && deadly_near(node, t0) && s->beat != me.beat) {
+		me.beat = s->beat;
+		s->at = from;
+		s->state = SLOT_RUNNING;
+		note(me.slot, "taken up again", (int)me.beat);
+	}
+}
+
 int do_move(int node)
 {
 	struct slot *s = &led->slot[me.slot];
 	int64_t t0 = now_ms();
-	int r, from = here();
+	int r, e, from = here();
 
 	tick();
 	atomic_fetch_add(&led->call[CALL_MOVE], 1);
@@ -127,20 +145,12 @@ int do_move(int node)
 	s->to = node;
 	s->since = t0;
 	r = bproc_move(node);
-	/*
-	 * It may have run there, unheard of, until that node was fenced: then the copy that was
-	 * kept here goes on from where it left (doc/move.md, "8, ran, not heard of"). Should the
-	 * other one still be there, its next beat will show it.
-	 */
-	if (r < 0 && errno == BE_SLAVEDIED && deadly_near(node, t0) && s->beat != me.beat) {
-		note(me.slot, "taken up again", (int)s->beat);
-		me.beat = s->beat;
-		s->state = SLOT_RUNNING;
-		errno = BE_SLAVEDIED;
-	}
+	e = errno;
+	if (r < 0)
+		take_up(from, node, t0, e);
 	tick();
 	if (r < 0) {
-		judge("move", from, node, t0, errno);
+		judge("move", from, node, t0, e);
 		s->to = from;
 		return -1;
 	}
@@ -159,7 +169,7 @@ void do_exec(bool execmove, int node, uint64_t seed, int code)
 	char child[] = "--child";
 	char *argv[] = {led->program, child, slot_text, seed_text, code_text, NULL};
 	int64_t t0 = now_ms();
-	int r, from = here();
+	int r, e, from = here();
 
 	snprintf(slot_text, sizeof(slot_text), "%d", me.slot);
 	snprintf(seed_text, sizeof(seed_text), "%llu", (unsigned long long)seed);
@@ -175,10 +185,13 @@ void do_exec(bool execmove, int node, uint64_t seed, int code)
 	s->state = SLOT_EXEC;
 	r = execmove ? bproc_execmove(node, led->program, argv, environ)
 		     : bproc_rexec(node, led->program, argv, environ);
+	e = errno;
 	s->state = SLOT_RUNNING;
+	if (r < 0)
+		take_up(from, node, t0, e);
 	tick();
 	if (r < 0)
-		judge(execmove ? "execmove" : "rexec", from, node, t0, errno);
+		judge(execmove ? "execmove" : "rexec", from, node, t0, e);
 	else
 		diff(me.slot, "an exec returned %d", r);
 	s->to = from;
@@ -207,8 +220,7 @@ static const char *status_text(int st, char *buf, size_t size)
 
 /*
  * An execmove that fails after the exec has nothing to return to (bproc_execmove(3)). It may have
- * run there, unheard of, until that node died: then the original fails all the same, as in
- * do_move().
+ * run there, unheard of, until that node died: then the original fails all the same (take_up()).
  */
 static bool execmove_failed(const struct slot *s, int st)
 {
