@@ -112,6 +112,27 @@ void born_reaped(struct peer *peer, const Bproc__ProcReaped *r)
 			send_reaped(peer->m, r->proc[i]->pid);
 }
 
+/* Of one that is moving, or that no node has told of yet, home asks again. */
+void born_zombies(struct peer *peer, const Bproc__Zombies *z)
+{
+	struct master *m = peer->m;
+
+	if (peer->node->num != NODE_HOME) {
+		peer_drop(peer, "protocol error: Zombies by a node");
+		return;
+	}
+	for (size_t i = 0; i < z->n_zombie; i++) {
+		const struct proc *parent = proc_get(&m->procs, z->zombie[i]->ppid, 0);
+		Bproc__Zombies one = BPROC__ZOMBIES__INIT;
+
+		if (!parent || parent->state != PS_ALIVE || parent->node < 0)
+			continue;
+		one.n_zombie = 1;
+		one.zombie = &z->zombie[i];
+		node_send(m, node_get(&m->nodes, parent->node), &one.base);
+	}
+}
+
 struct told_news {
 	struct master *m;
 	struct node *n;

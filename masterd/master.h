@@ -167,6 +167,8 @@ void procs_found(struct master *m, struct proc *p, int32_t node);
 /* born.c */
 void born_tell(struct peer *p, const Bproc__ProcBorn *b);
 void born_reaped(struct peer *p, const Bproc__ProcReaped *r);
+/* What at home waits to be waited for: who has done so on a node says it again. */
+void born_zombies(struct peer *p, const Bproc__Zombies *z);
 /* The slave has told all it holds: what was born on it and is not among that has ended. */
 void born_state_end(struct master *m, struct node *n);
 

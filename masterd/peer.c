@@ -283,6 +283,11 @@ static void on_place(struct peer *p, const Bproc__Envelope *e)
 	place_tell(p, e->place);
 }
 
+static void on_zombies(struct peer *p, const Bproc__Envelope *e)
+{
+	born_zombies(p, e->zombies);
+}
+
 static void on_kill(struct peer *p, const Bproc__Envelope *e)
 {
 	kills_ask(p, e->kill);
@@ -335,6 +340,7 @@ static const struct {
 	{BPROC__ENVELOPE__MSG_PROC_BORN, true, on_proc_born},
 	{BPROC__ENVELOPE__MSG_PROC_REAPED, true, on_proc_reaped},
 	{BPROC__ENVELOPE__MSG_PLACE, true, on_place},
+	{BPROC__ENVELOPE__MSG_ZOMBIES, true, on_zombies},
 	{BPROC__ENVELOPE__MSG_KILL, true, on_kill},
 	{BPROC__ENVELOPE__MSG_KILLED, true, on_killed},
 };

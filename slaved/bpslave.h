@@ -399,6 +399,9 @@ void source_stop(void);
 /* Home: ghosts for what was born elsewhere. */
 void born_on_born(const Bproc__ProcBorn *m);
 void born_on_reaped(const Bproc__ProcReaped *m);
+/* Home: somebody was away, so look which zombies wait. A node: which of these it has not. */
+void zombies_ask(void);
+void zombies_on_tell(const Bproc__Zombies *m);
 
 /* It changes its group, session or ids; or (NAME_REAPER_*) its role. A thread's number will do. */
 void born_changes(int32_t tid, uint32_t reaper);

@@ -99,9 +99,15 @@ void born_came(int32_t pid, bool other_name)
 
 void born_state(const struct init_msg *m)
 {
+	struct born *b;
+
 	born_expect(m->u.state.pid, m->u.state.ppid, m->u.state.pgid, m->u.state.sid);
-	if (!m->u.state.is_ghost)
-		born_came(m->u.state.pid, false);
+	if (m->u.state.is_ghost)
+		return;
+	born_came(m->u.state.pid, false);
+	b = born_find(m->u.state.pid);
+	if (b)
+		b->was_stopped = true;
 }
 
 /*

@@ -323,11 +323,13 @@ static void seen(const struct scan_proc *p, void *arg)
 	if (!b) {
 		if (p->state == 'X' || p->ours || !(b = born_add(p->pid)))
 			return;
-		b->stale = b->tell = true;
+		b->stale = b->tell = b->was_stopped = true;
 		b->ppid = p->ppid;
 		b->stack = p->stack;
 		memcpy(b->comm, p->comm, sizeof(b->comm));
 		tell_later(b, tell_token());
+		if (p->state == 'T')
+			look_soon(b); /* when its birth has been told */
 	}
 	first = b->seen == 0;
 	b->seen = scan_no;
@@ -381,7 +383,10 @@ static void tell_again(struct born *b, void *arg)
 		return;
 	b->tell = true;
 	b->end = b->ended;
+	if (b->reap)
+		return tell_now(b); /* it is freed */
 	tell_now(b);
+	look_told(b);
 }
 
 void born_tell_all(void)

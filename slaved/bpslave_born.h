@@ -8,6 +8,7 @@
  *	bpslave_look.c	 what has to be looked for: stops, other groups and ids
  *	bpslave_place.c	 groups and sessions that others have to know
  *	bpslave_scan.c	 /proc of the node's pid namespace
+ *	bpslave_zombies.c which of those that have ended were waited for, when that was lost
  *	bpslave_source.c where the news come from: the event program, or looking again
  */
 #pragma once
@@ -35,6 +36,7 @@ struct scan_proc {
 };
 /* The namespace of this process; its number in ours. 0 or -errno. */
 int scan_open(int32_t init_host_pid, uint32_t *ret_inode);
+int scan_open_home(void); /* the front end's own */
 void scan_close(void);
 int scan_stat(int32_t pid, struct scan_proc *ret);
 bool scan_is_dying(int32_t pid); /* a SIGKILL waits for it, or it is past that */
@@ -73,6 +75,7 @@ struct born {
 	bool ended, stopped;
 	uint32_t place;	 /* number of the last word to home of its group and session */
 	bool place_due;	 /* that has not been answered */
+	bool was_stopped; /* was told so ever, maybe by a bpslave before us */
 	uint64_t parked; /* the move that will say whether it is away; 0: none */
 	bool guessed;	 /* it has gone, and nobody has said how it ended */
 };
@@ -88,6 +91,7 @@ void tell_now(struct born *b);
 void tell_rest(void);
 void tell_everything(void);
 void tell_event(const struct born *b, uint32_t code, int32_t status);
+void tell_reaped(int32_t pid);
 bool tell_token(void);
 
 /* -- bpslave_look.c */
@@ -96,6 +100,8 @@ void look_free(struct born *b); /* it has ended: until its number is free */
 void look_never(struct born *b);
 bool look_is_zombie(const struct born *b); /* of one that a move made: nobody has waited for it */
 void look_state(struct born *b, char state); /* as /proc has it now */
+/* Its stop or continue again, for what was told may be lost. A ghost does none twice. */
+void look_told(struct born *b);
 
 /* -- bpslave_born.c, for the sources, bpslave_tell.c and bpslave_look.c */
 struct born *born_find(int32_t pid);

@@ -220,6 +220,7 @@ static void handle(const struct init_msg *m)
 			born_tell_all();
 			move_tell_granted();
 			master_send(&end.base);
+			zombies_ask();
 		}
 		return;
 	case EV_HERE:

@@ -5,6 +5,7 @@
  * /proc is looked at for a while. Runs in bpslave of a node.
  */
 #include <signal.h>
+#include <string.h>
 #include <sys/wait.h>
 
 #include "bpslave_born.h"
@@ -114,6 +115,23 @@ static void tell_init(const struct born *b)
 	init_send(&m, NULL, 0);
 }
 
+static void tell_state(struct born *b, bool stopped)
+{
+	b->stopped = stopped;
+	b->was_stopped |= stopped;
+	if (b->moved)
+		return tell_init(b);
+	tell_event(b, stopped ? CLD_STOPPED : CLD_CONTINUED,
+		   !stopped  ? SIGCONT
+		   : b->stop ? b->stop
+			     : SIGSTOP);
+}
+
+static bool is_told_of(const struct born *b)
+{
+	return !b->away && !b->ended && (b->moved || b->told);
+}
+
 void look_state(struct born *b, char state)
 {
 	bool stopped = state == 'T';
@@ -121,18 +139,23 @@ void look_state(struct born *b, char state)
 	/* Held by a tracer, as bpinit does for a moment: it is as it was. Or it has ended. */
 	if (state == 't' || state == 'Z' || state == 'X')
 		return;
-	if (b->away || b->ended || stopped == b->stopped || (!b->moved && !b->told))
+	if (!is_told_of(b) || b->stopped == stopped)
 		return;
 	/* What is killed in its stop runs to its end, and does not continue. */
-	if (!stopped && scan_is_dying(b->pid))
+	if (stopped || !scan_is_dying(b->pid))
+		tell_state(b, stopped);
+}
+
+void look_told(struct born *b)
+{
+	struct scan_proc p;
+
+	if (!is_told_of(b) || scan_stat(b->pid, &p) < 0 || strchr("tZX", p.state))
 		return;
-	b->stopped = stopped;
-	if (b->moved)
-		return tell_init(b);
-	tell_event(b, stopped ? CLD_STOPPED : CLD_CONTINUED,
-		   !stopped  ? SIGCONT
-		   : b->stop ? b->stop
-			     : SIGSTOP);
+	if (p.state != 'T' && !b->was_stopped)
+		return;
+	b->stopped = p.state != 'T'; /* as the master may have it */
+	look_state(b, p.state);
 }
 
 /* It asked to change them: nobody can say better than /proc whether it has. */

@@ -300,9 +300,12 @@ static void dispatch(const Bproc__Envelope *env)
 		return born_on_born(env->proc_born);
 	case BPROC__ENVELOPE__MSG_PROC_REAPED:
 		return born_on_reaped(env->proc_reaped);
+	case BPROC__ENVELOPE__MSG_ZOMBIES:
+		return zombies_on_tell(env->zombies);
 	case BPROC__ENVELOPE__MSG_BORN_ASK:
 		born_tell_all();
 		place_again();
+		zombies_ask();
 		return kill_again();
 	case BPROC__ENVELOPE__MSG_PLACE:
 		return place_on_place(env->place);

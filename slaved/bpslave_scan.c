@@ -34,6 +34,13 @@ int scan_open(int32_t init_host_pid, uint32_t *ret_inode)
 	return proc_dir < 0 ? -errno : 0;
 }
 
+int scan_open_home(void)
+{
+	scan_close();
+	proc_dir = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return proc_dir < 0 ? -errno : 0;
+}
+
 void scan_close(void)
 {
 	proc_dir = close_fd(proc_dir);

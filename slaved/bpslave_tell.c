@@ -74,6 +74,7 @@ void tell_event(const struct born *b, uint32_t code, int32_t status)
 	Bproc__ProcEvent e = BPROC__PROC_EVENT__INIT;
 	PROC_OF(proc, b->pid);
 
+	tell_rest();
 	e.proc = &proc;
 	e.code = code;
 	e.status = status;
@@ -87,17 +88,19 @@ static void tell_end(const struct born *b)
 	tell_event(b, c.code, c.status);
 }
 
-static void tell_reaped(const struct born *b)
+/* Nobody keeps it: if it is lost home asks (bpslave_zombies.c). */
+void tell_reaped(int32_t pid)
 {
 	Bproc__ProcReaped m = BPROC__PROC_REAPED__INIT;
-	PROC_OF(proc, b->pid);
+	PROC_OF(proc, pid);
 	Bproc__Proc *list[1] = {&proc};
 
-	log_debug("process %d has been waited for: told", b->pid);
+	tell_rest();
+	log_debug("process %d has been waited for: told", pid);
 	m.n_proc = 1;
 	m.proc = list;
 	master_send(&m.base);
-	gen_forget(b->pid);
+	gen_forget(pid);
 }
 
 void tell_never(struct born *b)
@@ -115,14 +118,12 @@ void tell_now(struct born *b)
 		b->told |= !b->moved;
 	}
 	b->tell = false;
-	if (b->end || b->reap)
-		tell_rest();
 	if (b->end && b->told)
 		tell_end(b);
 	b->end = false;
 	if (b->reap) {
 		if (!b->silent && (b->told || b->moved))
-			tell_reaped(b);
+			tell_reaped(b->pid);
 		born_forget(b);
 	}
 }

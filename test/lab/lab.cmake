@@ -86,6 +86,7 @@ lab_test(move.again 3 90 COMMAND ${lab_programs}/again_static)
 lab_test(move.kills 2 90 COMMAND ${lab_programs}/kills_dynamic)
 lab_test(move.kills_wait 1 120 COMMAND ${lab_dir}/kills.sh)
 lab_test(move.kills_no 1 60 OPTS -o killfromnodes=no COMMAND ${lab_dir}/kills.sh no)
+lab_test(move.reaped 1 240 ${quick} COMMAND ${lab_dir}/reaped.sh)
 # Plays of a parent and up to three children in a part of their arrangements; the next number is
 # another part. All of them with -DBPROC_ARRANGE=ON: some 33,000, an hour. Those of groups and
 # sessions that are not named here differ from home (bproc(7)).
