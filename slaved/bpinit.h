@@ -179,6 +179,7 @@ struct proc {
 	int32_t born_of; /* its parent when it was made, as a ghost of one born on a node */
 	bool reaped;	 /* its original has been waited for, and so will it be */
 	uint32_t later, later_last; /* orders that wait: index + 1 of the first, the last */
+	uint32_t clones;	    /* it was told to make and has not answered for */
 	uint32_t birth;		    /* MAKING: index + 1 of the birth it is made for */
 	int awake;		    /* a stopped ghost has work: it runs, its stop stays shown */
 	int32_t exit_status;
@@ -371,12 +372,6 @@ void arrive_has_run(struct move *m);
 /* What has taken its word since we looked last is noted as running. */
 void arrive_settle(void);
 void arrive_progress(void); /* a ghost has been made: chains may go on */
-bool proc_can_clone(const struct proc *p);
-/*
- * A process under its pid, child of its parent's ghost, or of ours if there is none. It is in
- * the table when this returns 0; -errno otherwise. m: the move it is for, or NULL.
- */
-int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum proc_state state);
 
 /* -- bpinit_off.c */
 void arrive_failed(struct move *m, int err, const char *text);
@@ -389,22 +384,6 @@ void arrive_killed(struct proc *p, struct move *m);
 void arrive_died(struct proc *p);
 void arrive_fence(void); /* nothing that is on its way here may run any more */
 
-
-/* -- bpinit_skel.c */
-
-int skel_prepare(void); /* 0 or -errno */
-void skel_want(const struct move *m); /* it runs: another child of its parent may follow */
-void skel_drop(int32_t parent);	      /* this ghost is not to have any */
-void skel_work(void);		      /* what has time until all else is done */
-void skel_readable(uint32_t index, uint32_t gen);
-int skel_tick(int ms); /* ms until the next look, at most this (-1: any time) */
-/* The arrival of m out of a skeleton: then it is in the table. */
-bool skel_take(struct move *m, const struct chan_clone *id);
-void skel_release(struct move *m);
-void skel_arm(const struct move *m);	   /* from here on it may run */
-bool skel_ran(const struct move *m);	   /* it has taken its word */
-bool skel_off(const struct move *m);	   /* it will never run; false: too late, it does */
-void skel_close_later(int fd);
 /* -- bpinit_children.c: the chain's ancestors are here */
 bool children_ready(struct move *m);
 bool children_are_made(const struct move *m);
@@ -466,17 +445,4 @@ void init_signal(const struct init_msg *m);
 /* u.signal, which was sent here, to a process or to what stands in for it. */
 void deliver(const struct init_msg *m);
 
-/* -- bpinit_spawn.c */
-
-int spawn_prepare(void); /* blob in our memory, code memfd. 0 or -errno */
-/* A child of ours under a wanted pid that begins in the blob on chan. 0 or -errno. */
-int spawn_blob(int32_t pid, int chan);
-/* A postman: a child with the sender's pid and uid that sends one signal. 0 or -errno. */
-int spawn_postman(int32_t pid, uint32_t uid, int32_t to, int sig, bool thread);
-int spawn_namespaces(const int64_t *timens_ns, int ready_fd);
-void lease_probe(void);
-void init_lease(const struct init_msg *m);
-int lease_tick(void); /* steers the cursor; ms until the next look, or -1 */
-void lease_raise(int32_t pid);
-bool lease_is_beyond(int32_t pid); /* to clone it takes lease_raise() and lease_lower() */
-void lease_lower(int32_t pid);
+#include "slaved/bpinit_make.h"

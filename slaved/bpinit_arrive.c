@@ -149,7 +149,6 @@ void arrive_cloned(const struct proc *by, const struct chan_msg *c)
 	struct proc *p = proc_find(c->u.pid);
 	struct move *m = p ? move_of(p) : NULL;
 
-	lease_lower(c->u.pid);
 	if (c->err == 0 && p && p->state == PROC_MAKING && p->chan < 0 &&
 	    proc_parent(p->pid) == by->pid)
 		arrive_end(p);

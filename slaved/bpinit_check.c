@@ -1,8 +1,8 @@
 /*
  * What a channel may say of others. It is in the hands of the process's user, who can
  * put any code of his own in the blob's place: so what he says of children and of
- * signals is held against what the kernel says. What is not right is passed over, as
- * if it had not been said. Runs in bpinit.
+ * signals is held against what the kernel says, and what he says of clones against what he was
+ * asked. What is not right is passed over, as if it had not been said. Runs in bpinit.
  */
 #include <errno.h>
 #include <signal.h>
@@ -44,6 +44,14 @@ static bool child_is_right(const struct proc *p, const struct chan_child *c)
 	}
 }
 
+/* By the ghost that was told to make it; or by the skeleton that was told to be it. */
+static bool clone_is_right(const struct proc *p, int32_t pid)
+{
+	if (pid == p->pid)
+		return p->state == PROC_ARRIVING && p->move && moves[p->move - 1].skel;
+	return clone_is_due(p, pid);
+}
+
 bool chan_is_right(const struct proc *p, const struct chan_msg *c)
 {
 	siginfo_t si;
@@ -54,6 +62,8 @@ bool chan_is_right(const struct proc *p, const struct chan_msg *c)
 	case CHAN_SIG:
 		memcpy(&si, c->u.siginfo, sizeof(si));
 		return p->state == PROC_GHOST && is_signal(si.si_signo);
+	case CHAN_CLONED:
+		return clone_is_right(p, c->u.pid);
 	default:
 		return true;
 	}

@@ -8,6 +8,74 @@
 
 #include "slaved/bpinit.h"
 
+#define DUE_MAX 2048 /* a move and BIRTHS_AT_ONCE births have one each at a time */
+
+/*
+ * What was asked of ghosts. Their channels are in their users' hands: only who was asked may
+ * answer, once, or one user's word would be another's failure, and the lease's fence would be
+ * lowered that nobody has raised.
+ */
+static struct {
+	uint32_t by; /* index */
+	int32_t pid;
+} due[DUE_MAX];
+static uint32_t ndue;
+
+static uint32_t find_due(const struct proc *by, int32_t pid)
+{
+	uint32_t i = 0;
+
+	while (i < ndue && (due[i].by != proc_index(by) || (pid && due[i].pid != pid)))
+		i++;
+	return i;
+}
+
+static void take_due(struct proc *by, uint32_t i)
+{
+	lease_lower(due[i].pid);
+	due[i] = due[--ndue];
+	by->clones--;
+}
+
+bool clone_is_due(const struct proc *by, int32_t pid)
+{
+	return by->clones > 0 && pid > 0 && find_due(by, pid) < ndue;
+}
+
+void clone_answered(struct proc *by, int32_t pid)
+{
+	uint32_t i = find_due(by, pid);
+
+	if (i < ndue)
+		take_due(by, i);
+}
+
+void clones_forget(struct proc *by)
+{
+	while (by->clones > 0)
+		take_due(by, find_due(by, 0));
+}
+
+static int ask_ghost(struct proc *by, const struct chan_msg *who, int theirs)
+{
+	int32_t pid = who->u.clone.pid;
+	int e;
+
+	if (ndue == DUE_MAX)
+		return -EAGAIN;
+	lease_raise(pid);
+	e = proc_tell(by, who, &theirs, 1);
+	if (e < 0) {
+		lease_lower(pid);
+		return e;
+	}
+	due[ndue].by = proc_index(by);
+	due[ndue++].pid = pid;
+	by->clones++;
+	trace_wake(by);
+	return 0;
+}
+
 bool proc_can_clone(const struct proc *p)
 {
 	return p && p->state == PROC_GHOST && p->chan >= 0 && !p->exiting && !p->dying;
@@ -64,12 +132,7 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 		by = leader;
 	}
 	if (e == 0 && proc_can_clone(by)) {
-		lease_raise(id->pid);
-		e = proc_tell(by, &who, &theirs, 1);
-		if (e == 0)
-			trace_wake(by);
-		else
-			lease_lower(id->pid);
+		e = ask_ghost(by, &who, theirs);
 	} else if (e == 0) {
 		e = spawn_blob(id->pid, theirs);
 		p->cloned_by_us = e == 0;

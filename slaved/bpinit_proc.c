@@ -50,6 +50,7 @@ struct proc *proc_add(int32_t pid, enum proc_state state)
 
 void proc_close_chan(struct proc *p)
 {
+	clones_forget(p);
 	p->chan = close_fd(p->chan);
 	p->gen++; /* events of it that are under way are nobody's */
 }
@@ -127,8 +128,10 @@ static void message(struct proc *p, const struct chan_msg *c)
 		child_report(&c->u.child);
 		return;
 	case CHAN_CLONED:
-		if (!p->move || !moves[p->move - 1].skel) /* a skeleton that could not */
+		if (c->u.pid != p->pid) { /* else a skeleton that could not */
+			clone_answered(p, c->u.pid);
 			trace_sleep(p);
+		}
 		arrive_cloned(p, c);
 		return;
 	case CHAN_PLACED:

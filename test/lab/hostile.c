@@ -6,6 +6,8 @@
  *   local           packets to the machine's bpslave: wrong, cut, without end
  *   channel PID     moves that are asked for rightly, whose channel talks nonsense, and
  *                   forks whose child is said to be PID, somebody else's process
+ *   cloned PID      a process that leaves, and says that others, PID and those behind it, could
+ *                   not be made; for some seconds
  *   wire ADDR PORT  bytes and silent connections to a port of a daemon
  */
 #include <arpa/inet.h>
@@ -17,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "libbproc/local.h"
@@ -24,6 +27,8 @@
 #include "vmadump/blob/channel.h"
 
 #define NOBODY 65534
+#define CLONED_S 8
+#define CLONED_PIDS 400
 
 static uint64_t state;
 
@@ -176,7 +181,7 @@ static void listen_to(int chan)
 		pkt_close(&p);
 }
 
-static int channel_of(int fd, uint32_t *ret_id)
+static int channel_of(int fd, uint32_t *ret_id, uint32_t kind, int32_t node)
 {
 	struct {
 		struct local_hdr h;
@@ -187,8 +192,8 @@ static int channel_of(int fd, uint32_t *ret_id)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		die("socketpair");
 	m.h.id = *ret_id = rnd();
-	m.ask.kind = 1 + rnd() % 4;
-	m.ask.node = (int32_t)(rnd() % 4) - 1;
+	m.ask.kind = kind;
+	m.ask.node = node;
 	if (pkt_send(fd, &m, sizeof(m), &pair[1], 1) < 0)
 		die("the question");
 	close_fd(pair[1]);
@@ -222,7 +227,7 @@ static int channel(int32_t victim)
 		fd = call();
 		if (fd < 0)
 			die("connect");
-		chan = channel_of(fd, &id);
+		chan = channel_of(fd, &id, 1 + rnd() % 4, (int32_t)(rnd() % 4) - 1);
 		if (rnd() % 2)
 			lie(fd, id, victim);
 		for (unsigned int n = rnd() % 20; n > 0; n--) {
@@ -242,6 +247,34 @@ static int channel(int32_t victim)
 		close_fd(fd);
 	}
 	return 0;
+}
+
+/*
+ * Every answer to CHAN_CLONE that somebody else might be waiting for. What comes is not read: were
+ * the connection in CHAN_GO closed, the move would be over.
+ */
+static int cloned(int32_t first)
+{
+	struct chan_msg m = {.type = CHAN_HERE};
+	uint32_t id;
+	int fd, chan;
+
+	be_nobody();
+	fd = call();
+	if (fd < 0)
+		die("connect");
+	chan = channel_of(fd, &id, MOVE_MOVE, 1);
+	pkt_send(chan, &m, sizeof(m), NULL, 0);
+	poll(NULL, 0, 200); /* now it is bpinit's, a process that leaves */
+	m.type = CHAN_CLONED;
+	m.err = EAGAIN;
+	for (time_t end = time(NULL) + CLONED_S; time(NULL) < end;)
+		for (m.u.pid = first; m.u.pid < first + CLONED_PIDS; m.u.pid++)
+			if (pkt_send(chan, &m, sizeof(m), NULL, 0) < 0)
+				die("the channel");
+	* /
+}
+return 0;
 }
 
 static int dial(const char *addr, const char *port)
@@ -298,8 +331,10 @@ int main(int argc, char **argv)
 		return local();
 	if (argc == 3 && strcmp(argv[1], "channel") == 0)
 		return channel(atoi(argv[2]));
+	if (argc == 3 && strcmp(argv[1], "cloned") == 0)
+		return cloned(atoi(argv[2]));
 	if (argc == 4 && strcmp(argv[1], "wire") == 0)
 		return wire(argv[2], argv[3]);
-	fprintf(stderr, "usage: hostile local | channel PID | wire ADDR PORT\n");
+	fprintf(stderr, "usage: hostile local | channel PID | cloned PID | wire ADDR PORT\n");
 	return 2;
 }

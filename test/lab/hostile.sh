@@ -43,6 +43,16 @@ check channel
 ok 'channels, on a node' bpsh 1 "$hostile" channel $victim
 check 'channel on a node'
 
+# Who leaves from the node that others come to says of them that they could not be made
+bpctl -S 1 -m 0111
+bpsh 0 "$hostile" cloned "$(sh -c 'echo $$')" >"$t/cloned" 2>&1 &
+liar=$!
+sleep 1
+for i in 1 2 3 4 5; do ok "a liar does not fail what comes, $i" works; done
+ok 'he was at it until now' alive $liar
+wait $liar
+check cloned
+
 n0=$(bplab exec 0 hostname -I | tr -d ' \n')
 master=$(bplab exec 0 sh -c 'ss -Htn state established dport = :2223' | awk '{split($4, a, ":"); print a[1]; exit}')
 for at in "$master 2223" "$master 2224" "$n0 2224"; do
