@@ -152,6 +152,7 @@ void procs_ghost_told(struct master *m, struct proc *p, struct node *n);
 void procs_settled(struct master *m, struct proc *p);
 /* Forgets p if it is in the table for ghosts only and has none. May free p. */
 void procs_release(struct master *m, struct proc *p);
+void procs_kill_lost(struct proc *p); /* when it is known where it is */
 /* SIGKILL to a process on n, in the kernel's name. */
 void procs_kill(struct master *m, struct proc *p, struct node *n);
 /* May free p. */
@@ -188,4 +189,8 @@ void resync_ran(struct peer *p, uint64_t move, int32_t pid);
 /* False: a slave that is connected has not told all it holds. */
 bool resync_is_due(const struct master *m);
 void resync_sweep(struct master *m);
+/* What has ended may be known by a move only that was undecided when it was over. */
+void resync_exit(struct master *m, struct node *n, struct proc *p, const struct tale *t);
+/* Of a PS_LOST one: dead if everybody has told what he has. May free p. */
+void resync_lost(struct master *m, struct proc *p);
 void resync_settle(struct master *m);

@@ -68,6 +68,7 @@ struct move {
 	struct proc *proc; /* NULL for rfork until it has run, and for a move of an older epoch */
 	bool source_died;  /* the parked original ended before the decision */
 	bool has_exec;	   /* the target's word in MoveRan, for the source */
+	bool left;	   /* likewise: another move has taken it on from there */
 };
 
 struct move_table {

@@ -109,6 +109,17 @@ static struct proc *entry(struct master *m, struct move *mv)
 	return p;
 }
 
+/*
+ * It has gone on from there by a move of an older epoch. Who has it now tells, or has told its end;
+ * after the sweep it is dead.
+ */
+static void where_unknown(struct proc *p)
+{
+	p->node = NODE_NONE;
+	p->native = false;
+	p->state = PS_LOST;
+}
+
 /* The table after the commit: real on the target. */
 static struct proc *enter_table(struct master *m, struct move *mv)
 {
@@ -125,7 +136,10 @@ static struct proc *enter_table(struct master *m, struct move *mv)
 	p->native = mv->target == NODE_HOME;
 	p->watched = false;
 	p->came = mv->id;
-	procs_ghost_del(m, p, target);
+	if (mv->left)
+		where_unknown(p); /* and what it has left there may be a ghost */
+	else
+		procs_ghost_del(m, p, target);
 	return p;
 }
 
@@ -147,6 +161,13 @@ static void do_commit(struct master *m, struct move *mv, bool source_lives)
 	if (source_lives && p->state == PS_DYING) /* the others have been told before */
 		procs_mirror_exit(m, p, node_get(&m->nodes, mv->source));
 	fault_point(FAULT_MASTER_COMMITTED);
+	if (p->state == PS_LOST) {
+		if (mv->source_died)
+			procs_kill_lost(p);
+		detach(mv);
+		resync_lost(m, p);
+		return;
+	}
 	if (mv->proc)
 		procs_decided(m, p);
 	if (mv->source_died)
@@ -181,7 +202,7 @@ static void orphan_of_home(struct master *m, const struct move *mv)
 {
 	struct proc *p = mv->source == NODE_HOME ? mv->proc : NULL;
 
-	if (p && p->node != NODE_HOME)
+	if (p && p->node >= 0)
 		procs_kill(m, p, node_get(&m->nodes, p->node));
 }
 

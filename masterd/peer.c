@@ -213,9 +213,13 @@ static void on_move_ran(struct peer *p, const Bproc__Envelope *e)
 {
 	struct move *mv = move_get(&p->m->moves, e->move_ran->move);
 
-	if (mv && mv->target == p->node->num)
+	if (mv && mv->target == p->node->num) {
 		mv->has_exec = e->move_ran->has_exec;
-	moves_from_target(p, e->move_ran->move, ME_RAN, 0, NULL, pid_in(e->move_ran->proc));
+		mv->left = e->move_ran->left;
+	}
+	/* A move that nobody asks about any more: where it went its node has said. */
+	if (mv || !e->move_ran->left)
+		moves_from_target(p, e->move_ran->move, ME_RAN, 0, NULL, pid_in(e->move_ran->proc));
 }
 
 static void on_move_failed(struct peer *p, const Bproc__Envelope *e)

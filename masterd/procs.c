@@ -183,6 +183,11 @@ static void enqueue(struct proc *p, const struct queued *q)
 			 p->nqueued);
 }
 
+void procs_kill_lost(struct proc *p)
+{
+	enqueue(p, &(struct queued){.sig = SIGKILL, .code = SI_KERNEL});
+}
+
 void procs_signal(struct peer *p, const Bproc__Signal *s)
 {
 	struct master *m = p->m;
@@ -307,6 +312,8 @@ static void child_event(struct master *m, struct node *n, struct proc *p, const 
 	/* Told again by a slave that is back, and under way. */
 	if (told_has(p, t) || (t->seq && p->exit.seq == t->seq && p->exit.node == t->node))
 		return;
+	if (is_exit(t->code))
+		resync_exit(m, n, p, t);
 	/* Of one that a new master knows by its ghosts only: it was real there until now. */
 	if (p->node == n->num || p->state == PS_LOST) {
 		if (is_exit(t->code))
@@ -333,6 +340,7 @@ static void ended_unknown(struct master *m, const Bproc__Proc *w, const struct t
 		return;
 	p->state = PS_DYING;
 	p->exit = *t;
+	p->came = t->move; /* the commit of an older move may still be heard of */
 }
 
 /*

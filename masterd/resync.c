@@ -42,6 +42,31 @@ static void maybe_at_home(struct proc *p, void *arg)
 		found(m, p, NODE_HOME, true);
 }
 
+/*
+ * It came to where it has ended by a later move than the one that is undecided here, whose source
+ * has missed the commit: so that source is to be a ghost, and hears of the end when it is.
+ */
+void resync_exit(struct master *m, struct node *n, struct proc *p, const struct tale *t)
+{
+	if (p->state == PS_MOVING && p->move && t->move > p->move->id) {
+		ghost_add(p, node_index(&m->nodes, node_get(&m->nodes, p->move->source)));
+		p->move->proc = NULL;
+		p->move = NULL;
+		p->node = n->num;
+		procs_decided(m, p);
+	} else if (p->state != PS_LOST) {
+		return;
+	}
+	if (t->move > p->came)
+		p->came = t->move;
+}
+
+void resync_lost(struct master *m, struct proc *p)
+{
+	if (p->state == PS_LOST && m->swept && m->home_synced)
+		procs_killed(m, p, PE_REAL_DOWN);
+}
+
 static void ghost_told(struct peer *peer, const Bproc__ProcState *s)
 {
 	struct master *m = peer->m;
@@ -60,8 +85,8 @@ static void ghost_told(struct peer *peer, const Bproc__ProcState *s)
 	maybe_at_home(p, m);
 	if (p->state == PS_DYING)
 		procs_mirror_exit(m, p, peer->node); /* the others have been told before */
-	else if (p->state == PS_LOST && m->swept && m->home_synced)
-		procs_killed(m, p, PE_REAL_DOWN);
+	else
+		resync_lost(m, p);
 }
 
 /* It is real there by the move, as its bpinit says. A later move than the table's is right. */

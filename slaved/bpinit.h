@@ -345,6 +345,7 @@ void ran_put(uint64_t id, int32_t pid);
 void ran_ended(uint64_t id, const struct chan_child *c);
 bool ran_find(uint64_t id, int32_t *ret_pid, struct chan_child *ret_life);
 void event_ran(uint64_t id, uint32_t req_id, int32_t pid);
+bool move_went_on(uint64_t id, int32_t pid);
 int sort_streams(struct sysio_pkt *pkt, int from, uint32_t mask, int ret[CHAN_STREAMS]);
 void close_streams(int fd[CHAN_STREAMS]);
 

@@ -328,6 +328,8 @@ int events_flush(void)
 			continue;
 		m = (struct init_msg){0};
 		memcpy(&m, k, sizeof(k->head) + sizeof(k->u));
+		if (m.type == EV_RAN && move_went_on(m.move_id, m.pid))
+			m.flags |= EVF_LEFT;
 		if (is_signal(k))
 			m.u.signal.base = proc_find(k->head.pid)->acked + 1;
 		e = pkt_send(self.slave, &m, sizeof(m), NULL, 0);

@@ -105,6 +105,20 @@ void move_life_ended(uint64_t id, const struct chan_child *c)
 }
 
 /*
+ * It has run here, and neither runs nor has ended here: another move has taken it on. A master that
+ * was restarted must not take it for real here.
+ */
+bool move_went_on(uint64_t id, int32_t pid)
+{
+	const struct proc *p = proc_find(pid);
+	struct chan_child life;
+
+	if (p && (p->state == PROC_REAL || p->state == PROC_LEAVING) && p->came == id)
+		return false;
+	return ran_find(id, &pid, &life) && life.code == 0;
+}
+
+/*
  * Again the end too: if the first word on it came before the word that it ran, which was lost
  * with a link, the master could make nothing of it.
  */

@@ -413,11 +413,12 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 		r.move = m->move_id;
 		r.proc = &proc;
 		r.has_exec = a && a->has_exec;
+		r.left = m->flags & EVF_LEFT;
 		master_send(&r.base);
 	}
 	if (!a) {
-		/* A bpslave before us handed its image over. */
-		stdio_forget_home(m->pid);
+		if (!r.left) /* a bpslave before us handed its image over */
+			stdio_forget_home(m->pid);
 		return;
 	}
 	born_came(m->pid, a->want.kind == MOVE_REXEC);

@@ -88,6 +88,7 @@ enum init_type {
 #define EVF_RELAYED 16u	   /* EV_SIGNAL of a ghost elsewhere; its process has left again */
 #define EVF_REAPER_ON 32u  /* EV_IDENTITY: it has made itself a child subreaper; or, OFF, */
 #define EVF_REAPER_OFF 64u /* is none any more */
+#define EVF_LEFT 128u	   /* EV_RAN: it did, and has gone on since by another move */
 
 #define SIGNAL_ORPHANED 0x81 /* no code of the kernel's for a SIGHUP */
 #define INIT_ACKS_MAX 64 /* in one INIT_ACK */

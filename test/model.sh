@@ -69,7 +69,7 @@ run back_stops "-DSCENE=2 $one" '-DNP -DHC4' '-l'
 broken=(
 	'BREAK_THAW 2' 'BREAK_EPOCH 2' 'BREAK_RECORD 2' 'BREAK_FENCE 2' 'BREAK_GRANT 2' 'BREAK_EXIT 2'
 	'BREAK_MIRROR 2' 'BREAK_NEWER 3' 'BREAK_TURNING 2' 'BREAK_ASKED 2' 'BREAK_NODATA 2'
-	'BREAK_HOME 2' 'BREAK_TARGET 2' 'BREAK_NATIVE 3' 'BREAK_WORD 2'
+	'BREAK_LEFT 3' 'BREAK_HOME 2' 'BREAK_TARGET 2' 'BREAK_NATIVE 3' 'BREAK_WORD 2'
 )
 for b in "${broken[@]}"; do
 	read -r name scene <<<"$b"
@@ -79,7 +79,7 @@ for b in "${broken[@]}"; do
 	case $name in
 	BREAK_ASKED) prompt= ;;
 	BREAK_TARGET | BREAK_HOME) two=2 ;;
-	BREAK_EXIT | BREAK_MIRROR) ends=-DEXITS ;;
+	BREAK_EXIT | BREAK_MIRROR | BREAK_LEFT) ends=-DEXITS ;;
 	esac
 	run "$name" "-DSCENE=$scene -DBUDGET=$two $prompt -D$name $ends" "$safe" ''
 done

@@ -95,6 +95,14 @@ inline ghost_gone(n, p) /* procs_ghost_gone() */
 	fi
 }
 
+inline lost(p) /* resync_lost() */
+{
+	if
+	:: pt[p] == PS_LOST && swept && home_synced -> mirror_exit(p)
+	:: else
+	fi
+}
+
 /* -- moveact.c: what the table of move.c orders */
 
 inline detach(m)
@@ -134,7 +142,16 @@ inline do_abort(m)
 	finish(m)
 }
 
-inline enter_table(m)
+/* It has gone on from there, and who has it tells, or has told its end. */
+inline where_unknown(m)
+{
+	detach(m);
+	pt[p_of] = PS_LOST;
+	pt_node[p_of] = NONE;
+	pt_native[p_of] = false
+}
+
+inline enter_table(m, left)
 {
 	if
 	:: !mv_proc[m] && !older(m) ->
@@ -154,15 +171,18 @@ inline enter_table(m)
 	:: !older(m) ->
 		pt_node[p_of] = DST(m);
 		pt_native[p_of] = (DST(m) == H);
-		pt_ghosts[p_of] = pt_ghosts[p_of] & ~bit(DST(m));
-		pt_last[p_of] = m + 1
+		pt_last[p_of] = m + 1;
+		if
+		:: left -> where_unknown(m)
+		:: else -> pt_ghosts[p_of] = pt_ghosts[p_of] & ~bit(DST(m))
+		fi
 	:: else
 	fi
 }
 
-inline do_commit(m, source_lives)
+inline do_commit(m, source_lives, left)
 {
-	enter_table(m);
+	enter_table(m, left);
 	if
 	:: source_lives ->
 		if
@@ -181,9 +201,11 @@ inline do_commit(m, source_lives)
 	:: else
 	fi;
 	if
-	:: mv_died[m] -> tell(pt_node[p_of], KILL, p_of)
+	:: mv_died[m] && pt[p_of] == PS_LOST -> pt_kill[p_of] = true
+	:: mv_died[m] && pt[p_of] != PS_LOST -> tell(pt_node[p_of], KILL, p_of)
 	:: else
 	fi;
+	lost(p_of);
 	mv[m] = MV_COMMITTED
 }
 
@@ -316,8 +338,7 @@ inline ghost_told(n, p)
 #ifndef BREAK_DYING
 		:: pt[p] == PS_DYING -> tell(n, MIRROR, p)
 #endif
-		:: pt[p] == PS_LOST && swept && home_synced -> mirror_exit(p)
-		:: else
+		:: else -> lost(p)
 		fi
 	:: else
 	fi
@@ -493,9 +514,25 @@ inline declare_dead(n)
 
 /* -- procs.c: what a slave says of processes */
 
+/* resync_exit(): a move that is undecided here only was over when it came to where it has ended */
+inline later_exit(n, p)
+{
+	if
+	:: pt[p] == PS_MOVING && pt_move[p] && pt_move[p] < CAME(n, p) ->
+		pt_ghosts[p] = pt_ghosts[p] | bit(SRC(pt_move[p] - 1));
+		mv_proc[pt_move[p] - 1] = false;
+		pt_move[p] = 0;
+		pt_node[p] = n;
+		pt_last[p] = CAME(n, p);
+		decided(p)
+	:: else
+	fi
+}
+
 inline exit_told(n, p)
 {
 	down[n]!EACK, p;
+	later_exit(n, p);
 	if
 	:: pt[p] == 0 -> skip
 	:: pt[p] == PS_LOST || (pt[p] == PS_ALIVE && pt_node[p] == n) -> dead_proc(p)
@@ -548,15 +585,15 @@ inline dispatch(n, what, m)
 	:: what == VOIDED ->
 		assert(mv[m] == 0 || mv[m] == MV_VOIDING || mv[m] == MV_ORPHAN); /* MA_BAD */
 		dst_failed(m)
-	:: what == RAN ->
+	:: what == RAN || what == RANLEFT ->
 		if
 		:: mv[m] == MV_ORPHAN ->
 			let_go(m);
-			do_commit(m, false);
+			do_commit(m, false, what == RANLEFT);
 			finish(m)
 		:: mv[m] == MV_GRANTED || mv[m] == MV_SENT || mv[m] == MV_VOIDING ->
-			do_commit(m, true)
-		:: mv[m] == 0 && mv_old[m] -> real_told(n, p_of)
+			do_commit(m, true, what == RANLEFT)
+		:: mv[m] == 0 && mv_old[m] && what == RAN -> real_told(n, p_of)
 		:: else
 		fi
 	:: what == GHOSTED ->

@@ -176,7 +176,7 @@ inline from_bpinit(n, what, m)
 		:: leaving[m] -> forget(n, m)
 		:: else
 		fi
-	:: what == RAN || what == FAILT || what == VOIDED ->
+	:: what == RAN || what == RANLEFT || what == FAILT || what == VOIDED ->
 		say(n, what, m);
 		arriving[m] = 0
 	:: what == EXIT || what == MIRRORED || what == KILL -> say(n, what, m)
@@ -328,12 +328,20 @@ inline settle(n) /* arrive_settle(): before anything is done about a move or a p
 	settle_one(n, 1)
 }
 
+/* move_went_on(): neither runs here nor has ended here */
+#ifdef BREAK_LEFT
+#define HOW_RAN(n, m) RAN
+#else
+#define HOW_RAN(n, m) ((left_life[m] || at(n, PROC(m)) == REAL || at(n, PROC(m)) == PARKED || \
+	at(n, PROC(m)) == PHELD) -> RAN : RANLEFT)
+#endif
+
 inline void_order(n, m) /* init_void() */
 {
 	if
 	:: arrive[m] -> arrive_failed(n, m, VOIDED)
 	:: !arrive[m] && ended[m] == RAN ->
-		ev[n]!RAN, m;
+		ev[n]!HOW_RAN(n, m), m;
 		if
 #ifndef BREAK_EXIT
 		:: left_life[m] -> ev[n]!EXIT, PROC(m)

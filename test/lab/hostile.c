@@ -272,9 +272,7 @@ static int cloned(int32_t first)
 		for (m.u.pid = first; m.u.pid < first + CLONED_PIDS; m.u.pid++)
 			if (pkt_send(chan, &m, sizeof(m), NULL, 0) < 0)
 				die("the channel");
-	* /
-}
-return 0;
+	return 0;
 }
 
 static int dial(const char *addr, const char *port)
