@@ -47,6 +47,9 @@ static void judge(const char *call, int from, int to, int64_t t0, int e)
 {
 	atomic_fetch_add(&led->failed_calls, 1);
 	note(me.slot, call, -e);
+	/* The copy that was arriving has got the SIGKILL: the original goes on. */
+	if (e == ESRCH && led->slot[me.slot].flags & SLOT_KILLED)
+		return;
 	if (!fault_near(from, to, t0))
 		diff(me.slot, "%s from %d to %d failed without a fault: %s (%s)", call, from, to,
 		     bproc_strerror(e), bproc_errtext());

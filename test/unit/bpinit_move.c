@@ -162,6 +162,7 @@ static void test_home_coming(void)
 	struct trip t = {.kind = MOVE_RFORK};
 	struct sysio_pkt pkt;
 	static char big[300000];
+	uint64_t first;
 	int32_t pid;
 	char c;
 
@@ -190,7 +191,11 @@ static void test_home_coming(void)
 	if (pkt.nfd != 1)
 		printf("it ended with %d\n", want(&node, EV_CHILD, pid).u.child.status);
 	CHECK(pkt.nfd == 1);
+	first = t.id;
 	come_home(&t, pid, pkt.fd[0]);
+	/* A new master that asks the node about the way there hears that it has gone on. */
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = first}, NULL, 0);
+	CHECK(want(&node, EV_RAN, pid).flags == EVF_LEFT);
 	/* getpid() == pid is false there: pid was 0 in it. It is real again here. */
 	CHECK(wait_for(pid, 0) == 24 << 8);
 	/* What was left on the node is a ghost; it dies with its original. */
