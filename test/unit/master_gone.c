@@ -1,0 +1,217 @@
+/*
+ * The ends of processes that a master hears of late: by a move that it does not know
+ * to be over, or not at all, so that what waits at home asks. doc/wire.md, sections 8, 9.
+ */
+#include <check.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "core_slave.h"
+#include "libbproc/local.h"
+
+static void setup(void)
+{
+	master_setup("pingtimeout 2\n");
+	master_start();
+}
+
+static void tell_state(struct fake_slave *s, int pid, bool ghost, uint64_t by)
+{
+	Bproc__ProcState m = BPROC__PROC_STATE__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	m.proc = &p;
+	m.ghost = ghost;
+	m.move = by;
+	slave_send(s, &m.base);
+}
+
+static void tell_proc(struct fake_slave *s, int pid, bool ghost)
+{
+	tell_state(s, pid, ghost, 0);
+}
+
+static void tell_move(struct fake_slave *s, uint64_t id, unsigned int kind, int target, int pid)
+{
+	Bproc__MoveState m = BPROC__MOVE_STATE__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	m.move = id;
+	m.kind = kind;
+	m.target = target;
+	m.sent = true;
+	m.proc = &p;
+	slave_send(s, &m.base);
+}
+
+static void tell_end(struct fake_slave *s)
+{
+	Bproc__StateEnd m = BPROC__STATE_END__INIT;
+
+	slave_send(s, &m.base);
+}
+
+static void hear(struct fake_slave *s, Bproc__Envelope__MsgCase type)
+{
+	bproc__envelope__free_unpacked(slave_expect(s, type), NULL);
+}
+
+static int pidnode(struct fake_slave *s, int pid)
+{
+	Bproc__PidAsk m = BPROC__PID_ASK__INIT;
+	Bproc__Envelope *env;
+	int node;
+
+	m.pid = pid;
+	slave_send(s, &m.base);
+	env = slave_expect(s, BPROC__ENVELOPE__MSG_ANSWER);
+	node = env->answer->node;
+	bproc__envelope__free_unpacked(env, NULL);
+	return node;
+}
+
+static void tell_ran(struct fake_slave *s, int pid, uint64_t id, bool left)
+{
+	Bproc__MoveRan ran = BPROC__MOVE_RAN__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	ran.move = id;
+	ran.proc = &p;
+	ran.left = left;
+	slave_send(s, &ran.base);
+}
+
+static void tell_end_of(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq,
+			uint64_t move)
+{
+	Bproc__ProcEvent m = BPROC__PROC_EVENT__INIT;
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	m.proc = &p;
+	m.code = code;
+	m.status = status;
+	m.seq = seq;
+	m.move = move;
+	slave_send(s, &m.base);
+}
+
+static void hear_told(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq)
+{
+	Bproc__Envelope *env = slave_expect(s, BPROC__ENVELOPE__MSG_MIRROR);
+
+	ck_assert_int_eq(env->mirror->proc->pid, pid);
+	ck_assert_uint_eq(env->mirror->code, code);
+	ck_assert_int_eq(env->mirror->status, status);
+	ck_assert_uint_eq(env->mirror->seq, seq);
+	bproc__envelope__free_unpacked(env, NULL);
+}
+
+/* Returns the number of a move of the master before this one. */
+static uint64_t join_three(struct fake_slave **home, struct fake_slave **n0, struct fake_slave **n1)
+{
+	Bproc__Welcome w;
+
+	*home = slave_join(-1, "h", &w);
+	*n0 = slave_join(0, "a", NULL);
+	*n1 = slave_join(1, "b", NULL);
+	return (uint64_t)(w.epoch - 1) << 32 | 5;
+}
+
+/*
+ * From home to 0, on to 1, where it has ended; home has missed the first commit. Its end is heard
+ * of before home's word on that move, after it, or was acknowledged by a master before.
+ */
+START_TEST(gone_on)
+{
+	struct fake_slave *home, *n0, *n1;
+	uint64_t id = join_three(&home, &n0, &n1);
+
+	tell_proc(n0, 2001, true);
+	tell_end(n0);
+	tell_end(n1);
+	if (_i == 0)
+		tell_end_of(n1, 2001, CLD_EXITED, 7, 9, id + 1);
+	pidnode(n1, 1); /* it has been heard */
+	tell_move(home, id, MOVE_MOVE, 0, 2001);
+	pidnode(home, 1);
+	if (_i == 1) {
+		tell_end_of(n1, 2001, CLD_EXITED, 7, 9, id + 1);
+		hear_told(home, 2001, CLD_EXITED, 7, 9); /* in vain: it is no ghost yet */
+	}
+	tell_end(home);
+	tell_ran(n0, 2001, id, true);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
+	hear_told(home, 2001, _i < 2 ? CLD_EXITED : CLD_KILLED, _i < 2 ? 7 : SIGKILL,
+		  _i < 2 ? 9 : 0);
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
+static void tell_zombie(struct fake_slave *s, int pid, int ppid)
+{
+	Bproc__Zombies m = BPROC__ZOMBIES__INIT;
+	Bproc__Zombie z = BPROC__ZOMBIE__INIT, *list[1] = {&z};
+
+	z.pid = pid;
+	z.ppid = ppid;
+	m.n_zombie = 1;
+	m.zombie = list;
+	slave_send(s, &m.base);
+}
+
+/* The node of a zombie's parent hears of it; nobody but home may say. */
+START_TEST(zombies)
+{
+	struct fake_slave *home, *n0, *n1;
+	Bproc__Envelope *env;
+
+	join_three(&home, &n0, &n1);
+	tell_proc(home, 1000, true);
+	tell_end(home);
+	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	tell_proc(n1, 1000, false);
+	tell_end(n1);
+	slave_expect_nothing(home, 100);
+	ck_assert_uint_eq(home->asks, 1); /* which makes it look for zombies */
+	tell_zombie(home, 65600, 1000);
+	tell_zombie(home, 65601, 2000);
+	env = slave_expect(n1, BPROC__ENVELOPE__MSG_ZOMBIES);
+	ck_assert_int_eq(env->zombies->zombie[0]->pid, 65600);
+	bproc__envelope__free_unpacked(env, NULL);
+	tell_zombie(n0, 65600, 1000);
+	ck_assert(slave_closed(n0, 2000));
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("gone");
+	TCase *t = tcase_create("gone");
+	SRunner *r = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(t, 40);
+	tcase_add_checked_fixture(t, setup, master_cleanup);
+	tcase_add_loop_test(t, gone_on, 0, 3);
+	tcase_add_test(t, zombies);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
