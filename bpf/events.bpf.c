@@ -20,10 +20,13 @@
 
 enum { PGID = 2, SID = 3 };		 /* enum pid_type, since Linux 4.19 */
 enum { SIGNAL_GROUP_EXIT = 0x00000004 }; /* include/linux/sched/signal.h */
+
 enum { SIG_CONT = 18, SIG_STOP = 19, SIG_TSTP = 20, SIG_TTIN = 21, SIG_TTOU = 22 };
 
 const volatile unsigned int pidns; /* inode of the node's pid namespace */
 unsigned long long dropped;	   /* records that found the ring full */
+unsigned long long begun;	   /* records that have had a place in it */
+unsigned int asleep;		   /* bpslave will not look by itself: wake it */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -80,10 +83,27 @@ static __always_inline struct event_record *begin(unsigned int type, int pid)
 		__sync_fetch_and_add(&dropped, 1);
 		return 0;
 	}
+	__sync_fetch_and_add(&begun, 1);
 	__builtin_memset(r, 0, sizeof(*r));
 	r->type = type;
 	r->pid = pid;
 	return r;
+}
+
+/*
+ * The kernel would wake a reader that has caught up for each record anew. bpslave looks by itself
+ * for as long as something comes; then it says that it sleeps, and looks whether any has begun
+ * since. We have counted ours before we look whether it sleeps, so one of the two sees the other.
+ */
+static __always_inline void end(struct event_record *r)
+{
+	unsigned long long flags = BPF_RB_NO_WAKEUP;
+
+	if (*(volatile unsigned int *)&asleep) {
+		asleep = 0;
+		flags = BPF_RB_FORCE_WAKEUP;
+	}
+	bpf_ringbuf_submit(r, flags);
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -111,7 +131,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	r->uid = BPF_CORE_READ(cred, uid.val);
 	r->gid = BPF_CORE_READ(cred, gid.val);
 	BPF_CORE_READ_STR_INTO(&r->comm, child, comm);
-	bpf_ringbuf_submit(r, 0);
+	end(r);
 	return 0;
 }
 
@@ -123,7 +143,7 @@ static __always_inline void tell_name(unsigned int type, struct task_struct *tas
 	if (!r)
 		return;
 	bpf_probe_read_kernel_str(&r->comm, sizeof(r->comm), comm);
-	bpf_ringbuf_submit(r, 0);
+	end(r);
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -159,7 +179,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		r->status = BPF_CORE_READ(sig, group_exit_code);
 	else
 		r->status = BPF_CORE_READ(task, group_leader, exit_code);
-	bpf_ringbuf_submit(r, 0);
+	end(r);
 	return 0;
 }
 
@@ -177,7 +197,7 @@ int BPF_PROG(on_free, struct task_struct *task)
 	r = begin(EVENT_REAPED, *pid);
 	bpf_map_delete_elem(&dying, &tgid);
 	if (r)
-		bpf_ringbuf_submit(r, 0);
+		end(r);
 	return 0;
 }
 
@@ -194,7 +214,7 @@ int BPF_PROG(on_signal, int sig, struct kernel_siginfo *info, struct task_struct
 	if (!r)
 		return 0;
 	r->status = sig;
-	bpf_ringbuf_submit(r, 0);
+	end(r);
 	return 0;
 }
 

@@ -144,12 +144,14 @@ static void tell_init(const struct born *b)
 
 static void ended(struct born *b, int32_t status)
 {
-	const struct born *parent = born_find(b->ppid);
+	struct born *parent = born_find(b->ppid);
 
 	if (b->ended)
 		return;
 	b->ended = true;
 	b->status = status;
+	if (parent)
+		parent->brief = now_ms() - b->since < BORN_WAIT_MS ? parent->brief + 1 : 0;
 	look_free(b);
 	if (b->moved || b->away) {
 		/* bpinit tells it, or the node where it is real; its name is of no use now. */
@@ -234,6 +236,17 @@ static void ids_of_parent(struct born *b, const struct event_record *r)
 	b->egid = parent->egid;
 }
 
+/*
+ * Who has had children of a few milliseconds will have another such, as a rule: nobody would see
+ * its ghost, and to make it costs more than its life did.
+ */
+static bool at_once(const struct born *b)
+{
+	const struct born *parent = born_find(b->ppid);
+
+	return (!parent || parent->brief < BORN_BRIEF) && tell_token();
+}
+
 static void fork_seen(const struct event_record *r)
 {
 	struct born *b = born_find(r->pid);
@@ -251,7 +264,7 @@ static void fork_seen(const struct event_record *r)
 	ids_of_parent(b, r);
 	memcpy(b->comm, r->comm, sizeof(b->comm));
 	b->tell = true;
-	tell_later(b, tell_token());
+	tell_later(b, at_once(b));
 }
 
 bool born_is_ghost(int32_t pid)

@@ -21,6 +21,7 @@
 #define BORN_BURST 64	     /* births that are told at once ... */
 #define BORN_RATE 200	     /* ... and so many more each second; the others wait ... */
 #define BORN_WAIT_MS 20	     /* ... so long, in case they end in the meantime; then ... */
+#define BORN_BRIEF 3	     /* so many of a parent in a row have: the next one waits too */
 #define BORN_ROUND 64	     /* ... at most so many each BORN_WAIT_MS */
 #define BORN_MESSAGE 32	     /* births in one message */
 
@@ -63,6 +64,7 @@ struct born {
 	int32_t status;	  /* ended: as of wait() */
 	int32_t stop;	  /* the signal that stopped it, as far as it is known */
 	int looks;
+	int brief;	  /* of its children so many in a row ended within BORN_WAIT_MS */
 	bool moved;	      /* it came by a move, or stands in: bpinit tells of it */
 	bool away;	      /* a ghost here; real elsewhere */
 	bool leaving;	      /* it has asked to be: what was not decided yet */

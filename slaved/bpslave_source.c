@@ -1,8 +1,9 @@
 /*
  * Where the news of the node's processes come from: the event program in the
  * kernel (bpf/), or, where that cannot be had, /proc, looked at again and again.
- * Runs in bpslave of a node. The ring is emptied a moment after the first record
- * came, so that a storm wakes us up a few thousand times a second and no more.
+ * Runs in bpslave of a node. The first record wakes us; from then on the ring is looked
+ * at from time to time until nothing has come, the longer the storm the more seldom: it
+ * is its processes' processor that we would take.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,16 +24,20 @@
 _Static_assert(BLOB_LOW == BLOB_ADDR && BLOB_HIGH == BLOB_ADDR + BLOB_TRIES * BLOB_APART,
 	       "bpf/events.h has the blob's addresses too");
 
-#define GATHER_US 200
+#define GATHER_US 250
+#define GATHER_MAX_US 2000
 #define POLL_MS 25
 #define POLL_SHARE 10 /* at most this part of the time goes into looking */
 #define HINT_MS 2
 
 static struct {
 	bool running, bpf;
-	struct event *poll;	     /* owned */
-	struct event *ring, *gather; /* owned */
-	int gather_fd;		     /* owned */
+	bool awake;			   /* the ring will be looked at again in a moment */
+	struct event *poll;		   /* owned */
+	struct event *ring, *gather;	   /* owned */
+	int gather_fd;			   /* owned */
+	long gather_us;			   /* from one look at the ring to the next */
+	unsigned long long taken, dropped; /* as the event program counts them */
 } src = {.gather_fd = -1};
 
 static uint64_t now_us(void)
@@ -88,7 +93,6 @@ static void no_bpf(const char *why)
 
 static struct events_bpf *prog;	 /* owned */
 static struct ring_buffer *ring; /* owned */
-static unsigned long long dropped;
 
 __attribute__((format(printf, 2, 0))) static int on_print(enum libbpf_print_level level,
 							  const char *fmt, va_list ap)
@@ -107,14 +111,63 @@ static int on_event(void *ctx, void *data, size_t len)
 	return 0;
 }
 
-static void take(void)
+/* Records that have been taken. */
+static uint32_t take(void)
 {
-	ring_buffer__consume(ring);
-	if (prog->bss->dropped != dropped) {
-		dropped = prog->bss->dropped;
+	int n = ring_buffer__consume(ring);
+
+	if (n > 0)
+		src.taken += (uint32_t)n;
+	if (prog->bss->dropped != src.dropped) {
+		src.dropped = prog->bss->dropped;
 		log_warn("the ring of events was full: the node's processes are looked at anew");
 		born_scan();
 	}
+	return n > 0 ? (uint32_t)n : 0;
+}
+
+/* False: a record has begun that nobody would wake us for. */
+static bool fall_asleep(void)
+{
+	__atomic_store_n(&prog->bss->asleep, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&prog->bss->begun, __ATOMIC_SEQ_CST) == src.taken)
+		return true;
+	__atomic_store_n(&prog->bss->asleep, 0, __ATOMIC_SEQ_CST);
+	return false;
+}
+
+static void look_again(void)
+{
+	struct itimerspec soon = {.it_value.tv_nsec = src.gather_us * 1000};
+
+	timerfd_settime(src.gather_fd, 0, &soon, NULL);
+	src.awake = true;
+	if (src.gather_us < GATHER_MAX_US)
+		src.gather_us *= 2;
+}
+
+static void look_at_ring(void)
+{
+	uint32_t n;
+
+	init_take(); /* that a process runs here was said before it did what it does here */
+	n = take();
+	if (n > 0)
+		born_flush();
+	if (n > 0 || !fall_asleep())
+		return look_again();
+	src.awake = false;
+	src.gather_us = GATHER_US;
+}
+
+/*
+ * The record that was to wake us may be among those that are taken out of turn: then the ring is
+ * empty when its wake-up comes, which epoll does not pass on.
+ */
+static void take_now(void)
+{
+	if (take() > 0 && !src.awake)
+		look_again();
 }
 
 static void on_gathered(evutil_socket_t fd, short what, void *arg)
@@ -125,21 +178,16 @@ static void on_gathered(evutil_socket_t fd, short what, void *arg)
 	(void)arg;
 	if (read(fd, &n, sizeof(n)) < 0 && errno == EAGAIN)
 		return;
-	init_take(); /* that a process runs here was said before it did what it does here */
-	take();
-	born_flush();
-	event_add(src.ring, NULL);
+	look_at_ring();
 }
 
-/* Not one more wake-up until it has been emptied: the kernel makes none while it is not. */
+/* Edge-triggered: only the one record that found us asleep, not that there are some again. */
 static void on_ring(evutil_socket_t fd, short what, void *arg)
 {
-	const struct itimerspec soon = {.it_value.tv_nsec = GATHER_US * 1000};
-
 	(void)fd;
 	(void)what;
 	(void)arg;
-	timerfd_settime(src.gather_fd, 0, &soon, NULL);
+	look_at_ring();
 }
 
 /*
@@ -187,9 +235,12 @@ static int use_ring(void)
 	src.gather_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (!ring || src.gather_fd < 0)
 		return -errno;
-	dropped = 0;
+	src.taken = src.dropped = 0;
+	src.awake = false;
+	src.gather_us = GATHER_US;
 	src.gather = watch_fd(src.gather_fd, EV_READ, on_gathered, NULL);
-	src.ring = event_new(slave.base, ring_buffer__epoll_fd(ring), EV_READ, on_ring, NULL);
+	src.ring = event_new(slave.base, ring_buffer__epoll_fd(ring), EV_READ | EV_PERSIST | EV_ET,
+			     on_ring, NULL);
 	if (!src.gather || !src.ring || event_add(src.ring, NULL) < 0)
 		return -ENOMEM;
 	return 0;
@@ -226,6 +277,7 @@ static void on_loaded(evutil_socket_t fd, short what, void *arg)
 	init_take(); /* how those ended that were waited for meanwhile: a scan can only guess */
 	born_scan(); /* what was born before */
 	born_flush();
+	look_at_ring();
 }
 
 static void start_bpf(uint32_t pidns)
@@ -258,7 +310,7 @@ static void start_bpf(uint32_t pidns)
 static void stop_bpf(void)
 {
 }
-static void take(void)
+static void take_now(void)
 {
 }
 #endif
@@ -266,7 +318,7 @@ static void take(void)
 void source_take(void)
 {
 	if (src.bpf)
-		take();
+		take_now();
 	else if (src.running)
 		born_scan();
 }

@@ -110,9 +110,20 @@ void tell_never(struct born *b)
 	b->queued = false;
 }
 
+/* It has outlived the wait, as its parent's next children may. */
+static void lives_on(const struct born *b)
+{
+	struct born *parent = born_find(b->ppid);
+
+	if (parent && !b->ended && now_ms() - b->since >= BORN_WAIT_MS)
+		parent->brief = 0;
+}
+
 void tell_now(struct born *b)
 {
 	tell_never(b);
+	if (b->tell && !b->told)
+		lives_on(b);
 	if (b->tell && (b->moved || b->told || born_room())) {
 		put_birth(b);
 		b->told |= !b->moved;
