@@ -405,8 +405,8 @@ void init_ended(const struct init_msg *m);
 bool born_of(int32_t ppid);		   /* a child of it is still to be made */
 void born_made(struct proc *p);		   /* the ghost says so */
 void born_failed(struct proc *p, int err); /* it could not be made; p is removed by the caller */
-/* Its end has come first; true: it is kept until its ghost is made. */
-bool born_ended(const struct init_msg *m);
+/* Its end, its last stop or continue has come first; true: kept until its ghost is made. */
+bool born_mirror(const struct init_msg *m);
 /* What it has on 0..2 when it comes home: what the nearest ancestor has that left from here. */
 void born_stdio(int32_t pid, int ret_fd[CHAN_STREAMS]);
 void born_reap_due(int32_t ppid); /* it is a ghost now */

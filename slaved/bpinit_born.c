@@ -30,7 +30,8 @@ struct birth {
 	struct chan_name name;
 	bool making;
 	bool reaped;
-	struct mirror end; /* code 0: it has not ended */
+	struct mirror stop; /* the last stop or continue; code 0: none */
+	struct mirror end;  /* code 0: it has not ended */
 	int tries;
 	int64_t due; /* ms; 0: now */
 };
@@ -165,13 +166,15 @@ static void failed(struct birth *b, int err)
 
 static void is_made(struct proc *p, struct birth *b)
 {
-	struct mirror end = b->end;
+	struct mirror stop = b->stop, end = b->end;
 
 	show(p, &b->name);
 	p->use = b->use;
 	procs_reaped += b->reaped && !p->reaped;
 	p->reaped |= b->reaped;
 	drop(b);
+	if (stop.code)
+		trace_mirror(p, stop.code, stop.status);
 	if (end.code)
 		trace_mirror(p, end.code, end.status);
 }
@@ -262,8 +265,10 @@ void born_failed(struct proc *p, int err)
 
 	p->birth = 0;
 	for (int i = 0; i < p->nmirror; i++) {
-		if (p->mirror[i].code != CLD_STOPPED && p->mirror[i].code != CLD_CONTINUED)
+		if (is_end(p->mirror[i].code))
 			b->end = p->mirror[i];
+		else
+			b->stop = p->mirror[i];
 	}
 	b->reaped |= p->reaped;
 	if (!is_over(b))
@@ -277,15 +282,20 @@ static bool is_here(const struct proc *p, uint64_t use)
 	       !use_differs(p->use, use);
 }
 
-bool born_ended(const struct init_msg *m)
+bool born_mirror(const struct init_msg *m)
 {
+	struct mirror change = {(int)m->u.mirror.code, m->u.mirror.status, 0};
 	int32_t pid = m->u.mirror.pid;
 	struct birth *b = find(pid);
 
-	/* Its ghost is made all the same: its parent may come home, and wait for it. */
 	if (!b || b->making || use_differs(b->use, m->use) || is_here(proc_find(pid), m->use))
 		return false;
-	b->end = (struct mirror){m->u.mirror.code, m->u.mirror.status, 0};
+	if (!is_end(change.code)) {
+		b->stop = change;
+		return true;
+	}
+	/* Its ghost is made all the same: its parent may come home, and wait for it. */
+	b->end = change;
 	is_over(b);
 	return true;
 }

@@ -220,7 +220,7 @@ void init_mirror(const struct init_msg *m)
 	int code = m->u.mirror.code, status = m->u.mirror.status;
 	bool ended = is_end(code), news = true;
 
-	if (ended && (children_later(m) || born_ended(m)))
+	if (ended && (children_later(m) || born_mirror(m)))
 		return;
 	/* The ghost of its number's last use, which has ended, or of the next: told so below. */
 	if (p && use_differs(p->use, m->use))
@@ -235,7 +235,7 @@ void init_mirror(const struct init_msg *m)
 						 .use = m->use,
 						 .u.mirror = m->u.mirror});
 	}
-	if (!news || (!ended && children_later(m)))
+	if (!news || (!ended && (children_later(m) || born_mirror(m))))
 		return;
 	if (p && (p->state == PROC_GHOST || p->state == PROC_MAKING)) {
 		trace_mirror(p, code, status);
