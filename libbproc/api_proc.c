@@ -104,9 +104,12 @@ int api_pidnode(int pid, int *ret_node)
 
 int bproc_pidnode(int pid)
 {
-	int node, e = api_pidnode(pid, &node);
+	int node, was = errno, e = api_pidnode(pid, &node);
 
-	return e < 0 ? api_ret(e) : node;
+	if (e < 0)
+		return api_ret(e);
+	errno = was; /* that alone tells home's -1 from a failure */
+	return node;
 }
 
 /* -- what they use up */
