@@ -26,6 +26,11 @@ spread() {
 	sort -g | awk '{v[NR]=$1} END {if (!NR) {print "no figure"; exit}
 		printf "%.4g [%.4g..%.4g]", NR%2 ? v[(NR+1)/2] : (v[NR/2]+v[NR/2+1])/2, v[1], v[NR]}'
 }
+# the same with what 99 of 100 are below
+spread99() {
+	sort -g | awk '{v[NR]=$1} END {if (!NR) {print "no figure"; exit}
+		printf "%.4g p99 %.4g [%.4g..%.4g]", v[int((NR+1)/2)], v[int(NR*0.99+0.5)], v[1], v[NR]}'
+}
 median() { spread <"$1" | cut -d' ' -f1; }
 row() { printf '%-46s %-30s %-38s %s\n' "$1" "$2" "$3" "$4"; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN {if (a > 0 && b > 0) printf "%.2f", a / b; else print "-"}'; }
@@ -232,16 +237,17 @@ kills() {
 }
 
 born() {
-	local b=$work/born e=$work/ends r=$work/forks c=$work/crowd
-	"$bin/bench_born" birth 0 "$runs" 2>"$b"
-	"$bin/bench_born" exit 0 "$runs" 2>"$e"
-	"$bin/bench_born" rate 0 "$(((runs + 3) / 4))" 2>"$r"
+	local b=$work/born e=$work/ends r=$work/forks c=$work/crowd pairs
+	"$bin/bench_born" birth 0 "$((runs * 10))" 2>"$b" || echo "births not seen" >>"$work/errors"
+	"$bin/bench_born" exit 0 "$((runs * 10))" 2>"$e"
+	"$bin/bench_born" rate 0 "$((runs * 2))" 2>"$r"
+	pairs=$(awk '{print $1 / $2}' "$r" | spread)
 	"$bin/bench_crowd" 0 10000 memory >"$c" 2>>"$work/errors"
-	row "birth on a node to its ghost at home (us)" "$(spread <"$b")" "-" ""
-	row "exit on a node to waitpid at home (us)" "$(spread <"$e")" "-" ""
+	row "birth on a node to its ghost at home (us)" "$(spread99 <"$b")" "-" ""
+	row "exit on a node to waitpid at home (us)" "$(spread99 <"$e")" "-" ""
 	row "forks a second on a node" "$(cut -d' ' -f1 "$r" | spread)" \
 		"bpslave stopped $(cut -d' ' -f2 "$r" | spread)" \
-		"$(ratio "$(median <(cut -d' ' -f1 "$r"))" "$(median <(cut -d' ' -f2 "$r"))") of it"
+		"$(ratio "$(median <(cut -d' ' -f1 "$r"))" "$(median <(cut -d' ' -f2 "$r"))") of it; by pairs $pairs"
 	sed 's/^/10,000 processes of a node: /' "$c"
 }
 

@@ -50,8 +50,10 @@ status 'ended well' 0 true
 # 3 what happens on the node: a stop, exec, end
 bpsh 0 sh -c '(sleep 1; exec sleep 1010) & child=$!; (kill -STOP $child; sleep 3; kill -CONT $child) & wait' &
 job=$!
-sh= ; sleep 0.5
+within 5 'a shell there' pgrep -P $job
 sh=$(pgrep -P $job)
+both() { [ "$(pgrep -P "$sh" | wc -l)" -eq 2 ]; }
+within 3 'and its children' both
 child=$(pgrep -P "$sh" | head -n 1)
 within 3 'a stop there is one here' is_state "$child" T
 within 5 'so is the going on' is_state "$child" S
