@@ -180,7 +180,8 @@ int proc_read_cred(const struct proc_ids *ids, struct chan_cred *ret_cred);
 int proc_read_chain(const struct proc_ids *ids, bool child, struct proc_chain *ret_chain);
 /* Adds its children that it has not waited for, zombies too. */
 int proc_read_children(const struct proc_ids *ids, struct proc_chain *chain);
-int proc_read_leader(int32_t pid, struct init_chain *ret); /* by the cluster's number; 0 or -errno */
+/* By the cluster's number; 0 or -errno. */
+int proc_read_leader(int32_t pid, struct init_chain *ret);
 bool proc_is_cluster(const struct proc_ids *ids);
 
 /*
@@ -230,7 +231,7 @@ void target_init_lost(void);
  */
 bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker,
 		  int chan);
-/* How many have their image, and it has not been heard that they run: they may, and have children. */
+/* So many have their image and are not known to run: they may, and have children. */
 extern uint32_t target_unheard;
 /* Likewise the announcement of its child. False: no such question waits. */
 bool target_defer_child(uint32_t client, uint32_t id, int32_t pid);
@@ -379,7 +380,8 @@ void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, 
  * -- bpslave_born.c, bpslave_source.c: processes that are born on a node (doc/born.md). They
  * must be told of everything that bpinit makes, since a clone looks like a birth.
  */
-void born_expect(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid); /* about to be made here, ghost or arrival */
+/* About to be made here, ghost or arrival. */
+void born_expect(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid);
 void born_parked(int32_t pid, uint64_t move, bool moved);
 void born_stays(uint64_t move);		      /* a move of born_parked() was aborted */
 void born_is_here(int32_t pid);		      /* a scan that does not find it says: it has gone */

@@ -1,6 +1,6 @@
 /*
  * Moves as their target sees them (doc/move.md). Runs in bpslave. The image may come before the
- * master's word on it, since the two travel by different ways; it is held then, unread, for a while.
+ * master's word on it, since the two travel by different ways; it is held then, unread, a while.
  */
 #include <errno.h>
 #include <stdio.h>
