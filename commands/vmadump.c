@@ -150,19 +150,26 @@ static int end_as(int status)
 
 static int wait_for(pid_t pid)
 {
-	int own_group = getpgid(pid) != getpgrp(), status;
+	int own_group = getpgid(pid) != getpgrp(), status, early = 0;
 
 	/* ^C and ^\ are for it; SIGTTOU would stop us when we take the terminal back. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
 	if (own_group && getsid(pid) == getsid(0))
-		give_terminal(pid);
+		early = give_terminal(pid) == 0;
 	for (;;) {
 		if (waitpid(pid, &status, WUNTRACED) < 0) {
 			if (errno == EINTR)
 				continue;
 			return complain("wait", errno);
+		}
+		/* It has run before the terminal was its: a read of it has stopped it. */
+		if (early && WIFSTOPPED(status) &&
+		    (WSTOPSIG(status) == SIGTTIN || WSTOPSIG(status) == SIGTTOU)) {
+			early = 0;
+			kill(-pid, SIGCONT);
+			continue;
 		}
 		if (own_group)
 			give_terminal(getpgrp());

@@ -134,3 +134,22 @@ int aside_look(pid_t pid, int above, int leaves, void (*told)(const char *text, 
 		;
 	return n;
 }
+
+static void first_only(const char *text, void *arg)
+{
+	struct trace *t = arg;
+
+	if (t->err && t->err->code == 0)
+		trace_fail(t, ENOTSUP, "%s", text);
+}
+
+/* What can be known to be refused is so before it is stopped. */
+int freeze_look_aside(struct freeze *f)
+{
+	if (f->t.err)
+		f->t.err->code = 0;
+	if (aside_look(f->t.pid, f->fds, f->to_leave, first_only, &f->t) == 0)
+		return 0;
+	errno = ENOTSUP;
+	return -1;
+}

@@ -40,7 +40,7 @@ int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_
 	int r;
 
 	if (freeze_enter(&f, pid, flags, 1, err) < 0) {
-		trace_free(&f.t);
+		freeze_free(&f);
 		return -1;
 	}
 	if (tell(&f, conn, node, flags) < 0)

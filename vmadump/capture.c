@@ -39,8 +39,8 @@ long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct v
 	}
 	if (flags & VMAD_TREE)
 		return tree_dump(pid, fd, flags & copy, flags, ret_us, err);
-	if (freeze_enter(&f, pid, flags, 0, err) < 0) {
-		trace_free(&f.t);
+	if (freeze_enter(&f, pid, flags | FREEZE_FILTERS | FREEZE_ROOT, 0, err) < 0) {
+		freeze_free(&f);
 		return -1;
 	}
 	if (chan_order(f.chan, CHAN_DUMP, fd) < 0)

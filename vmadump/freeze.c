@@ -64,12 +64,13 @@ static int leave_sequence(struct trace *t, struct task *task)
 /* -- what is written into it */
 
 struct layout {
-	uint64_t low, base, thread_len, pending, len;
+	uint64_t low, base, thread_len, pending, more, len;
 	uint32_t npending;
 };
 
-static void plan(const struct trace *t, struct layout *l)
+static void plan(const struct freeze *f, struct layout *l)
 {
+	const struct trace *t = &f->t;
 	uint64_t longest = 0, bytes;
 
 	for (uint32_t i = 0; i < t->n; i++) {
@@ -80,6 +81,8 @@ static void plan(const struct trace *t, struct layout *l)
 	bytes = (t->n - 1) * l->thread_len;
 	l->pending = bytes;
 	bytes += l->npending * sizeof(struct blob_pending);
+	l->more = bytes;
+	bytes += f->filters_len + (f->root ? strlen(f->root) + 1 : 0);
 	bytes = (bytes + 4095) & ~4095ull;
 	l->base = bytes; /* relative to low until that is known */
 	l->len = bytes + BLOB_SIZE;
@@ -92,6 +95,7 @@ static int map_there(struct freeze *f, struct layout *l)
 	l->low = f->low;
 	l->base += l->low;
 	l->pending += l->low;
+	l->more += l->low;
 	f->self = l->base + BLOB_CODE_MAX;
 	return 0;
 }
@@ -114,7 +118,7 @@ static int above_stdio(struct freeze *f, int fd)
 }
 
 /* A socketpair of its own making, one end of which we take: no name, no right but ptrace's. */
-static int open_channel(struct freeze *f, int pidfd, int *ret_other)
+static int open_channel(struct freeze *f, int pidfd)
 {
 	const uint64_t arg[6] = {AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, f->self};
 	int64_t ret;
@@ -127,7 +131,7 @@ static int open_channel(struct freeze *f, int pidfd, int *ret_other)
 				  f->t.pid, strerror((int)-ret));
 	if (trace_get(&f->t, f->self, end, sizeof end) < 0)
 		return -1;
-	*ret_other = f->other = end[1];
+	f->other = end[1];
 	f->far = above_stdio(f, end[0]);
 	if (f->far < 0)
 		return -1;
@@ -181,12 +185,16 @@ static int write_threads(struct freeze *f, const struct layout *l)
 			memcpy(p, t->task[i].pending, t->task[i].npending * sizeof *p);
 		p += t->task[i].npending;
 	}
+	if (f->filters_len)
+		memcpy(all + (l->more - l->low), f->filters, f->filters_len);
+	if (f->root)
+		strcpy((char *)all + (l->more - l->low) + f->filters_len, f->root);
 	r = trace_write(t, l->low, all, bytes);
 	free(all);
 	return r;
 }
 
-static int write_blob(struct freeze *f, const struct layout *l, int other, uint32_t dump_flags)
+static int write_blob(struct freeze *f, const struct layout *l)
 {
 	struct task *first = f->t.task;
 	size_t len;
@@ -198,9 +206,9 @@ static int write_blob(struct freeze *f, const struct layout *l, int other, uint3
 		.self = f->self,
 		.verb = BLOB_PARK,
 		.chan = f->far,
-		.far = other,
+		.far = f->other,
 		.fd = -1,
-		.dump_flags = dump_flags,
+		.dump_flags = f->flags & VMAD_DUMP_ALL,
 		.regs_given = 1,
 		.mask_given = 1,
 		.hide_fd = {f->far, -1, -1, -1},
@@ -215,6 +223,10 @@ static int write_blob(struct freeze *f, const struct layout *l, int other, uint3
 		.thread_len = (uint32_t)l->thread_len,
 		.pending = l->pending,
 		.npending = l->npending,
+		.seccomp = l->more,
+		.seccomp_len = f->filters_len,
+		.root = l->more + f->filters_len,
+		.root_len = f->root ? (uint32_t)strlen(f->root) + 1 : 0,
 		.stopped = f->t.group_stop,
 	};
 
@@ -265,19 +277,19 @@ static int send_in(struct freeze *f, const struct layout *l)
 					  strerror(errno));
 	}
 	/* What ends in its park is not to be led out; but a detach leaves a stop as it is. */
-	f->loose = f->to_leave || (f->ends && !f->t.group_stop);
+	f->loose = f->to_leave || (f->ends && !f->t.group_stop && !f->seccomp);
 	return f->loose ? let_go(&f->t) : trace_continue(&f->t);
 }
 
 /* Whatever was done to it is undone; the error that led here is kept. */
-static void take_back(struct freeze *f, int other)
+static void take_back(struct freeze *f)
 {
 	struct vmad_err *err = f->t.err, scratch;
 	int e = errno;
 
 	f->t.err = &scratch;
-	if (other >= 0) {
-		const uint64_t arg[6] = {(uint64_t)other};
+	if (f->other >= 0) {
+		const uint64_t arg[6] = {(uint64_t)f->other};
 		int64_t ret;
 
 		trace_syscall(&f->t, SYS_close, arg, &ret);
@@ -287,10 +299,10 @@ static void take_back(struct freeze *f, int other)
 	errno = e;
 }
 
-static int put_in(struct freeze *f, uint32_t dump_flags)
+static int put_in(struct freeze *f)
 {
 	struct layout l = {0};
-	int pidfd = -1, other = -1, r = -1;
+	int pidfd = -1, r = -1;
 
 	for (uint32_t i = 0; i < f->t.n; i++) {
 		if (f->t.task[i].regs.cs != CS_64)
@@ -298,16 +310,18 @@ static int put_in(struct freeze *f, uint32_t dump_flags)
 		if (leave_sequence(&f->t, &f->t.task[i]) < 0)
 			return -1;
 	}
-	plan(&f->t, &l);
+	if (freeze_filters(f) < 0)
+		return -1;
+	plan(f, &l);
 	pidfd = (int)syscall(SYS_pidfd_open, f->t.pid, 0);
 	if (pidfd < 0)
 		return trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
-	if (map_there(f, &l) == 0 && open_channel(f, pidfd, &other) == 0 &&
-	    write_blob(f, &l, other, dump_flags) == 0)
+	if (map_there(f, &l) == 0 && open_channel(f, pidfd) == 0 &&
+	    write_blob(f, &l) == 0)
 		r = send_in(f, &l);
 	close(pidfd);
 	if (r < 0)
-		take_back(f, other);
+		take_back(f);
 	return r;
 }
 
@@ -378,25 +392,6 @@ static int check_leaving(struct trace *t)
 	return 0;
 }
 
-static void first_only(const char *text, void *arg)
-{
-	struct trace *t = arg;
-
-	if (t->err && t->err->code == 0)
-		trace_fail(t, ENOTSUP, "%s", text);
-}
-
-/* What can be known to be refused is so before it is stopped. */
-static int look_aside(struct freeze *f)
-{
-	if (f->t.err)
-		f->t.err->code = 0;
-	if (aside_look(f->t.pid, f->fds, f->to_leave, first_only, &f->t) == 0)
-		return 0;
-	errno = ENOTSUP;
-	return -1;
-}
-
 int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, struct vmad_err *err)
 {
 	int r;
@@ -409,9 +404,10 @@ int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, stru
 	if (pid == getpid())
 		return trace_refuse(&f->t, REFUSE_SELF);
 	f->ends = flags & VMAD_KILL;
+	f->flags = flags;
 	if (freeze_look(f) < 0)
 		return -1;
-	if (!(flags & FREEZE_LOOKED) && freeze_is_much(f) && look_aside(f) < 0)
+	if (!(flags & FREEZE_LOOKED) && freeze_is_much(f) && freeze_look_aside(f) < 0)
 		return -1;
 	freeze_gadget(&f->t);
 	stay_here(&f->stay, f->threads == 1 ? pid : 0);
@@ -419,7 +415,7 @@ int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, stru
 	if (r == 0 && to_leave)
 		r = check_leaving(&f->t);
 	if (r == 0)
-		r = put_in(f, flags & VMAD_DUMP_ALL);
+		r = put_in(f);
 	if (r < 0) {
 		int e = errno;
 
@@ -482,4 +478,8 @@ void freeze_free(struct freeze *f)
 	f->chan = -1;
 	stay_end(&f->stay);
 	trace_free(&f->t);
+	free(f->filters);
+	free(f->root);
+	f->filters = NULL;
+	f->root = NULL;
 }

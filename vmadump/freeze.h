@@ -21,13 +21,20 @@ struct freeze {
 	int threads;	   /* as it was when it was looked at */
 	int pte_kb;	   /* its page tables; the same */
 	int fds;	   /* no descriptor is as high as this; the same */
+	unsigned flags;	   /* FREEZE_* and VMAD_* as it was entered with */
+	int seccomp;	   /* its mode; freeze_more.c */
+	uint8_t *filters;  /* malloc'd: contents of TAG_SECCOMP, filters_len bytes */
+	uint32_t filters_len;
+	char *root; /* malloc'd: its root directory, if that is not ours */
 	struct stay stay;
 };
 
-#define FREEZE_LOOKED 0x10000u /* one that has much: it was looked at before, or is not to be */
+#define FREEZE_LOOKED 0x10000u	/* one that has much: it was looked at before, or is not to be */
+#define FREEZE_FILTERS 0x20000u /* its seccomp filters can go along; else they are refused */
+#define FREEZE_ROOT 0x40000u	/* its root directory, the same */
 
 /*
- * Parks process pid; flags: VMAD_DUMP_*, VMAD_KILL, FREEZE_LOOKED. -1: it goes on as it was. The
+ * Parks process pid; flags: VMAD_DUMP_*, VMAD_KILL, FREEZE_*. -1: it goes on as it was. The
  * park holds by itself: ptrace is what leads into it, and leads out of it by freeze_leave().
  */
 int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, struct vmad_err *err);
@@ -52,6 +59,14 @@ int freeze_is_much(const struct freeze *f);
  */
 int aside_look(pid_t pid, int above, int leaves, void (*told)(const char *text, void *arg),
 	       void *arg);
+/* 0, or -1 and the first of what was told. */
+int freeze_look_aside(struct freeze *f);
+/* freeze_more.c: status as /proc has it: 0, or refused. Then, when it is stopped, f->filters. */
+int look_at_filters(struct freeze *f, const char *status);
+int freeze_root(struct freeze *f);
+int freeze_filters(struct freeze *f);
+/* The other way round: of one that is restored and about to leave the blob. */
+int revive_filters(struct trace *t, const struct blob *b);
 /* freeze_room.c: maps len bytes: so many below one of the places where a blob may be,
  * the rest from there on. f->low, f->len. */
 int freeze_room(struct freeze *f, uint64_t below, uint64_t len);

@@ -27,12 +27,13 @@ static const char *line_of(const char *text, const char *key)
 	return at ? at + strlen(key) : NULL;
 }
 
-/* How many seccomp filters a process has, by its status. */
+/* How many seccomp filters a process has, by its status; strict mode is one. */
 static int filters(const char *status)
 {
-	const char *s = line_of(status, "\nSeccomp_filters:\t"); /* Linux 5.9 */
+	const char *s =
+		line_of(status, "\nSeccomp:\t1") ? NULL : line_of(status, "\nSeccomp_filters:\t");
 
-	if (!s)
+	if (!s) /* before Linux 5.9 */
 		s = line_of(status, "\nSeccomp:\t");
 	return s ? atoi(s) : 0;
 }
@@ -59,23 +60,26 @@ static const struct {
 	{"ns/pid", "pid namespace"},	 {"ns/mnt", "mount namespace"},
 	{"ns/net", "network namespace"}, {"ns/user", "user namespace"},
 	{"ns/ipc", "ipc namespace"},	 {"ns/uts", "uts namespace"},
-	{"root", "root directory"},
 };
 
-static int look_at_places(struct trace *t)
+static int is_other(const struct trace *t, const char *name)
 {
-	for (unsigned i = 0; i < sizeof places / sizeof places[0]; i++) {
-		char path[48];
-		struct stat own, its;
+	struct stat own, its;
+	char path[48];
 
-		snprintf(path, sizeof path, "/proc/%d/%s", t->pid, places[i].name);
-		if (stat(path, &its) < 0) /* ptrace will say so */
-			continue;
-		snprintf(path, sizeof path, "/proc/thread-self/%s", places[i].name);
-		if (stat(path, &own) == 0 && (own.st_ino != its.st_ino || own.st_dev != its.st_dev))
-			return trace_refuse(t, REFUSE_PLACE, places[i].what);
-	}
-	return 0;
+	snprintf(path, sizeof path, "/proc/%d/%s", t->pid, name);
+	if (stat(path, &its) < 0) /* ptrace will say so */
+		return 0;
+	snprintf(path, sizeof path, "/proc/thread-self/%s", name);
+	return stat(path, &own) == 0 && (own.st_ino != its.st_ino || own.st_dev != its.st_dev);
+}
+
+static int look_at_places(struct freeze *f)
+{
+	for (unsigned i = 0; i < sizeof places / sizeof places[0]; i++)
+		if (is_other(&f->t, places[i].name))
+			return trace_refuse(&f->t, REFUSE_PLACE, places[i].what);
+	return is_other(&f->t, "root") ? freeze_root(f) : 0;
 }
 
 int freeze_look(struct freeze *f)
@@ -114,9 +118,9 @@ int freeze_look(struct freeze *f)
 	s = line_of(text, "\nVmPTE:\t");
 	f->pte_kb = s ? atoi(s) : 0;
 	have = filters(text);
-	if (have && have > own_filters())
-		return trace_refuse(t, REFUSE_SECCOMP);
-	return look_at_places(t);
+	if (have && have > own_filters() && look_at_filters(f, text) < 0)
+		return -1;
+	return look_at_places(f);
 }
 
 /*

@@ -106,6 +106,19 @@ static uint32_t count(const struct image *im, enum image_tag tag, uint32_t len)
 	return im->rec[tag].len / len;
 }
 
+static void cgroups(const struct record *r, FILE *out)
+{
+	const char *s = (const char *)r->p, *end = s + r->len;
+
+	for (size_t n; s < end; s += n + 1) {
+		const char *nl = memchr(s, '\n', (size_t)(end - s));
+
+		n = (size_t)((nl ? nl : end) - s);
+		fprintf(out, "\ncgroup: ");
+		look_put_text(out, s, n);
+	}
+}
+
 static void summary(const struct image *im, FILE *out)
 {
 	const uint8_t *ident = im->rec[TAG_IDENT].p, *proc = im->rec[TAG_PROC].p;
@@ -127,6 +140,15 @@ static void summary(const struct image *im, FILE *out)
 	}
 	fprintf(out, "\ndirectory: ");
 	look_put_text(out, (const char *)im->rec[TAG_CWD].p, im->rec[TAG_CWD].len);
+	if (im->rec[TAG_ROOT].len) {
+		fprintf(out, "\nroot: ");
+		look_put_text(out, (const char *)im->rec[TAG_ROOT].p, im->rec[TAG_ROOT].len);
+	}
+	cgroups(&im->rec[TAG_CGROUP], out);
+	if (im->rec[TAG_SECCOMP].len >= SECCOMP_HEAD)
+		fprintf(out, "\nseccomp: %s, filters %u",
+			get32(im->rec[TAG_SECCOMP].p) == 1 ? "strict" : "filter",
+			get32(im->rec[TAG_SECCOMP].p + 4));
 	fprintf(out, "\nuser: %u\ngroup: %u\nthreads: %u\n", get32(ident + 8), get32(ident + 24),
 		1 + count(im, TAG_THREADS, REC_THREAD_LEN));
 	fprintf(out, "mapped: %" PRIu64 "\npages: %" PRIu64 "\nlength: %" PRIu64 "\n", mapped,

@@ -48,7 +48,7 @@ int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char 
 		return (int)r;
 	}
 	if (freeze_enter(&f, pid, FREEZE_LOOKED, 0, err) < 0) {
-		trace_free(&f.t);
+		freeze_free(&f);
 		return -1;
 	}
 	r = ask(&f, fd, flags, refused, arg);

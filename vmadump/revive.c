@@ -224,6 +224,8 @@ static int take_out(struct trace *t, uint64_t self)
 		const uint64_t close_arg[6] = {(uint64_t)b.chan};
 		const uint64_t unmap_arg[6] = {low, b.arena.base + b.arena.size - low};
 
+		if (b.seccomp_len && revive_filters(t, &b) < 0)
+			return -1;
 		/* Last: the registers and the stack of all are in there. */
 		if (set_threads(t, &b) < 0 || trace_syscall(t, SYS_close, close_arg, &ret) < 0 ||
 		    trace_syscall(t, SYS_munmap, unmap_arg, &ret) < 0)

@@ -108,9 +108,11 @@ static int seize(struct trace *t, pid_t tid)
 {
 	struct task *task;
 
-	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0) {
+	if (ptrace(PTRACE_SEIZE, tid, NULL, (void *)t->options) < 0) {
 		if (errno == ESRCH)
 			return 0; /* it has ended since */
+		if (errno == EPERM && t->options)
+			return trace_refuse(t, REFUSE_SECCOMP_READ);
 		return trace_fail(t, errno, "process %d cannot be stopped: %s", t->pid,
 				  strerror(errno));
 	}

@@ -43,6 +43,7 @@ struct trace {
 	uint32_t n, room;
 	pid_t highest;
 	uint32_t group_stop; /* the signal that the process was stopped by before, or 0 */
+	unsigned long options; /* PTRACE_O_* that it is seized with */
 	uint32_t stop_after; /* a SIGSTOP came meanwhile: it is to be sent again */
 	uint64_t gadget;     /* address of a system call instruction in it, 0: none */
 	/* wait.c */

@@ -113,7 +113,7 @@ static int add(struct tree *t, pid_t pid, uint32_t parent, unsigned copy)
 	*m = (struct tree_member){.pid = pid, .parent = parent, .kind = TREE_PROCESS};
 	m->f.chan = m->f.far = m->f.other = -1;
 	if (look_at(pid, &s) && s.state != 'Z')
-		r = freeze_enter(&m->f, pid, copy | FREEZE_LOOKED, 0, &why);
+		r = freeze_enter(&m->f, pid, copy | FREEZE_LOOKED | FREEZE_FILTERS, 0, &why);
 	m->f.t.err = NULL;
 	/* What ended while it was to be stopped is a zombie like others. */
 	if (!look_at(pid, &s) || s.state == 'X') {

@@ -83,6 +83,13 @@ type(b"echo typed | bpsh 0 cat\n"); expect(b"\rtyped\r\n"); prompt()
 type(b"bpsh 1 cat\n"); waits("cat", ["S+"])
 type(b"a line\n"); expect(b"a line"); expect(b"a line")
 type(b"\x04"); prompt()
+# The terminal opened once more, as bash does it: on a node it is the forwarded one.
+type(b"bash -c 'exec 200<>/dev/tty 201>&200; read x; echo got $x >&200; read y; echo and $y >&201'\n")
+waits("bash -c exec 200<>/dev/tty 201>&200; read x; echo got $x >&200; read y; echo and $y >&201", ["S+"])
+if os.system("bpmove $(pgrep -nf '^bash -c exec 200') 0") != 0: fail()
+type(b"one\n"); expect(b"got one")
+if os.system("bpmove $(pgrep -nf '^bash -c exec 200') -1") != 0: fail()
+type(b"two\n"); expect(b"and two"); prompt()
 # Typed ahead of a process that reads one line on a node, and the other at home.
 hop = os.environ["LAB_PROGRAMS"] + "/hop_dynamic 0 3 -1 3"
 type(hop.encode() + b"; echo it ended $?\n"); waits(hop, ["S+"])

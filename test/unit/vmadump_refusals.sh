@@ -12,9 +12,10 @@ refused 'is /dev/kmsg, a device of this node' perl -e "$p"'
 refused 'it is traced by process' perl -e "$p"'
 	my $p = $$; unless (fork) { syscall(101, 0x4206, $p, 0, 0); sleep 2; exit }
 	select undef, undef, undef, 0.2; print "ready\n"; sleep 60 while 1'
-refused 'it has a seccomp filter' perl -e "$p"'
-	syscall(157, 38, 1, 0, 0, 0); my $f = pack("SCCL", 6, 0, 0, 0x7fff0000);
-	my $prog = pack("Sx6P", 1, $f); syscall(157, 22, 2, $prog) == 0 or die; print "ready\n"; sleep 60'
+refused 'it has a seccomp filter with a listener of its own' perl -e "$p"'
+	syscall(157, 38, 1, 0, 0, 0); my $f = pack("SCCL" x 4, 0x20, 0, 0, 0, 0x15, 0, 1, 9999,
+		6, 0, 0, 0x7fc00000, 6, 0, 0, 0x7fff0000);
+	my $prog = pack("Sx6P", 4, $f); syscall(157, 22, 2, $prog) == 0 or die; print "ready\n"; sleep 60'
 
 # What has very much is looked at before it is stopped: descriptors, mappings, memory.
 many="$p"'use Socket; use Fcntl; for (1 .. 300) { sysopen(my $f, "one", O_RDWR | O_CREAT); push @f, $f }
@@ -31,7 +32,7 @@ refused 'is System V shared memory' perl -e "$p"'use IPC::SysV; $x = "x" x (400 
 
 if unshare -u true 2>/dev/null; then
 	refused 'it has a uts namespace of its own' unshare -u perl -e "$p"'print "ready\n"; sleep 60'
-	refused 'it has a root directory of its own' perl -e "$p"'
+	refused 'it has a root directory without /proc of its own' perl -e "$p"'
 		chroot("/usr") or die; print "ready\n"; sleep 60'
 fi
 

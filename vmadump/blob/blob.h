@@ -113,7 +113,7 @@ struct blob_thread {
 	int32_t tid;
 	uint32_t restored; /* enum thread_from: says what it is, or makes itself what this says */
 	uint32_t order;	   /* of a ghost's: THREAD_*, a futex */
-	uint32_t zero;
+	uint32_t seccomp;  /* its mode */
 	uint64_t next;	   /* THREAD_NEXT: the struct blob_thread that it is to be */
 	uint64_t sigmask;
 	struct blob_regs regs;
@@ -203,6 +203,9 @@ struct blob {
 	uint32_t nthreads, thread_len;
 	uint64_t pending; /* struct blob_pending each */
 	uint32_t npending;
+	uint32_t seccomp_len, root_len; /* in an image; 0: none */
+	uint64_t seccomp; /* contents of TAG_SECCOMP; of an image: until the blob goes */
+	uint64_t root;	  /* its root directory, for whoever has put it here */
 	int32_t far;		  /* PARK: the other end of chan, to be closed here; -1 */
 	uint32_t parked, release; /* futexes: threads that wait; enum blob_release */
 	int32_t outer;		  /* PARK: while it leaves: to whoever put it here; 0: none */

@@ -55,6 +55,7 @@ struct dump_stat {
 	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
 	uint64_t arg_start, arg_end, env_start, env_end;
 	int32_t ppid, pgid, sid, nice;
+	uint64_t tty; /* device number of its controlling terminal, 0: none */
 	char comm[16];
 };
 

@@ -102,6 +102,7 @@ static long take_stat(struct dump *d, const char *text, long len)
 	st->ppid = (int32_t)f[4];
 	st->pgid = (int32_t)f[5];
 	st->sid = (int32_t)f[6];
+	st->tty = f[7];
 	st->nice = (int32_t)f[19];
 	st->start_code = f[26];
 	st->end_code = f[27];

@@ -53,7 +53,7 @@ uint64_t dump_state_max(const struct dump *d)
 	       strings_max(d) + d->nfiles * (uint64_t)REC_FILE_LEN +
 	       d->nvmas * (uint64_t)REC_VMA_LEN + d->nfds * (uint64_t)REC_FD_LEN +
 	       thread_recs_max(d) + objects_max(d) + locks_max(d) + tree_recs_max(d) +
-	       32 * (IMAGE_REC_HEAD + 8);
+	       d->b->seccomp_len + d->b->root_len + IMAGE_CGROUP_MAX + 32 * (IMAGE_REC_HEAD + 8);
 }
 
 /* A record is begun, filled behind its head, and ended when its length is known. */
@@ -323,6 +323,30 @@ static uint8_t *rec_fds(struct dump *d, uint8_t *rec, struct strings *s)
 	return rec_end(rec, TAG_FDS, d->nfds * (uint64_t)REC_FD_LEN);
 }
 
+/* As whoever has put it here has found it; nobody can ask that of himself. */
+static uint8_t *rec_given(uint8_t *rec, uint16_t tag, uint64_t at, uint32_t len)
+{
+	if (!len)
+		return rec;
+	memcpy(rec + IMAGE_REC_HEAD, (const void *)at, len);
+	return rec_end(rec, tag, len);
+}
+
+/* /proc/self/cgroup as it is; of one that is to be put back on this machine. */
+static uint8_t *rec_cgroup(struct dump *d, uint8_t *rec)
+{
+	long n = d->opt->goes_on ? proc_read("/proc/self/cgroup", (char *)rec + IMAGE_REC_HEAD,
+					     IMAGE_CGROUP_MAX)
+				 : 0;
+	uint8_t *end;
+
+	if (n <= 0)
+		return rec;
+	end = rec_end(rec, TAG_CGROUP, (uint64_t)n);
+	put16(rec + 2, 0);
+	return end;
+}
+
 uint8_t *dump_state(struct dump *d, uint8_t *p)
 {
 	uint64_t max = strings_max(d);
@@ -351,6 +375,9 @@ uint8_t *dump_state(struct dump *d, uint8_t *p)
 	p = locks_rec(d, p);
 	p = clocks_rec(d, p);
 	p = vdso_rec(d, p);
+	p = rec_given(p, TAG_SECCOMP, d->b->seccomp, d->b->seccomp_len);
+	p = rec_given(p, TAG_ROOT, d->b->root, d->b->root_len);
+	p = rec_cgroup(d, p);
 	rec = tree_recs(d, p);
 	memcpy(rec + IMAGE_REC_HEAD, s.base, s.used);
 	return rec_end(rec, TAG_STRINGS, s.used);

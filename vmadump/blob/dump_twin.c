@@ -14,6 +14,7 @@
 
 #define KCMP_SAME_FILE 0
 #define KCMP_LESS 1
+#define DEV_TTY 0x500 /* 5, 0 */
 
 static uint32_t rank(const struct dump_fd *f)
 {
@@ -75,10 +76,16 @@ void twin_find(struct dump *d, struct dump_fd *f)
  */
 void twin_terminal(struct dump *d, struct dump_fd *f)
 {
+	/* /dev/tty is another name of it, which means nothing where there is none. */
+	uint64_t tty = f->rdev == DEV_TTY ? d->stat.tty : f->rdev;
+
 	for (struct dump_fd *o = d->fds; o && o->fd <= 2 && f->fd > 2; o = o->next)
-		if (o->kind == FD_STREAM && o->rdev == f->rdev) {
+		if (o->kind == FD_STREAM && o->rdev && o->rdev == tty) {
 			f->kind = FD_DUP;
 			f->dup_of = o->fd;
+			/* Elsewhere each of them is a stream one way. */
+			if ((f->oflags & O_ACCMODE) == O_RDONLY)
+				return;
 		}
 }
 

@@ -50,6 +50,8 @@
 #define IMAGE_TIMERS_MAX 4096u
 #define IMAGE_AUXV_MAX 64u /* pairs */
 #define IMAGE_PATH_MAX 4096u
+#define IMAGE_CGROUP_MAX 4096u
+#define IMAGE_SECCOMP_MAX (1u << 20) /* bytes; the kernel lets a thread have 256 KiB of them */
 #define IMAGE_ADDR_MAX 0x7ffffffff000ull /* four-level page tables, x86-64 */
 
 /* STATE is a row of records: u16 tag, u16 flags, u32 length, bytes, pad to 8. */
@@ -79,7 +81,10 @@ enum image_tag {
 	TAG_MEMBER = 21,
 	TAG_CLOCKS = 22, /* may be skipped */
 	TAG_VDSO = 23,	 /* as well */
-	TAG_LAST = TAG_VDSO,
+	TAG_SECCOMP = 24,
+	TAG_ROOT = 25,
+	TAG_CGROUP = 26, /* may be skipped */
+	TAG_LAST = TAG_CGROUP,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */
@@ -93,6 +98,7 @@ enum image_tag {
 #define REC_PROC_LEN 120u
 #define PROC_SUBREAPER 1u
 #define REC_CLOCKS_LEN 32u
+#define SECCOMP_HEAD 8u /* u32 mode, u32 filters; for each u32 flags, u32 instructions, those */
 #define VDSO_MOST 65536u
 #define REC_RLIMITS_LEN (16 * 16u)
 #define REC_FILE_LEN 56u
@@ -138,7 +144,7 @@ enum file_id { FILE_BUILD_ID = 1, FILE_SIZE_MTIME = 2, FILE_ANY = 3 };
 #define FILE_ID_MAX 32u /* bytes of a build-id that are kept */
 #define FILE_WRITE 1u	/* is mapped shared and writable: open it for writing */
 #define FILE_EXE 2u	/* is the program */
-#define FILE_HINT 4u	/* nothing is mapped from it: only what /proc/PID/exe shows, if it is there */
+#define FILE_HINT 4u	/* nothing is mapped from it: what /proc/PID/exe shows, if it is there */
 
 enum fd_kind {
 	FD_FILE = 1,

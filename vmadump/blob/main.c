@@ -39,6 +39,8 @@ void blob_await_release(struct blob *b)
 		else if (p.m.type == CHAN_SETTLE)
 			chan_tell(b, CHAN_SETTLED, 0);
 	} while (p.m.type != CHAN_RESUME);
+	if (b->seccomp_len) /* it would run without what is to keep it in */
+		sys_exit_group(127);
 	sched_free(b);
 	sys_close(b->chan);
 }

@@ -47,7 +47,11 @@
 	X(REFUSE_FIRST_THREAD, "its first thread has ended, others have not; it cannot be carried") \
 	X(REFUSE_UNSHARED, "thread %d does not share all that threads share; it cannot be carried") \
 	X(REFUSE_TRACED, "it is traced by process %d; it cannot be stopped") \
-	X(REFUSE_SECCOMP, "it has a seccomp filter; it cannot be carried") \
+	X(REFUSE_SECCOMP, "it has a seccomp filter; it cannot move") \
+	X(REFUSE_SECCOMP_READ, "it has a seccomp filter, which only root may read; it cannot be carried") \
+	X(REFUSE_SECCOMP_ASKS, "it has a seccomp filter with a listener of its own; it cannot be carried") \
+	X(REFUSE_SECCOMP_SET, "it has a seccomp filter that it could not set again; it cannot be carried") \
+	X(REFUSE_SECCOMP_THREAD, "thread %d has a seccomp filter of its own; it cannot be carried") \
 	X(REFUSE_PLACE, "it has a %s of its own; it cannot be carried") \
 	X(REFUSE_ZOMBIE, "it has ended already") \
 	X(REFUSE_KERNEL_THREAD, "it is a thread of the kernel") \

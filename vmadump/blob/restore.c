@@ -158,6 +158,8 @@ static long run_steps(struct restore *r)
 		leave_head(r);
 	if ((e = rest_member(r)) < 0)
 		return e;
+	if ((e = rest_place(r)) < 0)
+		return e;
 	if ((e = rest_check(r)) < 0 || (e = rest_open(r)) < 0) /* 3: this machine; files, fds */
 		return e;
 	if (r->opt->alone && !r->opt->look && (e = rest_clocks(r)) < 0)
@@ -234,9 +236,12 @@ long blob_check(struct blob *b)
 	if (e == 0 && b->check_stream) {
 		e = read_through(r);
 		if (e == 0)
+			e = rest_place(r);
+		if (e == 0)
 			e = rest_check(r);
 		if (e == 0)
 			e = rest_open(r);
+		e = MIN(e, 0);
 		rest_close(r);
 	}
 	b->head = (uint64_t)r->head;
@@ -259,7 +264,7 @@ long blob_restore(struct blob *b, struct blob_restore *opt)
 	if (e < 0 && !opt->destroyed)
 		rest_close(r);
 	b->restore = (uint64_t)r;
-	if (!b->nthreads && !r->nplan && !r->first) /* else it is needed still */
+	if (!b->nthreads && !r->nplan && !r->first && !b->seccomp_len) /* else it is needed still */
 		arena_reset(b);
 	return e;
 }

@@ -86,6 +86,8 @@ long rest_parse_tree(struct restore *r);    /* restore_parse_tree.c */
 long rest_end(struct restore *r);	    /* is r->end an end mark? */
 /* restore_check.c: can this machine and process take it? Opens the files that it maps. */
 long rest_check(struct restore *r);
+long rest_place(struct restore *r);  /* before that: root directory, filters */
+void rest_groups(struct restore *r); /* restore_group.c: cgroups, where there are such */
 /* The working directory, and descriptors that are opened by path. */
 long rest_open(struct restore *r);
 void rest_close(struct restore *r);

@@ -66,6 +66,20 @@ static int same_ids(const uint8_t *p)
 	return 1;
 }
 
+/* What is permitted and inheritable by now can be in it. */
+static void ambient_take(uint64_t want)
+{
+	for (unsigned long c = 0; c < 64; c++) {
+		long have = sys_prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, c, 0, 0);
+
+		if (have < 0) /* there are no more */
+			return;
+		if (have != (long)(want >> c & 1))
+			sys_prctl(PR_CAP_AMBIENT,
+				  have ? PR_CAP_AMBIENT_LOWER : PR_CAP_AMBIENT_RAISE, c, 0, 0);
+	}
+}
+
 static void caps_take(const uint8_t *p)
 {
 	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -79,10 +93,30 @@ static void caps_take(const uint8_t *p)
 		want[i].permitted = (uint32_t)(get64(p + 48) >> (32 * i)) & have[i].permitted;
 		want[i].effective = (uint32_t)(get64(p + 56) >> (32 * i)) & have[i].permitted;
 		excess |= want[i].permitted != have[i].permitted ||
-			  want[i].effective != have[i].effective;
+			  want[i].effective != have[i].effective ||
+			  want[i].inheritable != have[i].inheritable;
 	}
 	if (excess)
 		sys_capset(&head, want);
+	ambient_take(get64(p + 72));
+}
+
+/* A program that it execs could get what is in there: not one may be in it that was not. */
+static long drop_bounding(struct restore *r)
+{
+	uint64_t want = get64(r->rec[TAG_IDENT].p + 64);
+
+	for (unsigned long c = 0; c < 64; c++) {
+		long e = want >> c & 1 ? 0 : sys_prctl(PR_CAPBSET_READ, c, 0, 0, 0);
+
+		if (e < 0) /* there are no more */
+			break;
+		if (e > 0 && (e = sys_prctl(PR_CAPBSET_DROP, c, 0, 0, 0)) < 0)
+			return blob_err_set(&r->b->err, (int)-e,
+					    "its capability bounding set lacks %lu: %s", c,
+					    errno_name(e));
+	}
+	return 0;
 }
 
 /*
@@ -131,8 +165,10 @@ long rest_creds(struct restore *r)
 	const uint8_t *p = r->rec[TAG_IDENT].p;
 	uint32_t n = get32(p + 88);
 	int keep = !same_ids(p) && r->nthreads;
-	long e = set_securebits(r);
+	long e = drop_bounding(r);
 
+	if (e == 0)
+		e = set_securebits(r);
 	if (e < 0)
 		return e;
 	if (keep)

@@ -189,6 +189,7 @@ SYS(sys_ioctl, (int fd, unsigned cmd, void *arg), sys3(__NR_ioctl, fd, cmd, (lon
 SYS(sys_dup, (int fd), sys1(__NR_dup, fd))
 SYS(sys_dup3, (int from, int to, int flags), sys3(__NR_dup3, from, to, flags))
 SYS(sys_chdir, (const char *path), sys1(__NR_chdir, path))
+SYS(sys_chroot, (const char *path), sys1(__NR_chroot, path))
 SYS(sys_fchdir, (int fd), sys1(__NR_fchdir, fd))
 SYS(sys_getcwd, (char *buf, size_t n), sys2(__NR_getcwd, buf, n))
 SYS(sys_sched_setaffinity, (int tid, uint64_t len, const void *mask),
