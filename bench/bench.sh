@@ -89,13 +89,22 @@ criu_warm() {
 }
 
 small() {
-	local a=$work/small b=$work/criu.us c=$work/criu-ps.us i ok=1 what
+	local a=$work/small b=$work/criu.us c=$work/criu-ps.us f=$work/floor g=$work/look
+	local i ok=1 what addr server
+	addr=$(bpstat -a 0 | awk '{print $NF; exit}')
+	bplab exec 0 "$bin/bench_floor" recv 9913 &
+	server=$!
+	pids+=("$server")
+	sleep 0.3
 	"$bin/bench_rfork" lat 0 20 0 >/dev/null 2>&1 # warm
-	: >"$a"; : >"$b"; : >"$c"
+	: >"$a"; : >"$b"; : >"$c"; : >"$f"; : >"$g"
 	if [ -n "${CRIU:-}" ]; then criu_warm || ok=0; else ok=0; fi
 	for ((i = 0; i < runs; i++)); do
 		"$bin/bench_rfork" lat 0 11 0 2>&1 >/dev/null | awk 'NR > 1 {print $1}' |
 			sort -g | sed -n 5p >>"$a"
+		"$bin/bench_floor" send "$addr" 9913 11 2>>"$work/errors" | sed 1d >"$work/floors"
+		cut -d' ' -f1 "$work/floors" | sort -g | sed -n 5p >>"$f"
+		cut -d' ' -f2 "$work/floors" | sort -g | sed -n 5p >>"$g"
 		[ $ok = 1 ] && criu_sample >>"$b"
 		[ $ok = 1 ] && criu_page_server >>"$c"
 	done
@@ -105,6 +114,9 @@ small() {
 		"$(ratio "$(median "$b" 2>/dev/null)" "$(median "$a")") times faster"
 	[ -s "$c" ] && row "" "" "criu over its page server $(spread <"$c")" \
 		"$(ratio "$(median "$c")" "$(median "$a")") times faster"
+	kill "$server"
+	row "" "" "floor: fork, send, clone $(spread <"$f")" "$(ratio "$(median "$a")" "$(median "$f")") of it"
+	row "" "" "  with a look at itself $(spread <"$g")" "$(ratio "$(median "$a")" "$(median "$g")") of it"
 	"$bin/bench_rfork" first 0 "$runs" 2>&1 >/dev/null | awk '{print $1}' >"$a"
 	row "the first rfork of a parent (us)" "$(spread <"$a")" "-" ""
 }
