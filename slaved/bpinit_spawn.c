@@ -187,7 +187,7 @@ BARE int spawn_postman(int32_t pid, uint32_t uid, int32_t to, int sig, bool thre
 			bare_call(SYS_exit_group, r < 0, 0, 0);
 	}
 	lease_lower(pid);
-	/* Its number is free for the next one of the same sender: a group's members come together. */
+	/* Its number is free for the next one of this sender: a group's members come together. */
 	while (r > 0 && waitpid((pid_t)r, NULL, __WALL) < 0 && errno == EINTR)
 		;
 	return r < 0 ? (int)r : 0;
