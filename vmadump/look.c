@@ -116,18 +116,24 @@ static int table(int fd, uint64_t head_len, const struct image *im, FILE *out, s
 int look_tree_info(int fd, struct blob *b, FILE *out, struct vmad_err *err)
 {
 	uint64_t len = b->head_len;
-	uint8_t *head = malloc(len);
-	struct image im = {.head = head};
-	int r = 0;
+	uint8_t *head;
+	struct image im;
+	int r;
 
+	find(&im, b);
+	if (!entries(&im)) {
+		vmad_blob_drop(b);
+		return 0;
+	}
+	head = malloc(len);
 	if (head)
 		memcpy(head, (const void *)b->head, len);
 	vmad_blob_drop(b);
 	if (!head)
 		return fail(err, ENOMEM, strerror(ENOMEM));
+	im = (struct image){.head = head};
 	look_find_notes(&im);
-	if (entries(&im))
-		r = table(fd, len, &im, out, err);
+	r = table(fd, len, &im, out, err);
 	free(head);
 	return r;
 }

@@ -216,6 +216,5 @@ long blob_park(struct blob *b)
 	give_back(b);
 	sys_close(b->chan);
 	b->chan = -1;
-	blob_release(b);
-	return 0;
+	return 0; /* to blob_resume(), which lets its threads go */
 }
