@@ -21,8 +21,8 @@
  *
  * Threads: every call may be made from any thread at any time, except that a process of several
  * cannot itself leave (ENOTSUP); another can have it leave, threads and all (bproc_movepid). No
- * call takes a lock while it waits. Interrupted waits are resumed: no call returns EINTR. The library
- * holds close-on-exec descriptors of its own; a child of fork() does not share them.
+ * call takes a lock while it waits. Interrupted waits are resumed: no call returns EINTR. The
+ * library holds close-on-exec descriptors of its own; a child of fork() does not share them.
  */
 #ifndef _SYS_BPROC_H
 #define _SYS_BPROC_H
