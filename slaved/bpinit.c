@@ -202,8 +202,6 @@ void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 		init_fence();
 		event_move(EV_FENCED, 0, 0, 0);
 		return;
-	default:
-		break;
 	}
 	if (m->type < sizeof(order) / sizeof(*order) && order[m->type])
 		order[m->type](m);
@@ -303,7 +301,7 @@ static void dispatch(const struct epoll_event *ev)
 /* ms until something is due; the keeper has no lease, a node no births. */
 static int next_look(void)
 {
-	return place_tick(self.keeper ? born_tick() : skel_tick(lease_tick()));
+	return place_tick(self.keeper ? born_tick() : group_tick(skel_tick(lease_tick())));
 }
 
 static _Noreturn void loop(void)

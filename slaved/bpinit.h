@@ -24,6 +24,7 @@
  *	bpinit_judge.c	the same at home: who may, and the signal itself
  *	bpinit_look.c	/proc, without memory of its own
  *	bpinit_place.c	groups and sessions, the same everywhere
+ *	bpinit_group.c	a group that is to be joined, and is not here
  *	bpinit_orphan.c	HUP and CONT of an orphaned group, each once
  *	bpinit_spawn.c	namespaces, clones under a wanted pid, the lease
  */

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "slaved/bpinit_kill.h"
+#include "slaved/bpinit_place.h"
 
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV /* Linux 5.19 */
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1ul << 5)
@@ -44,6 +45,7 @@ enum call {
 	CALL_QUEUE,  /* pid, sig, siginfo */
 	CALL_TGQUEUE,
 	CALL_SETPGID,
+	CALL_SETSID,
 	CALL_IDENTITY,
 	CALL_PRCTL,
 	CALL_COUNT
@@ -60,7 +62,7 @@ static const struct known calls_64[CALLS_MAX] = {
 	{SYS_rt_sigqueueinfo, CALL_QUEUE},
 	{SYS_rt_tgsigqueueinfo, CALL_TGQUEUE},
 	{SYS_setpgid, CALL_SETPGID},
-	{SYS_setsid, CALL_IDENTITY},
+	{SYS_setsid, CALL_SETSID},
 	{SYS_setuid, CALL_IDENTITY},
 	{SYS_setreuid, CALL_IDENTITY},
 	{SYS_setresuid, CALL_IDENTITY},
@@ -72,7 +74,7 @@ static const struct known calls_64[CALLS_MAX] = {
 /* Numbers of arch/x86/entry/syscalls/syscall_32.tbl: programs of 32 bits, the 16-bit ids too. */
 static const struct known calls_32[] = {
 	{37, CALL_KILL},      {238, CALL_TKILL},    {270, CALL_TGKILL},	  {178, CALL_QUEUE},
-	{335, CALL_TGQUEUE},  {57, CALL_SETPGID},   {66, CALL_IDENTITY},  {23, CALL_IDENTITY},
+	{335, CALL_TGQUEUE},  {57, CALL_SETPGID},   {66, CALL_SETSID},  {23, CALL_IDENTITY},
 	{213, CALL_IDENTITY}, {70, CALL_IDENTITY},  {203, CALL_IDENTITY}, {164, CALL_IDENTITY},
 	{208, CALL_IDENTITY}, {46, CALL_IDENTITY},  {214, CALL_IDENTITY}, {71, CALL_IDENTITY},
 	{204, CALL_IDENTITY}, {170, CALL_IDENTITY}, {210, CALL_IDENTITY}, {172, CALL_PRCTL},
@@ -185,6 +187,7 @@ static void build(int32_t lo, int32_t hi)
 	load(DATA(args[0]));
 	put(BPF_JMP | BPF_JEQ, PR_SET_CHILD_SUBREAPER, NEXT, ALLOW);
 	label((enum label)(BLOCK + CALL_SETPGID));
+	label((enum label)(BLOCK + CALL_SETSID));
 	label((enum label)(BLOCK + CALL_IDENTITY));
 	mark();
 	label(ASK);
@@ -276,6 +279,13 @@ static void changes(const struct seccomp_notif *n, int32_t pid, uint32_t flags)
 	event(&(struct init_msg){.type = EV_IDENTITY, .pid = pid, .flags = flags});
 }
 
+/* Home first, if there is anything to do. pgid -1: setsid(). */
+static void moves_group(const struct seccomp_notif *n, int32_t pid, int32_t pgid)
+{
+	if (!group_ask(n->id, pid, pgid))
+		changes(n, pid, 0);
+}
+
 static void kills(const struct seccomp_notif *n, enum call c)
 {
 	bool thread = c == CALL_TGKILL || c == CALL_TGQUEUE;
@@ -313,7 +323,13 @@ void filter_ready(void)
 		kills(&n, call_of(&n.data));
 		break;
 	case CALL_SETPGID:
-		changes(&n, arg ? arg : (int32_t)n.pid, 0);
+		if ((int32_t)n.data.args[1] < 0)
+			filter_go_on(n.id); /* to fail */
+		else
+			moves_group(&n, arg ? arg : (int32_t)n.pid, (int32_t)n.data.args[1]);
+		break;
+	case CALL_SETSID:
+		moves_group(&n, (int32_t)n.pid, -1);
 		break;
 	case CALL_PRCTL:
 		changes(&n, (int32_t)n.pid, n.data.args[1] ? EVF_REAPER_ON : EVF_REAPER_OFF);

@@ -1,9 +1,9 @@
 /*
  * bpinit: the group and session of a process are the same on every machine that has
- * it, really or as a ghost (doc/local.md, section 5). A node's processes are asked by
- * the filter, and what they have changed home is told; home looks at all that have a
- * ghost somewhere, again and again, for it has no filter and the kernel tells nobody.
- * What home has then holds for all.
+ * it, really or as a ghost (doc/local.md, section 5). What a node's processes change
+ * home is told (bpinit_group.c); home looks at all that have a ghost somewhere, again
+ * and again, for it has no filter and the kernel tells nobody. What home has then holds
+ * for all.
  *
  * A ghost takes its place itself. What is real here has its group from the ghost of
  * its parent, as the kernel lets a parent do it; a session is its own to make.
@@ -144,7 +144,7 @@ static void later(struct order *o)
  * The leader of a group of which nobody is here: its ghost is made. False: it is being made, or
  * cannot be.
  */
-static bool have_group(const struct init_place *pl)
+bool place_have_group(const struct init_place *pl)
 {
 	const struct init_chain *c = &pl->leader;
 	struct chan_clone id = {.kind = CLONE_GHOST, .pid = c->pid, .pgid = c->pgid, .sid = c->sid};
@@ -178,7 +178,7 @@ static void attempt(struct order *o)
 		return later(o); /* it is becoming a ghost, or its original */
 	if (!by || by->state == PROC_REAL || by->chan < 0 || by->exiting || by->dying)
 		return done(o);
-	if (pl->pgid != pl->pid && !have_group(pl))
+	if (pl->pgid != pl->pid && !place_have_group(pl))
 		return later(o);
 	c.u.place.pid = pl->pid;
 	c.u.place.pgid = pl->pgid;
@@ -215,6 +215,8 @@ void init_place(const struct init_msg *m)
 
 	if (m->u.place.pid <= 1)
 		return;
+	if (!self.keeper && m->u.place.sid == 0)
+		return group_answer(&m->u.place);
 	for (uint32_t i = 0; i < ORDERS_MAX; i++) {
 		struct init_place *old = &orders[i].place;
 
@@ -235,6 +237,13 @@ void init_place(const struct init_msg *m)
 	*o = (struct order){.place = m->u.place};
 	norders++;
 	attempt(o);
+}
+
+void place_made(int32_t pid)
+{
+	for (uint32_t i = 0; i < ORDERS_MAX && norders > 0; i++)
+		if (orders[i].place.pid == pid && !orders[i].asked)
+			attempt(&orders[i]);
 }
 
 int place_tick(int ms)

@@ -10,8 +10,18 @@
 void init_place(const struct init_msg *m);
 void init_place_again(const struct init_msg *m); /* home: all that have changed */
 void place_done(const struct chan_msg *c);	 /* a ghost's answer to CHAN_PLACE */
+void place_made(int32_t pid);			 /* it is a ghost now */
 /* Home: looks at the places of all that have a ghost somewhere; ms until the next look. */
 int place_tick(int ms);
+
+/* Is somebody of that group here? Else the ghost of its leader, if there is one, is being made. */
+bool place_have_group(const struct init_place *p);
+
+/* -- bpinit_group.c: on a node */
+/* The caller of setpgid(), or (pgid -1) setsid(), has to wait; false: it may go on. */
+bool group_ask(uint64_t notif, int32_t pid, int32_t pgid);
+void group_answer(const struct init_place *p);
+int group_tick(int ms);
 
 struct place place_of(int32_t pid); /* pgid 0: it has gone */
 

@@ -116,6 +116,7 @@ void ghost_made(struct proc *p)
 	p->move = 0;
 	born_made(p);
 	trace_mirror_next(p);
+	place_made(p->pid);
 	arrive_progress();
 }
 

@@ -78,6 +78,9 @@ struct born {
 	uint32_t place;	 /* number of the last word to home of its group and session */
 	bool place_due;	 /* that has not been answered */
 	bool was_stopped; /* was told so ever, maybe by a bpslave before us */
+	uint32_t asked;	 /* bpinit's number of its call, which waits for that; 0: none does */
+	bool foreseen;	 /* pgid and sid are what its call will make them, ... */
+	int32_t old_pgid, old_sid; /* ... these what they are until then */
 	uint64_t parked; /* the move that will say whether it is away; 0: none */
 	bool guessed;	 /* it has gone, and nobody has said how it ended */
 };
@@ -125,6 +128,8 @@ void born_scan(void);
 void born_clear(void);
 
 /* -- bpslave_place.c */
+/* Is its place another than was told? late: what was foreseen would have come. */
+bool place_differs(struct born *b, const struct scan_proc *p, bool late);
 void place_tell(struct born *b, bool changed); /* to home: its group and session; or again */
 
 /* -- bpslave_source.c */

@@ -11,6 +11,7 @@
 #include "bpslave_born.h"
 
 #define LOOKS 5 /* the last ones for a machine that is busy with other things */
+#define LATE_LOOKS 2
 #define FREE_LOOKS 8
 #define FREE_MS 50 /* an RCU grace period takes less, if nothing is in its way */
 
@@ -163,7 +164,8 @@ static void ids_seen(struct born *b, struct scan_proc *p)
 {
 	if (!b->changes || b->ended)
 		return;
-	if (b->pgid != p->pgid || b->sid != p->sid) {
+	if (place_differs(b, p, b->looks <= LATE_LOOKS)) {
+		b->foreseen = false;
 		b->pgid = p->pgid;
 		b->sid = p->sid;
 		place_tell(b, true);
@@ -195,6 +197,7 @@ void born_changes(int32_t tid, uint32_t reaper)
 		return;
 	}
 	b->stale = b->changes = true;
+	b->asked = 0; /* it goes on */
 	look_soon(b);
 }
 

@@ -28,7 +28,63 @@ void place_tell(struct born *b, bool changed)
 	master_send(&m.base);
 }
 
+/* bpinit lets a caller go on, who has waited for home. */
+static void release(const struct init_place *p, uint32_t number)
+{
+	struct init_msg m = {.type = INIT_PLACE, .pid = p->pid, .u.place = *p};
+
+	m.u.place.sid = 0;
+	m.u.place.number = number;
+	init_send(&m, NULL, 0);
+}
+
+/* It is about to change: home does it first. */
+static void ask_home(const struct init_msg *m)
+{
+	const struct init_place *p = &m->u.place;
+	struct born *b = born_find(p->pid);
+
+	init_done(m->seq);
+	if (!b || !b->told)
+		source_take();
+	tell_everything();
+	b = born_find(p->pid);
+	if (!b || b->ended || (!b->told && !b->moved && !b->away) || !master_is_up())
+		return release(p, p->number);
+	if (!b->asked) {
+		b->old_pgid = b->pgid;
+		b->old_sid = b->sid;
+	}
+	b->asked = p->number;
+	b->foreseen = true;
+	b->pgid = p->pgid;
+	b->sid = p->sid;
+	place_tell(b, true);
+}
+
+bool place_differs(struct born *b, const struct scan_proc *p, bool late)
+{
+	if (b->pgid == p->pgid && b->sid == p->sid) {
+		b->foreseen = false;
+		return false;
+	}
+	/* What home has done already it is still about to do. */
+	return !b->foreseen || (late && !b->asked) ||
+	       (b->old_pgid && (b->old_pgid != p->pgid || b->old_sid != p->sid));
+}
+
 /* -- home */
+
+static void put_leader(Bproc__Chain *to, struct init_chain *c)
+{
+	to->pid = c->pid;
+	to->ppid = c->ppid;
+	to->pgid = c->pgid;
+	to->sid = c->sid;
+	to->uid = c->uid;
+	to->gid = c->gid;
+	to->comm = c->comm;
+}
 
 void place_on_init(const struct init_msg *m)
 {
@@ -38,6 +94,8 @@ void place_on_init(const struct init_msg *m)
 	struct init_chain c;
 	PROC_OF(proc, p->pid);
 
+	if (slave.node != HOME_NODE)
+		return ask_home(m);
 	out.proc = &proc;
 	out.pgid = p->pgid;
 	out.sid = p->sid;
@@ -45,13 +103,7 @@ void place_on_init(const struct init_msg *m)
 	out.number = p->number;
 	if (p->pgid > 1 && p->pgid != p->pid && proc_read_leader(p->pgid, &c) == 0 &&
 	    c.pgid == p->pgid) {
-		leader.pid = c.pid;
-		leader.ppid = c.ppid;
-		leader.pgid = c.pgid;
-		leader.sid = c.sid;
-		leader.uid = c.uid;
-		leader.gid = c.gid;
-		leader.comm = c.comm;
+		put_leader(&leader, &c);
 		out.leader = &leader;
 	}
 	log_debug("process %d is in group %d, session %d: all are told", p->pid, p->pgid, p->sid);
@@ -71,8 +123,7 @@ void place_again(void)
 /* It may have changed a moment ago, and nobody has looked yet: then that is the younger word. */
 static bool has_changed(struct born *b, struct scan_proc *p)
 {
-	if (scan_stat(b->pid, p) < 0 || !b->changes || !b->pgid ||
-	    (b->pgid == p->pgid && b->sid == p->sid))
+	if (scan_stat(b->pid, p) < 0 || !b->changes || !b->pgid || !place_differs(b, p, false))
 		return false;
 	b->pgid = p->pgid;
 	b->sid = p->sid;
@@ -80,50 +131,58 @@ static bool has_changed(struct born *b, struct scan_proc *p)
 	return true;
 }
 
-/* True: bpinit is to hear of it. *ret_was: its group until now, as far as it is known. */
-static bool is_news(const Bproc__Place *in, int32_t *ret_was)
+/* True: bpinit is to do it. */
+static bool is_news(const Bproc__Place *in, struct init_place *p)
 {
 	struct born *b = born_find(in->proc->pid);
-	struct scan_proc p = {.pgid = 0};
+	struct scan_proc now = {.pgid = 0};
 
-	*ret_was = 0;
 	if (!b)
 		return in->pgid > 0;
 	if (b->place_due) {
-		if (in->node == slave.node && in->number == b->place)
-			b->place_due = false;
+		if (in->node != slave.node || in->number != b->place)
+			return false;
+		b->place_due = false;
+		if (b->asked)
+			release(p, b->asked);
 		return false;
 	}
-	if (in->pgid <= 0 || has_changed(b, &p))
+	if (in->pgid <= 0 || has_changed(b, &now))
 		return false;
-	*ret_was = p.pgid;
+	p->was = now.pgid;
 	b->pgid = in->pgid;
 	b->sid = in->sid;
 	return true;
 }
 
+static void take_leader(const Bproc__Chain *c, struct init_chain *to)
+{
+	born_expect(c->pid, c->ppid, c->pgid, c->sid);
+	*to = (struct init_chain){.pid = c->pid,
+				  .ppid = c->ppid,
+				  .pgid = c->pgid,
+				  .sid = c->sid,
+				  .uid = c->uid,
+				  .gid = c->gid};
+	snprintf(to->comm, sizeof(to->comm), "%s", c->comm);
+}
+
 void place_on_place(const Bproc__Place *in)
 {
 	struct init_msg m = {.type = INIT_PLACE};
-	const Bproc__Chain *c = in->leader;
+	struct init_place *p = &m.u.place;
 
-	if (!in->proc || (slave.node != HOME_NODE && !is_news(in, &m.u.place.was)))
+	if (!in->proc)
 		return;
-	m.pid = m.u.place.pid = in->proc->pid;
-	m.u.place.pgid = in->pgid;
-	m.u.place.sid = in->sid;
-	m.u.place.node = in->node;
-	m.u.place.number = in->number;
-	if (c && slave.node != HOME_NODE) {
-		born_expect(c->pid, c->ppid, c->pgid, c->sid);
-		m.u.place.leader = (struct init_chain){.pid = c->pid,
-						       .ppid = c->ppid,
-						       .pgid = c->pgid,
-						       .sid = c->sid,
-						       .uid = c->uid,
-						       .gid = c->gid};
-		snprintf(m.u.place.leader.comm, sizeof(m.u.place.leader.comm), "%s", c->comm);
-	}
+	m.pid = p->pid = in->proc->pid;
+	p->pgid = in->pgid;
+	p->sid = in->sid;
+	p->node = in->node;
+	p->number = in->number;
+	if (in->leader && slave.node != HOME_NODE)
+		take_leader(in->leader, &p->leader);
+	if (slave.node != HOME_NODE && !is_news(in, p))
+		return;
 	log_debug("process %d is to be in group %d, session %d", m.pid, in->pgid, in->sid);
 	init_send(&m, NULL, 0);
 }

@@ -78,7 +78,8 @@ enum init_type {
 	EV_KILL = 79,	   /* kill: node: a process here has called kill(), and waits */
 	EV_KILLED = 80,	   /* kill: home: this one is done */
 	EV_PLACE = 83,	   /* place: home: it is in another group or session now; or the answer
-			    * to an INIT_PLACE with a number */
+			    * to an INIT_PLACE with a number. A node: it is about to call
+			    * setpgid() or setsid(), and waits; answered by INIT_PLACE, sid 0 */
 	EV_IDENTITY = 81,  /* pid: it changes its group, session, ids or (EVF_REAPER_*) role */
 };
 #define EVF_SOURCE 1u
@@ -127,7 +128,8 @@ struct init_kill {
 	uint64_t value;
 };
 struct init_place {
-	int32_t pid, pgid, sid; /* pgid 0: it has ended */
+	int32_t pid, pgid, sid; /* pgid 0: it has ended; sid 0: the answer
+				 * to the EV_PLACE of a node */
 	int32_t was;		/* a node: only if this is its group now; 0: whatever it is */
 	int32_t node;		/* home: whose word it answers, and its number; 0: none */
 	uint32_t number;

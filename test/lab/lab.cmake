@@ -92,6 +92,8 @@ lab_test(move.reaped 1 240 ${quick} COMMAND ${lab_dir}/reaped.sh)
 # sessions that are not named here differ from home (bproc(7)).
 option(BPROC_ARRANGE "Act all plays in all arrangements (some differ from home)" OFF)
 lab_test(move.arrange 3 120 COMMAND ${lab_programs}/arrange exit waits)
+lab_test(move.arrange_groups 3 170 COMMAND ${lab_programs}/arrange groups sessions parent_groups
+	joins orphan orphan_stopped orphan_moves stopped_parent)
 if(BPROC_ARRANGE)
 	lab_test(move.arrange_all 3 7200 COMMAND ${lab_programs}/arrange)
 endif()

@@ -60,6 +60,10 @@ const struct script scripts[] = {
 	 "A setsid; A ids; P getsid A; T getsid A; P getpgid A; P setpgid A P; A exit 5;"
 	 "P wait4 -A; P log"},
 
+	{"joins", 2, 0,
+	 "B setpgid B B; A setpgid A B; A ids; P getpgid A; T kill -B USR1; A log; B log;"
+	 "T kill -B TERM; P wait4 A; P wait4 B; P waitid -B ehn"},
+
 	/* signals between relatives */
 	{"kills", 1, 0,
 	 "A kill P USR1; P log; P kill A USR2; A log; A kill T USR1; T log; P kill A STOP;"
