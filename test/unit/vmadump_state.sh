@@ -14,7 +14,7 @@ try_rooted() {
 	: >rooted
 	mkfifo out
 	cat out >>rooted &
-	(close_fds; exec chroot r /state </dev/null >out) &
+	(close_fds; exec chroot r /state </dev/null >out 2>&1) &
 	pid=$!
 	lines rooted 5 || return
 	"$vmadump" dump --kill "$pid" rooted.image || { fail 'root: dump'; return; }
