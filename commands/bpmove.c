@@ -21,10 +21,12 @@
 
 static _Noreturn void usage(FILE *to)
 {
-	fputs("usage: bpmove PID NODE\n"
+	fputs("usage: bpmove [--live] [-v] PID NODE\n"
 	      "       bpmove --dry-run PID\n"
 	      "NODE is a node's number; -1 or \"master\" is the front end.\n"
 	      "\n"
+	      "      --live     send most of its memory while it still runs\n"
+	      "  -v, --verbose  say how long it stood still\n"
 	      "  -n, --dry-run  say what would go along and what keeps it from going\n"
 	      "  -h, --help     -V, --version\n",
 	      to);
@@ -115,14 +117,38 @@ static int dry_run(int pid)
 
 /* -- the move */
 
+static int live, verbose;
+
+static void print_stat(int pid)
+{
+	struct bproc_movestat_t s;
+
+	bproc_movestat(&s);
+	if (s.why[0])
+		fprintf(stderr, "bpmove: %d: %s: moved without\n", pid, s.why);
+	if (!verbose)
+		return;
+	if (s.rounds)
+		printf("%d: %u rounds, %.1f MB ahead in %.1f ms; stood still for %.2f ms, and for "
+		       "%.2f ms before to ask\n",
+		       pid, s.rounds, (double)s.ahead_bytes / 1e6, (double)s.ahead_us / 1000,
+		       (double)s.frozen_us / 1000, (double)s.asked_us / 1000);
+	else
+		printf("%d: stood still for %.2f ms\n", pid, (double)s.frozen_us / 1000);
+}
+
 static int move(int pid, int node)
 {
+	int flags = BPROC_DUMP_EXEC | BPROC_DUMP_OTHER | (live ? BPROC_MOVE_LIVE : 0);
+
 	for (int tries = 0;; tries++) {
 		if (attach_node("bpmove", pid) == node)
 			return 0;
 		go_there(pid);
-		if (bproc_movepid(pid, node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER) == 0)
+		if (bproc_movepid(pid, node, flags) == 0) {
+			print_stat(pid);
 			return 0;
+		}
 		if (errno != BE_INVALIDPROC || tries == TRIES)
 			fail(pid);
 		usleep(AGAIN_US);
@@ -131,17 +157,19 @@ static int move(int pid, int node)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"dry-run", no_argument, NULL, 'n'},
-						{"help", no_argument, NULL, 'h'},
-						{"version", no_argument, NULL, 'V'},
-						{0}};
+	static const struct option options[] = {
+		{"dry-run", no_argument, NULL, 'n'}, {"live", no_argument, NULL, 256},
+		{"verbose", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'}, {0}};
 	int c, pid, dry = 0;
 
 	/* Whatever the caller's shell had open: it may have to go to a node. */
 	close_range(3, ~0u, 0);
-	while ((c = getopt_long(argc, argv, "+nhV", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+nvhV", options, NULL)) != -1) {
 		dry |= c == 'n';
-		if (c == 'n')
+		live |= c == 256;
+		verbose |= c == 'v';
+		if (c == 'n' || c == 256 || c == 'v')
 			continue;
 		if (c == 'h')
 			usage(stdout);

@@ -53,11 +53,14 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  * bproc_movepid() - move another process, which need not know of BProc.
  * @pid: a process that is real on the caller's node; all its threads go, its children stay.
  * @node: a node number, or BPROC_NODE_MASTER to bring it home.
- * @flags: BPROC_DUMP_*.
+ * @flags: BPROC_DUMP_*, BPROC_MOVE_*.
  *
  * It is parked from outside, asks to leave as if it had called bproc_move(), and goes on in the
  * middle of what it was doing. The caller needs the right to trace it (ptrace(2)), the process
  * the right to use the node.
+ *
+ * With BPROC_MOVE_LIVE most of its memory is sent while it still runs, and it stands still for the
+ * rest only. Where that cannot be had it is moved without; bproc_movestat() says so, and why.
  *
  * Return: 0 when it runs there (also if it was there already); -1 with errno set, and it goes on
  *         where it was.
@@ -70,6 +73,32 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  * Since: 0.2. Source: this project, bproc_move(3).
  */
 int bproc_movepid(int pid, int node, int flags);
+#define BPROC_MOVE_LIVE 0x100
+
+/**
+ * struct bproc_movestat_t - what the last bproc_movepid() of this thread did.
+ * @frozen_us: how long the process stood still, in microseconds: from the moment in which it was
+ *             stopped to the news that it runs on the node.
+ * @rounds: with BPROC_MOVE_LIVE: in which pages were sent while it ran; 0: it was moved without.
+ * @ahead_bytes, @ahead_us: how many bytes of pages in all, and for how long.
+ * @asked_us: how long it stood still before that, to ask for it.
+ * @why: why it was moved without, or "".
+ */
+struct bproc_movestat_t {
+	unsigned long long frozen_us;
+	unsigned int rounds;
+	unsigned long long ahead_bytes, ahead_us, asked_us;
+	char why[160];
+};
+
+/**
+ * bproc_movestat() - figures of this thread's last bproc_movepid().
+ * @stat: is filled; all zero if there was none.
+ *
+ * Return: nothing. Errors: none. Blocks: no. Threads: each thread has its own.
+ * Since: 0.3. Source: this project, bproc_move(3).
+ */
+void bproc_movestat(struct bproc_movestat_t *stat);
 
 /**
  * bproc_nodereason() - why a node was refused last, or why it went down.

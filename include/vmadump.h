@@ -302,6 +302,36 @@ long vmad_leave(int chan_fd, int move_kind, const void *exec_args, size_t exec_l
 int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_us,
 		   struct vmad_err *err);
 
+/**
+ * struct vmad_live - what vmad_leave_live() did.
+ * @rounds: in which pages were sent while the process ran.
+ * @bytes: so many, in all of them.
+ * @ahead_us: for so long, in microseconds.
+ * @asked_us: how long the process stood still before that, to ask.
+ * @frozen_us: how long it stood still then: until it ran there, and was a ghost here.
+ */
+struct vmad_live {
+	unsigned rounds;
+	uint64_t bytes, ahead_us, asked_us, frozen_us;
+};
+
+/**
+ * vmad_leave_live() - vmad_leave_pid(), with most pages sent while the process still runs.
+ * @pid: the process; all its threads go.
+ * @conn: a connection to this machine's bpslave, on which it asks, twice.
+ * @node: where to.
+ * @flags: VMAD_DUMP_*.
+ * @ret: filled as far as it came; may be NULL.
+ * @err: filled on failure; may be NULL.
+ *
+ * Return: as vmad_leave_pid(). With ENOTSUP and no round made it cannot be had here, or of this
+ *         process; with ESTALE what was sent could not be made use of. vmad_leave_pid() is left.
+ * Blocks: until then. If the caller ends before the last stop nothing has happened. Threads: any.
+ * Since: 0.3.
+ */
+int vmad_leave_live(pid_t pid, int conn, int node, unsigned flags, struct vmad_live *ret,
+		    struct vmad_err *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -26,22 +26,63 @@ static int is_here(int pid, int self)
 	return 0;
 }
 
+static _Thread_local struct bproc_movestat_t last;
+
+void bproc_movestat(struct bproc_movestat_t *stat)
+{
+	*stat = last;
+}
+
+static int failed(const struct vmad_err *err)
+{
+	return bproc_err_set(api_err(), err->code ? err->code : EIO, "%s", err->text);
+}
+
 static int leave_once(int pid, int node, int flags)
 {
 	struct vmad_err err = {0};
+	cleanup_fd int conn = client_connect(api_err());
+	uint64_t us = 0;
+	int r;
+
+	if (conn < 0)
+		return conn;
+	r = vmad_leave_pid(pid, conn, node, (unsigned)flags, &us, &err);
+	last.frozen_us = us;
+	return r < 0 ? failed(&err) : 0;
+}
+
+/* 1: it has left. 0: it cannot so, and why; or -errno. */
+static int leave_live(int pid, int node, int flags)
+{
+	struct vmad_err err = {0};
+	struct vmad_live s = {0};
 	cleanup_fd int conn = client_connect(api_err());
 	int r;
 
 	if (conn < 0)
 		return conn;
-	r = vmad_leave_pid(pid, conn, node, (unsigned)flags, NULL, &err);
-	return r < 0 ? bproc_err_set(api_err(), err.code ? err.code : EIO, "%s", err.text) : 0;
+	r = vmad_leave_live(pid, conn, node, (unsigned)flags, &s, &err);
+	last.frozen_us = s.frozen_us;
+	last.rounds = s.rounds;
+	last.ahead_bytes = s.bytes;
+	last.ahead_us = s.ahead_us;
+	last.asked_us = s.asked_us;
+	if (r == 0)
+		return 1;
+	if ((err.code != ENOTSUP || s.rounds) && err.code != ESTALE)
+		return failed(&err);
+	last.rounds = 0;
+	snprintf(last.why, sizeof(last.why), "%s", err.text);
+	return 0;
 }
 
 int bproc_movepid(int pid, int node, int flags)
 {
-	int self, e = api_currnode(&self);
+	int self, e = api_currnode(&self), live = flags & BPROC_MOVE_LIVE;
 
+	memset(&last, 0, sizeof(last));
+	flags &= ~BPROC_MOVE_LIVE;
 	if (e == 0 && flags & ~BPROC_DUMP_ALL)
 		e = bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
 	if (e == 0)
@@ -50,6 +91,11 @@ int bproc_movepid(int pid, int node, int flags)
 		return api_ret(e);
 	if (node == self || node == BPROC_NODE_SELF)
 		return 0;
+	if (live) {
+		e = leave_live(pid, node, flags);
+		if (e != 0)
+			return e < 0 ? api_ret(e) : 0;
+	}
 	e = leave_once(pid, node, flags);
 	if (e == -ESTALE) /* see _bproc_rfork */
 		e = leave_once(pid, node, flags);

@@ -106,10 +106,11 @@ struct local_setnode {
 };
 
 enum move_kind {
-	MOVE_RFORK = 1, /* a child of the asker leaves; answered to the asker */
-	MOVE_MOVE = 2,	/* the asker leaves; only a failure is told, on the channel */
-	MOVE_REXEC = 3, /* arguments leave, the node's program runs */
+	MOVE_RFORK = 1,	   /* a child of the asker leaves; answered to the asker */
+	MOVE_MOVE = 2,	   /* the asker leaves; only a failure is told, on the channel */
+	MOVE_REXEC = 3,	   /* arguments leave, the node's program runs */
 	MOVE_EXECMOVE = 4, /* the asker is about to exec; it leaves at the entry point */
+	MOVE_LIVE = 5,	   /* a connection to its ghost there, for pages that go ahead of it */
 };
 
 /* What a parent that moves knows of its child, and has waited for. */

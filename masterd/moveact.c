@@ -61,8 +61,12 @@ static void do_abort(struct master *m, struct move *mv)
 	struct node *source = node_get(&m->nodes, mv->source);
 	struct proc *p = mv->proc;
 
-	log_info("move %llx of pid %d from node %d to node %d failed: %s",
-		 (unsigned long long)mv->id, mv->pid, mv->source, mv->target, mv->err.text);
+	if (mv->kind == MOVE_LIVE) /* so each of them ends */
+		log_debug("move %llx: what goes ahead of pid %d has ended: %s",
+			  (unsigned long long)mv->id, mv->pid, mv->err.text);
+	else
+		log_info("move %llx of pid %d from node %d to node %d failed: %s",
+			 (unsigned long long)mv->id, mv->pid, mv->source, mv->target, mv->err.text);
 	send_abort(source, m, mv->id, mv->err.code, mv->err.text);
 	detach(mv);
 	if (!p)

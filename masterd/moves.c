@@ -30,7 +30,7 @@ static const char *malformed(const Bproc__MoveAsk *a)
 {
 	struct chan_cred cred;
 
-	if (a->kind < MOVE_RFORK || a->kind > MOVE_EXECMOVE)
+	if (a->kind < MOVE_RFORK || a->kind > MOVE_LIVE)
 		return "kind";
 	if (!wire_pid_ok(a->asker_pid))
 		return "asker_pid";
@@ -80,6 +80,13 @@ static int judge_proc(struct master *m, const struct node *source, const Bproc__
 		return 0;
 	}
 	p = proc_get(&m->procs, a->asker_pid, 0);
+	if (a->kind == MOVE_LIVE) {
+		/* No process moves by it: it is in the way of nothing, and nothing waits for it. */
+		if (p && p->state != PS_DYING && p->node != source->num)
+			return bproc_err_set(err, BE_INVALIDPROC, "pid %d is on node %d, not on %d",
+					     p->pid, p->node, source->num);
+		return 0;
+	}
 	if (p && p->state == PS_DYING)
 		p = NULL; /* of an earlier process: some node has not confirmed its end */
 	if (p && p->state == PS_LOST)

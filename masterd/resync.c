@@ -180,7 +180,7 @@ static void revive(struct peer *peer, const Bproc__MoveState *s)
 	mv->target = s->target;
 	mv->pid = s->proc ? s->proc->pid : 0;
 	bproc_err_set(&mv->err, EIO, "the front end's master was restarted during the move");
-	if (s->kind != MOVE_RFORK && wire_pid_ok(mv->pid)) {
+	if (s->kind != MOVE_RFORK && s->kind != MOVE_LIVE && wire_pid_ok(mv->pid)) {
 		p = proc_get(&m->procs, mv->pid, 0);
 		if (!p)
 			p = proc_new(&m->procs, mv->pid, mv->source);

@@ -354,13 +354,7 @@ void init_depart(const struct init_msg *m, struct sysio_pkt *pkt);
 void init_grant(const struct init_msg *m, struct sysio_pkt *pkt);
 void init_decide(const struct init_msg *m, struct sysio_pkt *pkt);
 void move_readable(struct move *m); /* its channel, while the pid is not known */
-void leave_message(struct proc *p, const struct chan_msg *c); /* from a LEAVING process */
-void leave_exit_stop(struct proc *p);			      /* killed while parked */
-void leave_died(struct proc *p, int status);
-bool leave_is_sending(const struct proc *p);
-bool leave_is_ghosting(const struct proc *p); /* told to be a ghost, has not said so */
-void leave_injected(struct proc *p);	      /* its blob is about to run */
-void leave_inject_failed(struct proc *p, int err, const char *what);
+#include "slaved/bpinit_leave.h"
 
 void init_arrive(const struct init_msg *m);
 void init_data(const struct init_msg *m, struct sysio_pkt *pkt);

@@ -237,7 +237,7 @@ static struct proc *make_arrival(struct move *m)
 static void make_early(struct move *m)
 {
 	/* What is in the way of it is told when the image is here, not before. */
-	if (m->pid > 0 && !proc_find(m->pid) && !born_waits(m->pid) &&
+	if (m->kind != MOVE_LIVE && m->pid > 0 && !proc_find(m->pid) && !born_waits(m->pid) &&
 	    (!m->home_here || proc_can_clone(proc_find(m->ppid))))
 		make_arrival(m);
 }
@@ -246,6 +246,10 @@ static void start_arrival(struct move *m)
 {
 	struct proc *p = proc_find(m->pid), *parent;
 
+	if (m->kind == MOVE_LIVE) {
+		live_arrived(m);
+		return;
+	}
 	/* Born on a node, and its ghost at home is being made: arrive_progress() comes back. */
 	m->phase = ARRIVE_GHOST;
 	if (p ? p->state == PROC_MAKING || arrive_has_dropped(p->pid) ||
@@ -295,7 +299,8 @@ void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
 		return;
 	}
 	m->data = take_fd(pkt->fd[0]);
-	once_put(m->pid, msg->u.data.streams);
+	if (m->kind != MOVE_LIVE)
+		once_put(m->pid, msg->u.data.streams);
 	if (m->phase == ARRIVE_READY)
 		start_arrival(m);
 }

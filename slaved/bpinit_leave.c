@@ -20,7 +20,7 @@
 
 /* -- step 2: a process has asked */
 
-static void leave_failed(struct move *m, int err, const char *text)
+void leave_failed(struct move *m, int err, const char *text)
 {
 	event_failed(m->id, m->req_id, EVF_SOURCE, err, "%s", text);
 	m->phase = LEAVE_FAILED;
@@ -67,12 +67,15 @@ void init_depart(const struct init_msg *msg, struct sysio_pkt *pkt)
 
 /* -- step 5: it is here, and may go */
 
+uint32_t leave_go_flags(const struct move *m)
+{
+	return m->dump_flags << 8 | (m->away ? CHAN_GO_AWAY : 0) |
+	       m->streams << CHAN_GO_STREAM_SHIFT;
+}
+
 static void go(struct move *m, struct proc *p)
 {
-	struct chan_msg c = {.type = CHAN_GO,
-			     .move_id = m->id,
-			     .flags = m->dump_flags << 8 | (m->away ? CHAN_GO_AWAY : 0) |
-				      m->streams << CHAN_GO_STREAM_SHIFT};
+	struct chan_msg c = {.type = CHAN_GO, .move_id = m->id, .flags = leave_go_flags(m)};
 	int e = move_write_header(m);
 
 	m->phase = LEAVE_SENDING;
@@ -164,7 +167,9 @@ void move_readable(struct move *m)
 	c.u.text[CHAN_TEXT_MAX - 1] = '\0';
 	if (e < 0 || pkt.len == 0) {
 		m->chan = close_fd(m->chan);
-		if (m->phase == LEAVE_ASKED)
+		if (m->phase == LEAVE_ASKED && m->kind == MOVE_LIVE)
+			leave_failed(m, ECANCELED, "whoever moves it has ended");
+		else if (m->phase == LEAVE_ASKED)
 			leave_failed(m, ESRCH, "the process ended before it left");
 		else if (m->phase == LEAVE_ABORTING || !m->granted)
 			move_free(m);
@@ -172,7 +177,7 @@ void move_readable(struct move *m)
 	}
 	if (pkt.len != sizeof(c) || m->phase != LEAVE_ASKED)
 		return;
-	if (c.type == CHAN_HERE)
+	if (c.type == CHAN_HERE && m->kind != MOVE_LIVE)
 		here(m, &c, pkt.cred.pid);
 	else if (c.type == CHAN_FAILED)
 		leave_failed(m, c.err, c.u.text);
@@ -213,6 +218,8 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 		event_failed(m->id, m->req_id, EVF_SOURCE, ESRCH, "it could not leave");
 	else if (m->data < 0)
 		leave_failed(m, EPROTO, "no connection to the node");
+	else if (m->kind == MOVE_LIVE)
+		live_granted(m);
 	else if (m->here)
 		may_go(m);
 	else
@@ -221,7 +228,7 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 
 /* -- steps 6 and 9: what it says */
 
-static void became_ghost(struct move *m, struct proc *p)
+void leave_became_ghost(struct move *m, struct proc *p)
 {
 	p->state = PROC_GHOST;
 	p->in_place = true;
@@ -289,7 +296,7 @@ void leave_message(struct proc *p, const struct chan_msg *c)
 		break;
 	case CHAN_GHOST:
 		if (m->phase == LEAVE_GHOSTING)
-			became_ghost(m, p);
+			leave_became_ghost(m, p);
 		break;
 	default:
 		break;
@@ -320,7 +327,7 @@ static void decide_ghost(struct move *m, struct sysio_pkt *pkt, const struct ini
 		return;
 	}
 	if (p->exiting) {
-		became_ghost(m, p);
+		leave_became_ghost(m, p);
 		trace_killed(p);
 		return;
 	}
@@ -432,66 +439,6 @@ void init_decide(const struct init_msg *msg, struct sysio_pkt *pkt)
 		decide_ghost(m, pkt, msg);
 	else
 		decide_abort(m, msg->err ? msg->err : EIO, msg->u.decide.text);
-}
-
-/* -- it is killed while it is parked */
-
-void leave_exit_stop(struct proc *p)
-{
-	struct move *m = move_of(p);
-
-	/* With the vote it has no say any more: what becomes of it is decided elsewhere. */
-	if (m && (m->phase == LEAVE_SENT || m->phase == LEAVE_GHOSTING)) {
-		if (m->phase == LEAVE_GHOSTING) {
-			became_ghost(m, p);
-			trace_killed(p);
-		}
-		return;
-	}
-	if (m && m->phase != LEAVE_FAILED && m->phase != LEAVE_ABORTING) {
-		bool maybe_voted = m->phase == LEAVE_SENDING && m->kind == MOVE_RFORK;
-
-		leave_failed(m, ESRCH, "the process was killed before it had left");
-		/* It stays in its stop until that is decided: its copy may run. */
-		if (maybe_voted)
-			return;
-	}
-	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
-}
-
-void leave_died(struct proc *p, int status)
-{
-	struct move *m = move_of(p);
-	bool ours = p->our_child;
-	struct chan_child c;
-
-	if (m && m->phase == LEAVE_GHOSTING) {
-		/* Fenced on its way to be a ghost: it runs elsewhere, and there is no ghost. */
-		event_move(EV_GHOST, m->id, m->req_id, p->pid);
-		move_ended(m->id, EV_GHOST, p->pid);
-		move_free(m);
-		m = NULL;
-	}
-	if (m && m->phase != LEAVE_FAILED && m->phase != LEAVE_ABORTING)
-		leave_failed(m, ESRCH, "the process ended before it had left");
-	if (m) {
-		m->pid = 0;
-		if (m->phase == LEAVE_ABORTING || !m->granted)
-			move_free(m);
-	}
-	p->move = 0;
-	if (!p->was_real) {
-		proc_remove(p);
-		return;
-	}
-	/* A real process of this node: its parent's ghost, or we, tell how it ended. A fence ends
-	 * the ghosts as well. */
-	p->state = PROC_REAL;
-	proc_close_chan(p);
-	if (ours || p->dying) {
-		c = child_of(p->pid, status);
-		child_report(&c);
-	}
 }
 
 /* Its order does not wait for its word that it is here: a wake-up less. An abort is waited with

@@ -182,7 +182,8 @@ int move_write_header(struct move *m)
 			     .kind = m->kind};
 
 	memcpy(h.token, m->token, sizeof(h.token));
-	if (m->kind != MOVE_RFORK) /* nobody can have signalled a child that is new */
+	/* Nobody can have signalled a child that is new; and what goes ahead is no process. */
+	if (m->kind != MOVE_RFORK && m->kind != MOVE_LIVE)
 		once_of(m->pid, h.streams);
 	/* Held back, on TCP, until the process has its order: on a small machine the
 	 * node's daemons would run first, and the process is what takes longest. */

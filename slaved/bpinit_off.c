@@ -14,6 +14,8 @@ void arrive_failed(struct move *m, int err, const char *text)
 	uint32_t req_id = m->req_id;
 	bool voided = m->voided;
 
+	if (m->kind == MOVE_LIVE)
+		live_over(m);
 	children_abandon(m);
 	move_ended(id, voided ? EV_VOIDED : EV_FAILED, m->pid);
 	move_free(m);

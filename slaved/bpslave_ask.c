@@ -31,15 +31,17 @@ int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
 	int e = proc_read_cred(&a->ids, &a->cred);
 
 	if (e == 0)
-		e = proc_read_chain(&a->ids, kind == MOVE_RFORK, &a->chain);
-	if (e == 0 && kind != MOVE_RFORK)
+		/* The process itself, as the parent of what is to come; of MOVE_LIVE that is its
+		 * pages, which its ghost takes in. */
+		e = proc_read_chain(&a->ids, kind == MOVE_RFORK || kind == MOVE_LIVE, &a->chain);
+	if (e == 0 && kind != MOVE_RFORK && kind != MOVE_LIVE)
 		e = proc_read_children(&a->ids, &a->chain);
 	if (e == -E2BIG)
 		snprintf(text, LOCAL_TEXT_MAX, "pid %d: over %d groups or %d relatives", a->ids.pid,
 			 CHAN_NGROUPS, INIT_CHAIN_MAX);
 	else if (e < 0)
 		snprintf(text, LOCAL_TEXT_MAX, "pid %d: %s", a->ids.pid, strerror(-e));
-	if (e == 0 && (kind == MOVE_RFORK || kind == MOVE_MOVE))
+	if (e == 0 && (kind == MOVE_RFORK || kind == MOVE_MOVE || kind == MOVE_LIVE))
 		exec_of(a->ids.host_pid, &a->exec);
 	return e;
 }
@@ -52,7 +54,7 @@ void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node,
 	Bproc__ExecFile exec = BPROC__EXEC_FILE__INIT;
 	Bproc__Chain link[INIT_CHAIN_MAX], *links[INIT_CHAIN_MAX];
 	unsigned char raw[WIRE_CRED_SIZE];
-	bool fork = kind == MOVE_RFORK;
+	bool fork = kind == MOVE_RFORK || kind == MOVE_LIVE;
 
 	wire_put_cred(&a->cred, raw);
 	creds.raw.data = raw;
@@ -95,7 +97,7 @@ void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node,
 	exec.mtime_ns = a->exec.mtime_ns;
 	if (a->exec.path[0])
 		m.exec = &exec;
-	if (kind != MOVE_RFORK)
+	if (!fork)
 		m.after = stdio_visit(pid);
 	master_send(&m.base);
 }

@@ -32,7 +32,7 @@ int data_parse_hdr(const unsigned char *buf, size_t len, struct data_hdr *ret_hd
 		h.streams[i].upto = le64toh(h.streams[i].upto);
 	}
 	if (h.magic != DATA_MAGIC || h.version != DATA_VERSION || h.zero != 0 || h.pid <= 0 ||
-	    h.kind < MOVE_RFORK || h.kind > MOVE_EXECMOVE)
+	    h.kind < MOVE_RFORK || h.kind > MOVE_LIVE)
 		return -EBADMSG;
 	*ret_hdr = h;
 	return 0;

@@ -45,7 +45,8 @@ static void forget(struct leaving *v)
 {
 	struct held *h;
 
-	born_leaving(v->pid, false);
+	if (v->kind != MOVE_LIVE)
+		born_leaving(v->pid, false);
 	if (v->ticket)
 		data_cancel(v->ticket);
 	free_event(&v->later);
@@ -182,7 +183,7 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 	if (e == 0 && ask->kind != MOVE_RFORK)
 		v->pid = who->ids.pid;
 	if (e == 0)
-		born_asks(who->ids.pid, ask->kind != MOVE_RFORK);
+		born_asks(who->ids.pid, ask->kind != MOVE_RFORK && ask->kind != MOVE_LIVE);
 	/* bpinit goes to work on it while the rest is read. */
 	depart(v, who->ids.pid, chan);
 	close_fd(chan);
@@ -194,7 +195,7 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 		snprintf(text, sizeof(text), "%d moves of this user are under way",
 			 LEAVING_PER_UID);
 	}
-	if (e == 0 && (ask->kind < MOVE_RFORK || ask->kind > MOVE_EXECMOVE || ask->zero != 0)) {
+	if (e == 0 && (ask->kind < MOVE_RFORK || ask->kind > MOVE_LIVE || ask->zero != 0)) {
 		e = -EINVAL;
 		snprintf(text, sizeof(text), "no such kind of move: %u", ask->kind);
 	} else if (e == 0 && !master_is_up()) {
@@ -206,7 +207,8 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 	v->exec = who->exec;
 	/* The child's number follows at once: the target makes a place for it by that. */
 	if (ask->kind != MOVE_RFORK) {
-		born_leaving(v->pid, true);
+		if (ask->kind != MOVE_LIVE)
+			born_leaving(v->pid, true);
 		ask_master(v);
 	}
 }

@@ -34,6 +34,7 @@ struct arriving {
 	} again;
 };
 uint32_t target_unheard;
+#define IS_LIVE(a) ((a)->want.kind == MOVE_LIVE) /* pages for a ghost: no process comes by it */
 static LIST_HEAD(, arriving) arrivings = LIST_HEAD_INITIALIZER(arrivings);
 
 struct early {
@@ -59,7 +60,7 @@ static struct arriving *find(uint64_t move)
 static void forget(struct arriving *a)
 {
 	LIST_REMOVE(a, next);
-	target_unheard -= a->handed_over;
+	target_unheard -= a->handed_over && !IS_LIVE(a);
 	close_fd(a->fd);
 	close_fd(a->again.chan);
 	stdio_fds_close(&a->fds);
@@ -75,7 +76,7 @@ bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, in
 	if (LIST_EMPTY(&arrivings) || proc_read_ids(asker, &ids) < 0)
 		return false;
 	LIST_FOREACH(a, &arrivings, next)
-	if (a->pid == ids.pid && a->handed_over && a->again.chan < 0)
+	if (a->pid == ids.pid && a->handed_over && a->again.chan < 0 && !IS_LIVE(a))
 		break;
 	if (!a)
 		return false;
@@ -141,7 +142,6 @@ static void ancestors(const Bproc__MoveStart *s, struct stdio_of *of)
 
 /* -- no image comes */
 
-/* Only bpinit knows whether it has run; if not, it never will. */
 static void void_move(uint64_t move, int32_t pid)
 {
 	struct init_msg m = {.type = INIT_VOID, .move_id = move, .pid = pid};
@@ -204,8 +204,7 @@ void target_on_state(const struct init_msg *m)
 		void_move(m->move_id, m->pid);
 }
 
-static void hand_over(struct arriving *a);
-static void take_early(struct arriving *a);
+static void hand_over(struct arriving *a), take_early(struct arriving *a);
 
 void target_on_start(const Bproc__MoveStart *s)
 {
@@ -234,7 +233,7 @@ void target_on_start(const Bproc__MoveStart *s)
 	a->pid = s->pid;
 	a->ppid = s->ppid;
 	a->after = s->after;
-	if (s->pid > 0)
+	if (s->pid > 0 && !IS_LIVE(a))
 		born_expect(s->pid, s->ppid, s->pgid, s->sid);
 	if (s->source != HOME_NODE)
 		ancestors(s, &a->of);
@@ -254,7 +253,7 @@ void target_on_start(const Bproc__MoveStart *s)
 	m.u.arrive.threads = s->threads;
 	move_after_ghost(&m);
 	a->has_exec = exec_is_here(s->exec);
-	if (!a->home_here)
+	if (!a->home_here && !IS_LIVE(a))
 		stdio_fds_make(&a->fds);
 	take_early(a);
 }
@@ -276,7 +275,7 @@ static bool wait_for_output(struct arriving *a)
 {
 	uint64_t *move;
 
-	if (!a->home_here || a->want.kind == MOVE_RFORK || a->flushing)
+	if (!a->home_here || a->want.kind == MOVE_RFORK || IS_LIVE(a) || a->flushing)
 		return false;
 	move = malloc(sizeof(*move));
 	if (!move)
@@ -295,12 +294,13 @@ static void hand_over(struct arriving *a)
 
 	log_debug("move %llx: the image of %d is handed over", (unsigned long long)m.move_id,
 		  a->pid);
-	born_expect(a->pid, a->ppid, 0, 0);
+	if (!IS_LIVE(a))
+		born_expect(a->pid, a->ppid, 0, 0);
 	m.u.data.pid = a->pid;
 	m.u.data.epoch = a->want.epoch;
 	memcpy(m.u.data.token, a->want.token, sizeof(m.u.data.token));
 	memcpy(m.u.data.streams, a->want.streams, sizeof(m.u.data.streams));
-	if (a->home_here && a->want.kind != MOVE_RFORK)
+	if (a->home_here && a->want.kind != MOVE_RFORK && !IS_LIVE(a))
 		stdio_homecoming(a->pid, a->fds.theirs);
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		if (a->fds.theirs[i] < 0)
@@ -310,7 +310,7 @@ static void hand_over(struct arriving *a)
 	}
 	init_send(&m, fd, n);
 	a->handed_over = true;
-	target_unheard++;
+	target_unheard += !IS_LIVE(a);
 	a->fd = close_fd(a->fd);
 	/* The process has them; with a copy here nobody would ever see an end. */
 	for (int i = 0; i < CHAN_STREAMS; i++)

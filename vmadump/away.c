@@ -11,11 +11,16 @@
 
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
+#include "vmadump/live.h"
 
-static int tell(struct freeze *f, int conn, int node, unsigned flags)
+static int tell(struct freeze *f, int conn, int node, unsigned flags, const struct live *l)
 {
 	struct chan_msg m = {.type = CHAN_LEAVE, .u.leave = {.node = node, .flags = flags}};
 
+	if (l) {
+		m.u.leave.live = l->id;
+		m.u.leave.go = l->go;
+	}
 	return chan_send_with(f->chan, &m, conn);
 }
 
@@ -32,18 +37,18 @@ static void stay(struct freeze *f)
 	errno = e;
 }
 
-int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_us,
-		   struct vmad_err *err)
+int leave_pid(pid_t pid, int conn, int node, unsigned flags, const struct live *live,
+	      uint64_t *ret_us, struct vmad_err *err)
 {
 	struct chan_msg m = {0};
 	struct freeze f;
 	int r;
 
-	if (freeze_enter(&f, pid, flags, 1, err) < 0) {
+	if (freeze_enter(&f, pid, flags | (live ? FREEZE_LOOKED : 0), 1, err) < 0) {
 		freeze_free(&f);
 		return -1;
 	}
-	if (tell(&f, conn, node, flags) < 0)
+	if (tell(&f, conn, node, flags, live) < 0)
 		r = trace_fail(&f.t, errno, "process %d: %s", pid, strerror(errno));
 	else
 		r = chan_answer(&f.t, f.chan, &m);
@@ -55,4 +60,10 @@ int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_
 		kill(pid, (int)f.t.stop_after);
 	freeze_free(&f);
 	return r;
+}
+
+int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_us,
+		   struct vmad_err *err)
+{
+	return leave_pid(pid, conn, node, flags, NULL, ret_us, err);
 }

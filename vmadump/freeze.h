@@ -32,6 +32,7 @@ struct freeze {
 #define FREEZE_LOOKED 0x10000u	/* one that has much: it was looked at before, or is not to be */
 #define FREEZE_FILTERS 0x20000u /* its seccomp filters can go along; else they are refused */
 #define FREEZE_ROOT 0x40000u	/* its root directory, the same */
+#define FREEZE_LOOK (1u << 30)	/* that is to be looked for, however little it is */
 
 /*
  * Parks process pid; flags: VMAD_DUMP_*, VMAD_KILL, FREEZE_*. -1: it goes on as it was. The
@@ -48,6 +49,11 @@ void freeze_end(struct freeze *f);
 void freeze_free(struct freeze *f);
 
 uint64_t freeze_now_us(void);
+
+/* away.c: vmad_leave_pid(), of which pages went ahead so, or NULL. */
+struct live;
+int leave_pid(pid_t pid, int conn, int node, unsigned flags, const struct live *live,
+	      uint64_t *ret_us, struct vmad_err *err);
 
 /* freeze_look.c: what shows before it is stopped: 0, or -1 and it cannot be taken. */
 int freeze_look(struct freeze *f);

@@ -7,7 +7,7 @@ set(blob_dir ${PROJECT_SOURCE_DIR}/vmadump/blob)
 add_library(fuzz_blob OBJECT ${fuzz_dir}/image.c ${blob_dir}/lib.c ${blob_dir}/restore.c
 	${blob_dir}/restore_parse.c ${blob_dir}/restore_parse_obj.c
 	${blob_dir}/restore_parse_tree.c ${blob_dir}/restore_place.c
-	${blob_dir}/restore_vdso.c)
+	${blob_dir}/restore_vdso.c ${blob_dir}/restore_live.c ${blob_dir}/live_take.c)
 set_source_files_properties(${blob_dir}/lib.c TARGET_DIRECTORY fuzz_blob PROPERTIES
 	COMPILE_DEFINITIONS "arena_raw=blob_arena_raw;arena_alloc=blob_arena_alloc;arena_reset=blob_arena_reset;arena_grow=blob_arena_grow;arena_shrink=blob_arena_shrink;arena_release=blob_arena_release;memcpy=blob_memcpy;memmove=blob_memmove;memset=blob_memset;memcmp=blob_memcmp")
 target_link_libraries(fuzz_blob PRIVATE bproc_flags bproc_sanitize PkgConfig::PROTOBUF_C)

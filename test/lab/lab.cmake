@@ -46,6 +46,11 @@ set_target_properties(lab_arrange PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${lab_prog
 target_link_libraries(lab_arrange PRIVATE bproc_flags bproc_static -static)
 target_compile_options(lab_arrange PRIVATE -O1 -g)
 
+add_executable(lab_live ${lab_dir}/live.c)
+set_target_properties(lab_live PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${lab_programs}
+	OUTPUT_NAME live)
+target_link_libraries(lab_live PRIVATE bproc_flags pthread)
+
 # lab_test(LABEL.NAME NODES SECONDS [OPTS bplab options] COMMAND what to run there)
 function(lab_test name nodes seconds)
 	cmake_parse_arguments(PARSE_ARGV 3 arg "USER" "" "OPTS;COMMAND;LABELS")

@@ -237,6 +237,11 @@ struct blob {
 	struct blob_arena arena;
 	struct blob_frozen frozen;
 	uint64_t dump; /* address of what blob_dump_prepare() made */
+	uint32_t live_go; /* with live: the flags that CHAN_GO will have */
+	uint64_t live;	  /* LEAVE: the id of what went ahead of its image (live.h); 0: nothing */
+	/* Put aside for an image that is to come (live.h): not unmapped with the rest. hi 0: none
+	 */
+	uint64_t aside_lo, aside_hi;
 	/*
 	 * What lies right before the blob of a ghost whose original was rforked from, and of its
 	 * skeletons and arrivals: the word (channel.h), then the template. 0: nothing.
@@ -267,6 +272,7 @@ struct blob_dump {
 	void (*refused)(struct blob *b);
 	int32_t aside;	       /* whose descriptors these are copies of; 0: its own */
 	uint32_t only_look;    /* 1: nothing is made of it: can it be carried? */
+	uint64_t live;	       /* the id of what went ahead (live.h): of that only the rest; or 0 */
 	uint32_t has_order;    /* 1: order is a file (tree.h): it is one of a tree */
 	int order;
 	uint64_t bytes; /* out: written */
@@ -299,6 +305,7 @@ struct blob_restore {
 	int stream_fd[CHAN_STREAMS]; /* what becomes streams 0..2, or -1: what is on 0..2 stays */
 	uint32_t keep_streams; /* 1: home-coming: fds 0..2 of this process are the originals */
 	struct restore *warm;  /* what blob_restore_warm() made, or NULL */
+	struct live_stream *live; /* what went ahead of the image, if it says so; or NULL */
 	uint32_t arena_kept;   /* 1: the caller has something in the arena */
 	const struct chan_cred *taken; /* whose limits this process has taken already, or NULL */
 	int32_t oom; /* its oom_score_adj, if oom_known */

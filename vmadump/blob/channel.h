@@ -41,9 +41,11 @@ enum chan_type {
 	CHAN_LEFT = 12,	  /* answer to CHAN_LEAVE: it runs elsewhere, and is its ghost here */
 	CHAN_MEMBER = 13, /* + channel fd: flags: which of a tree is about to be cloned; of the */
 	/* first, without fd, before all others: stream_mask: how many there are */
-	CHAN_SETTLED = 14, /* answer to CHAN_SETTLE */
-	CHAN_PLACED = 17, /* answer to CHAN_PLACE: place, err */
-	CHAN_REFUSED = 15, /* text: one thing that keeps it from leaving (CHAN_LOOK) */
+	CHAN_SETTLED = 14,   /* answer to CHAN_SETTLE */
+	CHAN_PLACED = 17,    /* answer to CHAN_PLACE: place, err */
+	CHAN_REFUSED = 15,   /* text: one thing that keeps it from leaving (CHAN_LOOK) */
+	CHAN_PRECOPIED = 24, /* + channel, userfaultfd: answer to CHAN_PRECOPY; then without: */
+			     /* they are closed there */
 
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
@@ -63,22 +65,25 @@ enum chan_type {
 			       /* parked: wait for it, answered by CHAN_CHILD, empty */
 	CHAN_NAME = 42,	       /* name: look like this from now on */
 	CHAN_HOLD = 43,	       /* flags: CHAN_HOLD_*: its children are somebody's to wait for */
+	CHAN_LIVE = 48,	       /* + data fd: to a ghost: pages of its original, live.h */
 
-	CHAN_PLACE = 44,	/* place: be in this group and session, or have this child be */
+	CHAN_PLACE = 44, /* place: be in this group and session, or have this child be */
 
 	/* whoever dumps or restores from outside -> process; no cluster is there */
-	CHAN_DUMP = 64,	  /* + image fd, + of one of a tree its order (tree.h): write it; */
-			  /* answered by CHAN_DUMPED or CHAN_FAILED. flags: CHAN_DUMP_LOOK */
-	CHAN_RESUME = 65, /* go on by yourself; to a parked process the loss of its channel says
-			   * the same: there is no other copy that could run */
-	CHAN_LOOK = 70,	  /* + fd; leave.flags: CHAN_GO_*: what keeps it, and the head of */
-			  /* an image; answered by CHAN_REFUSED for each, then CHAN_DUMPED */
-	CHAN_LEAVE = 66,  /* + a connection to bpslave; leave: ask there, and leave; answered by */
-			  /* CHAN_LEFT, or CHAN_FAILED: then it is parked as before */
-	CHAN_LEND = 67,	  /* + fd: have it open as u.status until the dump is done */
-	CHAN_TURN = 68,	  /* to one of a tree that is restored: all of it is there. Read your */
-			  /* image; a zombie: die */
-	CHAN_SETTLE = 69, /* all are in place: your signals and timers; answered by CHAN_SETTLED */
+	CHAN_DUMP = 64,	   /* + image fd, + of one of a tree its order (tree.h): write it; */
+			   /* answered by CHAN_DUMPED or CHAN_FAILED. flags: CHAN_DUMP_LOOK */
+	CHAN_RESUME = 65,  /* go on by yourself; to a parked process the loss of its channel says
+			    * the same: there is no other copy that could run */
+	CHAN_LOOK = 70,	   /* + fd; leave.flags: CHAN_GO_*: what keeps it, and the head of */
+			   /* an image; answered by CHAN_REFUSED for each, then CHAN_DUMPED */
+	CHAN_LEAVE = 66,   /* + a connection to bpslave; leave: ask there, and leave; answered by */
+			   /* CHAN_LEFT, or CHAN_FAILED: then it is parked as before */
+	CHAN_LEND = 67,	   /* + fd: have it open as u.status until the dump is done */
+	CHAN_PRECOPY = 80, /* + a connection to bpslave; leave: as CHAN_LEAVE, but its pages are */
+			   /* to go ahead; answered by CHAN_PRECOPIED; it stays parked */
+	CHAN_TURN = 68,	   /* to one of a tree that is restored: all of it is there. Read your */
+			   /* image; a zombie: die */
+	CHAN_SETTLE = 69,  /* all are in place: your signals and timers; answered by CHAN_SETTLED */
 };
 
 #define CHAN_DUMP_LOOK 1u /* nothing is written: could it be? What was lent stays */
@@ -167,6 +172,9 @@ struct chan_msg {
 		struct {
 			int32_t node;
 			uint32_t flags; /* BPROC_DUMP_* */
+			uint64_t live;	/* the id of what went ahead (live.h); 0: nothing */
+			uint32_t go;	/* with that: the flags that CHAN_GO will have */
+			uint32_t zero;
 		} leave;
 		struct {
 			int32_t pid, pgid, sid;

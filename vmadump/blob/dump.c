@@ -139,8 +139,10 @@ long blob_dump_look(struct blob *b, struct blob_dump *opt)
 
 long blob_dump_last(struct blob *b)
 {
-	long r = last_steps((void *)b->dump);
+	struct dump *d = (void *)b->dump;
+	long r = last_steps(d);
 
+	live_close(d);
 	if (r < 0)
 		blob_thaw(b);
 	return r;

@@ -34,6 +34,7 @@ struct dump_vma {
 	uint32_t object,
 		no_pages; /* memory of the tree: its number, plus 1; 1: they go elsewhere */
 	uint64_t first_run, nruns;
+	uint32_t live; /* 1: what is in no run and in no gap went ahead */
 };
 
 struct dump_run {
@@ -93,6 +94,10 @@ struct dump {
 	const char *exe, *cwd;
 	struct dump_run *runs;
 	uint64_t nruns, page_bytes;
+	uint64_t live;	       /* opt->live, if it is made use of */
+	struct dump_run *gone; /* mapped by itself: gaps of what went ahead */
+	uint64_t ngone;
+	uint32_t nlive;
 	uint64_t xstate_bv;
 	uint32_t abilities;
 	uint64_t auxv[2 * IMAGE_AUXV_MAX];
@@ -113,6 +118,17 @@ long dump_read_proc(struct dump *d);
 long dump_vmas(struct dump *d);
 /* dump_mem.c: which pages go. The runs end up as the arena's last allocation. */
 long dump_runs(struct dump *d);
+/*
+ * dump_live.c: what was written since it went ahead. live_runs() is 1 if that is how this mapping
+ * goes, and add() has got its runs.
+ */
+struct scan_region;
+long live_open(struct dump *d);
+long live_runs(struct dump *d, struct dump_vma *v, int fd, struct scan_region *g, uint32_t room,
+	       long (*add)(void *arg, uint64_t start, uint64_t end), void *arg);
+uint64_t live_rec_max(const struct dump *d);
+uint8_t *live_rec(struct dump *d, uint8_t *rec);
+void live_close(struct dump *d);
 /* dump_fd.c: every descriptor. */
 long dump_fds(struct dump *d);
 /* dump_twin.c: does one that was added before share f's description? Then f->kind is FD_DUP. */

@@ -6,6 +6,7 @@
  * the end of its file; of shared anonymous memory what the object holds.
  */
 #include "dump.h"
+#include "dump_scan.h"
 #include "lib.h"
 #include "refuse.h"
 #include "sys.h"
@@ -18,19 +19,6 @@
 #define PM_SWAP (1ull << 62)
 #define PM_FILE (1ull << 61)
 
-/* linux/fs.h of 6.7 and later; older headers do not have it. */
-#define SCAN_FILE 4u
-#define SCAN_PRESENT 8u
-#define SCAN_SWAPPED 16u
-#define SCAN_PFNZERO 32u
-struct scan_arg {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	uint64_t inverted, mask, anyof, report;
-};
-#define SCAN_IOCTL 0xc0606610u
-struct scan_region {
-	uint64_t start, end, categories;
-};
 #define KERNEL_SCAN 1u
 #define KERNEL_NO_SCAN 2u
 
@@ -89,7 +77,7 @@ static long add_run(struct pages *p, uint64_t start, uint64_t end)
 			return 0;
 		}
 		/* Only memory whose gaps can be read without a fault that kills. */
-		if (v->nruns == VMA_RUNS_SOFT && v->kind == VMA_ANON && !v->copy)
+		if (v->nruns == VMA_RUNS_SOFT && v->kind == VMA_ANON && !v->copy && !d->live)
 			join_runs(d, v);
 	}
 	if (d->nruns == IMAGE_RUNS_MAX)
@@ -135,7 +123,8 @@ static struct scan_region *scan_next(struct pages *p, uint64_t lo)
 		struct scan_arg arg = {
 			.size = sizeof arg,
 			.start = MAX(p->scanned, lo),
-			.end = p->end,
+			/* What went ahead is looked at by itself, and quicker. */
+			.end = p->d->live ? p->v->end : p->end,
 			.vec = (uint64_t)p->region,
 			.vec_len = SCAN_REGIONS,
 			.inverted = SCAN_FILE | SCAN_PFNZERO,
@@ -149,7 +138,7 @@ static struct scan_region *scan_next(struct pages *p, uint64_t lo)
 			p->next++;
 		if (p->next < p->have)
 			return &p->region[p->next];
-		if (arg.start >= p->end)
+		if (arg.start >= arg.end)
 			return NULL;
 		n = sys_ioctl(p->fd, SCAN_IOCTL, &arg);
 		if (n < 0)
@@ -305,11 +294,20 @@ static uint32_t probe_scan(struct pages *p)
 	return sys_ioctl(p->fd, SCAN_IOCTL, &arg) < 0 ? KERNEL_NO_SCAN : KERNEL_SCAN;
 }
 
+static long add_written(void *p, uint64_t start, uint64_t end)
+{
+	return add_run(p, start, end);
+}
+
 static long runs_of(struct pages *p)
 {
 	struct dump_vma *v = p->v;
+	long r;
 
 	v->first_run = p->d->nruns;
+	r = live_runs(p->d, v, p->fd, p->region, SCAN_REGIONS, add_written, p);
+	if (r)
+		return r < 0 ? r : 0;
 	if (v->kind == VMA_FILE_SHARED || v->no_pages)
 		return 0;
 	if (v->kind == VMA_ANON_SHARED)
@@ -337,6 +335,8 @@ long dump_runs(struct dump *d)
 	r = open_pagemap(&p);
 	if (r == 0 && !b->env.kernel)
 		b->env.kernel = probe_scan(&p);
+	if (r == 0)
+		r = live_open(d);
 	for (p.v = d->vmas; r == 0 && p.v; p.v = p.v->next)
 		r = runs_of(&p);
 	if (p.fd >= 0)

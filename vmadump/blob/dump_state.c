@@ -53,7 +53,8 @@ uint64_t dump_state_max(const struct dump *d)
 	       strings_max(d) + d->nfiles * (uint64_t)REC_FILE_LEN +
 	       d->nvmas * (uint64_t)REC_VMA_LEN + d->nfds * (uint64_t)REC_FD_LEN +
 	       thread_recs_max(d) + objects_max(d) + locks_max(d) + tree_recs_max(d) +
-	       d->b->seccomp_len + d->b->root_len + IMAGE_CGROUP_MAX + 32 * (IMAGE_REC_HEAD + 8);
+	       live_rec_max(d) + d->b->seccomp_len + d->b->root_len + IMAGE_CGROUP_MAX +
+	       32 * (IMAGE_REC_HEAD + 8);
 }
 
 /* A record is begun, filled behind its head, and ended when its length is known. */
@@ -378,6 +379,7 @@ uint8_t *dump_state(struct dump *d, uint8_t *p)
 	p = rec_given(p, TAG_SECCOMP, d->b->seccomp, d->b->seccomp_len);
 	p = rec_given(p, TAG_ROOT, d->b->root, d->b->root_len);
 	p = rec_cgroup(d, p);
+	p = live_rec(d, p);
 	rec = tree_recs(d, p);
 	memcpy(rec + IMAGE_REC_HEAD, s.base, s.used);
 	return rec_end(rec, TAG_STRINGS, s.used);

@@ -14,6 +14,7 @@
 /* VmFlags that no flag of ours carries, of the mapping being read. */
 struct other_flags {
 	uint32_t pfn, hugetlb, uffd, may_write, shstk;
+	uint32_t tracked; /* as its own memory is that went ahead (live.h) */
 };
 
 #define TWO(a, b) ((uint32_t)(a) | (uint32_t)(b) << 8)
@@ -77,8 +78,10 @@ static void vm_flags(struct dump_vma *v, struct other_flags *o, const char *s)
 		case TWO('h', 't'):
 			o->hugetlb = 1;
 			break;
-		case TWO('u', 'm'):
 		case TWO('u', 'w'):
+			o->tracked = 1;
+			break;
+		case TWO('u', 'm'):
 		case TWO('u', 'i'):
 			o->uffd = 1;
 			break;
@@ -182,7 +185,7 @@ static long finish_vma(struct dump *d, const struct dump_vma *seen, const struct
 
 	if (o->hugetlb)
 		return refuse(b, REFUSE_HUGETLB, seen->start);
-	if (o->uffd)
+	if (o->uffd || (o->tracked && !d->opt->live))
 		return refuse(b, REFUSE_UFFD_MAP, seen->start);
 	if (o->pfn)
 		return refuse(b, REFUSE_PFN_MAP, seen->start);

@@ -255,7 +255,8 @@ static void set_handlers(void)
 _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 {
 	struct chan_pkt *p = be_ghost;
-	struct ghost g = {.b = b, .reap = !!(p->m.flags & CHAN_GHOST_REAP), .sigfd = -1};
+	struct ghost g = {
+		.b = b, .reap = !!(p->m.flags & CHAN_GHOST_REAP), .sigfd = -1, .live.fd = -1};
 	struct sys_rlimit lim;
 	struct args a;
 	int sock[CHAN_STREAMS];
@@ -376,34 +377,6 @@ static _Noreturn void die(struct ghost *g, int status)
 	sys_exit_group(128 + sig);
 }
 
-/* As itself: the receiver sees this pid and uid, as it would have at home. */
-static void send_signal(struct ghost *g, const struct chan_msg *m)
-{
-	siginfo_t si;
-	unsigned r, e, s;
-	long err;
-
-	if (m->u.kill.code == SI_USER || m->u.kill.code > 0) {
-		err = sys_kill(m->u.kill.pid, m->u.kill.sig);
-	} else if (m->u.kill.code == SI_TKILL) {
-		err = sys_tgkill(m->u.kill.pid, m->u.kill.pid, m->u.kill.sig);
-	} else {
-		memset(&si, 0, sizeof si);
-		sys_getresuid(&r, &e, &s);
-		si.si_signo = m->u.kill.sig;
-		si.si_code = m->u.kill.code;
-		si.si_pid = (int)sys_getpid();
-		si.si_uid = r;
-		si.si_value.sival_ptr = (void *)m->u.kill.value;
-		err = sys_sigqueueinfo(m->u.kill.pid, m->u.kill.sig, &si);
-	}
-	if (err < 0) {
-		blob_err_set(&g->b->err, (int)-err, "signal %d to pid %d: %s", m->u.kill.sig,
-			     m->u.kill.pid, errno_name(err));
-		chan_fail(g->b, CHAN_NO_MOVE);
-	}
-}
-
 static void obey(struct ghost *g, struct chan_pkt *p)
 {
 	int sock[CHAN_STREAMS];
@@ -434,6 +407,10 @@ static void obey(struct ghost *g, struct chan_pkt *p)
 	case CHAN_HOLD:
 		hold(g, &p->m);
 		break;
+	case CHAN_LIVE:
+		if (p->nfd == 1)
+			live_start(g->b, &g->live, p->fd[0]);
+		break;
 	case CHAN_STREAMS_SET:
 		chan_streams(p, 0, sock);
 		relay_stop(g);
@@ -461,7 +438,7 @@ static void read_channel(struct ghost *g)
 
 _Noreturn void ghost_loop(struct ghost *g)
 {
-	struct sys_pollfd p[2 + 2 * CHAN_STREAMS];
+	struct sys_pollfd p[3 + 2 * CHAN_STREAMS];
 	char info[128];
 	uint64_t chld = 1ul << (SIGCHLD - 1);
 	int children_to_tell = 1;
@@ -482,16 +459,19 @@ _Noreturn void ghost_loop(struct ghost *g)
 		p[0] = (struct sys_pollfd){.fd = g->deaf ? -1 : g->b->chan, .events = POLLIN};
 		p[1] = (struct sys_pollfd){.fd = g->hold == CHAN_HOLD_ALL ? -1 : g->sigfd,
 					   .events = POLLIN};
-		n = relay_poll_fill(g, 0, p + 2, &timeout_ms);
+		p[2] = (struct sys_pollfd){.fd = g->live.fd, .events = POLLIN};
+		n = relay_poll_fill(g, 0, p + 3, &timeout_ms);
 		t.tv_sec = 0;
 		t.tv_nsec = timeout_ms * 1000000;
 		/* A stop by the tracer or a signal that it let pass gives EINTR: look again. */
-		if (sys_ppoll(p, (unsigned)n + 2, timeout_ms < 0 ? NULL : &t, NULL) < 0)
+		if (sys_ppoll(p, (unsigned)n + 3, timeout_ms < 0 ? NULL : &t, NULL) < 0)
 			continue;
 		if (p[1].revents) {
 			children_to_tell = sys_read(g->sigfd, info, sizeof info) > 0;
 		}
-		relay_poll_done(g, 0, p + 2, n);
+		relay_poll_done(g, 0, p + 3, n);
+		if (p[2].revents)
+			live_some(g->b, &g->live);
 		if (p[0].revents)
 			read_channel(g);
 	}

@@ -6,6 +6,7 @@
 
 #include "blob.h"
 #include "lib.h"
+#include "live.h"
 #include "sys.h"
 
 #define GHOST_FDS_MAX 5 /* of one packet: data or code, three streams, a channel */
@@ -54,6 +55,7 @@ struct ghost {
 	uint32_t deaf;	 /* the channel has ended: an inquiry is bpinit's, not ours */
 	int sigfd;
 	uint64_t special_home[BLOB_SPECIALS]; /* where the vdso was before */
+	struct live_stream live;
 	struct relay relay[CHAN_STREAMS];
 };
 
@@ -89,6 +91,13 @@ void ghost_unsettle(struct ghost *g);
 /* This process unmaps all but itself and stands in. */
 _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost);
 _Noreturn void ghost_loop(struct ghost *g);
+
+/* park_leave.c, park_live.c */
+long park_ask(int conn, int far, uint32_t kind, int32_t node, uint32_t flags);
+void park_precopy(struct blob *b, struct chan_pkt *order);
+
+/* ghost_kill.c: CHAN_KILL, as itself. */
+void send_signal(struct ghost *g, const struct chan_msg *m);
 
 /* ghost_name.c */
 void ghost_name(struct ghost *g, const struct chan_name *n);

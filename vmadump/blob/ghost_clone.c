@@ -68,13 +68,16 @@ static void keep_own(struct blob *b, int stdio)
 
 _Noreturn void clone_become(struct blob *b)
 {
-	struct ghost g = {.b = b, .cloned = 1, .sigfd = -1};
+	struct ghost g = {.b = b, .cloned = 1, .sigfd = -1, .live.fd = -1};
 	const int none[CHAN_STREAMS] = {-1, -1, -1};
 	const struct chan_cred *c;
 	struct chan_pkt p;
 
 	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);
 	b->regs_given = 0;
+	if (b->aside_hi) /* its parent's */
+		sys_munmap((void *)b->aside_lo, b->aside_hi - b->aside_lo);
+	b->aside_lo = b->aside_hi = 0;
 	b->err.code = 0;
 	arena_reset(b);
 	if (chan_recv(b, &p, 0) <= 0 || p.m.type != CHAN_CLONE)
@@ -276,6 +279,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	opt.arena_kept = 1;
 	ghost_unsettle(g);
 	opt.keep_fd = (int)stash;
+	opt.live = &g->live;
 	b->sigs_default = 0;
 	if (blob_restore(b, &opt) < 0) {
 		chan_fail(b, move_id);
@@ -288,6 +292,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 		blob_resume(b);
 	}
 	/* A ghost as before, whatever it is that has been restored. */
+	live_drop(b, &g->live);
 	blob_end_threads(b);
 	if (opt.fd >= 0)
 		sys_close(opt.fd);

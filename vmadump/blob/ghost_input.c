@@ -22,6 +22,7 @@ int orphan(struct blob *b)
 			sys_exit_group(0);
 		/* The kernel writes there when it likes, and the memory is about to go. */
 		blob_rseq_off(b);
+		b->aside_hi = 0;
 		return 1;
 	}
 	while (pid > 0 && sys_waitid(P_PID, (int)pid, &si, WEXITED | __WALL, NULL) == -EINTR)

@@ -46,6 +46,8 @@
 #define IMAGE_VMAS_MAX 65536u /* vm.max_map_count is 65530 */
 #define IMAGE_FILES_MAX 65536u
 #define IMAGE_FDS_MAX 65536u
+#define LIVE_GONE_MAX (1u << 20)
+#define LIVE_REC_HEAD 16u
 #define IMAGE_GROUPS_MAX 65536u /* NGROUPS_MAX */
 #define IMAGE_TIMERS_MAX 4096u
 #define IMAGE_AUXV_MAX 64u /* pairs */
@@ -84,7 +86,8 @@ enum image_tag {
 	TAG_SECCOMP = 24,
 	TAG_ROOT = 25,
 	TAG_CGROUP = 26, /* may be skipped */
-	TAG_LAST = TAG_CGROUP,
+	TAG_LIVE = 27,	 /* what of its memory went ahead: live.h */
+	TAG_LAST = TAG_LIVE,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */

@@ -96,15 +96,17 @@ static long write_all(struct blob *b, int fd, const void *p, uint64_t n)
 }
 
 /*
- * What CHAN_GO will most likely ask for. A node that was sent this program once
+ * What CHAN_GO will most likely say. A node that was sent this program once
  * has its file, so all but the first image of a program go without it. Those of an
  * execmove were written after the grant: they are what it will ask for.
  */
 static uint32_t likely_flags(const struct blob *b)
 {
+	if (b->live)
+		return b->live_go;
 	if (b->exec_kind == MOVE_EXECMOVE)
-		return b->dump_flags;
-	return b->dump_flags & ~(uint32_t)DUMP_EXEC;
+		return b->dump_flags << 8;
+	return (b->dump_flags & ~(uint32_t)DUMP_EXEC) << 8;
 }
 
 /* The dump that a leave with these flags of CHAN_GO is. */
@@ -119,6 +121,7 @@ static void describe(const struct blob *b, uint32_t flags, struct blob_dump *ret
 		.for_fork = b->exec_kind == MOVE_RFORK,
 		.objects = b->exec_kind != MOVE_RFORK,
 		.leaves = b->exec_kind != MOVE_RFORK,
+		.live = b->live,
 	};
 }
 
@@ -138,7 +141,7 @@ static void prepare_image(struct blob *b, struct leave *l, uint32_t flags)
 long blob_leave_look(struct blob *b, struct blob_dump *ret)
 {
 	b->err.code = 0;
-	describe(b, likely_flags(b) << 8, ret);
+	describe(b, likely_flags(b), ret);
 	return blob_dump_look(b, ret);
 }
 
@@ -198,10 +201,10 @@ long blob_leave(struct blob *b, struct blob_dump *looked)
 	chan_here(b, b->exec_kind == MOVE_EXECMOVE ? CHAN_HERE_ENTRY : 0);
 	if (looked) {
 		l.dump = looked;
-		l.ready_for = likely_flags(b) << 8;
+		l.ready_for = likely_flags(b);
 		l.ready = blob_dump_last(b);
 	} else {
-		prepare_image(b, &l, likely_flags(b) << 8);
+		prepare_image(b, &l, likely_flags(b));
 	}
 
 	/* 2. The master's grant, with the connection to the node. */

@@ -201,6 +201,10 @@ long blob_park(struct blob *b)
 			look(b, &p);
 			continue;
 		}
+		if (p.m.type == CHAN_PRECOPY && p.nfd == 1) {
+			park_precopy(b, &p);
+			continue;
+		}
 		if (p.m.type == CHAN_LEAVE && p.nfd == 1) {
 			park_leave(b, &p);
 			continue;

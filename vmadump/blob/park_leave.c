@@ -28,14 +28,14 @@ static void own_protection(struct blob *b)
 }
 
 /* LOCAL_MOVE, with the far end of the channel. */
-static long ask(int conn, int far, const struct chan_msg *m)
+long park_ask(int conn, int far, uint32_t kind, int32_t node, uint32_t flags)
 {
 	struct {
 		struct local_hdr h;
 		struct local_move m;
 	} q = {
 		.h = {.version = LOCAL_VERSION, .type = LOCAL_MOVE, .len = sizeof q.m},
-		.m = {.kind = MOVE_MOVE, .node = m->u.leave.node, .flags = m->u.leave.flags},
+		.m = {.kind = kind, .node = node, .flags = flags},
 	};
 	struct iovec v = {&q, sizeof q};
 	union {
@@ -60,7 +60,9 @@ static long begin(struct blob *b, const struct chan_pkt *order)
 
 	if (r >= 0) {
 		up = above_stdio(end[0]);
-		r = up < 0 ? up : ask(order->fd[0], end[1], &order->m);
+		r = up < 0 ? up
+			   : park_ask(order->fd[0], end[1], MOVE_MOVE, order->m.u.leave.node,
+				      order->m.u.leave.flags);
 		sys_close(end[1]);
 		if (r < 0 && up >= 0)
 			sys_close(up);
@@ -81,6 +83,8 @@ void park_leave(struct blob *b, struct chan_pkt *order)
 	own_protection(b);
 	b->exec_kind = MOVE_MOVE;
 	b->dump_flags = order->m.u.leave.flags;
+	b->live = order->m.u.leave.live;
+	b->live_go = order->m.u.leave.go;
 	b->hide_fd[1] = order->fd[0];
 	r = blob_leave_look(b, &looked);
 	if (r == 0)
@@ -90,6 +94,7 @@ void park_leave(struct blob *b, struct chan_pkt *order)
 	if (r == 0)
 		blob_leave(b, &looked);
 	blob_thaw(b);
+	b->live = 0;
 	if (b->outer) {
 		if (b->chan >= 0)
 			sys_close(b->chan);

@@ -153,6 +153,8 @@ static long run_steps(struct restore *r)
 
 	if ((e = read_head(r)) < 0) /* 1 and 2: read, parsed, every bound checked */
 		return e;
+	if ((e = rest_check_live(r)) < 0)
+		return e;
 	mapped = warm && rest_take_warm(r, warm);
 	if (r->opt->leave_head && !mapped)
 		leave_head(r);

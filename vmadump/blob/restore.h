@@ -21,6 +21,7 @@ struct rest_vma {
 	uint32_t nruns;
 	uint64_t map_end; /* ANON_SHARED: of the last piece joined to it; else end */
 	uint32_t fill;	  /* 1: something is read into it before it gets its prot */
+	uint32_t live;	  /* 1: its pages went ahead, but for its runs and gaps */
 };
 
 struct rest_fd {
@@ -68,6 +69,9 @@ struct restore {
 	struct restore *first;		/* in all others */
 	uint32_t *birth, stays;		/* sessions that they are born in; 1: it keeps its own */
 	int32_t *memory;
+	uint64_t live_id;    /* of what went ahead; 0: nothing */
+	const uint8_t *gone; /* its gaps, 16 bytes each */
+	uint32_t ngone;
 	const uint8_t *foreign; /* where in NEED another kernel's vdso is; NULL: it is this one's */
 	uint32_t specials, new_vdso; /* 1: the kernel maps it anew where the image has it */
 	int32_t cwd_fd, fd_base;
@@ -100,6 +104,14 @@ long rest_tree(struct restore *r);
 void tree_room(struct restore *r);
 long tree_fd_open(struct restore *r, struct rest_fd *f);
 int tree_memory(const struct restore *r, uint32_t object); /* -1: there is none */
+
+/* restore_live.c: what went ahead of the image, and was put aside (live.h). */
+long rest_parse_live(struct restore *r);
+long rest_check_live(struct restore *r); /* all of it is there */
+/* 1: the mapping is made; then what else of it is put aside; then the rest of that goes. */
+int rest_map_live(struct restore *r, const struct rest_vma *v, long *ret);
+long rest_map_rest(struct restore *r, const struct rest_vma *v);
+void rest_live_end(struct restore *r);
 
 /* restore_clock.c: CLOCK_MONOTONIC and CLOCK_BOOTTIME go on from where they were. */
 long rest_clocks(struct restore *r);

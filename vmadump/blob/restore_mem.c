@@ -52,8 +52,11 @@ static int add_range(struct range *set, int n, uint64_t start, uint64_t end)
 
 void blob_unmap_others(struct blob *b)
 {
-	struct range keep[1 + BLOB_SPECIALS];
+	struct range keep[2 + BLOB_SPECIALS];
 	int n = add_range(keep, 0, blob_low(b), b->arena.base + b->arena.size);
+
+	if (b->aside_hi)
+		n = add_range(keep, n, b->aside_lo, b->aside_hi);
 
 	for (uint32_t i = 0; i < b->env.nspecial; i++)
 		n = add_range(keep, n, b->env.special[i].start,
@@ -192,9 +195,18 @@ long rest_map(struct restore *r)
 {
 	long e = r->foreign ? rest_map_foreign(r) : move_specials(r);
 
-	for (uint32_t i = 0; e == 0 && i < r->nvmas; i++)
-		if (!(r->vmas[i].flags & VMA_JOINED))
-			e = map_one(r, &r->vmas[i]);
+	for (uint32_t i = 0; e == 0 && i < r->nvmas; i++) {
+		const struct rest_vma *v = &r->vmas[i];
+
+		if (v->flags & VMA_JOINED || (v->live && rest_map_live(r, v, &e)))
+			continue;
+		e = map_one(r, v);
+	}
+	for (uint32_t i = 0; e == 0 && r->live_id && i < r->nvmas; i++)
+		if (r->vmas[i].live)
+			e = rest_map_rest(r, &r->vmas[i]);
+	if (e == 0 && r->opt->live)
+		rest_live_end(r);
 	return e;
 }
 

@@ -343,7 +343,7 @@ long rest_parse(struct restore *r)
 	if ((e = find_phdrs(r)) < 0 || (e = find_notes(r)) < 0 || (e = find_records(r)) < 0 ||
 	    (e = check_lengths(r)) < 0 || (e = parse_files(r)) < 0 || (e = parse_vmas(r)) < 0 ||
 	    (e = rest_parse_objects(r)) < 0 || (e = parse_fds(r)) < 0 ||
-	    (e = rest_parse_tree(r)) < 0)
+	    (e = rest_parse_tree(r)) < 0 || (e = rest_parse_live(r)) < 0)
 		return e;
 	return check_runs(r);
 }

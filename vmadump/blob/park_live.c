@@ -1,0 +1,66 @@
+/*
+ * CHAN_PRECOPY: a process is to leave, and its pages are to go ahead while it still runs. Parked
+ * for a moment it asks bpslave for a connection to where it is to go, and makes the userfaultfd by
+ * which whoever parked it sees what is written; both are handed over, and nothing stays here.
+ * Runs in the blob.
+ */
+#include <linux/userfaultfd.h>
+
+#include "ghost.h"
+#include "libbproc/local.h"
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+
+/* What is handed over. */
+static long hand_over(struct blob *b, int chan, int uffd)
+{
+	struct chan_msg m = {.type = CHAN_PRECOPIED};
+	struct iovec v = {&m, sizeof m};
+	const int fd[2] = {chan, uffd};
+	union {
+		struct sys_cmsghdr h;
+		char space[SYS_CMSG_SPACE(sizeof fd)];
+	} ctl;
+	struct sys_msghdr h = {.iov = &v, .iovlen = 1, .control = &ctl, .controllen = sizeof ctl};
+
+	memset(&ctl, 0, sizeof ctl);
+	ctl.h.level = SYS_SOL_SOCKET;
+	ctl.h.type = SYS_SCM_RIGHTS;
+	ctl.h.len = SYS_CMSG_LEN(sizeof fd);
+	memcpy(SYS_CMSG_DATA(&ctl.h), fd, sizeof fd);
+	return sys_sendmsg(b->chan, &h, SYS_MSG_NOSIGNAL);
+}
+
+void park_precopy(struct blob *b, struct chan_pkt *order)
+{
+	long uffd = sys1(__NR_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY), r = uffd;
+	int end[2] = {-1, -1};
+
+	b->err.code = 0;
+	if (r < 0)
+		blob_err_set(&b->err, ENOTSUP, "userfaultfd: %s", errno_name(r));
+	if (r >= 0) {
+		r = sys_socketpair(SYS_AF_UNIX, SYS_SOCK_SEQPACKET | SYS_SOCK_CLOEXEC, 0, end);
+		if (r >= 0)
+			r = park_ask(order->fd[0], end[1], MOVE_LIVE, order->m.u.leave.node,
+				     order->m.u.leave.flags);
+		if (r >= 0)
+			r = hand_over(b, end[0], (int)uffd);
+		if (r < 0)
+			blob_err_set(&b->err, (int)-r, "the question to bpslave: %s",
+				     errno_name(r));
+	}
+	for (int i = 0; i < 2; i++)
+		if (end[i] >= 0)
+			sys_close(end[i]);
+	if (uffd >= 0)
+		sys_close((int)uffd);
+	chan_close_fds(order, 0);
+	/* With this we may be taken out, wherever we are: nothing may be left to do. */
+	if (r < 0)
+		chan_fail(b, CHAN_NO_MOVE);
+	else
+		chan_tell(b, CHAN_PRECOPIED, CHAN_NO_MOVE);
+}
