@@ -349,6 +349,23 @@ static void hint_program(struct dump *d, struct dump_file *f, uint8_t *page)
 	f->index = d->nfiles++;
 }
 
+/* Likewise one that came without its file: what was mapped of that is memory like other. */
+static long hint_copied(struct dump *d, uint8_t *page)
+{
+	struct map_line m = {.name = (char *)d->exe};
+	struct dump_file *f = d->files;
+
+	while (f && !(f->flags & FILE_EXE))
+		f = f->next;
+	if (f || !m.name || m.name[0] != '/')
+		return 0;
+	f = file_of(d, &m);
+	if (!f)
+		return -ENOMEM;
+	hint_program(d, f, page);
+	return 0;
+}
+
 /* Which mappings go by reference, which are copied; numbers the files referred to. */
 static long settle_files(struct dump *d)
 {
@@ -384,7 +401,7 @@ static long settle_files(struct dump *d)
 		if (f->index == VMA_NO_FILE)
 			f->index = d->nfiles++;
 	}
-	return 0;
+	return hint_copied(d, page);
 }
 
 long dump_vmas(struct dump *d)
