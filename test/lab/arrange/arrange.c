@@ -15,6 +15,8 @@
 #include "arrange.h"
 
 static long part, parts = 1;
+static char *left_out[PLAYS_MAX];
+static int nleft_out;
 static long number; /* of the arrangements so far, of all plays */
 
 typedef void use_fn(struct play *p, const struct arrangement *a);
@@ -130,7 +132,7 @@ static int act(char **argv)
 }
 
 /* A name is that of a play, or of a family of generated ones: "two", "two.exit". */
-static bool is_wanted(const struct script *p, int n, char **name)
+static bool is_named(const struct script *p, int n, char **name)
 {
 	for (int i = 0; i < n; i++) {
 		size_t len = strlen(name[i]);
@@ -138,7 +140,7 @@ static bool is_wanted(const struct script *p, int n, char **name)
 		if (strncmp(p->name, name[i], len) == 0 && (!p->name[len] || p->name[len] == '.'))
 			return true;
 	}
-	return n == 0;
+	return false;
 }
 
 static void choose(int n, char **name)
@@ -150,7 +152,8 @@ static void choose(int n, char **name)
 		all[i].script = scripts[i];
 	count += generate(all + nscripts, PLAYS_MAX - nscripts);
 	for (int i = 0; i < count; i++)
-		if (is_wanted(&all[i].script, n, name))
+		if ((n == 0 || is_named(&all[i].script, n, name)) &&
+		    !is_named(&all[i].script, nleft_out, left_out))
 			plays[nplays++] = all[i];
 }
 
@@ -181,7 +184,8 @@ static int parse_part(const char *s)
 		       : -1;
 }
 
-/* arrange [-s] [-j JOBS] [-t SECONDS] [--part I/N] [PLAY...]; -t: to wait for an answer */
+/* arrange [-s] [-j JOBS] [-t SECONDS] [--part I/N] [-x PLAY...] [PLAY...]; -t: to wait for an
+ * answer */
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"part", 1, NULL, 'p'}, {0}};
@@ -190,15 +194,18 @@ int main(int argc, char **argv)
 
 	if (argc == 5 && strcmp(argv[1], "--actor") == 0)
 		return act(argv);
-	while ((o = getopt_long(argc, argv, "sj:t:", options, NULL)) != -1) {
+	while ((o = getopt_long(argc, argv, "sj:t:x:", options, NULL)) != -1) {
 		only_show |= o == 's';
+		if (o == 'x' && nleft_out < PLAYS_MAX)
+			left_out[nleft_out++] = optarg;
 		pool_jobs = o == 'j' ? atoi(optarg) : pool_jobs;
 		stage_patience_s = o == 't' ? atoi(optarg) : stage_patience_s;
 		e |= o == '?' || (o == 'p' && parse_part(optarg) < 0) ? -1 : 0;
 	}
 	choose(argc - optind, argv + optind);
 	if (e < 0 || nplays == 0 || pool_open() < 0) {
-		fprintf(stderr, "arrange [-s] [-j JOBS] [-t SECONDS] [--part I/N] [PLAY...]\n");
+		fprintf(stderr, "arrange [-s] [-j JOBS] [-t SECONDS] [--part I/N] [-x PLAY...] "
+				"[PLAY...]\n");
 		return 2;
 	}
 	each_arrangement(want);

@@ -101,8 +101,8 @@ void stage_run(const char *path, const struct script *p, const struct arrangemen
 
 struct play {
 	struct script script;
-	bool alike;	   /* its children do the same: which of them is where does not matter */
-	int turn, turns;   /* every turns-th arrangement, from number turn on; 0: all */
+	bool alike;	    /* its children do the same: which of them is where does not matter */
+	int turn, turns;    /* every turns-th arrangement, from number turn on; 0: all */
 	struct trace *home; /* two, of two performances; NULL: not wanted */
 	long acted, failures, shown;
 };
@@ -110,6 +110,6 @@ extern struct play plays[PLAYS_MAX];
 extern int nplays, pool_jobs;
 extern long pool_checks;
 int pool_open(void);
-void pool_reference(struct play *p);			     /* begins it, twice */
+void pool_reference(struct play *p);			      /* begins it, twice */
 void pool_start(struct play *p, const struct arrangement *a); /* when there is room */
 void pool_finish(void);
