@@ -21,11 +21,12 @@
 
 static _Noreturn void usage(FILE *to)
 {
-	fputs("usage: bpmove [--live] [-v] PID NODE\n"
+	fputs("usage: bpmove [--live | --lazy] [-v] PID NODE\n"
 	      "       bpmove --dry-run PID\n"
 	      "NODE is a node's number; -1 or \"master\" is the front end.\n"
 	      "\n"
 	      "      --live     send most of its memory while it still runs\n"
+	      "  -l, --lazy     run there at once, large memory follows\n"
 	      "  -v, --verbose  say how long it stood still\n"
 	      "  -n, --dry-run  say what would go along and what keeps it from going\n"
 	      "  -h, --help     -V, --version\n",
@@ -117,7 +118,7 @@ static int dry_run(int pid)
 
 /* -- the move */
 
-static int live, verbose;
+static int live, lazy, verbose;
 
 static void print_stat(int pid)
 {
@@ -139,7 +140,8 @@ static void print_stat(int pid)
 
 static int move(int pid, int node)
 {
-	int flags = BPROC_DUMP_EXEC | BPROC_DUMP_OTHER | (live ? BPROC_MOVE_LIVE : 0);
+	int flags = BPROC_DUMP_EXEC | BPROC_DUMP_OTHER | (live ? BPROC_MOVE_LIVE : 0) |
+		    (lazy ? BPROC_MOVE_LAZY : 0);
 
 	for (int tries = 0;; tries++) {
 		if (attach_node("bpmove", pid) == node)
@@ -159,17 +161,19 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"dry-run", no_argument, NULL, 'n'}, {"live", no_argument, NULL, 256},
+		{"lazy", no_argument, NULL, 'l'},
 		{"verbose", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'}, {0}};
 	int c, pid, dry = 0;
 
 	/* Whatever the caller's shell had open: it may have to go to a node. */
 	close_range(3, ~0u, 0);
-	while ((c = getopt_long(argc, argv, "+nvhV", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+nlvhV", options, NULL)) != -1) {
 		dry |= c == 'n';
 		live |= c == 256;
+		lazy |= c == 'l';
 		verbose |= c == 'v';
-		if (c == 'n' || c == 256 || c == 'v')
+		if (c == 'n' || c == 256 || c == 'l' || c == 'v')
 			continue;
 		if (c == 'h')
 			usage(stdout);

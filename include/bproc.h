@@ -60,14 +60,17 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  * the right to use the node.
  *
  * With BPROC_MOVE_LIVE most of its memory is sent while it still runs, and it stands still for the
- * rest only. Where that cannot be had it is moved without; bproc_movestat() says so, and why.
+ * rest only. With BPROC_MOVE_LAZY it runs there before its large memory is there, which follows:
+ * bpmove(1) has what that means; of both LIVE counts. Where that cannot be had it is moved without;
+ * bproc_movestat() says so, and why.
  *
  * Return: 0 when it runs there (also if it was there already); -1 with errno set, and it goes on
  *         where it was.
  * Errors: those of a move; ESRCH (there is no such process, or it has ended); BE_INVALIDPROC (it
  *         is real on another node, which the text names); EPERM (it may not be traced, or
  *         somebody traces it); ENOTSUP (it has something that cannot be carried, or it is
- *         stopped); EBUSY (a thread waits in the kernel and cannot be stopped).
+ *         stopped); EBUSY (a thread waits in the kernel and cannot be stopped); EINPROGRESS (its
+ *         memory is still on its way here, for a minute now).
  * Blocks: until the process runs there, or will not. If the caller ends meanwhile the move goes
  * on. Threads: any.
  * Since: 0.2. Source: this project, bproc_move(3).

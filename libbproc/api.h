@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/types.h>
@@ -32,6 +33,10 @@ void api_tell_failure(int chan, uint64_t move_id);
  * The caller leaves through the blob; hide_fd (or -1) does not go along, nor does
  * chan. 0 on the node; -errno where it was. Every signal must be blocked.
  */
+/* e: its memory is still on its way here. It is waited for; then it is to be tried again. */
+#define FOLLOW_NAP_MS 10
+#define FOLLOW_WAIT_MS 60000
+bool api_follows(int e, int pid);
 int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void *args, size_t len);
 
 /* A child that was not to be: ended and reaped, so that the caller never sees it. */

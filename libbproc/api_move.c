@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bproc.h"
@@ -66,6 +67,36 @@ void api_tell_failure(int chan, uint64_t move_id)
 
 	memcpy(m.u.text, api_err()->text, sizeof(m.u.text));
 	pkt_send(chan, &m, sizeof(m), NULL, 0);
+}
+
+/* Flag um of a mapping: a userfaultfd tells of pages that are not there. */
+static bool is_missing_some(int pid)
+{
+	char path[40], line[512];
+	bool some = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
+	f = fopen(path, "re");
+	while (f && !some && fgets(line, sizeof(line), f))
+		some = strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " um");
+	if (f)
+		fclose(f);
+	return some;
+}
+
+bool api_follows(int e, int pid)
+{
+	const struct timespec nap = {.tv_nsec = FOLLOW_NAP_MS * 1000000};
+
+	if (e != -EINPROGRESS)
+		return false;
+	for (int i = 0; i < FOLLOW_WAIT_MS / FOLLOW_NAP_MS; i++) {
+		if (!is_missing_some(pid))
+			return true;
+		nanosleep(&nap, NULL);
+	}
+	return false;
 }
 
 int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void *args, size_t len)
@@ -142,7 +173,9 @@ int _bproc_move(int node, int flags)
 		return api_ret(e);
 	if (node == self || node == BPROC_NODE_SELF)
 		return 0;
-	e = leave_here(MOVE_MOVE, node, flags, NULL, 0);
+	do
+		e = leave_here(MOVE_MOVE, node, flags, NULL, 0);
+	while (api_follows(e, getpid()));
 	if (e == -ESTALE) /* see _bproc_rfork */
 		e = leave_here(MOVE_MOVE, node, flags, NULL, 0);
 	return e < 0 ? api_ret(e) : 0;

@@ -77,13 +77,22 @@ static int leave_live(int pid, int node, int flags)
 	return 0;
 }
 
+/* The node's kernel is not able to have memory follow: then all goes along. */
+static int leave_plain(int pid, int node, int flags, int e)
+{
+	if (e != -EOPNOTSUPP || !(flags & BPROC_MOVE_LAZY))
+		return e;
+	snprintf(last.why, sizeof(last.why), "%s", api_err()->text);
+	return leave_once(pid, node, flags & ~BPROC_MOVE_LAZY);
+}
+
 int bproc_movepid(int pid, int node, int flags)
 {
 	int self, e = api_currnode(&self), live = flags & BPROC_MOVE_LIVE;
 
 	memset(&last, 0, sizeof(last));
 	flags &= ~BPROC_MOVE_LIVE;
-	if (e == 0 && flags & ~BPROC_DUMP_ALL)
+	if (e == 0 && flags & ~(BPROC_DUMP_ALL | BPROC_MOVE_LAZY))
 		e = bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
 	if (e == 0)
 		e = is_here(pid, self);
@@ -92,12 +101,15 @@ int bproc_movepid(int pid, int node, int flags)
 	if (node == self || node == BPROC_NODE_SELF)
 		return 0;
 	if (live) {
-		e = leave_live(pid, node, flags);
+		e = leave_live(pid, node, flags & ~BPROC_MOVE_LAZY);
 		if (e != 0)
 			return e < 0 ? api_ret(e) : 0;
 	}
-	e = leave_once(pid, node, flags);
+	do
+		e = leave_once(pid, node, flags);
+	while (api_follows(e, pid));
 	if (e == -ESTALE) /* see _bproc_rfork */
 		e = leave_once(pid, node, flags);
+	e = leave_plain(pid, node, flags, e);
 	return e < 0 ? api_ret(e) : 0;
 }

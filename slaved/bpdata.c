@@ -21,7 +21,9 @@
 #include "libbproc/link.h"
 #include "libbproc/sysio.h"
 #include "slaved/bpdata.h"
+#include "slaved/bpdata_back.h"
 #include "slaved/bpdata_frame.h"
+#include "vmadump/blob/channel.h"
 
 #define BUF_BYTES (512u << 10)
 #define PIPE_SMALL (256 << 10) /* a small image goes in whole */
@@ -52,23 +54,26 @@ static int say(uint32_t type, int err, const char *text, int fd)
 	return pkt_send(BPDATA_FD, &m, sizeof(m), &fd, fd >= 0);
 }
 
+#define ORDER 2 /* of bpslave, or it has ended */
+
 /*
  * Until the plain end (-1: none) or the TCP socket has something. 0: the plain one has; 1: only
- * the other; -errno. Between images also: bpslave has ended, and so do we. In the middle of
+ * the other, or first of all that if tcp_first; -errno. Between images also ORDER: bpslave says
+ * something, or has ended, and so do we. In the middle of
  * one we do not, since the image belongs to the process.
  */
-static int wait_for(int plain, int tcp, int between)
+static int wait_for(int plain, int tcp, int between, int tcp_first)
 {
 	struct pollfd p[3] = {{.fd = plain, .events = POLLIN},
 			      {.fd = tcp, .events = POLLIN},
-			      {.fd = between ? BPDATA_FD : -1}};
+			      {.fd = between ? BPDATA_FD : -1, .events = POLLIN}};
 
 	while (poll(p, 3, -1) < 0)
 		if (errno != EINTR)
 			return -errno;
 	if (p[2].revents)
-		return -EPIPE;
-	return p[0].revents ? 0 : 1;
+		return ORDER;
+	return p[1].revents && (tcp_first || !p[0].revents);
 }
 
 /* All of it, to the last byte, in few system calls: libssl alone makes one a record of 16 KiB. */
@@ -98,38 +103,42 @@ static int make_pipe(int end[2])
  * wait behind a reader that is slow or does not come. bpslave's end is not looked at here, for
  * a close with the answer unread is a reset, which can overtake the image's last bytes.
  */
-static int finish(SSL *ssl)
+static int finish(SSL *ssl, struct back *back)
 {
-	unsigned char done[FRAME_HEAD];
-	unsigned int have = 0;
-	int n;
+	int r;
 
 	frame_put(buf, FRAME_END, 0);
-	n = put(ssl, buf, FRAME_HEAD);
-	if (n < 0)
-		return n;
-	for (; have < sizeof(done); have += (unsigned int)n) {
-		n = SSL_read(ssl, done + have, (int)(sizeof(done) - have));
-		if (n <= 0)
-			return -ECONNRESET;
-	}
-	return frame_is_done(done) == 0 ? 1 : -EBADMSG;
+	r = put(ssl, buf, FRAME_HEAD);
+	while (r == 0)
+		r = back_frame(ssl, back);
+	return r;
 }
 
 /*
  * One image, plain -> TLS. 1: there is another; 0: none was sent, bpslave has let go of the
  * connection; -errno: the connection is of no use any more.
  */
-static int image_out(SSL *ssl, int tcp, int plain)
+static int image_out(SSL *ssl, int tcp, int plain, struct back *back)
 {
 	int begun = 0, wide = 0, r;
 	ssize_t n;
 
 	for (;;) {
-		/* The server says nothing: what comes from it is its end. */
-		r = wait_for(plain, tcp, !begun);
-		if (r)
-			return r < 0 ? r : -ECONNRESET;
+		r = wait_for(plain, tcp, !begun, back->lazy);
+		if (r == 1) {
+			/* Else the server says nothing: what comes from it is its end. */
+			r = back->lazy ? 0 : -ECONNRESET;
+			do
+				r = r < 0 ? r : back_frame(ssl, back);
+			while (r == 0 && SSL_has_pending(ssl));
+			if (r)
+				return r < 0 ? r : -EBADMSG;
+			continue;
+		}
+		if (r == ORDER && (r = back_order(back)) == 0)
+			continue;
+		if (r < 0)
+			return r;
 		n = read(plain, buf + FRAME_HEAD, BUF_BYTES);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -145,11 +154,12 @@ static int image_out(SSL *ssl, int tcp, int plain)
 	}
 	if (n < 0 || !begun)
 		return n < 0 ? -errno : 0;
-	return finish(ssl);
+	return finish(ssl, back);
 }
 
 static int run_client(SSL *ssl, int tcp)
 {
+	struct back back = {.fd = -1};
 	int end[2], r;
 
 	do {
@@ -159,8 +169,10 @@ static int run_client(SSL *ssl, int tcp)
 		r = say(BPDATA_IMAGE, 0, NULL, end[1]);
 		close_fd(end[1]);
 		if (r == 0)
-			r = image_out(ssl, tcp, end[0]);
+			r = image_out(ssl, tcp, end[0], &back);
 		close_fd(end[0]);
+		close_fd(back.fd);
+		back = (struct back){.fd = -1};
 	} while (r > 0);
 	if (r == 0)
 		SSL_shutdown(ssl);
@@ -171,6 +183,7 @@ static int run_client(SSL *ssl, int tcp)
 struct in {
 	struct frame_in frame;
 	int plain;	  /* owned; -1 between images */
+	int back;	  /* owned: what the reader says to the source; -1 */
 	unsigned int hdr; /* bytes of the header that are there */
 	unsigned char head[BPDATA_HDR];
 	unsigned char *ring; /* NCHUNKS of CHUNK_BYTES */
@@ -215,16 +228,24 @@ static void take_back(struct in *in)
 static int begin(struct in *in)
 {
 	struct bpdata_msg m = {.type = BPDATA_IMAGE, .server = 1};
-	int end[2], r;
+	int end[2], back[2] = {-1, -1}, r;
+	struct data_hdr hdr;
 
 	alarm(0);
 	r = make_pipe(end);
 	if (r < 0)
 		return r;
-	memcpy(m.u.hdr, in->head, sizeof(m.u.hdr));
-	r = pkt_send(BPDATA_FD, &m, sizeof(m), &end[0], 1);
-	close_fd(end[0]);
 	in->plain = end[1];
+	memcpy(m.u.hdr, in->head, sizeof(m.u.hdr));
+	memcpy(&hdr, in->head, sizeof(hdr));
+	if (le32toh(hdr.flags) & DATA_LAZY && pipe2(back, O_CLOEXEC) < 0)
+		r = -errno;
+	else
+		r = pkt_send(BPDATA_FD, &m, sizeof(m), (const int[]){end[0], back[1]},
+			     back[1] >= 0 ? 2 : 1);
+	close_fd(end[0]);
+	close_fd(back[1]);
+	in->back = back[0];
 	return r;
 }
 
@@ -258,6 +279,7 @@ static int end(struct in *in, SSL *ssl)
 	if (in->plain < 0)
 		return -EBADMSG; /* not even a header was in it */
 	in->plain = close_fd(in->plain);
+	in->back = close_fd(in->back);
 	in->hdr = 0;
 	frame_put(done, FRAME_DONE, 0);
 	return put(ssl, done, sizeof(done));
@@ -281,6 +303,26 @@ static int take_in(struct in *in, SSL *ssl, size_t n)
 	return r;
 }
 
+/* Of a lazy move, until there is something from the source: what its reader says goes back. */
+static int carry_back(struct in *in, SSL *ssl, int tcp)
+{
+	unsigned char p[FRAME_HEAD + FRAME_BACK_MAX];
+	ssize_t n;
+	int r = 0;
+
+	while (r == 0 && in->back >= 0 && !SSL_has_pending(ssl) &&
+	       wait_for(in->back, tcp, 0, 0) == 0) {
+		n = read(in->back, p + FRAME_HEAD, FRAME_BACK_MAX);
+		if (n <= 0) {
+			in->back = close_fd(in->back);
+			return 0;
+		}
+		frame_put(p, FRAME_BACK, (uint32_t)n);
+		r = put(ssl, p, FRAME_HEAD + (size_t)n);
+	}
+	return r;
+}
+
 /* TLS -> plain. What has come is handed on before more is waited for. */
 static int carry_in(struct in *in, SSL *ssl, int tcp)
 {
@@ -290,10 +332,12 @@ static int carry_in(struct in *in, SSL *ssl, int tcp)
 	for (;;) {
 		if (!have && in->plain < 0 && !SSL_has_pending(ssl)) {
 			take_back(in);
-			r = wait_for(-1, tcp, 1);
-			if (r < 0)
-				return r;
+			r = wait_for(-1, tcp, 1, 0);
+			if (r < 0 || r == ORDER)
+				return r < 0 ? r : -EPIPE;
 		}
+		if (!have && (r = carry_back(in, ssl, tcp)) < 0)
+			return r;
 		n = SSL_read(ssl, in->ring + in->chunk * CHUNK_BYTES + have,
 			     (int)(CHUNK_BYTES - have));
 		if (n <= 0)
@@ -310,7 +354,7 @@ static int carry_in(struct in *in, SSL *ssl, int tcp)
 
 static int run_server(SSL *ssl, int tcp)
 {
-	struct in in = {.plain = -1};
+	struct in in = {.plain = -1, .back = -1};
 	int r;
 
 	in.ring = mmap(NULL, NCHUNKS * CHUNK_BYTES, PROT_READ | PROT_WRITE,
@@ -321,6 +365,7 @@ static int run_server(SSL *ssl, int tcp)
 	/* Cut: what is there still counts for nothing without the image's end mark. */
 	alarm(0);
 	close_fd(in.plain);
+	close_fd(in.back);
 	munmap(in.ring, NCHUNKS * CHUNK_BYTES);
 	return r;
 }

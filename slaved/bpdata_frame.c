@@ -31,12 +31,18 @@ static int read_head(struct frame_in *f)
 	return 0;
 }
 
-int frame_is_done(const unsigned char *p)
+int frame_from_server(const unsigned char *p)
 {
-	unsigned char done[FRAME_HEAD];
+	uint32_t w[2];
 
-	frame_put(done, FRAME_DONE, 0);
-	return memcmp(p, done, sizeof(done)) == 0 ? 0 : -EBADMSG;
+	memcpy(w, p, sizeof(w));
+	w[0] = le32toh(w[0]);
+	w[1] = le32toh(w[1]);
+	if (w[0] == FRAME_DONE && w[1] == 0)
+		return 0;
+	if (w[0] == FRAME_BACK && w[1] > 0 && w[1] <= FRAME_BACK_MAX)
+		return (int)w[1];
+	return -EBADMSG;
 }
 
 int frame_take(struct frame_in *f, const unsigned char **p, size_t *n,

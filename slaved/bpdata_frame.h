@@ -10,9 +10,11 @@
 
 #define FRAME_DATA 0x41544144u /* "DATA": bytes of an image, at least one */
 #define FRAME_END 0x20444e45u  /* "END ": nothing follows, the next image begins */
+#define FRAME_BACK 0x4b434142u /* "BACK", from the server: bytes for who sends the image */
 #define FRAME_DONE 0x454e4f44u /* "DONE", from the server: the image is handed on whole */
 #define FRAME_HEAD 8u
 #define FRAME_MAX (1u << 20) /* bytes in one DATA */
+#define FRAME_BACK_MAX 4096u /* in one BACK */
 
 /* Writes FRAME_HEAD bytes. */
 void frame_put(unsigned char *to, uint32_t type, uint32_t len);
@@ -30,8 +32,9 @@ enum frame_what {
 	FRAME_STOP,	/* the image has ended */
 };
 
-/* 0 if these FRAME_HEAD bytes are a DONE, or -EBADMSG. */
-int frame_is_done(const unsigned char *p);
+/* Of the server's frames: 0 if these FRAME_HEAD bytes are a DONE; of a BACK, the bytes that follow;
+ * or -EBADMSG. */
+int frame_from_server(const unsigned char *p);
 
 /* Takes from *p, *n, which it moves on; one of frame_what, or -EBADMSG: the connection is over. */
 int frame_take(struct frame_in *f, const unsigned char **p, size_t *n,

@@ -248,15 +248,6 @@ static void slave_accept(void)
 
 /* -- the loop */
 
-static void drain_signalfd(void)
-{
-	struct signalfd_siginfo si[16];
-
-	while (read(self.signals, si, sizeof(si)) > 0)
-		;
-	children_wait();
-}
-
 static void dispatch(const struct epoll_event *ev)
 {
 	enum watch_kind kind = (enum watch_kind)(ev->data.u64 >> 56);
@@ -267,7 +258,7 @@ static void dispatch(const struct epoll_event *ev)
 		slave_accept();
 		break;
 	case ON_SIGNAL:
-		drain_signalfd();
+		children_signalled();
 		break;
 	case ON_SLAVE:
 		if (gen != self.slave_gen)
@@ -294,6 +285,9 @@ static void dispatch(const struct epoll_event *ev)
 		break;
 	case ON_SKEL:
 		skel_readable(index, gen);
+		break;
+	case ON_LAZY:
+		lazy_readable(index, gen);
 		break;
 	}
 }
@@ -352,6 +346,7 @@ static int start(void)
 	if (e < 0)
 		return e;
 	lease_probe();
+	lazy_prepare();
 	if (mkdir(run_dir(), 0755) < 0 && errno != EEXIST)
 		return -errno;
 	snprintf(path, sizeof(path), "%s/" INIT_SOCK, run_dir());

@@ -13,6 +13,7 @@
  *	bpinit_skel.c	warm children of ghosts, and the words of their arrivals
  *	bpinit_arrive.c	the target's, bpinit_off.c when it is not to be,
  *	bpinit_children.c the children of what arrives, bpinit_restop.c a stop once more
+ *	bpinit_lazy.c	memory that follows a process, and pager*.c that has it filled in
  *	bpinit_make.c	processes under the number that they are to have
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
  *	bpinit_inject.c	execmove: from the exec to the blob in the new program
@@ -96,7 +97,7 @@ void cpu_away(int32_t pid); /* until it sets its own mask */
 
 /* What an epoll event is about. Each fd's tag holds its owner's index and generation. */
 enum watch_kind { ON_LISTENER = 1, ON_SIGNAL, ON_SLAVE, ON_MOVE, ON_PROC, ON_PIDFD, ON_FILTER,
-		  ON_SKEL };
+		  ON_SKEL, ON_LAZY };
 int watch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint32_t events);
 int rewatch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint32_t events);
 
@@ -173,6 +174,7 @@ struct proc {
 	bool exiting;	 /* in its exit stop, held there */
 	bool lost;	 /* died by itself; told */
 	bool dying;	 /* its exit was ordered: whatever ends it may pass */
+	bool serves;	 /* GHOST: its memory has not all followed its original */
 	bool held_stop;	 /* a SIGSTOP that came while it was parked */
 	bool hup_told;	 /* with the SIGCONT that the kernel sends behind such a SIGHUP */
 	int64_t hup_ms;	 /* when that was; 0: never */
@@ -236,6 +238,7 @@ extern uint32_t procs_used; /* no slot at or above it was ever used */
 
 /* -- bpinit_wait.c */
 void children_wait(void);
+void children_signalled(void); /* what the signalfd holds is but news of them */
 /* Children that were left for the next round, for want of room or not to hold up others. */
 extern bool children_left;
 int children_due(int ms); /* ms until they are looked at, at most this (-1: any time) */
@@ -306,6 +309,8 @@ struct move {
 	int32_t granted_pid;	/* source: whom the target expects; 0: whoever it is */
 	int chan;		/* source, until the process is known */
 	int data;
+	int back; /* lazy: by which the far side is heard, if not by data; -1 */
+	bool lazy; /* target: memory may follow the image */
 	int stream[CHAN_STREAMS];
 	unsigned char token[32];
 	int abort_err;
@@ -379,6 +384,19 @@ void arrive_end(struct proc *p); /* of a copy that was dropped and has been made
 void arrive_killed(struct proc *p, struct move *m);
 void arrive_died(struct proc *p);
 void arrive_fence(void); /* nothing that is on its way here may run any more */
+
+/* -- bpinit_lazy.c */
+
+void lazy_prepare(void);
+/* What an arrival makes it with; -1: memory cannot follow to here. */
+int lazy_device(const char **ret_why_not);
+/* What an arrival that has failed says, or what it cannot know. */
+const char *lazy_why(const struct move *m, const struct chan_msg *c);
+/* CHAN_LAZY and its kin. */
+void lazy_message(struct proc *p, const struct chan_msg *c, struct sysio_pkt *pkt);
+void lazy_readable(uint32_t index, uint32_t gen);
+bool lazy_child(pid_t pid); /* a pager has ended */
+void lazy_off(const struct move *m);
 
 /* -- bpinit_children.c: the chain's ancestors are here */
 bool children_ready(struct move *m);

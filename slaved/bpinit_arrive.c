@@ -174,13 +174,18 @@ static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 			     .move_id = m->id,
 			     .flags = flags | (m->threads ? CHAN_ARRIVE_THREADS : 0),
 			     .u.clone.cred = m->cred};
-	int fd[1 + CHAN_STREAMS] = {m->data}, n = 1, e;
+	int fd[2 + CHAN_STREAMS] = {m->data}, n = 1, e;
+	const char *why_not;
 
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		if (m->stream[i] < 0)
 			continue;
 		c.stream_mask |= 1u << i;
 		fd[n++] = m->stream[i];
+	}
+	if (m->lazy && lazy_device(&why_not) >= 0) {
+		c.flags |= CHAN_ARRIVE_LAZY;
+		fd[n++] = lazy_device(&why_not);
 	}
 	skel_arm(m);
 	e = proc_tell(p, &c, fd, n);
@@ -285,6 +290,18 @@ static void start_arrival(struct move *m)
 				    (m->home_here ? CHAN_ARRIVE_HOME : 0));
 }
 
+/* Of what comes with the image: the streams, then by which its source is heard. */
+static int take_fds(struct move *m, const struct init_msg *msg, struct sysio_pkt *pkt)
+{
+	int n = 1 + __builtin_popcount(msg->stream_mask),
+	    e = sort_streams(pkt, 1, msg->stream_mask, m->stream);
+
+	m->lazy = msg->flags & INIT_DATA_LAZY && m->kind == MOVE_MOVE;
+	if (e == 0 && m->lazy && pkt->nfd > n)
+		m->back = take_fd(pkt->fd[n]);
+	return e;
+}
+
 void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
 {
 	struct move *m = move_find(msg->move_id);
@@ -293,8 +310,7 @@ void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
 		return; /* its descriptors are closed with the packet: the source sees it */
 	if (m->pid == 0)
 		m->pid = msg->u.data.pid;
-	if (pkt->nfd < 1 || m->pid <= 0 || m->pid != msg->u.data.pid ||
-	    sort_streams(pkt, 1, msg->stream_mask, m->stream) < 0) {
+	if (pkt->nfd < 1 || m->pid <= 0 || m->pid != msg->u.data.pid || take_fds(m, msg, pkt) < 0) {
 		arrive_failed(m, EPROTO, "no connection came with the image");
 		return;
 	}
@@ -404,7 +420,7 @@ void arrive_message(struct proc *p, const struct chan_msg *c)
 		prepared(m, p);
 	} else if (c->type == CHAN_FAILED) {
 		arrive_drop(p);
-		arrive_failed(m, c->err, c->u.text);
+		arrive_failed(m, c->err, lazy_why(m, c));
 	}
 }
 

@@ -76,13 +76,14 @@ uint32_t leave_go_flags(const struct move *m)
 static void go(struct move *m, struct proc *p)
 {
 	struct chan_msg c = {.type = CHAN_GO, .move_id = m->id, .flags = leave_go_flags(m)};
-	int e = move_write_header(m);
+	int fd[2] = {m->data, m->back}, e = move_write_header(m);
 
 	m->phase = LEAVE_SENDING;
 	if (e == 0)
-		e = proc_tell(p, &c, &m->data, 1);
+		e = proc_tell(p, &c, fd, m->back >= 0 ? 2 : 1);
 	move_push_header(m);
 	m->data = close_fd(m->data);
+	m->back = close_fd(m->back);
 	if (e < 0)
 		leave_failed(m, -e, "the connection to the node was lost");
 }
@@ -138,7 +139,7 @@ static void here(struct move *m, const struct chan_msg *c, int32_t pid)
 	p->inject = INJECT_NO;
 	p->inject_chan = c->u.status;
 	p->awake = p->nmirror = p->busy = 0;
-	p->dying = p->lost = p->held_stop = false;
+	p->dying = p->lost = p->held_stop = p->serves = false;
 	m->pid = pid;
 	e = trace_begin(p, m->kind == MOVE_EXECMOVE ? PTRACE_O_TRACEEXEC : 0);
 	proc_set_chan(p, take_fd(m->chan));
@@ -214,6 +215,8 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 	memcpy(m->token, msg->u.depart.token, sizeof(m->token));
 	if (pkt->nfd > 0)
 		m->data = take_fd(pkt->fd[0]);
+	if (pkt->nfd > 1)
+		m->back = take_fd(pkt->fd[1]);
 	if (m->phase == LEAVE_FAILED)
 		event_failed(m->id, m->req_id, EVF_SOURCE, ESRCH, "it could not leave");
 	else if (m->data < 0)

@@ -41,6 +41,7 @@ struct move *move_new(enum move_phase phase)
 					 .gen = moves[i].gen + 1,
 					 .chan = -1,
 					 .data = -1,
+					 .back = -1,
 					 .stream = {-1, -1, -1}};
 		return &moves[i];
 	}
@@ -59,6 +60,8 @@ void move_free(struct move *m)
 	m->threads = false;
 	m->chan = close_fd(m->chan);
 	m->data = close_fd(m->data);
+	m->back = close_fd(m->back);
+	lazy_off(m);
 	close_streams(m->stream);
 	m->phase = MOVE_NONE;
 	m->gen++;
@@ -179,7 +182,8 @@ int move_write_header(struct move *m)
 			     .move_id = m->id,
 			     .epoch = m->epoch,
 			     .pid = m->pid,
-			     .kind = m->kind};
+			     .kind = m->kind,
+			     .flags = m->dump_flags & DUMP_LAZY ? DATA_LAZY : 0};
 
 	memcpy(h.token, m->token, sizeof(h.token));
 	/* Nobody can have signalled a child that is new; and what goes ahead is no process. */

@@ -181,6 +181,8 @@ void proc_readable(struct proc *p)
 
 		if (e == -EAGAIN)
 			return;
+		if (e == 0 && pkt.len == sizeof(c))
+			lazy_message(p, &c, &pkt);
 		pkt_close(&pkt);
 		if (e == 0 && pkt.len == sizeof(c)) {
 			c.u.text[CHAN_TEXT_MAX - 1] = '\0';

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -125,6 +126,8 @@ static void child_changed(pid_t pid, int status, const struct rusage *ru)
 {
 	struct proc *p = proc_find(pid);
 
+	if (!p && !WIFSTOPPED(status) && lazy_child(pid))
+		return;
 	if (p && WIFSTOPPED(status) && status >> 16 && p->state == PROC_MAKING)
 		p->traced = true; /* from its birth on, as the ghost that cloned it */
 	if (p && p->traced && WIFSTOPPED(status)) {
@@ -166,6 +169,15 @@ void children_wait(void)
 		child_changed(pid, status, &ru);
 	}
 	children_left = true;
+}
+
+void children_signalled(void)
+{
+	struct signalfd_siginfo si[16];
+
+	while (read(self.signals, si, sizeof(si)) > 0)
+		;
+	children_wait();
 }
 
 /* -- ends of processes that are not our children */

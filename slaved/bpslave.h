@@ -236,7 +236,13 @@ extern uint32_t target_unheard;
 /* Likewise the announcement of its child. False: no such question waits. */
 bool target_defer_child(uint32_t client, uint32_t id, int32_t pid);
 /* A data connection has said whose it is; 0: the move has taken it, or -errno: close it. */
-int move_on_data(const struct data_hdr *hdr, int fd);
+/* back: by which the source hears of us, if not by fd; -1. Both are taken if it is 0. */
+int move_on_data(const struct data_hdr *hdr, int fd, int back);
+
+/* -- bpslave_early.c: what comes before the master's word on it */
+int early_put(const struct data_hdr *hdr, int fd, int back); /* 0: they belong to it; or -errno */
+/* The one that was promised so; its fds are the caller's. False: it has not come. */
+bool early_take(const struct data_hdr *want, struct data_hdr *ret_hdr, int *ret_fd, int *ret_back);
 
 /* -- bpslave_data.c: the data port */
 int data_start(struct bproc_err *err);
@@ -255,6 +261,11 @@ void data_refresh(void);
  */
 uint32_t data_take(int32_t node, void (*taken)(int fd, void *arg), void *arg);
 void data_cancel(uint32_t ticket);
+/*
+ * Within taken(): by which the far side of that connection is heard. -1: by the fd itself; less:
+ * -errno.
+ */
+int data_back(void);
 /* One was taken, and now there is time to make another. */
 void data_warm(int32_t node);
 /* 0, or -EBADMSG: not a header of this version. */
@@ -268,11 +279,14 @@ struct worker;
 /*
  * What the worker of a connection has to say. fd >= 0, which belongs to the callee: a client has
  * an end to write the next image to (hdr NULL), a server the end of an image that has begun, and
- * the BPDATA_HDR bytes in front of it. -errno: the connection is over, nothing more is told.
+ * the BPDATA_HDR bytes in front of it; of a lazy move also back, which belongs to the callee as
+ * well: what is written there its source hears; else -1. -errno: the connection is over, nothing more is told.
  */
-typedef void worker_fn(int fd, const unsigned char *hdr, void *arg);
+typedef void worker_fn(int fd, int back, const unsigned char *hdr, void *arg);
 /* TLS on a connected socket, by a worker. tcp belongs to it at once. NULL: it is closed. */
 struct worker *worker_start(int tcp, bool server, worker_fn *tell, void *arg);
+/* Before a byte of the next image is sent: what the far side says to it goes to fd. 0, -errno. */
+int worker_back(struct worker *w, int fd);
 /* Nothing more is told. The connection ends, after the image that is on its way. */
 void worker_end(struct worker *w);
 void worker_stop_all(void);

@@ -56,13 +56,13 @@ static void on_late(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Which move is it? fd stays the caller's if this fails. */
-static int find_move(const unsigned char *raw, int fd)
+static int find_move(const unsigned char *raw, int fd, int back)
 {
 	struct data_hdr hdr;
 	int r = data_parse_hdr(raw, sizeof(hdr), &hdr);
 
 	if (r == 0)
-		r = move_on_data(&hdr, fd);
+		r = move_on_data(&hdr, fd, back);
 	if (r < 0)
 		log_stranger("data connection refused: %s", strerror(-r));
 	return r;
@@ -90,14 +90,14 @@ static void on_header(evutil_socket_t fd, short what, void *arg)
 		log_stranger("data connection refused: plain, but imageencryption is on");
 	} else if (n > 0 && read_full(fd, raw, sizeof(raw)) == 0 && fcntl(fd, F_SETFL, 0) == 0) {
 		free_event(&in->ev);
-		if (find_move(raw, fd) == 0)
+		if (find_move(raw, fd, -1) == 0)
 			in->fd = -1;
 	}
 	incoming_free(in);
 }
 
 /* One of the images of a TLS connection has begun; or the connection is over. */
-static void on_image(int fd, const unsigned char *hdr, void *arg)
+static void on_image(int fd, int back, const unsigned char *hdr, void *arg)
 {
 	struct incoming *in = arg;
 
@@ -107,8 +107,10 @@ static void on_image(int fd, const unsigned char *hdr, void *arg)
 		return;
 	}
 	/* To close it ends the connection, so that the source hears of it. */
-	if (!hdr || find_move(hdr, fd) < 0)
+	if (!hdr || find_move(hdr, fd, back) < 0) {
 		close_fd(fd);
+		close_fd(back);
+	}
 }
 
 static void on_class(evutil_socket_t fd, short what, void *arg)

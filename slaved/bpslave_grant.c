@@ -18,6 +18,7 @@ static void have_connection(int fd, void *arg)
 	struct init_msg m = {
 		.type = INIT_GRANT, .move_id = v->move, .req_id = v->req, .pid = v->pid};
 	char text[CHAN_TEXT_MAX];
+	int back;
 
 	v->ticket = 0;
 	if (fd < 0) {
@@ -39,8 +40,10 @@ static void have_connection(int fd, void *arg)
 	if (m.u.depart.away)
 		stdio_streams_of(v->host_pid, &m.u.depart.streams);
 	memcpy(m.u.depart.token, v->token, sizeof(v->token));
-	init_send(&m, &fd, 1);
+	back = v->flags & BPROC_MOVE_LAZY ? data_back() : -1;
+	init_send(&m, (const int[]){fd, back}, back >= 0 ? 2 : 1);
 	close_fd(fd);
+	close_fd(back);
 }
 
 static void try_later(evutil_socket_t fd, short what, void *arg);

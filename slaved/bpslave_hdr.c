@@ -26,13 +26,13 @@ int data_parse_hdr(const unsigned char *buf, size_t len, struct data_hdr *ret_hd
 	h.epoch = le32toh(h.epoch);
 	h.pid = (int32_t)le32toh((uint32_t)h.pid);
 	h.kind = le32toh(h.kind);
-	h.zero = le32toh(h.zero);
+	h.flags = le32toh(h.flags);
 	for (int i = 0; i < DATA_STREAMS; i++) {
 		h.streams[i].id = le64toh(h.streams[i].id);
 		h.streams[i].upto = le64toh(h.streams[i].upto);
 	}
-	if (h.magic != DATA_MAGIC || h.version != DATA_VERSION || h.zero != 0 || h.pid <= 0 ||
-	    h.kind < MOVE_RFORK || h.kind > MOVE_LIVE)
+	if (h.magic != DATA_MAGIC || h.version != DATA_VERSION || h.flags & ~DATA_LAZY ||
+	    h.pid <= 0 || h.kind < MOVE_RFORK || h.kind > MOVE_LIVE)
 		return -EBADMSG;
 	*ret_hdr = h;
 	return 0;

@@ -170,7 +170,8 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 	*v = (struct leaving){.req = new_req(),
 			      .who = who,
 			      .kind = ask->kind,
-			      .flags = ask->flags,
+			      .flags = ask->kind == MOVE_MOVE ? ask->flags
+							      : ask->flags & ~BPROC_MOVE_LAZY,
 			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
 			      .host_pid = asker};
 	STAILQ_INIT(&v->held);

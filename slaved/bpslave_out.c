@@ -164,11 +164,14 @@ static void on_spare(evutil_socket_t fd, short what, void *arg)
 		outgoing_free(o);
 }
 
+static struct worker *last_worker; /* of what was handed out last; valid while it is told */
+
 /* What one image is written to; the connection is o's no more, or busy. */
 static int outgoing_use(struct outgoing *o)
 {
 	int fd = take_fd(o->fd);
 
+	last_worker = o->worker;
 	free_event(&o->ev);
 	free_event(&o->timer);
 	o->state = OUT_BUSY;
@@ -199,11 +202,12 @@ static void outgoing_ready(struct outgoing *o)
 }
 
 /* The worker of a TLS connection: an end for the next image, or there is no connection. */
-static void on_worker(int fd, const unsigned char *hdr, void *arg)
+static void on_worker(int fd, int back, const unsigned char *hdr, void *arg)
 {
 	struct outgoing *o = arg;
 
 	(void)hdr;
+	close_fd(back);
 	if (fd < 0) {
 		o->worker = NULL;
 		outgoing_fail(o, fd);
@@ -439,6 +443,20 @@ uint32_t data_take(int32_t node, void (*taken)(int fd, void *arg), void *arg)
 	if (r < 0)
 		waiter_tell(w, r);
 	return last_ticket;
+}
+
+int data_back(void)
+{
+	int fd[2];
+
+	if (!last_worker)
+		return -1;
+	if (pipe2(fd, O_CLOEXEC) < 0)
+		return -errno;
+	if (worker_back(last_worker, fd[1]) < 0)
+		fd[0] = close_fd(fd[0]);
+	close_fd(fd[1]);
+	return fd[0] < 0 ? -EPIPE : fd[0];
 }
 
 void data_cancel(uint32_t ticket)

@@ -11,8 +11,6 @@
 #include "libbproc/log.h"
 #include "libbproc/wire.h"
 
-#define EARLY_MAX 512
-#define EARLY_MS 5000
 #define IMAGE_MS 60000 /* from the announcement to the connection; many times what it takes */
 #define LOOK_MS 5000
 
@@ -22,8 +20,10 @@ struct arriving {
 	int32_t pid, ppid;
 	struct stdio_of of;
 	uint64_t after; /* the visit before, if its source has streams of it */
+	bool lazy;	/* memory may follow the image */
 	bool fresh, home_here, ready, flushing, handed_over, has_exec;
 	int fd;		      /* owned: the image, if it has come before the ghosts are made */
+	int back;	      /* owned: of a lazy one in TLS, by which its source is heard; -1 */
 	struct stdio_fds fds; /* owned */
 	uint64_t since_ms;    /* the master has announced it */
 	struct {	      /* it asks to leave again already */
@@ -37,14 +37,6 @@ uint32_t target_unheard;
 #define IS_LIVE(a) ((a)->want.kind == MOVE_LIVE) /* pages for a ghost: no process comes by it */
 static LIST_HEAD(, arriving) arrivings = LIST_HEAD_INITIALIZER(arrivings);
 
-struct early {
-	LIST_ENTRY(early) next;
-	struct data_hdr hdr;
-	int fd;
-	struct event *timer;
-};
-static LIST_HEAD(, early) earlies = LIST_HEAD_INITIALIZER(earlies);
-static int nearly;
 static struct event *looking; /* for images that do not come; lives as long as we */
 
 static struct arriving *find(uint64_t move)
@@ -62,6 +54,7 @@ static void forget(struct arriving *a)
 	LIST_REMOVE(a, next);
 	target_unheard -= a->handed_over && !IS_LIVE(a);
 	close_fd(a->fd);
+	close_fd(a->back);
 	close_fd(a->again.chan);
 	stdio_fds_close(&a->fds);
 	free(a);
@@ -237,7 +230,7 @@ void target_on_start(const Bproc__MoveStart *s)
 		born_expect(s->pid, s->ppid, s->pgid, s->sid);
 	if (s->source != HOME_NODE)
 		ancestors(s, &a->of);
-	a->fd = a->again.chan = -1;
+	a->fd = a->back = a->again.chan = -1;
 	a->home_here = slave.node == HOME_NODE;
 	a->fresh = s->source == HOME_NODE || s->kind == MOVE_RFORK;
 	a->fds = (struct stdio_fds){{-1, -1, -1}, {-1, -1, -1}};
@@ -290,7 +283,7 @@ static bool wait_for_output(struct arriving *a)
 static void hand_over(struct arriving *a)
 {
 	struct init_msg m = {.type = INIT_DATA, .move_id = a->want.move_id, .pid = a->pid};
-	int fd[1 + CHAN_STREAMS] = {a->fd}, n = 1;
+	int fd[2 + CHAN_STREAMS] = {a->fd}, n = 1;
 
 	log_debug("move %llx: the image of %d is handed over", (unsigned long long)m.move_id,
 		  a->pid);
@@ -308,16 +301,20 @@ static void hand_over(struct arriving *a)
 		m.stream_mask |= 1u << i;
 		fd[n++] = a->fds.theirs[i];
 	}
+	m.flags = a->lazy ? INIT_DATA_LAZY : 0;
+	if (a->back >= 0)
+		fd[n++] = a->back;
 	init_send(&m, fd, n);
 	a->handed_over = true;
 	target_unheard += !IS_LIVE(a);
 	a->fd = close_fd(a->fd);
+	a->back = close_fd(a->back);
 	/* The process has them; with a copy here nobody would ever see an end. */
 	for (int i = 0; i < CHAN_STREAMS; i++)
 		a->fds.theirs[i] = close_fd(a->fds.theirs[i]);
 }
 
-static int admit(struct arriving *a, const struct data_hdr *hdr, int fd)
+static int admit(struct arriving *a, const struct data_hdr *hdr, int fd, int back)
 {
 	int e = data_admits(hdr, &a->want);
 
@@ -328,6 +325,8 @@ static int admit(struct arriving *a, const struct data_hdr *hdr, int fd)
 	a->pid = hdr->pid;
 	memcpy(a->want.streams, hdr->streams, sizeof(a->want.streams));
 	a->fd = fd;
+	a->back = back;
+	a->lazy = hdr->flags & DATA_LAZY;
 	log_debug("move %llx: the image of %d comes%s", (unsigned long long)a->want.move_id, a->pid,
 		  a->ready ? "" : ", its ancestors are not here yet");
 	/* bpinit holds an rfork's until the chain is here: its number is new, so that nothing that
@@ -337,60 +336,22 @@ static int admit(struct arriving *a, const struct data_hdr *hdr, int fd)
 	return 0;
 }
 
-static void end_early(struct early *y)
-{
-	LIST_REMOVE(y, next);
-	free_event(&y->timer);
-	close_fd(y->fd);
-	free(y);
-	nearly--;
-}
-
-static void on_early_late(evutil_socket_t fd, short what, void *arg)
-{
-	struct early *y = arg;
-
-	(void)fd;
-	(void)what;
-	log_stranger("a data connection for a move that the master has not announced");
-	end_early(y);
-}
-
 static void take_early(struct arriving *a)
 {
-	struct early *y;
+	struct data_hdr hdr;
+	int fd, back;
 
-	LIST_FOREACH(y, &earlies, next)
-	{
-		if (data_admits(&y->hdr, &a->want) != 0)
-			continue;
-		if (admit(a, &y->hdr, y->fd) == 0)
-			y->fd = -1;
-		return end_early(y);
-	}
+	if (!early_take(&a->want, &hdr, &fd, &back) || admit(a, &hdr, fd, back) == 0)
+		return;
+	close_fd(fd);
+	close_fd(back);
 }
 
-int move_on_data(const struct data_hdr *hdr, int fd)
+int move_on_data(const struct data_hdr *hdr, int fd, int back)
 {
 	struct arriving *a = find(hdr->move_id);
-	struct early *y;
 
-	if (a)
-		return admit(a, hdr, fd);
-	y = nearly < EARLY_MAX ? calloc(1, sizeof(*y)) : NULL;
-	if (!y)
-		return -ENOENT;
-	y->hdr = *hdr;
-	y->timer = new_timer(on_early_late, y);
-	if (!y->timer) {
-		free(y);
-		return -ENOMEM;
-	}
-	y->fd = fd;
-	start_timer(y->timer, EARLY_MS);
-	LIST_INSERT_HEAD(&earlies, y, next);
-	nearly++;
-	return 0;
+	return a ? admit(a, hdr, fd, back) : early_put(hdr, fd, back);
 }
 
 /* -- step 8: it runs, or it never will */

@@ -56,7 +56,7 @@ static void worker_over(struct worker *w, int err, const char *text)
 	if (err && err != ECONNRESET)
 		log_stranger("data connection: %s%s", w->up ? "" : "TLS failed: ", text);
 	if (tell)
-		tell(err ? -err : -ECONNRESET, NULL, w->arg);
+		tell(err ? -err : -ECONNRESET, -1, NULL, w->arg);
 }
 
 static void on_idle(struct worker *w)
@@ -87,8 +87,9 @@ static void on_ctl(evutil_socket_t sock, short what, void *arg)
 	} else if (m.type == BPDATA_UP || m.type == BPDATA_IDLE) {
 		worker_over(w, m.err, m.u.text);
 		on_idle(w);
-	} else if (m.type == BPDATA_IMAGE && pkt.nfd == 1 && w->tell) {
-		w->tell(take_fd(pkt.fd[0]), m.server ? m.u.hdr : NULL, w->arg);
+	} else if (m.type == BPDATA_IMAGE && pkt.nfd >= 1 && w->tell) {
+		w->tell(take_fd(pkt.fd[0]), pkt.nfd > 1 ? take_fd(pkt.fd[1]) : -1,
+			m.server ? m.u.hdr : NULL, w->arg);
 	}
 	pkt_close(&pkt);
 }
@@ -187,6 +188,13 @@ struct worker *worker_start(int tcp, bool server, worker_fn *tell, void *arg)
 	w->tell = tell;
 	w->arg = arg;
 	return w;
+}
+
+int worker_back(struct worker *w, int fd)
+{
+	struct bpdata_msg m = {.type = BPDATA_BACK};
+
+	return pkt_send(w->ctl, &m, sizeof(m), &fd, 1);
 }
 
 void worker_end(struct worker *w)

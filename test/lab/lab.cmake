@@ -14,7 +14,7 @@ endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
 foreach(source rfork nest roam exec signals errors odd many hop family broken matrix storm kills
-		again)
+		again lazy)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
@@ -71,6 +71,10 @@ set(quick OPTS -o pingtimeout=3)
 lab_test(daemon.states 3 120 ${quick} COMMAND ${lab_dir}/states.sh)
 lab_test(daemon.restart 2 120 ${quick} COMMAND ${lab_dir}/restart.sh)
 lab_test(move.bpmove 2 240 ${quick} COMMAND ${lab_dir}/bpmove.sh ${PROJECT_BINARY_DIR}/bin)
+lab_test(move.lazy 2 180 ${quick} COMMAND ${lab_dir}/lazy.sh 10)
+lab_test(move.lazy_plain 2 180 ${quick} -o imageencryption=no COMMAND ${lab_dir}/lazy.sh 4)
+lab_test(move.lazy_no 2 60 ${quick} COMMAND ${lab_dir}/lazy.sh no)
+set_tests_properties(move.lazy_no PROPERTIES ENVIRONMENT BPROC_NO_USERFAULTFD=1)
 lab_test(daemon.hostile 2 150 COMMAND ${lab_dir}/hostile.sh)
 lab_test(daemon.refused 2 120 ${quick} COMMAND ${lab_dir}/refused.sh)
 

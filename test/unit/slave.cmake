@@ -6,6 +6,11 @@ foreach(part stream proc hdr)
 	set_tests_properties(unit.slave_${part} PROPERTIES LABELS unit TIMEOUT 120)
 endforeach()
 
+add_executable(test_slave_pager unit/slave_pager.c ${PROJECT_SOURCE_DIR}/slaved/pager_frame.c)
+target_link_libraries(test_slave_pager PRIVATE bpslave_parts PkgConfig::CHECK)
+add_test(NAME unit.slave_pager COMMAND test_slave_pager)
+set_tests_properties(unit.slave_pager PROPERTIES LABELS unit TIMEOUT 60)
+
 # Forwarded streams at home, between nodes that the test is.
 add_executable(test_slave_turn unit/slave_turn.c
 	${PROJECT_SOURCE_DIR}/slaved/bpslave_stdio.c ${PROJECT_SOURCE_DIR}/slaved/bpslave_stdio_fd.c

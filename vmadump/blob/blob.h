@@ -167,6 +167,7 @@ struct blob_frozen {
 #define DUMP_LIBS 1u
 #define DUMP_EXEC 2u
 #define DUMP_OTHER 4u
+#define DUMP_LAZY 0x200u /* BPROC_MOVE_LAZY: of one that leaves, memory may follow */
 
 /*
  * At the start of the rw part; filled by whoever maps the blob (self.c in the
@@ -247,6 +248,7 @@ struct blob {
 	 * skeletons and arrivals: the word (channel.h), then the template. 0: nothing.
 	 */
 	uint64_t annex;
+	uint64_t lazy; /* of one whose memory follows it: struct lazy_out, or 0 */
 	uint8_t xsave[BLOB_XSAVE_MAX] __attribute__((aligned(64)));
 };
 _Static_assert(sizeof(struct blob) <= BLOB_STRUCT_MAX, "struct blob outgrew its place");
@@ -268,6 +270,7 @@ struct blob_dump {
 	uint32_t goes_on;      /* 1: pending signals and timers are read, not taken */
 	uint32_t objects;      /* 1: open files that no path leads to go along, and threads */
 	uint32_t leaves;       /* 1: with that, as of one that is to run on another machine */
+	uint32_t lazy;	       /* 1: large memory follows when it runs: lazy_out.h */
 	/* Not NULL: nothing but the head is wanted, and each thing that is refused. */
 	void (*refused)(struct blob *b);
 	int32_t aside;	       /* whose descriptors these are copies of; 0: its own */
@@ -320,6 +323,7 @@ struct blob_restore {
 	struct restore *first; /* of one of a tree: what its first process has read; else NULL */
 	uint32_t index;	       /* and which of the tree it is */
 	uint32_t look;	       /* 1: nothing is to be made that others see */
+	int lazy_fd; /* /dev/userfaultfd, of an image whose memory follows; 0: it is not to be one */
 	uint32_t destroyed;    /* out */
 };
 long blob_restore(struct blob *b, struct blob_restore *opt);

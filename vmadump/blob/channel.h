@@ -46,10 +46,16 @@ enum chan_type {
 	CHAN_REFUSED = 15,   /* text: one thing that keeps it from leaving (CHAN_LOOK) */
 	CHAN_PRECOPIED = 24, /* + channel, userfaultfd: answer to CHAN_PRECOPY; then without: */
 			     /* they are closed there */
+	CHAN_LAZY = 20,	  /* + userfaultfd: make it so that a pager can use it; answered by */
+			  /* CHAN_LAZY_SET */
+	CHAN_LAZY_READY = 21, /* the memory that is to follow is under it: start a pager */
+	CHAN_FOLLOWS = 22,    /* of a ghost: its original's memory is still to follow; */
+	CHAN_FOLLOWED = 23,   /* it has, or nobody wants it any more */
 
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
-			    /* first CHAN_GO_EXEC without fd, then, after the exec, this */
+			    /* first CHAN_GO_EXEC without fd, then, after the exec, this. Of a lazy */
+			    /* move, if the node is not heard by that fd: + fd by which it is */
 	CHAN_ABORT = 33,    /* err, text: thaw, go on where you were */
 	CHAN_BE_GHOST = 34, /* + stream fds; stream_mask says which of 0..2, in order; */
 			    /* + an fd with the blob's bytes if CHAN_GHOST_CODE */
@@ -64,6 +70,7 @@ enum chan_type {
 	CHAN_REAP = 41,	       /* pid: this child has ended; answered by CHAN_CHILD. To who is */
 			       /* parked: wait for it, answered by CHAN_CHILD, empty */
 	CHAN_NAME = 42,	       /* name: look like this from now on */
+	CHAN_LAZY_SET = 45,	       /* err, text; 0: it is */
 	CHAN_HOLD = 43,	       /* flags: CHAN_HOLD_*: its children are somebody's to wait for */
 	CHAN_LIVE = 48,	       /* + data fd: to a ghost: pages of its original, live.h */
 
@@ -107,6 +114,7 @@ enum chan_type {
 #define CHAN_ARRIVE_EXEC 2u	/* MOVE_REXEC: an argument block comes, not an image */
 #define CHAN_ARRIVE_CHILDREN 4u /* they are as it knows them: a pending SIGCHLD is of that */
 #define CHAN_ARRIVE_THREADS 8u	/* the image has more than one: it keeps the right to make them */
+#define CHAN_ARRIVE_LAZY 16u	/* + /dev/userfaultfd, last: memory may follow the image */
 #define CHAN_HOLD_NOT 0u	/* as ever */
 #define CHAN_HOLD_DEAD 1u	/* those that end stay */
 #define CHAN_HOLD_ALL 2u	/* stops that are there are taken; of what comes then, nothing */
@@ -215,8 +223,9 @@ struct data_hdr {
 	uint32_t epoch;
 	int32_t pid;
 	uint32_t kind; /* enum move_kind */
-	uint32_t zero;
+	uint32_t flags; /* DATA_LAZY */
 	unsigned char token[32];
 	struct data_stream streams[DATA_STREAMS];
 };
+#define DATA_LAZY 1u /* its memory may follow the image: lazy.h */
 #define DATA_VERSION 2

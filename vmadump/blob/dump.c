@@ -6,6 +6,7 @@
  */
 #include "cpu.h"
 #include "dump.h"
+#include "lazy_out.h"
 #include "lib.h"
 #include "refuse.h"
 #include "sys.h"
@@ -99,6 +100,11 @@ static long look_steps(struct dump *d)
 		return r;
 	if ((r = dump_fds(d)) < 0) /* 4. descriptors */
 		return r;
+	/* A userfaultfd of its own is a descriptor, and was refused. */
+	if (d->missing)
+		return blob_err_set(&d->b->err, EINPROGRESS,
+				    "memory at %lx has not all followed it here yet",
+				    d->missing);
 	/* 5. signals and timers: out, or read */
 	return d->opt->for_fork ? 0 : dump_look_on(d, dump_hold(d));
 }
@@ -109,6 +115,8 @@ static long last_steps(struct dump *d)
 
 	if (d->opt->only_look)
 		return 0;
+	if (d->opt->lazy)
+		lazy_choose(d);
 	if (!d->opt->refused && (r = dump_runs(d)) < 0) /* 6. which pages */
 		return r;
 	return dump_head(d); /* 7. all that goes before the pages */

@@ -8,6 +8,7 @@
 #include "dump.h"
 #include "dump_scan.h"
 #include "lib.h"
+#include "pagemap.h"
 #include "refuse.h"
 #include "sys.h"
 
@@ -15,12 +16,6 @@
 #define SCAN_REGIONS 512u
 #define PAGEMAP_BATCH 4096u
 #define AHEAD_PAGES 16u /* whose first word is fetched ahead of the look at it */
-#define PM_PRESENT (1ull << 63)
-#define PM_SWAP (1ull << 62)
-#define PM_FILE (1ull << 61)
-
-#define KERNEL_SCAN 1u
-#define KERNEL_NO_SCAN 2u
 
 struct pages {
 	struct dump *d;
@@ -258,7 +253,7 @@ static int swap_in_use(void)
 	return sys1(__NR_sysinfo, &s) < 0 || s.totalswap != s.freeswap;
 }
 
-static long open_pagemap(struct pages *p)
+long pagemap_open(void)
 {
 	long fd = sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 
@@ -273,6 +268,13 @@ static long open_pagemap(struct pages *p)
 		fd = sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 		sys_prctl(PR_SET_DUMPABLE, (unsigned long)(was == 1), 0, 0, 0);
 	}
+	return fd;
+}
+
+static long open_pagemap(struct pages *p)
+{
+	long fd = pagemap_open();
+
 	if (fd < 0)
 		return blob_err_set(&p->d->b->err, EIO, "/proc/self/pagemap: %s", errno_name(fd));
 	p->fd = (int)fd;
@@ -308,7 +310,7 @@ static long runs_of(struct pages *p)
 	r = live_runs(p->d, v, p->fd, p->region, SCAN_REGIONS, add_written, p);
 	if (r)
 		return r < 0 ? r : 0;
-	if (v->kind == VMA_FILE_SHARED || v->no_pages)
+	if (v->kind == VMA_FILE_SHARED || v->no_pages || v->flags & VMA_LAZY)
 		return 0;
 	if (v->kind == VMA_ANON_SHARED)
 		return shared(p);

@@ -13,6 +13,7 @@
 
 /* VmFlags that no flag of ours carries, of the mapping being read. */
 struct other_flags {
+	uint32_t missing; /* a userfaultfd tells of pages that are not there */
 	uint32_t pfn, hugetlb, uffd, may_write, shstk;
 	uint32_t tracked; /* as its own memory is that went ahead (live.h) */
 };
@@ -78,10 +79,12 @@ static void vm_flags(struct dump_vma *v, struct other_flags *o, const char *s)
 		case TWO('h', 't'):
 			o->hugetlb = 1;
 			break;
+		case TWO('u', 'm'):
+			o->missing = 1;
+			break;
 		case TWO('u', 'w'):
 			o->tracked = 1;
 			break;
-		case TWO('u', 'm'):
 		case TWO('u', 'i'):
 			o->uffd = 1;
 			break;
@@ -187,6 +190,8 @@ static long finish_vma(struct dump *d, const struct dump_vma *seen, const struct
 		return refuse(b, REFUSE_HUGETLB, seen->start);
 	if (o->uffd || (o->tracked && !d->opt->live))
 		return refuse(b, REFUSE_UFFD_MAP, seen->start);
+	if (o->missing)
+		d->missing = seen->start;
 	if (o->pfn)
 		return refuse(b, REFUSE_PFN_MAP, seen->start);
 	if (o->shstk)

@@ -7,6 +7,7 @@
  * its children do, and a few orders (doc/local.md).
  */
 #include "ghost.h"
+#include "lazy_out.h"
 
 /* -- becoming one, in place */
 
@@ -267,6 +268,7 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	else
 		blob_keep_threads(b);
 	b->low = b->nkept ? b->low : 0;
+	g.serves = lazy_commit(b);
 	b->npending = 0;
 	/* What the dump took out of the kernel has gone with the image, for good. */
 	b->frozen.held = 0;
@@ -278,7 +280,7 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	}
 	/* Not at home it has no use for them, and others would wait for the end of a pipe. */
 	if (g.reap)
-		close_all_but(&b->chan, 1);
+		lazy_close_others(b);
 	args_save(b, &a);
 	sys_prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	forget_libc(b);
@@ -295,6 +297,7 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	relay_set(&g, sock);
 	g.parent = sys_waitid(P_ALL, 0, NULL, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL) == 0;
 	chan_tell(b, CHAN_GHOST, p->m.move_id);
+	lazy_tell(&g);
 	ghost_loop(&g);
 }
 
@@ -438,14 +441,14 @@ static void read_channel(struct ghost *g)
 
 _Noreturn void ghost_loop(struct ghost *g)
 {
-	struct sys_pollfd p[3 + 2 * CHAN_STREAMS];
+	struct sys_pollfd p[3 + 2 * CHAN_STREAMS + LAZY_POLL];
 	char info[128];
 	uint64_t chld = 1ul << (SIGCHLD - 1);
 	int children_to_tell = 1;
 
 	set_handlers();
 	for (;;) {
-		struct timespec t;
+		struct timespec t = {0};
 		long timeout_ms = -1;
 		int n;
 
@@ -461,15 +464,15 @@ _Noreturn void ghost_loop(struct ghost *g)
 					   .events = POLLIN};
 		p[2] = (struct sys_pollfd){.fd = g->live.fd, .events = POLLIN};
 		n = relay_poll_fill(g, 0, p + 3, &timeout_ms);
-		t.tv_sec = 0;
+		lazy_poll(g->b, p + 3 + n);
 		t.tv_nsec = timeout_ms * 1000000;
 		/* A stop by the tracer or a signal that it let pass gives EINTR: look again. */
-		if (sys_ppoll(p, (unsigned)n + 3, timeout_ms < 0 ? NULL : &t, NULL) < 0)
+		if (sys_ppoll(p, (unsigned)n + 3 + LAZY_POLL, timeout_ms < 0 ? NULL : &t, NULL) < 0)
 			continue;
-		if (p[1].revents) {
+		if (p[1].revents)
 			children_to_tell = sys_read(g->sigfd, info, sizeof info) > 0;
-		}
 		relay_poll_done(g, 0, p + 3, n);
+		lazy_polled(g, p + 3 + n);
 		if (p[2].revents)
 			live_some(g->b, &g->live);
 		if (p[0].revents)

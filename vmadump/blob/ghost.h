@@ -52,6 +52,7 @@ struct ghost {
 	uint32_t parent; /* it has, or may have, children */
 	uint32_t hold;	 /* CHAN_HOLD_* */
 	uint32_t cloned; /* it was never its original: confined as bpinit is */
+	uint32_t serves; /* its memory has not all followed its original */
 	uint32_t deaf;	 /* the channel has ended: an inquiry is bpinit's, not ours */
 	int sigfd;
 	uint64_t special_home[BLOB_SPECIALS]; /* where the vdso was before */
@@ -66,6 +67,7 @@ long chan_tell(struct blob *b, uint32_t type, uint64_t move_id);
 void chan_fail(struct blob *b, uint64_t move_id);
 /* CHAN_HERE, with this process's ids as the kernel vouches for them. */
 long chan_here(struct blob *b, uint32_t flags);
+long chan_send_fd(struct blob *b, const struct chan_msg *m, int fd);
 /* One message: 1, 0 at the end of the channel, or -errno. */
 long chan_recv(struct blob *b, struct chan_pkt *p, int flags);
 void chan_close_fds(struct chan_pkt *p, int from);

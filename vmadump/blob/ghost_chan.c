@@ -19,6 +19,27 @@ long chan_send(struct blob *b, const struct chan_msg *m)
 	return r < 0 ? r : 0;
 }
 
+long chan_send_fd(struct blob *b, const struct chan_msg *m, int fd)
+{
+	struct iovec v = {(void *)m, sizeof *m};
+	union {
+		struct sys_cmsghdr h;
+		char space[SYS_CMSG_SPACE(sizeof fd)];
+	} ctl;
+	struct sys_msghdr h = {.iov = &v, .iovlen = 1, .control = &ctl, .controllen = sizeof ctl};
+	long r;
+
+	memset(&ctl, 0, sizeof ctl);
+	ctl.h.level = SYS_SOL_SOCKET;
+	ctl.h.type = SYS_SCM_RIGHTS;
+	ctl.h.len = SYS_CMSG_LEN(sizeof fd);
+	*(int *)SYS_CMSG_DATA(&ctl.h) = fd;
+	do {
+		r = sys_sendmsg(b->chan, &h, SYS_MSG_NOSIGNAL);
+	} while (r == -EINTR);
+	return r < 0 ? r : 0;
+}
+
 long chan_tell(struct blob *b, uint32_t type, uint64_t move_id)
 {
 	struct chan_msg m;

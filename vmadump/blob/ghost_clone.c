@@ -164,6 +164,12 @@ static void take_word(struct blob *b, uint64_t move_id)
 	chan_send(b, &m);
 }
 
+/* The last of its descriptors, if it is there. 0: there is none. */
+static int lazy_device(const struct chan_pkt *p)
+{
+	return p->m.flags & CHAN_ARRIVE_LAZY && p->nfd > 1 ? p->fd[p->nfd - 1] : 0;
+}
+
 _Noreturn void take_in(struct blob *b, uint64_t move_id, const struct made_ahead *a)
 {
 	struct blob_restore opt;
@@ -189,6 +195,7 @@ _Noreturn void take_in(struct blob *b, uint64_t move_id, const struct made_ahead
 	opt.leave_head = b->annex != 0;
 	opt.cred = p.m.flags & CHAN_ARRIVE_THREADS ? &p.m.u.clone.cred : NULL;
 	chan_streams(&p, 1, opt.stream_fd);
+	opt.lazy_fd = lazy_device(&p);
 	b->sigs_default = 1;
 	if (blob_restore(b, &opt) < 0) {
 		chan_fail(b, p.m.move_id);
@@ -257,6 +264,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	opt.fd = p->fd[0];
 	opt.keep_streams = !!(p->m.flags & CHAN_ARRIVE_HOME);
 	chan_streams(p, 1, opt.stream_fd);
+	opt.lazy_fd = lazy_device(p);
 	stash = 0;
 	if (opt.keep_streams) {
 		in.file = opt.stream_fd[0];

@@ -140,7 +140,8 @@ enum vma_kind {
 #define VMA_DONTDUMP 0x2000u
 #define VMA_SEQUENTIAL 0x4000u
 #define VMA_RANDOM 0x8000u
-#define VMA_ALL_FLAGS 0xff7fu
+#define VMA_LAZY 0x10000u /* its pages come when it runs: lazy.h */
+#define VMA_ALL_FLAGS 0x1ff7fu
 #define VMA_NO_FILE 0xffffffffu
 
 enum file_id { FILE_BUILD_ID = 1, FILE_SIZE_MTIME = 2, FILE_ANY = 3 };

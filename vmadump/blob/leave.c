@@ -6,11 +6,12 @@
  * only by an abort that carries the id of its move.
  */
 #include "ghost.h"
+#include "lazy_out.h"
 #include "libbproc/local.h"
 
 struct leave {
 	uint64_t move_id;	/* from CHAN_GO on */
-	int data;
+	int data, back; /* back: from which the node is heard, of a lazy move; -1: by data */
 	uint32_t flags;		/* of CHAN_GO */
 	int voted, here; /* here: aborted because this is where it was to go */
 	uint32_t ready_for;	/* the flags that dump was prepared for */
@@ -35,7 +36,10 @@ static _Noreturn void park_for_ever(void)
 static long next_order(struct blob *b, struct leave *l, struct chan_pkt *p)
 {
 	for (;;) {
-		long r = chan_recv(b, p, 0);
+		long r;
+
+		lazy_serve(b, b->chan);
+		r = chan_recv(b, p, 0);
 
 		if (r <= 0 && l->voted)
 			park_for_ever();
@@ -70,8 +74,9 @@ static long wait_go(struct blob *b, struct leave *l)
 			break;
 		chan_close_fds(&p, 0);
 	}
-	chan_close_fds(&p, 1);
 	l->data = p.fd[0];
+	l->back = p.fd[1];
+	chan_close_fds(&p, 2);
 	l->move_id = p.m.move_id;
 	l->flags = p.m.flags;
 	return 0;
@@ -122,6 +127,7 @@ static void describe(const struct blob *b, uint32_t flags, struct blob_dump *ret
 		.objects = b->exec_kind != MOVE_RFORK,
 		.leaves = b->exec_kind != MOVE_RFORK,
 		.live = b->live,
+		.lazy = b->exec_kind == MOVE_MOVE && flags >> 8 & DUMP_LAZY,
 	};
 }
 
@@ -156,10 +162,16 @@ static long send_image(struct blob *b, struct leave *l)
 	if ((l->flags ^ l->ready_for) & (CHAN_GO_AWAY | ~0xffu)) {
 		blob_thaw(b);
 		b->hide_fd[2] = l->data;
+		b->hide_fd[3] = l->back;
 		prepare_image(b, l, l->flags);
-		b->hide_fd[2] = -1;
+		b->hide_fd[2] = b->hide_fd[3] = -1;
 	}
-	return l->ready < 0 ? l->ready : blob_dump_send(b, l->data);
+	r = l->ready < 0 ? l->ready : blob_dump_send(b, l->data);
+	if (r == 0)
+		r = lazy_begin(b, l->data, l->back);
+	if (r > 0) /* they are its own from here on */
+		l->data = l->back = -1;
+	return MIN(r, 0);
 }
 
 /*
@@ -175,10 +187,19 @@ static _Noreturn void end_execmove(struct blob *b, long r)
 	sys_exit_group((int)(-r & 0xff));
 }
 
-static long abort_here(struct blob *b, struct leave *l, long r)
+static void hang_up(struct leave *l)
 {
 	if (l->data >= 0)
 		sys_close(l->data);
+	if (l->back >= 0)
+		sys_close(l->back);
+	l->data = l->back = -1;
+}
+
+static long abort_here(struct blob *b, struct leave *l, long r)
+{
+	lazy_end(b);
+	hang_up(l);
 	if (b->regs_given) {
 		/* To where it is already: as any move there it succeeds. */
 		if (b->exec_kind == MOVE_EXECMOVE && !l->here)
@@ -191,7 +212,7 @@ static long abort_here(struct blob *b, struct leave *l, long r)
 
 long blob_leave(struct blob *b, struct blob_dump *looked)
 {
-	struct leave l = { .data = -1 };
+	struct leave l = { .data = -1, .back = -1 };
 	struct chan_pkt p;
 	long r;
 
@@ -221,16 +242,14 @@ long blob_leave(struct blob *b, struct blob_dump *looked)
 		if (l.ready < 0)
 			blob_send_failure(b, l.data);
 		chan_fail(b, l.move_id);
-		sys_close(l.data);
-		l.data = -1;
+		hang_up(&l);
 		/* Who calls it off knows more: that the node died, and not only its connection. */
 		b->err.code = 0;
 		while ((r = next_order(b, &l, &p)) > 0)
 			chan_close_fds(&p, 0);
 		return abort_here(b, &l, r);
 	}
-	sys_close(l.data);
-	l.data = -1;
+	hang_up(&l);
 
 	/* 4. The vote: from here on only the master decides. bpinit takes it of an rfork's child
 	 *    that it has voted as soon as it may, so that its word wakes nobody. */

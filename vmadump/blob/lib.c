@@ -236,6 +236,8 @@ const char *errno_name(long code)
 		return "bad address";
 	case EBUSY:
 		return "busy";
+	case EOPNOTSUPP:
+		return "operation not supported";
 	case EEXIST:
 		return "exists already";
 	case ENOTDIR:

@@ -184,6 +184,8 @@ static long run_steps(struct restore *r)
 		return e;
 	if ((e = rest_settle(r)) < 0) /* 8 */
 		return e;
+	if ((e = rest_lazy(r)) < 0)
+		return e;
 	if ((e = rest_mm(r)) < 0) /* 9 */
 		return e;
 	if ((e = rest_fds(r)) < 0) /* 10 */

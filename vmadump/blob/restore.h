@@ -129,6 +129,9 @@ long rest_settle(struct restore *r); /* final protection and advice */
 /* restore_fill.c: pages and end mark from the stream */
 long rest_fill(struct restore *r);
 
+/* restore_lazy.c: what follows the image is put under a userfaultfd */
+long rest_lazy(struct restore *r);
+
 /* restore_warm.c: is the memory of this image what w has mapped? Then its files are r's. */
 int rest_take_warm(struct restore *r, struct restore *w);
 

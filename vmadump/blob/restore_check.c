@@ -52,6 +52,17 @@ static long check_specials(struct restore *r)
 	return 0;
 }
 
+/* Its memory is still where it comes from: only a move brings it. */
+static long check_lazy(struct restore *r)
+{
+	for (uint32_t i = 0; i < r->nvmas && !r->opt->lazy_fd; i++)
+		if (r->vmas[i].flags & VMA_LAZY)
+			return blob_err_set(&r->b->err, EOPNOTSUPP,
+					    "the image's memory at %lx was to follow it",
+					    r->vmas[i].start);
+	return 0;
+}
+
 static int overlaps(uint64_t a, uint64_t a_end, uint64_t b, uint64_t b_end)
 {
 	return a < b_end && b < a_end;
@@ -254,7 +265,8 @@ long rest_check(struct restore *r)
 {
 	long e;
 
-	if ((e = check_need(r)) < 0 || (e = check_specials(r)) < 0 || (e = check_places(r)) < 0)
+	if ((e = check_need(r)) < 0 || (e = check_specials(r)) < 0 || (e = check_places(r)) < 0 ||
+	    (e = check_lazy(r)) < 0)
 		return e;
 	if (r->opt->set_creds && ((e = check_threads(r)) < 0 || (e = check_pid(r)) < 0))
 		return e;

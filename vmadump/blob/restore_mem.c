@@ -2,6 +2,7 @@
  * Memory of the image: everything else goes, its mappings are made, and get their
  * protection when their pages are there (restore_fill.c). Runs in the blob.
  */
+#include "lazy_out.h"
 #include "lib.h"
 #include "restore.h"
 #include "sys.h"
@@ -50,6 +51,31 @@ static int add_range(struct range *set, int n, uint64_t start, uint64_t end)
 	return n + 1;
 }
 
+/* What is to follow the process stays, and what is known of it: in one order with the rest. */
+static void unmap_around_lazy(const struct lazy_out *l, const struct range *keep, int n)
+{
+	struct range own = {(uint64_t)l, (uint64_t)l + l->len};
+	uint64_t at = 0;
+
+	for (;;) {
+		struct range next = {IMAGE_ADDR_MAX, IMAGE_ADDR_MAX};
+
+		for (int i = 0; i < n; i++)
+			if (keep[i].start >= at && keep[i].start < next.start)
+				next = keep[i];
+		for (uint32_t i = 0; i < l->nranges && l->range[i].start < next.start; i++)
+			if (l->range[i].start >= at)
+				next = (struct range){l->range[i].start, l->range[i].end};
+		if (own.start >= at && own.start < next.start)
+			next = own;
+		if (at < next.start)
+			sys_munmap((void *)at, next.start - at);
+		if (next.end == IMAGE_ADDR_MAX)
+			return;
+		at = next.end;
+	}
+}
+
 void blob_unmap_others(struct blob *b)
 {
 	struct range keep[2 + BLOB_SPECIALS];
@@ -61,7 +87,10 @@ void blob_unmap_others(struct blob *b)
 	for (uint32_t i = 0; i < b->env.nspecial; i++)
 		n = add_range(keep, n, b->env.special[i].start,
 			      b->env.special[i].start + b->env.special[i].len);
-	unmap_around(keep, n);
+	if (b->lazy)
+		unmap_around_lazy(lazy_of(b), keep, n);
+	else
+		unmap_around(keep, n);
 }
 
 static uint64_t special_at(const struct restore *r, uint32_t i)

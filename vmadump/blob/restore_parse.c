@@ -230,6 +230,8 @@ static long parse_vmas(struct restore *r)
 		     : v->kind == VMA_MEMORY ? v->file >= MEMORY_MAX
 					     : v->file != VMA_NO_FILE))
 			return rest_bad(r, "the kind of a mapping");
+		if (v->flags & VMA_LAZY && v->kind != VMA_ANON)
+			return rest_bad(r, "a mapping that is to follow");
 		if (v->flags & VMA_JOINED) {
 			if (!first || v->kind != VMA_ANON_SHARED || before->end != v->start)
 				return rest_bad(r, "a joined mapping");
@@ -303,7 +305,7 @@ static long check_runs(struct restore *r)
 		}
 		if (i == r->nvmas || at < r->vmas[i].start || len > r->vmas[i].end - at ||
 		    (at | len) % IMAGE_PAGE || get64(ph + 8) != off ||
-		    r->vmas[i].kind == VMA_FILE_SHARED)
+		    r->vmas[i].kind == VMA_FILE_SHARED || r->vmas[i].flags & VMA_LAZY)
 			return rest_bad(r, "a run of pages");
 		if (in_vma && at < get64(ph - 56 + 16) + get64(ph - 56 + 32))
 			return rest_bad(r, "the order of its pages");

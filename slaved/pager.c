@@ -1,0 +1,350 @@
+/*
+ * The pager: asks the source for the page that a thread waits for, and for the rest in between,
+ * as much at once as does not make the next question wait. Runs in a child of bpinit, with no
+ * capability and few system calls; it is root's by number only, so that a user cannot end it and
+ * have zeros in place of pages. doc/image.md, section 12.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libbproc/sysio.h"
+#include "slaved/pager.h"
+#include "vmadump/blob/mark.h"
+
+#define FD_UFFD 3
+#define FD_IN 4
+#define FD_BACK 5
+#define FD_CTL 6
+#define FD_FREE 64 /* out of the way of those */
+#define READ_BYTES (256u << 10)
+#define ASK_BYTES (64ull << 10)	  /* from the page on that a thread waits for */
+#define ASKS_MAX 16u		  /* questions on their way */
+#define WINDOW_IDLE (1ull << 20)  /* on its way unasked, while nobody waits */
+#define WINDOW_BUSY (64ull << 10) /* while threads do: a question waits behind it */
+#define BUSY_NS 2000000ll	  /* so long after a fault */
+
+static struct {
+	struct spaces all;
+	struct pager_in in;
+	int back, ctl;
+	uint64_t ask[ASKS_MAX]; /* where the pages were that were asked for */
+	uint32_t nask;
+	uint64_t credit; /* given and not used up */
+	int64_t busy_until;
+	unsigned char out[(ASKS_MAX + 8) * LAZY_FRAME]; /* questions that are still to be written */
+	size_t nout;
+	bool ended;
+	int err;
+} pg;
+static unsigned char buf[READ_BYTES + PAGER_REST];
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+/* -- questions and credit */
+
+/* Who has sent the end listens no more: what is lost is told by what is read, or is not there. */
+static void flush_out(void)
+{
+	ssize_t n;
+
+	while (pg.nout) {
+		n = write(pg.back, pg.out, pg.nout);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n < 0)
+			n = (ssize_t)pg.nout;
+		pg.nout -= (size_t)n;
+		memmove(pg.out, pg.out + n, pg.nout);
+	}
+}
+
+static bool say(uint32_t type, uint64_t at, uint64_t len)
+{
+	const struct lazy_frame f = {.type = type, .at = at, .len = len};
+
+	if (pg.nout + sizeof(f) > sizeof(pg.out))
+		return false;
+	memcpy(pg.out + pg.nout, &f, sizeof(f));
+	pg.nout += sizeof(f);
+	return true;
+}
+
+static bool is_asked(uint64_t src)
+{
+	for (uint32_t i = 0; i < pg.nask; i++)
+		if (src >= pg.ask[i] && src < pg.ask[i] + ASK_BYTES)
+			return true;
+	return false;
+}
+
+/* For each thread that waits: the page, a question for it, or patience. */
+static void look_at_wants(void)
+{
+	struct spaces *all = &pg.all;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < all->nwant; i++) {
+		struct want w = all->want[i];
+		uint64_t src = spaces_src(all, &w);
+
+		if (!src)
+			continue;
+		if (pg.nask < ASKS_MAX && !is_asked(src) && say(LAZY_GET, src, ASK_BYTES))
+			pg.ask[pg.nask++] = src;
+		all->want[kept++] = w;
+	}
+	all->nwant = kept;
+}
+
+static void give_credit(void)
+{
+	uint64_t window = WINDOW_IDLE;
+
+	if (pg.all.faulted || pg.all.nwant)
+		pg.busy_until = now_ns() + BUSY_NS;
+	pg.all.faulted = false;
+	if (pg.busy_until && now_ns() < pg.busy_until)
+		window = WINDOW_BUSY;
+	if (pg.in.begun && !pg.ended && pg.credit <= window / 2 &&
+	    say(LAZY_MORE, 0, window - pg.credit))
+		pg.credit = window;
+}
+
+/* -- what comes */
+
+static void failed(int e)
+{
+	if (e < 0 && !pg.err)
+		pg.err = e;
+}
+
+static void on_ranges(void *arg, const struct lazy_range *r, uint32_t n)
+{
+	(void)arg;
+	failed(spaces_begin(&pg.all, FD_UFFD, r, n));
+}
+
+static int on_pages(void *arg, uint64_t at, const unsigned char *p, uint64_t n)
+{
+	(void)arg;
+	return spaces_fill(&pg.all, at, p, n);
+}
+
+static void on_answered(void *arg, uint64_t at)
+{
+	(void)arg;
+	for (uint32_t i = 0; i < pg.nask; i++)
+		if (pg.ask[i] == at) {
+			pg.ask[i] = pg.ask[--pg.nask];
+			return;
+		}
+}
+
+static int on_none(void *arg, uint64_t at, uint64_t n)
+{
+	(void)arg;
+	return spaces_none(&pg.all, at, n);
+}
+
+static void on_unasked(void *arg, uint64_t n)
+{
+	(void)arg;
+	pg.credit -= pg.credit < n ? pg.credit : n;
+}
+
+static void on_end(void *arg)
+{
+	(void)arg;
+	pg.ended = true;
+}
+
+static const struct pager_ops ops = {.ranges = on_ranges,
+				     .pages = on_pages,
+				     .answered = on_answered,
+				     .none = on_none,
+				     .unasked = on_unasked,
+				     .end = on_end};
+
+static int read_some(void)
+{
+	static size_t have;
+	ssize_t n = read(FD_IN, buf + have, sizeof(buf) - have);
+	long took;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0)
+		return n ? -errno : -EPIPE;
+	have += (size_t)n;
+	took = pager_take(&pg.in, buf, have, &ops, NULL);
+	if (took < 0)
+		return (int)took;
+	have -= (size_t)took;
+	memmove(buf, buf + took, have);
+	return pg.err;
+}
+
+/* -- the loop */
+
+static struct pollfd *polls;
+static uint32_t npolls;
+
+static int wait_for(void)
+{
+	uint32_t n = 2 + pg.all.n;
+
+	if (n > npolls) {
+		struct pollfd *more = realloc(polls, (n + 16) * sizeof(*polls));
+
+		if (!more)
+			return -ENOMEM;
+		polls = more;
+		npolls = n + 16;
+	}
+	polls[0] = (struct pollfd){.fd = FD_IN, .events = POLLIN};
+	polls[1] = (struct pollfd){.fd = pg.nout ? pg.back : -1, .events = POLLOUT};
+	for (uint32_t i = 0; i < pg.all.n; i++)
+		polls[2 + i] = (struct pollfd){.fd = pg.all.s[i].uffd, .events = POLLIN};
+	return poll(polls, n, -1) < 0 && errno != EINTR ? -errno : 0;
+}
+
+/* 0: all is there, or nobody is left; -errno: it never will be. */
+static int serve(void)
+{
+	int e = 0;
+
+	while (e == 0 && !pg.ended) {
+		uint32_t n = pg.all.n;
+
+		e = wait_for();
+		/* Faults first: their questions go out before what has come is filled in. */
+		for (uint32_t i = 0; e == 0 && i < n; i++)
+			if (polls[2 + i].revents & POLLIN)
+				e = space_events(&pg.all, i);
+		look_at_wants();
+		flush_out();
+		if (e == 0 && polls[0].revents)
+			e = read_some();
+		if (pg.in.begun && !spaces_any(&pg.all))
+			return 0;
+		look_at_wants();
+		give_credit();
+		flush_out();
+	}
+	return e;
+}
+
+/* bpinit has one of it too, so that our end by force is no release of it; it lets go first. */
+static void finish(int e)
+{
+	pager_word word = -e;
+
+	if (e < 0 && pg.in.begun)
+		spaces_poison(&pg.all);
+	if (write(FD_CTL, &word, sizeof(word)) == sizeof(word))
+		while (read(FD_CTL, &word, sizeof(word)) < 0 && errno == EINTR)
+			;
+	spaces_end(&pg.all);
+}
+
+/* -- what it may do */
+
+static void drop_rights(void)
+{
+	static struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+#define ALLOWED(nr)                                                                                \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+		ALLOWED(SYS_read),
+		ALLOWED(SYS_write),
+		ALLOWED(SYS_poll),
+		ALLOWED(SYS_ioctl),
+		ALLOWED(SYS_close),
+		ALLOWED(SYS_mmap),
+		ALLOWED(SYS_munmap),
+		ALLOWED(SYS_mremap),
+		ALLOWED(SYS_brk),
+		ALLOWED(SYS_clock_gettime),
+		ALLOWED(SYS_futex),
+		ALLOWED(SYS_madvise),
+		ALLOWED(SYS_exit_group),
+		ALLOWED(SYS_exit),
+		ALLOWED(SYS_restart_syscall),
+		ALLOWED(SYS_rt_sigreturn),
+#undef ALLOWED
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+	};
+	struct sock_fprog prog = {sizeof(code) / sizeof(*code), code};
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct none[2] = {{0}};
+
+	/* CALL_MARK: on a node bpinit, which we come from, has a filter that would ask it. */
+	syscall(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, CALL_MARK);
+	syscall(SYS_capset, &head, none);
+	syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, CALL_MARK);
+	syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog, 0, 0, CALL_MARK);
+}
+
+/* For want of memory others go first: whoever has this one's pages would go with it. */
+static void keep_alive(void)
+{
+	cleanup_fd int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		write_full(fd, "-1000", 5);
+}
+
+static void take_places(int uffd, int in, int back, int ctl)
+{
+	const int from[] = {uffd, in, back, ctl}, to[] = {FD_UFFD, FD_IN, FD_BACK, FD_CTL};
+	int up[4];
+
+	for (int i = 0; i < 4; i++)
+		up[i] = fcntl(from[i], F_DUPFD_CLOEXEC, FD_FREE);
+	for (int i = 0; i < 4; i++)
+		if (up[i] < 0 || dup2(up[i], to[i]) < 0)
+			_exit(1);
+	close_range(FD_CTL + 1, ~0u, 0);
+	fcntl(FD_IN, F_SETFL, fcntl(FD_IN, F_GETFL) | O_NONBLOCK);
+	fcntl(FD_BACK, F_SETFL, fcntl(FD_BACK, F_GETFL) | O_NONBLOCK);
+}
+
+_Noreturn void pager_main(int uffd, int in, int back, int ctl)
+{
+	cpu_set_t all;
+
+	take_places(uffd, in, back, ctl);
+	syscall(SYS_prctl, PR_SET_NAME, PAGER_NAME, 0, 0, 0, CALL_MARK);
+	memset(&all, 0xff, sizeof(all));
+	sched_setaffinity(0, sizeof(all), &all);
+	keep_alive();
+	drop_rights();
+	pg.back = FD_BACK;
+	pg.ctl = FD_CTL;
+	finish(serve());
+	_exit(0);
+}

@@ -1,0 +1,76 @@
+#!/bin/bash
+# bpmove --lazy: the program looks at its memory the moment it is elsewhere, in laps home ->
+# n0 -> n1 -> home; what keeps memory from following; a source that dies in the middle.
+#
+#	lazy.sh LAPS	2 nodes, pingtimeout 3
+#	lazy.sh no	where no kernel has a userfaultfd: all goes along
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+cd "$t" || exit 1
+program=$LAB_PROGRAMS/lazy_dynamic
+said() { grep -q "$1" out; }
+start() { # MODE MIB
+	"$program" "$@" >out 2>&1 </dev/null & p=$!
+	within 60 "a program with $2 MiB" said ready
+}
+stop() {
+	kill -9 $p 2>/dev/null
+	wait $p 2>/dev/null
+}
+# Its mappings on the node where it is, while some of its memory is still to come.
+follows() { [ "$(bpsh "$1" sh -c "grep -c 'VmFlags.* um' /proc/$p/smaps")" != 0 ]; }
+
+if [ "${1:-}" = no ]; then
+	start all 32
+	for to in 0 1 master; do
+		n=$((${n:-0} + 1))
+		status "to $to, without userfaultfd there" 0 bpmove --lazy $p $to 2>why
+		has 'which it says' "$(cat why)" '*moved as a whole*userfaultfd*'
+		within 60 "it runs on $to" said "^$n .* ok"
+	done
+	stop
+	finish
+fi
+
+# -- laps
+start all 32
+n=0
+for ((lap = 1; lap <= $1; lap++)); do
+	for to in 0 1 master; do
+		n=$((n + 1))
+		bpmove --lazy $p $to 2>why || bad "lap $lap, to $to: $(cat why)"
+		[ -s why ] && bad "lap $lap, to $to: $(cat why)"
+		for ((i = 0; i < 600; i++)); do
+			said "^$n .* ok" && break
+			alive $p || break
+			sleep 0.1
+		done
+		said "^$n .* ok" || { bad "lap $lap, to $to: $(tail -n 3 out)"; break 2; }
+	done
+done
+is 'it was everywhere' "$(tail -n 1 out)" "$((3 * $1)) $(uname -n) ok"
+stop
+
+# -- while memory is on its way it is not dumped or moved; and a source that dies takes it along
+for try in 1 2 3; do
+	start wait 1024
+	ok 'to n0' bpmove $p 0
+	within 60 'it runs there' said '^1 n0 ok'
+	bpmove --lazy $p 1 || bad "to n1: status $?"
+	if ! follows 1; then
+		stop
+		continue # all was there before we could look
+	fi
+	bpsh 1 vmadump dump $p /dev/null 2>why && bad 'it was dumped with pages missing'
+	if ! follows 1; then
+		stop
+		continue
+	fi
+	has 'no dump of it meanwhile' "$(cat why)" '*not all followed*'
+	bplab kill 0
+	wait $p
+	is 'it is ended when its source has died' $? 137
+	try=found
+	break
+done
+[ "$try" = found ] || bad "1 GiB was through before it could be looked at, three times"
+finish

@@ -1,0 +1,18 @@
+/*
+ * Which pages there are: /proc/self/pagemap and its ioctl. Runs in the blob.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "dump_scan.h"
+
+#define PM_PRESENT (1ull << 63)
+#define PM_SWAP (1ull << 62)
+#define PM_FILE (1ull << 61)
+
+#define KERNEL_SCAN 1u
+#define KERNEL_NO_SCAN 2u
+
+/* dump_mem.c: a descriptor, or -errno. */
+long pagemap_open(void);
