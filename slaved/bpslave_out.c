@@ -136,8 +136,10 @@ static void outgoing_fail(struct outgoing *o, int err)
 		waiter_tell(w, err);
 	/* Who was patient because of this one has nothing to wait for. */
 	TAILQ_FOREACH(w, &waiters, list)
-	if (!count(w->node, OUT_BUSY))
+	if (w->patient && !count(w->node, OUT_BUSY)) {
 		w->patient = false;
+		start_timer(w->timer, WAIT_MS);
+	}
 	check_waiters();
 }
 

@@ -260,11 +260,12 @@ static void finish(int e)
 {
 	pager_word word = -e;
 
-	if (e < 0 && pg.in.begun)
-		spaces_poison(&pg.all);
 	if (write(FD_CTL, &word, sizeof(word)) == sizeof(word))
 		while (read(FD_CTL, &word, sizeof(word)) < 0 && errno == EINTR)
 			;
+	/* The process has been killed by now: this is for those that it has forked. */
+	if (e < 0 && pg.in.begun)
+		spaces_poison(&pg.all);
 	spaces_end(&pg.all);
 }
 

@@ -79,6 +79,7 @@ _Noreturn void clone_become(struct blob *b)
 		sys_munmap((void *)b->aside_lo, b->aside_hi - b->aside_lo);
 	b->aside_lo = b->aside_hi = 0;
 	b->err.code = 0;
+	b->lazy = 0; /* its maker's, and not cloned with it */
 	arena_reset(b);
 	if (chan_recv(b, &p, 0) <= 0 || p.m.type != CHAN_CLONE)
 		sys_exit_group(127);

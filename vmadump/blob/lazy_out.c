@@ -330,14 +330,13 @@ static int is_over(const struct lazy_out *l)
 }
 
 /* All of it has left, or nobody is there who could take the rest. */
-static void tell_followed(struct ghost *g)
+static void tell_followed(struct ghost *g, int err)
 {
 	struct chan_msg m;
 
 	memset(&m, 0, sizeof m);
 	m.type = CHAN_FOLLOWED;
-	m.err = g->b->err.code;
-	g->b->err.code = 0;
+	m.err = err;
 	g->serves = 0;
 	chan_send(g->b, &m);
 }
@@ -347,7 +346,7 @@ void lazy_tell(struct ghost *g)
 	if (g->serves)
 		chan_tell(g->b, CHAN_FOLLOWS, CHAN_NO_MOVE);
 	if (g->serves && !g->b->lazy)
-		tell_followed(g);
+		tell_followed(g, 0);
 }
 
 void lazy_polled(struct ghost *g, const struct sys_pollfd *p)
@@ -360,9 +359,8 @@ void lazy_polled(struct ghost *g, const struct sys_pollfd *p)
 	r = work(l);
 	if (r == 0 && !is_over(l))
 		return;
-	g->b->err.code = (int)-r;
 	lazy_end(g->b);
-	tell_followed(g);
+	tell_followed(g, (int)-r);
 }
 
 void lazy_close_others(struct blob *b)
@@ -395,10 +393,8 @@ void lazy_serve(struct blob *b, int fd)
 			continue;
 		/* Nothing is decided yet, whatever has become of the connection. */
 		r = p[0].revents || p[1].revents ? work(l) : 0;
-		if (r < 0) {
-			b->err.code = (int)-r;
+		if (r < 0)
 			hang_up(l);
-		}
 		if (p[LAZY_POLL].revents)
 			return;
 	}
