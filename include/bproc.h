@@ -76,6 +76,7 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  * Since: 0.2. Source: this project, bproc_move(3).
  */
 int bproc_movepid(int pid, int node, int flags);
+#define BPROC_MOVE_LAZY 0x200
 #define BPROC_MOVE_LIVE 0x100
 
 /**

@@ -101,7 +101,9 @@ int bproc_movepid(int pid, int node, int flags)
 	if (node == self || node == BPROC_NODE_SELF)
 		return 0;
 	if (live) {
-		e = leave_live(pid, node, flags & ~BPROC_MOVE_LAZY);
+		do
+			e = leave_live(pid, node, flags & ~BPROC_MOVE_LAZY);
+		while (api_follows(e, pid));
 		if (e != 0)
 			return e < 0 ? api_ret(e) : 0;
 	}

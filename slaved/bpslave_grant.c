@@ -8,6 +8,7 @@
 
 #include "bpslave_move.h"
 #include "include/sys/bproc.h"
+#include "vmadump/blob/blob.h"
 
 #define TABLE_MS 20 /* between looks at the table; five times what the master waits in all */
 #define TABLE_TRIES 12
@@ -40,7 +41,7 @@ static void have_connection(int fd, void *arg)
 	if (m.u.depart.away)
 		stdio_streams_of(v->host_pid, &m.u.depart.streams);
 	memcpy(m.u.depart.token, v->token, sizeof(v->token));
-	back = v->flags & BPROC_MOVE_LAZY ? data_back() : -1;
+	back = v->flags & DUMP_LAZY ? data_back() : -1;
 	init_send(&m, (const int[]){fd, back}, back >= 0 ? 2 : 1);
 	close_fd(fd);
 	close_fd(back);

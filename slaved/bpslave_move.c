@@ -12,6 +12,7 @@
 
 #include "bpslave_move.h"
 #include "include/sys/bproc.h"
+#include "vmadump/blob/blob.h"
 #include "libbproc/log.h"
 #include "libbproc/wire.h"
 
@@ -171,7 +172,7 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 			      .who = who,
 			      .kind = ask->kind,
 			      .flags = ask->kind == MOVE_MOVE ? ask->flags
-							      : ask->flags & ~BPROC_MOVE_LAZY,
+							      : ask->flags & ~(uint32_t)DUMP_LAZY,
 			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
 			      .host_pid = asker};
 	STAILQ_INIT(&v->held);

@@ -44,8 +44,6 @@
 #define BPROC_DUMP_EXEC 2
 #define BPROC_DUMP_OTHER 4
 #define BPROC_DUMP_ALL 7
-/* Of bproc_movepid() only. */
-#define BPROC_MOVE_LAZY 0x200 /* large memory follows when it runs there */
 
 /* Special node numbers: the front end; where the caller is; no node; any node. */
 #define BPROC_NODE_MASTER (-1)
