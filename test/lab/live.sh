@@ -94,7 +94,7 @@ ok 'home' bpmove --live "$p" master
 # 4 whoever moves it is killed in the rounds: it goes on, and can be moved
 ends 'the one that was moved without'
 start 160 60
-ahead() { dead $m || ls -l /proc/$m/fd 2>/dev/null | grep -q pagemap; }
+ahead() { dead $m || find /proc/$m/fd -lname '*pagemap' 2>/dev/null | grep -q .; }
 for n in 1 2 3; do
 	bpmove --live "$p" 1 2>/dev/null &
 	m=$!
