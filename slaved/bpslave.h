@@ -280,7 +280,8 @@ struct worker;
  * What the worker of a connection has to say. fd >= 0, which belongs to the callee: a client has
  * an end to write the next image to (hdr NULL), a server the end of an image that has begun, and
  * the BPDATA_HDR bytes in front of it; of a lazy move also back, which belongs to the callee as
- * well: what is written there its source hears; else -1. -errno: the connection is over, nothing more is told.
+ * well: what is written there its source hears; else -1. -errno: the connection is over, nothing
+ * more is told.
  */
 typedef void worker_fn(int fd, int back, const unsigned char *hdr, void *arg);
 /* TLS on a connected socket, by a worker. tcp belongs to it at once. NULL: it is closed. */

@@ -30,11 +30,11 @@ enum init_type {
 	INIT_HELLO = 1,	     /* version, req_id; answered by EV_STATE..., EV_STATE_END */
 	INIT_ACK = 2,	     /* ack: these events are safe elsewhere */
 	INIT_DEPART = 3,     /* depart + channel fd: a process asked to leave */
-	INIT_GRANT = 4,	     /* depart (token, epoch) + data fd (+ fd by which the node is heard, of */
-			     /* a lazy move in TLS): it may */
+	INIT_GRANT = 4,	     /* depart (token, epoch) + data fd (+ of a lazy move in TLS the fd */
+			     /* by which the node is heard): it may */
 	INIT_DECIDE = 5,     /* decide (+ stream fds by mask if GHOST): for the source */
 	INIT_ARRIVE = 6,     /* arrive: chain is to be made; answered EV_READY or EV_FAILED */
-	INIT_DATA = 7,	     /* data + data fd + stream fds: the image has come; flags: INIT_DATA_* */
+	INIT_DATA = 7,	     /* data + data fd + stream fds: an image; flags: INIT_DATA_* */
 	INIT_VOID = 8,	     /* move_id: never run it; answered EV_VOIDED or EV_RAN */
 	INIT_SIGNAL = 9,     /* signal: deliver to the real process here */
 	INIT_MIRROR = 10,    /* mirror: stop, cont or exit of what a ghost here stands for */

@@ -323,7 +323,7 @@ struct blob_restore {
 	struct restore *first; /* of one of a tree: what its first process has read; else NULL */
 	uint32_t index;	       /* and which of the tree it is */
 	uint32_t look;	       /* 1: nothing is to be made that others see */
-	int lazy_fd; /* /dev/userfaultfd, of an image whose memory follows; 0: it is not to be one */
+	int lazy_fd; /* /dev/userfaultfd, if its memory follows; 0: it does not */
 	uint32_t destroyed;    /* out */
 };
 long blob_restore(struct blob *b, struct blob_restore *opt);
