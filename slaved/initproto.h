@@ -48,11 +48,11 @@ enum init_type {
 	INIT_ALIVE = 18,     /* alive: all is well for ms from now; then bpinit fences by itself */
 	INIT_SIGNALLED = 19, /* signalled: the bpinit of the process has these signals of a ghost */
 	INIT_FILTER = 20, /* lease: ask us of kill() to what is not here; once, before all else */
-	INIT_KILL_DONE = 21,  /* done: home: these were served where the sender is; several */
-	INIT_KILL = 22,	      /* kill: home: judge and deliver; answered by EV_KILLED */
-	INIT_KILLED = 23,     /* kill (id, err): node: what home says; the caller goes on */
-	INIT_KILL_AGAIN = 24, /* home may have missed some: every EV_KILL that waits, again */
-	INIT_PLACE = 25,      /* place: this process is to be in that group and session here */
+	INIT_KILL_DONE = 21,   /* done: home: these were served where the sender is; several */
+	INIT_KILL = 22,	       /* kill: home: judge and deliver; answered by EV_KILLED */
+	INIT_KILLED = 23,      /* kill (id, err): node: what home says; the caller goes on */
+	INIT_KILL_AGAIN = 24,  /* home may have missed some: every EV_KILL that waits, again */
+	INIT_PLACE = 25,       /* place: this process is to be in that group and session here */
 	INIT_PLACE_AGAIN = 26, /* home: EV_PLACE of all that have changed */
 
 	/* bpinit -> bpslave */
@@ -93,9 +93,9 @@ enum init_type {
 #define EVF_LEFT 128u	   /* EV_RAN: it did, and has gone on since by another move */
 
 #define SIGNAL_ORPHANED 0x81 /* no code of the kernel's for a SIGHUP */
-#define INIT_DATA_LAZY 1u /* memory may follow the image; more fds than streams: the last one */
-			  /* is by which the source hears of this side, if not by the first */
-#define INIT_ACKS_MAX 64 /* in one INIT_ACK */
+#define INIT_DATA_LAZY 1u    /* memory may follow the image; more fds than streams: the last one */
+			     /* is by which the source hears of this side, if not by the first */
+#define INIT_ACKS_MAX 64     /* in one INIT_ACK */
 
 /* state.phase of a move that is not decided, in EV_STATE. A process is told with phase 0. */
 enum init_phase {

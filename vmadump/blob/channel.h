@@ -55,7 +55,7 @@ enum chan_type {
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
 			    /* first CHAN_GO_EXEC without fd, then, after the exec, this. Of a */
-			    /* lazy move, if the node is not heard by that fd: + one by which it is */
+			    /* lazy move, if the node is not heard by that: + one by which it is */
 	CHAN_ABORT = 33,    /* err, text: thaw, go on where you were */
 	CHAN_BE_GHOST = 34, /* + stream fds; stream_mask says which of 0..2, in order; */
 			    /* + an fd with the blob's bytes if CHAN_GHOST_CODE */
