@@ -25,6 +25,7 @@
 int stage_patience_s = 25; /* for what does not come at all */
 static struct scene *scene;
 static bool busy[ROLE_COUNT];
+static bool pinged[ROLE_COUNT]; /* settle() asked it, and it was stopped before it answered */
 
 static double now_s(void)
 {
@@ -58,10 +59,23 @@ static char state_of(pid_t pid)
 
 /* -- orders */
 
-static void tell(int role, const char *order)
+/* What settle() has asked is answered as soon as it goes on; true: nothing is owed any more. */
+static bool has_caught_up(int role)
 {
 	struct member *m = &scene->member[role];
 
+	if (pinged[role] && m->answered == m->asked)
+		pinged[role] = busy[role] = false;
+	return !pinged[role];
+}
+
+static void tell(int role, const char *order)
+{
+	struct member *m = &scene->member[role];
+	double end = now_s() + stage_patience_s;
+
+	while (!has_caught_up(role) && now_s() < end)
+		nap_us(AGAIN_US);
 	snprintf(m->order, sizeof(m->order), "%s", order);
 	m->asked++;
 	busy[role] = true;
@@ -72,7 +86,8 @@ static void hear(int role, char *answer)
 {
 	struct member *m = &scene->member[role];
 	double end = now_s() + stage_patience_s;
-	struct timespec t = {.tv_nsec = 100000000};
+	bool is_ping = strcmp(m->order, "getready") == 0;
+	struct timespec t = {.tv_nsec = is_ping ? 2000000 : 100000000};
 
 	while (m->answered != m->asked) {
 		/* Killed just now. Elsewhere home may not have heard of it yet. */
@@ -80,6 +95,9 @@ static void hear(int role, char *answer)
 			snprintf(answer, TEXT_MAX, "it has ended");
 			return;
 		}
+		pinged[role] = actor_at_home && is_ping && state_of(m->pid) == 'T';
+		if (pinged[role])
+			return;
 		if (now_s() > end) {
 			snprintf(answer, TEXT_MAX, "no answer in %d s", stage_patience_s);
 			return;
@@ -258,7 +276,9 @@ static void settle(void)
 		for (int i = ROLE_P; i < ROLE_COUNT; i++) {
 			char c = state_of(scene->member[i].pid);
 
-			if ((c == 'S' || c == 'R') && !busy[i])
+			if ((c == 'S' || c == 'R') && !has_caught_up(i))
+				on_its_way = true;
+			else if ((c == 'S' || c == 'R') && !busy[i])
 				ask(i, "getready", answer);
 			else if (c == 'R' || c == 'D')
 				on_its_way = true;
