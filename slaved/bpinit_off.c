@@ -143,7 +143,8 @@ void init_void(const struct init_msg *msg)
 	m->voided = true;
 	if (m->phase == ARRIVE_EXECING || m->phase == ARRIVE_DETACHING)
 		return; /* decided in a moment, and told then */
-	p = m->pid ? proc_find(m->pid) : NULL;
+	/* What goes ahead makes a ghost, as of an ancestor: it stays, and is no copy to be killed. */
+	p = m->pid && m->kind != MOVE_LIVE ? proc_find(m->pid) : NULL;
 	if (p && move_of(p) == m) {
 		proc_order(p, CHAN_ABORT, m->id);
 		arrive_drop(p);
@@ -160,7 +161,7 @@ void arrive_fence(void)
 {
 	for (uint32_t i = 0; i < moves_used; i++) {
 		struct move *m = &moves[i];
-		struct proc *p = m->pid ? proc_find(m->pid) : NULL;
+		struct proc *p = m->pid && m->kind != MOVE_LIVE ? proc_find(m->pid) : NULL;
 
 		if (m->phase < ARRIVE_CHAIN)
 			continue;
