@@ -87,7 +87,7 @@ if command -v python3 >/dev/null; then
 	import os, pty, select, sys, time
 	pid, fd = pty.fork()
 	if pid == 0:
-	    os.execvp("bpgdb", ["bpgdb", sys.argv[1], "-q", "-nx", "-ex", "set pagination off"])
+	    os.execvp("bpgdb", ["bpgdb", sys.argv[1], "-q", "-nx", "-iex", "set pagination off"])
 	seen = b""
 	def expect(what):
 	    global seen
