@@ -143,7 +143,7 @@ void init_void(const struct init_msg *msg)
 	m->voided = true;
 	if (m->phase == ARRIVE_EXECING || m->phase == ARRIVE_DETACHING)
 		return; /* decided in a moment, and told then */
-	/* What goes ahead makes a ghost, as of an ancestor: it stays, it is no copy to be killed. */
+	/* What goes ahead makes a ghost, as of an ancestor: no copy that is to be killed. */
 	p = m->pid && m->kind != MOVE_LIVE ? proc_find(m->pid) : NULL;
 	if (p && move_of(p) == m) {
 		proc_order(p, CHAN_ABORT, m->id);
