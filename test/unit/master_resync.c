@@ -7,8 +7,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "core_slave.h"
 #include "libbproc/local.h"
+#include "master_tell.h"
 
 static void setup(void)
 {
@@ -16,72 +16,11 @@ static void setup(void)
 	master_start();
 }
 
-static void tell_state(struct fake_slave *s, int pid, bool ghost, uint64_t by)
-{
-	Bproc__ProcState m = BPROC__PROC_STATE__INIT;
-	Bproc__Proc p = BPROC__PROC__INIT;
-
-	p.home = -1;
-	p.pid = pid;
-	m.proc = &p;
-	m.ghost = ghost;
-	m.move = by;
-	slave_send(s, &m.base);
-}
-
-static void tell_proc(struct fake_slave *s, int pid, bool ghost)
-{
-	tell_state(s, pid, ghost, 0);
-}
-
-static void tell_move(struct fake_slave *s, uint64_t id, unsigned int kind, int target, int pid)
-{
-	Bproc__MoveState m = BPROC__MOVE_STATE__INIT;
-	Bproc__Proc p = BPROC__PROC__INIT;
-
-	p.home = -1;
-	p.pid = pid;
-	m.move = id;
-	m.kind = kind;
-	m.target = target;
-	m.sent = true;
-	m.proc = &p;
-	slave_send(s, &m.base);
-}
-
-static void tell_end(struct fake_slave *s)
-{
-	Bproc__StateEnd m = BPROC__STATE_END__INIT;
-
-	slave_send(s, &m.base);
-}
-
-static void hear(struct fake_slave *s, Bproc__Envelope__MsgCase type)
-{
-	bproc__envelope__free_unpacked(slave_expect(s, type), NULL);
-}
-
-static int pidnode(struct fake_slave *s, int pid)
-{
-	Bproc__PidAsk m = BPROC__PID_ASK__INIT;
-	Bproc__Envelope *env;
-	int node;
-
-	m.pid = pid;
-	slave_send(s, &m.base);
-	env = slave_expect(s, BPROC__ENVELOPE__MSG_ANSWER);
-	node = env->answer->node;
-	bproc__envelope__free_unpacked(env, NULL);
-	return node;
-}
-
 static void send_signal(struct fake_slave *s, int pid)
 {
 	Bproc__Signal m = BPROC__SIGNAL__INIT;
-	Bproc__Proc p = BPROC__PROC__INIT;
+	Bproc__Proc p = proc_of(pid);
 
-	p.home = -1;
-	p.pid = pid;
 	m.proc = &p;
 	m.sig = SIGUSR1;
 	slave_send(s, &m.base);
@@ -188,18 +127,6 @@ START_TEST(lost_abort)
 }
 END_TEST
 
-static void tell_ran(struct fake_slave *s, int pid, uint64_t id)
-{
-	Bproc__MoveRan ran = BPROC__MOVE_RAN__INIT;
-	Bproc__Proc p = BPROC__PROC__INIT;
-
-	p.home = -1;
-	p.pid = pid;
-	ran.move = id;
-	ran.proc = &p;
-	slave_send(s, &ran.base);
-}
-
 /* Nobody fences the front end: what may have come home is asked for, however late its slave is. */
 START_TEST(home_is_late)
 {
@@ -224,7 +151,7 @@ START_TEST(home_is_late)
 	hear(home, BPROC__ENVELOPE__MSG_WATCH);
 	/* 2002 has a ghost on 0 and is nowhere else: it is at home. */
 	ck_assert_int_eq(pidnode(home, 2002), -1);
-	tell_ran(home, 2001, id);
+	tell_ran(home, 2001, id, false);
 	/* The first word on this move is its commit: it was not called off. */
 	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
 	hear(n0, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
@@ -253,7 +180,7 @@ START_TEST(older_commit)
 	tell_move(home, id, MOVE_MOVE, 0, 2001);
 	tell_end(home);
 	hear(n0, BPROC__ENVELOPE__MSG_MOVE_VOID);
-	tell_ran(n0, 2001, id);
+	tell_ran(n0, 2001, id, false);
 	hear(home, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
 	ck_assert_int_eq(pidnode(home, 2001), 1);
 	slave_free(n1);
@@ -265,26 +192,13 @@ END_TEST
 static void tell_event(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq)
 {
 	Bproc__ProcEvent m = BPROC__PROC_EVENT__INIT;
-	Bproc__Proc p = BPROC__PROC__INIT;
+	Bproc__Proc p = proc_of(pid);
 
-	p.home = -1;
-	p.pid = pid;
 	m.proc = &p;
 	m.code = code;
 	m.status = status;
 	m.seq = seq;
 	slave_send(s, &m.base);
-}
-
-static void hear_told(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq)
-{
-	Bproc__Envelope *env = slave_expect(s, BPROC__ENVELOPE__MSG_MIRROR);
-
-	ck_assert_int_eq(env->mirror->proc->pid, pid);
-	ck_assert_uint_eq(env->mirror->code, code);
-	ck_assert_int_eq(env->mirror->status, status);
-	ck_assert_uint_eq(env->mirror->seq, seq);
-	bproc__envelope__free_unpacked(env, NULL);
 }
 
 /* Of pid, whose parent and group leader is 1000. */
@@ -391,11 +305,9 @@ END_TEST
 static void tell_place(struct fake_slave *s, int pid, int node, unsigned int number, int leader)
 {
 	Bproc__Place m = BPROC__PLACE__INIT;
-	Bproc__Proc p = BPROC__PROC__INIT;
+	Bproc__Proc p = proc_of(pid);
 	Bproc__Chain c = BPROC__CHAIN__INIT;
 
-	p.home = -1;
-	p.pid = pid;
 	m.proc = &p;
 	m.pgid = leader;
 	m.sid = 5;

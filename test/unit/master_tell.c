@@ -1,0 +1,107 @@
+/*
+ * What a synthetic slave tells a master of its processes and moves, and asks it. In the
+ * tests of a master that was away.
+ */
+#include <check.h>
+
+#include "master_tell.h"
+
+Bproc__Proc proc_of(int pid)
+{
+	Bproc__Proc p = BPROC__PROC__INIT;
+
+	p.home = -1;
+	p.pid = pid;
+	return p;
+}
+
+void tell_state(struct fake_slave *s, int pid, bool ghost, uint64_t by)
+{
+	Bproc__ProcState m = BPROC__PROC_STATE__INIT;
+	Bproc__Proc p = proc_of(pid);
+
+	m.proc = &p;
+	m.ghost = ghost;
+	m.move = by;
+	slave_send(s, &m.base);
+}
+
+void tell_proc(struct fake_slave *s, int pid, bool ghost)
+{
+	tell_state(s, pid, ghost, 0);
+}
+
+void tell_move(struct fake_slave *s, uint64_t id, unsigned int kind, int target, int pid)
+{
+	Bproc__MoveState m = BPROC__MOVE_STATE__INIT;
+	Bproc__Proc p = proc_of(pid);
+
+	m.move = id;
+	m.kind = kind;
+	m.target = target;
+	m.sent = true;
+	m.proc = &p;
+	slave_send(s, &m.base);
+}
+
+void tell_end(struct fake_slave *s)
+{
+	Bproc__StateEnd m = BPROC__STATE_END__INIT;
+
+	slave_send(s, &m.base);
+}
+
+void hear(struct fake_slave *s, Bproc__Envelope__MsgCase type)
+{
+	bproc__envelope__free_unpacked(slave_expect(s, type), NULL);
+}
+
+int pidnode(struct fake_slave *s, int pid)
+{
+	Bproc__PidAsk m = BPROC__PID_ASK__INIT;
+	Bproc__Envelope *env;
+	int node;
+
+	m.pid = pid;
+	slave_send(s, &m.base);
+	env = slave_expect(s, BPROC__ENVELOPE__MSG_ANSWER);
+	node = env->answer->node;
+	bproc__envelope__free_unpacked(env, NULL);
+	return node;
+}
+
+void tell_ran(struct fake_slave *s, int pid, uint64_t id, bool left)
+{
+	Bproc__MoveRan ran = BPROC__MOVE_RAN__INIT;
+	Bproc__Proc p = proc_of(pid);
+
+	ran.move = id;
+	ran.proc = &p;
+	ran.left = left;
+	slave_send(s, &ran.base);
+}
+
+void tell_end_of(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq,
+		 uint64_t move)
+{
+	Bproc__ProcEvent m = BPROC__PROC_EVENT__INIT;
+	Bproc__Proc p = proc_of(pid);
+
+	m.proc = &p;
+	m.code = code;
+	m.status = status;
+	m.seq = seq;
+	m.move = move;
+	slave_send(s, &m.base);
+}
+
+void hear_told(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq)
+{
+	Bproc__Envelope *env = slave_expect(s, BPROC__ENVELOPE__MSG_MIRROR);
+
+	ck_assert_int_eq(env->mirror->proc->pid, pid);
+	ck_assert_uint_eq(env->mirror->code, code);
+	ck_assert_int_eq(env->mirror->status, status);
+	ck_assert_uint_eq(env->mirror->seq, seq);
+	bproc__envelope__free_unpacked(env, NULL);
+}

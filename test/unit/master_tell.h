@@ -1,0 +1,16 @@
+/* What a synthetic slave tells a master of its processes and moves, and asks it. */
+#pragma once
+
+#include "core_slave.h"
+
+Bproc__Proc proc_of(int pid);
+void tell_state(struct fake_slave *s, int pid, bool ghost, uint64_t by);
+void tell_proc(struct fake_slave *s, int pid, bool ghost);
+void tell_move(struct fake_slave *s, uint64_t id, unsigned int kind, int target, int pid);
+void tell_end(struct fake_slave *s);
+void hear(struct fake_slave *s, Bproc__Envelope__MsgCase type);
+int pidnode(struct fake_slave *s, int pid);
+void tell_ran(struct fake_slave *s, int pid, uint64_t id, bool left);
+void tell_end_of(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq,
+		 uint64_t move);
+void hear_told(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq);
