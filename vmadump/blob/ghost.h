@@ -67,6 +67,9 @@ long chan_tell(struct blob *b, uint32_t type, uint64_t move_id);
 void chan_fail(struct blob *b, uint64_t move_id);
 /* CHAN_HERE, with this process's ids as the kernel vouches for them. */
 long chan_here(struct blob *b, uint32_t flags);
+/* A packet with 1 to FD_SEND_MAX descriptors. 0 or -errno. */
+#define FD_SEND_MAX 2
+long fd_send(int sock, const void *data, size_t len, const int *fd, uint32_t nfd);
 long chan_send_fd(struct blob *b, const struct chan_msg *m, int fd);
 /* One message: 1, 0 at the end of the channel, or -errno. */
 long chan_recv(struct blob *b, struct chan_pkt *p, int flags);

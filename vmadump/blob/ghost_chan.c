@@ -19,25 +19,33 @@ long chan_send(struct blob *b, const struct chan_msg *m)
 	return r < 0 ? r : 0;
 }
 
-long chan_send_fd(struct blob *b, const struct chan_msg *m, int fd)
+long fd_send(int sock, const void *data, size_t len, const int *fd, uint32_t nfd)
 {
-	struct iovec v = {(void *)m, sizeof *m};
+	struct iovec v = {(void *)data, len};
 	union {
 		struct sys_cmsghdr h;
-		char space[SYS_CMSG_SPACE(sizeof fd)];
+		char space[SYS_CMSG_SPACE(FD_SEND_MAX * sizeof *fd)];
 	} ctl;
-	struct sys_msghdr h = {.iov = &v, .iovlen = 1, .control = &ctl, .controllen = sizeof ctl};
+	struct sys_msghdr h = {.iov = &v,
+			       .iovlen = 1,
+			       .control = &ctl,
+			       .controllen = SYS_CMSG_SPACE(nfd * sizeof *fd)};
 	long r;
 
 	memset(&ctl, 0, sizeof ctl);
 	ctl.h.level = SYS_SOL_SOCKET;
 	ctl.h.type = SYS_SCM_RIGHTS;
-	ctl.h.len = SYS_CMSG_LEN(sizeof fd);
-	*(int *)SYS_CMSG_DATA(&ctl.h) = fd;
+	ctl.h.len = SYS_CMSG_LEN(nfd * sizeof *fd);
+	memcpy(SYS_CMSG_DATA(&ctl.h), fd, nfd * sizeof *fd);
 	do {
-		r = sys_sendmsg(b->chan, &h, SYS_MSG_NOSIGNAL);
+		r = sys_sendmsg(sock, &h, SYS_MSG_NOSIGNAL);
 	} while (r == -EINTR);
 	return r < 0 ? r : 0;
+}
+
+long chan_send_fd(struct blob *b, const struct chan_msg *m, int fd)
+{
+	return fd_send(b->chan, m, sizeof *m, &fd, 1);
 }
 
 long chan_tell(struct blob *b, uint32_t type, uint64_t move_id)

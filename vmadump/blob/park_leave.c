@@ -37,19 +37,8 @@ long park_ask(int conn, int far, uint32_t kind, int32_t node, uint32_t flags)
 		.h = {.version = LOCAL_VERSION, .type = LOCAL_MOVE, .len = sizeof q.m},
 		.m = {.kind = kind, .node = node, .flags = flags},
 	};
-	struct iovec v = {&q, sizeof q};
-	union {
-		struct sys_cmsghdr h;
-		char space[SYS_CMSG_SPACE(sizeof far)];
-	} ctl;
-	struct sys_msghdr h = {.iov = &v, .iovlen = 1, .control = &ctl, .controllen = sizeof ctl};
 
-	memset(&ctl, 0, sizeof ctl);
-	ctl.h.level = SYS_SOL_SOCKET;
-	ctl.h.type = SYS_SCM_RIGHTS;
-	ctl.h.len = SYS_CMSG_LEN(sizeof far);
-	*(int *)SYS_CMSG_DATA(&ctl.h) = far;
-	return sys_sendmsg(conn, &h, SYS_MSG_NOSIGNAL);
+	return fd_send(conn, &q, sizeof q, &far, 1);
 }
 
 /* The channel of the move, whose far end goes to bpslave with the question. */

@@ -17,20 +17,9 @@
 static long hand_over(struct blob *b, int chan, int uffd)
 {
 	struct chan_msg m = {.type = CHAN_PRECOPIED};
-	struct iovec v = {&m, sizeof m};
 	const int fd[2] = {chan, uffd};
-	union {
-		struct sys_cmsghdr h;
-		char space[SYS_CMSG_SPACE(sizeof fd)];
-	} ctl;
-	struct sys_msghdr h = {.iov = &v, .iovlen = 1, .control = &ctl, .controllen = sizeof ctl};
 
-	memset(&ctl, 0, sizeof ctl);
-	ctl.h.level = SYS_SOL_SOCKET;
-	ctl.h.type = SYS_SCM_RIGHTS;
-	ctl.h.len = SYS_CMSG_LEN(sizeof fd);
-	memcpy(SYS_CMSG_DATA(&ctl.h), fd, sizeof fd);
-	return sys_sendmsg(b->chan, &h, SYS_MSG_NOSIGNAL);
+	return fd_send(b->chan, &m, sizeof m, fd, 2);
 }
 
 void park_precopy(struct blob *b, struct chan_pkt *order)

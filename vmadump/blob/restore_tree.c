@@ -88,22 +88,11 @@ static __attribute__((noinline)) void await(struct blob *b, uint32_t type)
 static __attribute__((noinline)) long announce(struct blob *b, uint32_t which, int far)
 {
 	struct chan_msg m;
-	struct iovec v = {&m, sizeof m};
-	union {
-		struct sys_cmsghdr h;
-		char space[SYS_CMSG_SPACE(sizeof(int))];
-	} ctl;
-	struct sys_msghdr h = {.iov = &v, .iovlen = 1, .control = &ctl, .controllen = sizeof ctl};
 
 	memset(&m, 0, sizeof m);
-	memset(&ctl, 0, sizeof ctl);
 	m.type = CHAN_MEMBER;
 	m.flags = which;
-	ctl.h.level = SYS_SOL_SOCKET;
-	ctl.h.type = SYS_SCM_RIGHTS;
-	ctl.h.len = SYS_CMSG_LEN(sizeof(int));
-	memcpy(SYS_CMSG_DATA(&ctl.h), &far, sizeof far);
-	return sys_sendmsg(b->chan, &h, SYS_MSG_NOSIGNAL);
+	return chan_send_fd(b, &m, far);
 }
 
 static __attribute__((noinline)) void say_here(struct blob *b, uint32_t type, uint32_t flags,
