@@ -375,6 +375,10 @@ void stdio_peer_down(struct peer *p);
 void stdio_peer_drained(struct peer *p);
 void stdio_on_msg(struct peer *p, const Bproc__Envelope *env);
 
+/* -- bpslave_chain.c: a relative; chain_put's message keeps the name of c. */
+void chain_put(const struct init_chain *c, Bproc__Chain *to);
+void chain_take(const Bproc__Chain *c, struct init_chain *to);
+
 /* -- bpslave_ask.c: who asks, and the question to the master */
 struct asker {
 	struct proc_ids ids;

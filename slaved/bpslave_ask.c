@@ -60,19 +60,7 @@ void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node,
 	creds.raw.data = raw;
 	creds.raw.len = sizeof(raw);
 	for (int i = 0; i < chain->n; i++) {
-		const struct init_chain *c = &chain->member[i];
-
-		bproc__chain__init(&link[i]);
-		link[i].pid = c->pid;
-		link[i].ppid = c->ppid;
-		link[i].pgid = c->pgid;
-		link[i].sid = c->sid;
-		link[i].uid = c->uid;
-		link[i].gid = c->gid;
-		link[i].comm = (char *)(uintptr_t)c->comm;
-		link[i].child = c->child;
-		link[i].state = c->state;
-		link[i].status = c->status;
+		chain_put(&chain->member[i], &link[i]);
 		links[i] = &link[i];
 	}
 	m.req = req;

@@ -75,21 +75,10 @@ bool place_differs(struct born *b, const struct scan_proc *p, bool late)
 
 /* -- home */
 
-static void put_leader(Bproc__Chain *to, struct init_chain *c)
-{
-	to->pid = c->pid;
-	to->ppid = c->ppid;
-	to->pgid = c->pgid;
-	to->sid = c->sid;
-	to->uid = c->uid;
-	to->gid = c->gid;
-	to->comm = c->comm;
-}
-
 void place_on_init(const struct init_msg *m)
 {
 	Bproc__Place out = BPROC__PLACE__INIT;
-	Bproc__Chain leader = BPROC__CHAIN__INIT;
+	Bproc__Chain leader;
 	const struct init_place *p = &m->u.place;
 	struct init_chain c;
 	PROC_OF(proc, p->pid);
@@ -103,7 +92,7 @@ void place_on_init(const struct init_msg *m)
 	out.number = p->number;
 	if (p->pgid > 1 && p->pgid != p->pid && proc_read_leader(p->pgid, &c) == 0 &&
 	    c.pgid == p->pgid) {
-		put_leader(&leader, &c);
+		chain_put(&c, &leader);
 		out.leader = &leader;
 	}
 	log_debug("process %d is in group %d, session %d: all are told", p->pid, p->pgid, p->sid);
@@ -155,18 +144,6 @@ static bool is_news(const Bproc__Place *in, struct init_place *p)
 	return true;
 }
 
-static void take_leader(const Bproc__Chain *c, struct init_chain *to)
-{
-	born_expect(c->pid, c->ppid, c->pgid, c->sid);
-	*to = (struct init_chain){.pid = c->pid,
-				  .ppid = c->ppid,
-				  .pgid = c->pgid,
-				  .sid = c->sid,
-				  .uid = c->uid,
-				  .gid = c->gid};
-	snprintf(to->comm, sizeof(to->comm), "%s", c->comm);
-}
-
 void place_on_place(const Bproc__Place *in)
 {
 	struct init_msg m = {.type = INIT_PLACE};
@@ -180,7 +157,7 @@ void place_on_place(const Bproc__Place *in)
 	p->node = in->node;
 	p->number = in->number;
 	if (in->leader && slave.node != HOME_NODE)
-		take_leader(in->leader, &p->leader);
+		chain_take(in->leader, &p->leader);
 	if (slave.node != HOME_NODE && !is_news(in, p))
 		return;
 	log_debug("process %d is to be in group %d, session %d", m.pid, in->pgid, in->sid);

@@ -100,22 +100,8 @@ static int put_chain(const Bproc__MoveStart *s, struct init_msg *m)
 {
 	if (s->n_chain > INIT_CHAIN_MAX)
 		return -E2BIG;
-	for (size_t i = 0; i < s->n_chain; i++) {
-		const Bproc__Chain *c = s->chain[i];
-		struct init_chain *to = &m->u.arrive.chain[i];
-
-		born_expect(c->pid, c->ppid, c->pgid, c->sid);
-		*to = (struct init_chain){.pid = c->pid,
-					  .ppid = c->ppid,
-					  .pgid = c->pgid,
-					  .sid = c->sid,
-					  .uid = c->uid,
-					  .gid = c->gid,
-					  .child = c->child,
-					  .state = c->state,
-					  .status = c->status};
-		snprintf(to->comm, sizeof(to->comm), "%s", c->comm);
-	}
+	for (size_t i = 0; i < s->n_chain; i++)
+		chain_take(s->chain[i], &m->u.arrive.chain[i]);
 	m->u.arrive.nchain = (uint32_t)s->n_chain;
 	return 0;
 }
