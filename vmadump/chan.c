@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "vmadump/chan.h"
 
@@ -58,6 +59,39 @@ int chan_reap(int fd, pid_t pid)
 int chan_order(int fd, uint32_t type, int with)
 {
 	return chan_send_with(fd, &(struct chan_msg){.type = type}, with);
+}
+
+bool chan_take(int fd, struct chan_msg *m, int *with, unsigned n)
+{
+	struct iovec v = {m, sizeof *m};
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(CHAN_TAKE_MAX * sizeof(int))];
+	} ctl;
+	struct msghdr h = {
+		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl};
+	unsigned came = 0;
+	ssize_t r;
+
+	memset(with, 0xff, n * sizeof(int));
+	do {
+		r = recvmsg(fd, &h, MSG_CMSG_CLOEXEC);
+	} while (r < 0 && errno == EINTR);
+	if (r > 0 && CMSG_FIRSTHDR(&h) && ctl.h.cmsg_type == SCM_RIGHTS)
+		came = (unsigned)((ctl.h.cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	for (unsigned i = 0; i < came; i++) {
+		int got;
+
+		memcpy(&got, CMSG_DATA(&ctl.h) + i * sizeof got, sizeof got);
+		if (i < n && r == (ssize_t)sizeof *m)
+			with[i] = got;
+		else
+			close(got);
+	}
+	if (r != (ssize_t)sizeof *m)
+		return false;
+	m->u.text[CHAN_TEXT_MAX - 1] = 0;
+	return true;
 }
 
 int chan_answer(struct trace *t, int fd, struct chan_msg *m)

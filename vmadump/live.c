@@ -45,32 +45,20 @@
 static int take_one(struct live *l, struct freeze *f)
 {
 	struct chan_msg m;
-	struct iovec v = {&m, sizeof m};
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(2 * sizeof(int))];
-	} ctl;
-	struct msghdr h = {
-		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl};
 	struct pollfd p = {.fd = f->chan, .events = POLLIN};
 	int fd[2];
-	ssize_t n;
 
 	while (poll(&p, 1, 20) <= 0)
 		if (trace_serve(&f->t))
 			return live_fail(l, ESRCH, "process %d has ended", l->pid);
-	n = recvmsg(f->chan, &h, MSG_CMSG_CLOEXEC);
-	if (n != (ssize_t)sizeof m)
+	if (!chan_take(f->chan, &m, fd, 2))
 		return live_fail(l, ESRCH, "process %d has ended", l->pid);
-	m.u.text[CHAN_TEXT_MAX - 1] = 0;
 	if (m.type == CHAN_FAILED)
 		return live_fail(l, m.err > 0 ? m.err : EIO, "%s", m.u.text);
 	if (m.type == CHAN_PRECOPIED && l->chan >= 0)
 		return 0;
-	if (m.type != CHAN_PRECOPIED || !CMSG_FIRSTHDR(&h) ||
-	    CMSG_FIRSTHDR(&h)->cmsg_len != CMSG_LEN(sizeof fd))
+	if (m.type != CHAN_PRECOPIED || fd[1] < 0)
 		return live_fail(l, EPROTO, "process %d does not answer", l->pid);
-	memcpy(fd, CMSG_DATA(CMSG_FIRSTHDR(&h)), sizeof fd);
 	l->chan = fd[0];
 	l->uffd = fd[1];
 	return 0;
@@ -126,25 +114,18 @@ static int ask(struct live *l, int conn, int node, unsigned flags, uint64_t *ret
 static int hear(struct live *l, int *ret_data)
 {
 	struct chan_msg m;
-	struct iovec v = {&m, sizeof m};
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(sizeof(int))];
-	} ctl;
-	struct msghdr h = {
-		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl};
-	ssize_t n = recvmsg(l->chan, &h, MSG_CMSG_CLOEXEC);
+	int fd;
 
-	if (n != (ssize_t)sizeof m)
+	if (!chan_take(l->chan, &m, &fd, 1))
 		return live_fail(l, ECONNRESET, "bpinit has ended before the move");
-	m.u.text[CHAN_TEXT_MAX - 1] = 0;
+	if (m.type == CHAN_GO && fd >= 0) {
+		*ret_data = fd;
+		l->go = m.flags;
+	} else if (fd >= 0) {
+		close(fd);
+	}
 	if (m.type == CHAN_ABORT)
 		return live_fail(l, m.err > 0 ? m.err : EIO, "%s", m.u.text);
-	if (m.type == CHAN_GO && CMSG_FIRSTHDR(&h) &&
-	    CMSG_FIRSTHDR(&h)->cmsg_len == CMSG_LEN(sizeof(int))) {
-		memcpy(ret_data, CMSG_DATA(CMSG_FIRSTHDR(&h)), sizeof(int));
-		l->go = m.flags;
-	}
 	return 0;
 }
 

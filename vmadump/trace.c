@@ -363,15 +363,8 @@ int trace_resume(struct trace *t, struct task *task, int request)
 
 int trace_stop_one(struct trace *t, struct task *task)
 {
-	struct iovec v = {&task->regs, sizeof task->regs};
-
 	ptrace(PTRACE_INTERRUPT, task->tid, NULL, NULL);
-	if (wait_stopped(t) < 0)
-		return -1;
-	if (ptrace(PTRACE_GETREGSET, task->tid, (void *)NT_PRSTATUS, &v) < 0)
-		return trace_fail(t, errno, "the registers of thread %d: %s", task->tid,
-				  strerror(errno));
-	return 0;
+	return wait_stopped(t) < 0 ? -1 : trace_get_regs(t, task, &task->regs);
 }
 
 int trace_read(struct trace *t)

@@ -72,6 +72,7 @@ int trace_continue(struct trace *t);
 int trace_syscall(struct trace *t, long nr, const uint64_t arg[6], int64_t *ret);
 /* Registers of one thread, all of them: as they are in blob_regs. */
 int trace_set_regs(struct trace *t, const struct task *task, const struct blob_regs *regs);
+int trace_get_regs(struct trace *t, const struct task *task, struct blob_regs *ret_regs);
 /* Serves what its threads report while they run: 1 it has ended, 0 it has not. */
 int trace_serve(struct trace *t);
 /* Lets one thread go on by PTRACE_CONT or PTRACE_SINGLESTEP; stops it again, registers read anew.

@@ -22,6 +22,16 @@ int trace_set_regs(struct trace *t, const struct task *task, const struct blob_r
 	return 0;
 }
 
+int trace_get_regs(struct trace *t, const struct task *task, struct blob_regs *ret_regs)
+{
+	struct iovec v = {ret_regs, sizeof *ret_regs};
+
+	if (ptrace(PTRACE_GETREGSET, task->tid, (void *)NT_PRSTATUS, &v) < 0)
+		return trace_fail(t, errno, "the registers of thread %d: %s", task->tid,
+				  strerror(errno));
+	return 0;
+}
+
 /* Waits for the end of one step. A signal that comes in between is for later. */
 static int wait_step(struct trace *t, struct task *task)
 {
@@ -51,7 +61,6 @@ int trace_syscall(struct trace *t, long nr, const uint64_t arg[6], int64_t *ret)
 {
 	struct task *task = t->task;
 	struct blob_regs r = task->regs;
-	struct iovec v = {&r, sizeof r};
 
 	*ret = -ENOSYS;
 	if (!t->gadget)
@@ -70,9 +79,8 @@ int trace_syscall(struct trace *t, long nr, const uint64_t arg[6], int64_t *ret)
 	if (trace_set_regs(t, task, &r) < 0 || trace_resume(t, task, PTRACE_SINGLESTEP) < 0 ||
 	    wait_step(t, task) < 0)
 		return -1;
-	if (ptrace(PTRACE_GETREGSET, task->tid, (void *)NT_PRSTATUS, &v) < 0)
-		return trace_fail(t, errno, "the registers of thread %d: %s", task->tid,
-				  strerror(errno));
+	if (trace_get_regs(t, task, &r) < 0)
+		return -1;
 	*ret = (int64_t)r.ax;
 	return 0;
 }

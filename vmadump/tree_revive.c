@@ -37,30 +37,13 @@ struct grove {
 	uint32_t announced, here;
 };
 
-/* One packet, with the descriptor that came along or -1. 1, 0: its end, -1. */
+/* One packet, with the descriptor that came along or -1. */
 static int take(struct grove *g, uint32_t i, struct chan_msg *m, int *fd)
 {
-	struct iovec v = {m, sizeof *m};
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(sizeof(int))];
-	} ctl;
-	struct msghdr h = {
-		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof ctl};
-	ssize_t n;
-
-	*fd = -1;
-	do {
-		n = recvmsg(g->s[i].chan, &h, MSG_CMSG_CLOEXEC);
-	} while (n < 0 && errno == EINTR);
-	if (n == (ssize_t)sizeof *m && h.msg_controllen >= CMSG_LEN(sizeof(int)) &&
-	    ctl.h.cmsg_type == SCM_RIGHTS)
-		memcpy(fd, CMSG_DATA(&ctl.h), sizeof *fd);
-	if (n == (ssize_t)sizeof *m && m->type != CHAN_FAILED)
-		return 1;
-	if (n != (ssize_t)sizeof *m)
+	if (!chan_take(g->s[i].chan, m, fd, 1))
 		return trace_fail(g->first, ESRCH, "a process of the tree has ended");
-	m->u.text[CHAN_TEXT_MAX - 1] = 0;
+	if (m->type != CHAN_FAILED)
+		return 0;
 	return trace_fail(g->first, m->err > 0 ? m->err : EIO, "%s", m->u.text);
 }
 
