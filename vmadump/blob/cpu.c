@@ -355,18 +355,14 @@ static _Noreturn void resume(const struct cpu_state *c)
 		.sigmask = c->sigmask,
 	};
 	uint8_t *sw = c->xsave + XSAVE_SW_BYTES;
-	struct {
-		uint64_t sp;
-		uint32_t flags, pad;
-		uint64_t size;
-	} alt = {0};
+	stack_t alt = {0};
 
 	restart_call(&f, r);
 	/* The alternate stack is set already; rt_sigreturn sets it again from the frame. */
 	sys_sigaltstack(NULL, &alt);
-	f.stack_sp = alt.sp;
-	f.stack_flags = alt.flags & ~1u; /* SS_ONSTACK is refused on the way in */
-	f.stack_size = alt.size;
+	f.stack_sp = (uint64_t)alt.ss_sp;
+	f.stack_flags = alt.ss_flags & ~1u; /* SS_ONSTACK is refused on the way in */
+	f.stack_size = alt.ss_size;
 
 	memset(sw, 0, 48);
 	put32(sw, FP_MAGIC1);

@@ -92,7 +92,7 @@ struct dump {
 	uint32_t napped;		/* 1: it has waited for a timer that is late */
 	uint32_t nvmas, nfiles, nfds, nobjs, nlocks;
 	uint64_t missing; /* some of its memory has not followed it yet: where; or 0 */
-	uint32_t nlazy; /* mappings whose pages stay for now: lazy_out.h */
+	uint32_t nlazy; /* mappings whose pages are not in the image, but follow it: lazy_out.h */
 	const char *exe, *cwd;
 	struct dump_run *runs;
 	uint64_t nruns, page_bytes;

@@ -72,11 +72,7 @@ uint8_t *rec_end(uint8_t *rec, uint16_t tag, uint64_t len)
 static uint8_t *rec_regs(struct dump *d, uint8_t *rec)
 {
 	const struct blob *b = d->b;
-	struct {
-		uint64_t sp;
-		uint32_t flags, pad;
-		uint64_t size;
-	} alt = {0};
+	stack_t alt = {0};
 	uint8_t *p = rec + IMAGE_REC_HEAD;
 
 	memcpy(p, &b->regs, 27 * 8);
@@ -84,9 +80,9 @@ static uint8_t *rec_regs(struct dump *d, uint8_t *rec)
 	put32(p + 224, !b->regs_given);
 	put32(p + 228, 0);
 	sys_sigaltstack(NULL, &alt);
-	put64(p + 232, alt.sp);
-	put64(p + 240, alt.flags & ~1u); /* SS_ONSTACK says where it runs now, no more */
-	put64(p + 248, alt.size);
+	put64(p + 232, (uint64_t)alt.ss_sp);
+	put64(p + 240, alt.ss_flags & ~1u); /* SS_ONSTACK says where it runs now, no more */
+	put64(p + 248, alt.ss_size);
 	return rec_end(rec, TAG_REGS, REC_REGS_LEN);
 }
 

@@ -226,6 +226,55 @@ _Noreturn void arrive_clone(struct blob *b, const struct chan_clone *c, uint64_t
 	take_in(b, move_id, NULL);
 }
 
+/* From here on signals wait in the kernel: for the original, or for the ghost. */
+static void deafen(struct ghost *g, const struct chan_msg *m)
+{
+	char info[128];
+
+	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);
+	if (g->sigfd < 0)
+		return;
+	if (m->flags & CHAN_ARRIVE_CHILDREN)
+		sys_read(g->sigfd, info, sizeof info); /* the image has what it knew */
+	sys_close(g->sigfd);
+	g->sigfd = -1;
+}
+
+/* Its streams are the original's; what the ghost still has in hand is kept: a descriptor. */
+static long take_streams(struct ghost *g, struct chan_pkt *p, struct blob_restore *opt,
+			 struct input *in)
+{
+	long e = 0;
+
+	chan_streams(p, 1, opt->stream_fd);
+	if (opt->keep_streams) {
+		in->file = opt->stream_fd[0];
+		in->far = opt->stream_fd[1];
+		opt->stream_fd[1] = opt->stream_fd[2] = -1;
+		e = input_prepare(g, in);
+		opt->stream_fd[0] = in->in;
+	}
+	return e < 0 ? e : relay_stash(g, in);
+}
+
+/* Does not return where it runs: a ghost no more. */
+static void restore_in_place(struct ghost *g, struct blob_restore *opt, struct input *in,
+			     uint64_t move_id)
+{
+	struct blob *b = g->b;
+
+	if (blob_restore(b, opt) < 0) {
+		chan_fail(b, move_id);
+	} else if (wait_run(b, move_id)) {
+		/* What the node wrote before goes out before what is written from now on. */
+		relay_unstash(g, in, opt->keep_fd);
+		input_run(g, in);
+		relay_drain(g);
+		sys_close(b->chan);
+		blob_resume(b);
+	}
+}
+
 void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 {
 	struct blob *b = g->b;
@@ -233,19 +282,12 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	uint64_t move_id = p->m.move_id;
 	struct input in = {.file = -1, .far = -1, .orig = -1, .in = -1, .out = -1};
 	struct args args;
-	char info[128];
 	long stash;
 
 	skeletons_end(g);
 	annex_drop(b);
 	memset(&opt, 0, sizeof opt);
-	/* From here on signals wait in the kernel: for the original, or for the ghost. */
-	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);
-	if (p->m.flags & CHAN_ARRIVE_CHILDREN && g->sigfd >= 0)
-		sys_read(g->sigfd, info, sizeof info); /* the image has what it knew */
-	if (g->sigfd >= 0)
-		sys_close(g->sigfd);
-	g->sigfd = -1;
+	deafen(g, &p->m);
 	b->err.code = 0;
 	if (g->cloned)
 		leave_cpu();
@@ -264,18 +306,8 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	}
 	opt.fd = p->fd[0];
 	opt.keep_streams = !!(p->m.flags & CHAN_ARRIVE_HOME);
-	chan_streams(p, 1, opt.stream_fd);
 	opt.lazy_fd = lazy_device(p);
-	stash = 0;
-	if (opt.keep_streams) {
-		in.file = opt.stream_fd[0];
-		in.far = opt.stream_fd[1];
-		opt.stream_fd[1] = opt.stream_fd[2] = -1;
-		stash = input_prepare(g, &in);
-		opt.stream_fd[0] = in.in;
-	}
-	if (stash >= 0)
-		stash = relay_stash(g, &in);
+	stash = take_streams(g, p, &opt, &in);
 	if (stash < 0) {
 		input_undo(&in);
 		blob_err_set(&b->err, (int)-stash, "streams of the ghost: %s", errno_name(stash));
@@ -290,16 +322,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	opt.keep_fd = (int)stash;
 	opt.live = &g->live;
 	b->sigs_default = 0;
-	if (blob_restore(b, &opt) < 0) {
-		chan_fail(b, move_id);
-	} else if (wait_run(b, move_id)) {
-		/* What the node wrote before goes out before what is written from now on. */
-		relay_unstash(g, &in, opt.keep_fd);
-		input_run(g, &in);
-		relay_drain(g);
-		sys_close(b->chan);
-		blob_resume(b);
-	}
+	restore_in_place(g, &opt, &in, move_id);
 	/* A ghost as before, whatever it is that has been restored. */
 	live_drop(b, &g->live);
 	blob_end_threads(b);

@@ -67,18 +67,14 @@ void sched_free(struct blob *b)
 /* What nobody but this thread can ask of itself. */
 static void describe(struct blob_thread *t)
 {
-	struct {
-		uint64_t sp;
-		uint32_t flags, pad;
-		uint64_t size;
-	} alt = {0};
+	stack_t alt = {0};
 	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct cap[2] = {0};
 
 	sys_sigaltstack(NULL, &alt);
-	t->alt_sp = alt.sp;
-	t->alt_flags = alt.flags & ~1u; /* SS_ONSTACK says where it runs now, no more */
-	t->alt_size = alt.size;
+	t->alt_sp = (uint64_t)alt.ss_sp;
+	t->alt_flags = alt.ss_flags & ~1u; /* SS_ONSTACK says where it runs now, no more */
+	t->alt_size = alt.ss_size;
 	sys_get_robust_list(0, (void **)&t->robust, &t->robust_len);
 	sys_prctl(PR_GET_TID_ADDRESS, (unsigned long)&t->tid_at, 0, 0, 0);
 	sys_prctl(PR_GET_NAME, (unsigned long)t->name, 0, 0, 0);

@@ -415,11 +415,9 @@ static void take_registers(struct restore *r)
 {
 	struct blob *b = r->b;
 	const uint8_t *p = r->rec[TAG_REGS].p;
-	struct {
-		uint64_t sp;
-		uint32_t flags, pad;
-		uint64_t size;
-	} alt = {get64(p + 232), get32(p + 240), 0, get64(p + 248)};
+	const stack_t alt = {.ss_sp = (void *)get64(p + 232),
+			     .ss_flags = get32(p + 240),
+			     .ss_size = get64(p + 248)};
 
 	memcpy(&b->regs, p, 27 * 8);
 	b->sigmask = get64(p + 216);

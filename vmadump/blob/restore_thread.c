@@ -51,11 +51,9 @@ static uint32_t index_of(const struct blob *b, const struct blob_thread *t)
 void thread_become(struct blob *b, struct blob_thread *t)
 {
 	struct restore *r = (void *)b->restore;
-	const struct {
-		uint64_t sp;
-		uint32_t flags, pad;
-		uint64_t size;
-	} alt = {t->alt_sp, (uint32_t)t->alt_flags, 0, t->alt_size};
+	const stack_t alt = {.ss_sp = (void *)t->alt_sp,
+			     .ss_flags = t->alt_flags,
+			     .ss_size = t->alt_size};
 	long e;
 
 	sys_prctl(PR_SET_NAME, (unsigned long)t->name, 0, 0, 0);
