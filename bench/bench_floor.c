@@ -66,12 +66,8 @@ static void arrive(int fd)
 
 static void serve(int port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
-	int one = 1, l = socket(AF_INET, SOCK_STREAM, 0), fd;
+	int one = 1, l = listen_on(port), fd;
 
-	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(l, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(l, 4) < 0)
-		die("port %d", port);
 	while ((fd = accept(l, NULL, NULL)) >= 0) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		while (read_all(fd, head, sizeof(head)) == 0) {

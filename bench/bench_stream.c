@@ -67,12 +67,8 @@ static SSL *tls(int fd, int server)
 
 static void serve(int port, size_t bytes, int use_tls)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
-	int one = 1, l = socket(AF_INET, SOCK_STREAM, 0), fd;
+	int l = listen_on(port), fd;
 
-	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(l, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(l, 4) < 0)
-		die("port %d", port);
 	while ((fd = accept(l, NULL, NULL)) >= 0) {
 		char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			       -1, 0);
