@@ -5,8 +5,6 @@
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 bin=$1
 cd "$t" || exit 1
-node_of() { bpps -H -a -o node "$1" 2>/dev/null | xargs; }
-lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
 
 # moved NAME LAPS: round and round as long as it lives; it must have been at home again once
 moved() {

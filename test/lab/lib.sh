@@ -48,6 +48,8 @@ within() {
 }
 node_is() { [ "$(bpstat -s "$1")" = "$2" ]; }
 node_is_not() { [ "$(bpstat -s "$1")" != "$2" ]; }
+node_of() { bpps -H -a -o node "$1" 2>/dev/null | xargs; }
+lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
 alive() { kill -0 "$1" 2>/dev/null; }
 dead() { ! alive "$1"; }
 finish() {

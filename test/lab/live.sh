@@ -5,8 +5,6 @@
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 program=$1
 cd "$t" || exit 1
-node_of() { bpps -H -a -o node "$1" 2>/dev/null | xargs; }
-lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
 grows() {
 	local n
 	n=$(stat -c %s "$1")
