@@ -39,7 +39,7 @@ set_target_properties(lab_hostile PROPERTIES
 target_link_libraries(lab_hostile PRIVATE bproc_flags)
 
 add_executable(lab_arrange ${lab_dir}/arrange/arrange.c ${lab_dir}/arrange/pool.c
-	${lab_dir}/arrange/generate.c ${lab_dir}/arrange/stage.c
+	${lab_dir}/arrange/generate.c ${lab_dir}/arrange/stage.c ${lab_dir}/arrange/expect.c
 	${lab_dir}/arrange/actor.c ${lab_dir}/arrange/script.c)
 set_target_properties(lab_arrange PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${lab_programs}
 	OUTPUT_NAME arrange)

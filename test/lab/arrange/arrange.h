@@ -9,6 +9,7 @@
  *	script.c  plays that are written down
  *	generate.c plays of every act in every way to wait
  *	stage.c	  one play in one arrangement: its conductor, and the comparison
+ *	expect.c  what of home's answers may be otherwise elsewhere, by bproc(7)
  *	pool.c	  several at a time, and what came of them
  *	arrange.c all arrangements of all plays
  */
@@ -93,6 +94,16 @@ extern int stage_patience_s;
 /* In the conductor's process. want NULL: with all at home, recorded in ret_trace. */
 void stage_run(const char *path, const struct script *p, const struct arrangement *a,
 	       const struct trace *want, struct trace *ret_trace, struct outcome *out);
+
+/* -- expect.c */
+
+void expect_start(void);
+void expect_note(int role, const char *order); /* a step that was done as it should be */
+bool expect_by_kernel(const struct logged *l);
+void expect_answer(int role, const char *verb, const char *home, char *want);
+/* May it be of another child? Then what P is to be asked: want, and got, come of it. */
+bool expect_other_child(int role, const char *order, const char *want, const char *got,
+			char ret_ask[2][64]);
 
 /* -- pool.c */
 
