@@ -6,20 +6,6 @@
 bin=$1
 cd "$t" || exit 1
 
-# moved NAME LAPS: round and round as long as it lives; it must have been at home again once
-moved() {
-	local lap to
-	for ((lap = 0; lap < $2; lap++)); do
-		for to in 0 1 master; do
-			bpmove "$p" $to 2>said && continue
-			dead "$p" || bad "$1, lap $lap, to $to: $(cat said)"
-			[ $lap -gt 0 ] || bad "$1 ended in its first lap"
-			return
-		done
-	done
-	good "$1: $lap laps"
-}
-
 # 1 until they are told to end: not a line is lost or twice, whatever they do in between
 count=':; n=0; while [ ! -e stop ]; do echo $((n += 1)); sleep 0.01 & wait $!; (exit 3); done'
 count+='; [ $? = 3 ]; echo ok'
