@@ -233,6 +233,7 @@ bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, in
 		  int chan);
 /* So many have their image and are not known to run: they may, and have children. */
 extern uint32_t target_unheard;
+bool target_expects(int32_t pid); /* its move to here is announced, and not over */
 /* Likewise the announcement of its child. False: no such question waits. */
 bool target_defer_child(uint32_t client, uint32_t id, int32_t pid);
 /* A data connection has said whose it is; 0: the move has taken it, or -errno: close it. */

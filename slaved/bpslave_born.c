@@ -175,8 +175,11 @@ void born_reaped(struct born *b)
 {
 	if (b->reap)
 		return;
-	/* Its parent may have come and waited for it before we have heard that it runs. */
-	if (parent_is_away(b) && target_unheard)
+	/*
+	 * Its parent may have come and waited for it before we have heard that it runs. Or it is to
+	 * come: what the ghost of that one has waited for is made anew for it, under this number.
+	 */
+	if (parent_is_away(b) && (target_unheard || target_expects(b->ppid)))
 		return look_free(b);
 	/* By the ghost of its parent, which tells that it has ended; the parent itself does
 	 * not know yet, and will wait for it where it is. */

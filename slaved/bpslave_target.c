@@ -60,6 +60,16 @@ static void forget(struct arriving *a)
 	free(a);
 }
 
+bool target_expects(int32_t pid)
+{
+	struct arriving *a;
+
+	LIST_FOREACH(a, &arrivings, next)
+	if (a->pid == pid && !IS_LIVE(a))
+		return true;
+	return false;
+}
+
 bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker,
 		  int chan)
 {
