@@ -108,6 +108,10 @@ static int judge(const struct init_kill *k)
 	} else {
 		look_each(k->target == -1 ? -1 : -k->target, give, &v);
 	}
+	/* Of all there is always one, a daemon at least, and who may not be signalled is no error
+	 * of theirs (kernel/signal.c, kill_something_info()). */
+	if (k->target == -1)
+		return 0;
 	return v.ok ? 0 : v.denied ? EPERM : ESRCH;
 }
 

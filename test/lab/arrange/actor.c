@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
@@ -225,8 +226,13 @@ static void do_kill(struct scene *s, const char *whom, const char *sig, char *an
 		    : strcmp(whom, "all") == 0 ? -1
 		    : whom[0] == '-'	       ? -s->member[role_of(whom + 1)].pid
 					       : s->member[role_of(whom)].pid;
+	int r;
 
-	do_answer(kill(pid, signal_of(sig)), answer);
+	/* bproc(7): on a node a handler without SA_RESTART may come before bpinit has heard. */
+	do {
+		r = kill(pid, signal_of(sig));
+	} while (r < 0 && errno == EINTR);
+	do_answer(r, answer);
 }
 
 static void do_move(int node, char *answer)
@@ -267,6 +273,12 @@ static void do_exec(int role)
 	execl(path, path, "--actor", scene_path, name, home, (char *)NULL);
 }
 
+static int be_user(uid_t uid)
+{
+	return setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 ? -1
+								       : setresuid(uid, uid, uid);
+}
+
 void actor_do(struct scene *s, int role, const char *order, char *answer)
 {
 	char verb[16] = "", a[16] = "", b[16] = "", c[16] = "";
@@ -297,6 +309,8 @@ void actor_do(struct scene *s, int role, const char *order, char *answer)
 		snprintf(answer, TEXT_MAX, "%s", role_name(s, getsid(s->member[role_of(a)].pid)));
 	else if (strcmp(verb, "setsid") == 0)
 		do_answer(setsid(), answer);
+	else if (strcmp(verb, "user") == 0)
+		do_answer(be_user((uid_t)atoi(a)), answer);
 	else if (strcmp(verb, "pdeath") == 0)
 		do_answer(prctl(PR_SET_PDEATHSIG, signal_of(a)), answer);
 	else if (strcmp(verb, "dfl") == 0)

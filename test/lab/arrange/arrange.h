@@ -79,6 +79,7 @@ enum birth { BORN_HOME, BORN_THERE, BORN_FAR, BIRTHS };
 struct arrangement {
 	enum birth birth;
 	int parent, child[3], place[2];
+	int user; /* whose family it is; 0: root's, as T is */
 };
 #define STEPS_MAX 80
 struct trace {

@@ -75,6 +75,11 @@ static const struct act acts[] = {
 	{"group", false, true, 0,
 	 "T kill -P USR1;P log;{each X log;}P kill own USR2;P log;{each X log;}A kill -P USR1;P log;"
 	 "{each X log;}T kill -P KILL;T wait4 P;{each X over;}"},
+	{"everybody", false, true, 0,
+	 "P kill all USR1;P log;{each X log;}A kill all USR2;P log;{each X log;}T log;"
+	 "P kill all STOP;{each P wait4 X u;}{each X state;}P kill all CONT;{each P wait4 X c;}"
+	 "{each X log;}P kill T USR1;A kill all 0;A kill all KILL;T wait4 P;A kill all 0;"
+	 "{each X over;}T log;A exit 1;A over"},
 };
 #define ACTS ((int)(sizeof(acts) / sizeof(acts[0])))
 

@@ -295,6 +295,8 @@ static bool take_places(const struct script *p, const struct arrangement *a, str
 
 	if (!must(out, ROLE_T, "fork P", 0, 0) || !must(out, ROLE_P, "setpgid P P", 0, 0))
 		return false;
+	if (a->user && !must(out, ROLE_P, "user %d", a->user, 0))
+		return false;
 	if (a->birth != BORN_HOME && !must(out, ROLE_P, "move %d", a->parent, 0))
 		return false;
 	for (int i = 0; i < p->children; i++) {
