@@ -17,9 +17,11 @@
 #include "slaved/bpinit.h"
 
 #define HASH 4096
-#define LIMIT_TRIES 5 /* with the user's limits in the way, before the keeper does it */
-#define RETRY_MS 20   /* its number is taken: by a zombie of its last use, as a rule */
-#define TRIES_MAX 500 /* 10 s of that */
+#define LIMIT_TRIES 5	/* with the user's limits in the way, before the keeper does it */
+#define RETRY_MS 20	/* its number is taken: by a zombie of its last use, as a rule */
+#define TAKEN_TRIES 100 /* 2 s of that: something else lives on with it, */
+#define TAKEN_MS 500	/* maybe for long */
+#define TRIES_MAX 500	/* of what is no matter of the number */
 #define DUE_MAX 1024
 
 struct birth {
@@ -89,12 +91,13 @@ static void drop(struct birth *b)
 	arrive_progress();
 }
 
+/* One whose number stays taken is not waited for: its parent may end before it has a ghost. */
 bool born_of(int32_t ppid)
 {
 	const struct birth *b;
 
 	LIST_FOREACH(b, &by_parent[(uint32_t)ppid % HASH], by_parent)
-	if (b->ppid == ppid)
+	if (b->ppid == ppid && b->tries < TAKEN_TRIES)
 		return true;
 	return false;
 }
@@ -150,14 +153,31 @@ static void give_up(struct birth *b, int err)
 	drop(b);
 }
 
+/*
+ * Its number is taken, here by what has it for whatever reason. It is tried for as long as the
+ * process lives: nobody would tell of it again.
+ */
+static void taken(struct birth *b)
+{
+	if (b->tries < TAKEN_TRIES && ++b->tries == TAKEN_TRIES) {
+		say("pid %d was born on a node, and is taken here: it has its ghost when that is "
+		    "free",
+		    b->pid);
+		not_of(b->ppid);
+	}
+	later(b, b->tries < TAKEN_TRIES ? RETRY_MS : TAKEN_MS);
+}
+
 static void failed(struct birth *b, int err)
 {
 	int32_t ppid = b->ppid;
 
-	if (ppid && err != EEXIST && (err != EAGAIN || b->tries > LIMIT_TRIES)) {
+	if (err == EEXIST)
+		return taken(b);
+	if (ppid && (err != EAGAIN || b->tries > LIMIT_TRIES)) {
 		set_parent(b, 0); /* the parent's ghost may not, or has gone: the keeper */
 		not_of(ppid);
-	} else if (++b->tries == TRIES_MAX || (err != EEXIST && err != EAGAIN)) {
+	} else if (++b->tries >= TRIES_MAX || err != EAGAIN) {
 		give_up(b, err);
 		return;
 	}
@@ -235,15 +255,18 @@ static void progress(void)
 
 int born_tick(void)
 {
+	int64_t t = now(), due = INT64_MAX;
 	struct birth *b;
 
 	if (TAILQ_EMPTY(&waiting))
 		return -1;
 	progress();
 	TAILQ_FOREACH(b, &waiting, next)
-	if (!b->making)
-		return making >= BIRTHS_AT_ONCE ? -1 : RETRY_MS / 4;
-	return -1;
+	if (!b->making && b->due < due)
+		due = b->due;
+	if (due == INT64_MAX || making >= BIRTHS_AT_ONCE)
+		return -1;
+	return due - t > RETRY_MS / 4 ? (int)(due - t) : RETRY_MS / 4;
 }
 
 void born_made(struct proc *p)
@@ -300,6 +323,16 @@ bool born_mirror(const struct init_msg *m)
 	return true;
 }
 
+/* Another process has the number by now: what the last one did is over, with or without a ghost. */
+static void used_again(struct birth *b)
+{
+	event(&(struct init_msg){.type = EV_MIRRORED, .pid = b->pid, .use = b->use});
+	b->stop = b->end = (struct mirror){0};
+	b->reaped = false;
+	b->tries = 0;
+	b->due = 0;
+}
+
 void init_born(const struct init_msg *m)
 {
 	struct proc *p = proc_find(m->pid);
@@ -326,6 +359,8 @@ void init_born(const struct init_msg *m)
 		event(&(struct init_msg){.type = EV_LOST, .pid = m->pid, .use = m->use});
 		return;
 	}
+	if (!b->making && use_differs(b->use, m->use))
+		used_again(b);
 	b->name = m->u.born.name;
 	b->use = m->use;
 	if (!b->making)

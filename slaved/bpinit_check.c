@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_kill.h"
 
 /* Ghosts alone wait in their originals' place, and those that arrive into one have. */
 static bool waits(const struct proc *p)
@@ -62,6 +62,8 @@ bool chan_is_right(const struct proc *p, const struct chan_msg *c)
 	case CHAN_SIG:
 		memcpy(&si, c->u.siginfo, sizeof(si));
 		return p->state == PROC_GHOST && is_signal(si.si_signo);
+	case CHAN_KILLED:
+		return sent_is_asked(p, c->u.kill.pid);
 	case CHAN_CLONED:
 		return clone_is_right(p, c->u.pid);
 	default:

@@ -49,6 +49,15 @@ bool is_daemon(const struct look *l); /* one of ours: not of the cluster */
 void init_kill_done(const struct init_msg *m);
 void init_kill(const struct init_msg *m);
 
+/* -- bpinit_sent.c */
+
+void sent_by(const struct proc *by, int32_t to); /* it was told to send it a signal */
+/* Have all obeyed? If not they are asked, and leave_may_go() follows when they have. */
+bool sent_all(int32_t to);
+bool sent_is_asked(const struct proc *by, int32_t to);
+void sent_said(struct proc *by, int32_t to);
+void sent_forget(const struct proc *by); /* it is not spoken to any more */
+
 /* -- bpinit_orphan.c */
 
 /* The kernel's SIGHUP or SIGCONT to a ghost: true if there is nothing left to tell of it. */

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "include/sys/bproc_common.h"
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_kill.h"
 
 /* -- step 2: a process has asked */
 
@@ -101,7 +101,7 @@ static void may_go(struct move *m)
 {
 	struct proc *p = m->here && m->granted ? proc_find(m->pid) : NULL;
 
-	if (!p || m->phase != LEAVE_ASKED)
+	if (!p || m->phase != LEAVE_ASKED || !sent_all(m->pid))
 		return;
 	if (m->granted_pid && m->pid != m->granted_pid) {
 		leave_failed(m, EPROTO, "the child that is to leave is not the one announced");
@@ -111,6 +111,15 @@ static void may_go(struct move *m)
 		go(m, p);
 	else
 		let_exec(m, p);
+}
+
+void leave_may_go(int32_t pid)
+{
+	struct proc *p = proc_find(pid);
+	struct move *m = p && p->state == PROC_LEAVING ? move_of(p) : NULL;
+
+	if (m)
+		may_go(m);
 }
 
 static void here(struct move *m, const struct chan_msg *c, int32_t pid)
@@ -249,15 +258,6 @@ void leave_became_ghost(struct move *m, struct proc *p)
 }
 
 static void aborted(struct proc *p);
-
-/* Its image is being made: a signal would be in none of the two copies, or in both. */
-bool leave_is_sending(const struct proc *p)
-{
-	const struct move *m = move_of(p);
-
-	return p->state == PROC_LEAVING && m && m->phase >= LEAVE_SENDING &&
-	       m->phase <= LEAVE_GHOSTING && m->phase != LEAVE_FAILED;
-}
 
 bool leave_is_ghosting(const struct proc *p)
 {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "slaved/bpinit_kill.h"
 #include "slaved/bpinit_place.h"
 
 #define HASH 4096
@@ -51,6 +52,7 @@ struct proc *proc_add(int32_t pid, enum proc_state state)
 void proc_close_chan(struct proc *p)
 {
 	clones_forget(p);
+	sent_forget(p);
 	p->chan = close_fd(p->chan);
 	p->gen++; /* events of it that are under way are nobody's */
 }
@@ -134,6 +136,9 @@ static void message(struct proc *p, const struct chan_msg *c)
 			trace_sleep(p);
 		}
 		arrive_cloned(p, c);
+		return;
+	case CHAN_KILLED:
+		sent_said(p, c->u.kill.pid);
 		return;
 	case CHAN_PLACED:
 		trace_sleep(p);

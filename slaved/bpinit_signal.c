@@ -28,12 +28,16 @@ static int queue_signal(const struct init_msg *m)
 static int by_ghost(struct proc *sender, const struct init_msg *m)
 {
 	struct chan_msg c = {.type = CHAN_KILL};
+	int e;
 
 	c.u.kill.pid = m->u.signal.pid;
 	c.u.kill.sig = m->u.signal.sig;
 	c.u.kill.code = m->u.signal.code;
 	c.u.kill.value = m->u.signal.value;
-	return proc_tell(sender, &c, NULL, 0);
+	e = proc_tell(sender, &c, NULL, 0);
+	if (e == 0)
+		sent_by(sender, m->u.signal.pid);
+	return e;
 }
 
 /*
@@ -128,6 +132,18 @@ static void acknowledge(const struct init_msg *m, bool again)
 }
 
 /*
+ * It has left again, or is about to. What it has pending is in its image from the moment that it is
+ * parked, before it is granted: another signal would be in none of the two copies or in both, or
+ * come from the ghost here, late, behind others that the sender has numbered after it.
+ */
+static bool goes_elsewhere(const struct proc *to, const struct init_msg *m)
+{
+	if (to->state == PROC_LEAVING)
+		return m->u.signal.stream && m->u.signal.sig != SIGKILL;
+	return to->state == PROC_GHOST || to->state == PROC_MAKING;
+}
+
+/*
  * One that is not taken is not acknowledged either, and comes again. What the master sends by
  * itself has no stream: a SIGKILL, which may come twice.
  */
@@ -139,8 +155,8 @@ void init_signal(const struct init_msg *m)
 
 	if (sig < 1 || sig > SIGRTMAX || m->u.signal.pid <= 1)
 		return;
-	if (to && (to->state == PROC_GHOST || to->state == PROC_MAKING)) {
-		/* It has left again: the master sends what comes back to where it is now. */
+	if (to && goes_elsewhere(to, m)) {
+		/* The master keeps what comes back for whichever copy lives. */
 		event(&(struct init_msg){.type = EV_SIGNAL,
 					 .flags = EVF_RELAYED,
 					 .pid = m->u.signal.pid,
@@ -149,7 +165,7 @@ void init_signal(const struct init_msg *m)
 	}
 	if (!m->u.signal.stream)
 		return hand_over(m);
-	if (to && sig != SIGKILL && (to->state == PROC_ARRIVING || leave_is_sending(to)))
+	if (to && sig != SIGKILL && to->state == PROC_ARRIVING)
 		return;
 	once = once_take(m->u.signal.stream, m->u.signal.pid, m->u.signal.number, m->u.signal.base);
 	if (once == ONCE_NEW)

@@ -169,11 +169,11 @@ static void one(const struct fault *f)
 {
 	pid_t noter, breaker, stopper, end[EXITS];
 	int s, sent = 0, ready[2], broken[2];
-	char path[64];
+	char path[PATH_LEN];
 
 	printf("%s\n", f->name);
 	fflush(NULL);
-	snprintf(path, sizeof(path), "/tmp/bproc-broken.%d", (int)getpid());
+	tmp_path(path, "broken");
 	nseen = 0;
 	for (int i = 0; i < EXITS; i++)
 		end[i] = ender(40 + i);

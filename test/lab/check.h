@@ -37,6 +37,17 @@ static int failures;
 			exit(1);                                                                   \
 	} while (0)
 
+/* A file of this process alone: in another lab beside this one the same number is another's. */
+#define PATH_LEN 64
+static inline void tmp_path(char ret[PATH_LEN], const char *name)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	snprintf(ret, PATH_LEN, "/tmp/bproc-%s.%d.%lx", name, (int)getpid(),
+		 t.tv_sec * 1000000000L + t.tv_nsec);
+}
+
 static inline int wait_status(pid_t pid)
 {
 	int status = -1;

@@ -13,12 +13,12 @@ extern char **environ;
 /* stdout of the child's program, through a file. */
 static int run(int how, int node, const char *cmd, char *const argv[], char *out, size_t size)
 {
-	char path[64];
+	char path[PATH_LEN];
 	int fd, r;
 	ssize_t n;
 	pid_t pid;
 
-	snprintf(path, sizeof(path), "/tmp/bproc-exec.%d", (int)getpid());
+	tmp_path(path, "exec");
 	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	MUST(fd >= 0, "%s", path);
 	fflush(NULL);

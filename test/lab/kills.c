@@ -19,7 +19,7 @@
 #define MOVES 60
 #define ROAMED 99 /* in place of a signal: it has arrived for good */
 
-static char book[64]; /* what arrived where: records, one write each */
+static char book[PATH_LEN]; /* what arrived where: records, one write each */
 
 struct record {
 	int32_t pid, sig, code, from, uid, value;
@@ -420,7 +420,7 @@ static void set_uid(void)
 int main(void)
 {
 	umask(0);
-	snprintf(book, sizeof(book), "/tmp/bproc-kills.%d", (int)getpid());
+	tmp_path(book, "kills");
 	for (int node = 0; node < 2; node++)
 		MUST(bproc_chmod(node, 0111) == 0, "a node for everybody");
 	close(open(book, O_RDWR | O_CREAT | O_TRUNC, 0666));

@@ -95,7 +95,7 @@ struct slot {
 	int32_t result, err; /* of its move; result 1: not back yet */
 };
 static struct slot *slots; /* shared by all places: a file */
-static char slots_path[64], ghosts_path[80];
+static char slots_path[PATH_LEN], ghosts_path[80];
 
 static volatile sig_atomic_t go, end;
 
@@ -358,7 +358,7 @@ int main(int argc, char **argv)
 {
 	int fd;
 
-	snprintf(slots_path, sizeof(slots_path), "/tmp/bproc-matrix.%d", (int)getpid());
+	tmp_path(slots_path, "matrix");
 	snprintf(ghosts_path, sizeof(ghosts_path), "%s.ghosts", slots_path);
 	setenv("MATRIX_GHOSTS", ghosts_path, 1);
 	fd = open(slots_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

@@ -179,14 +179,14 @@ static int deep(int n)
 static void files(void)
 {
 	enum { N = 100 };
-	char path[64], buf[16], want[16];
+	char path[PATH_LEN], buf[16], want[16];
 	int fd[N], app;
 	struct {
 		int flags;
 		off_t at;
 	} f[N];
 
-	snprintf(path, sizeof(path), "/tmp/bproc-odd.%d", (int)getpid());
+	tmp_path(path, "odd");
 	for (int i = 0; i < N; i++) {
 		fd[i] = open(path,
 			     O_RDWR | O_CREAT | (i % 3 ? 0 : O_APPEND) | (i % 2 ? O_CLOEXEC : 0),
@@ -218,10 +218,10 @@ static void files(void)
 /* Deleted: there is no path to open it by, so what is in it goes along. */
 static void deleted(void)
 {
-	char path[64], buf[8] = "";
+	char path[PATH_LEN], buf[8] = "";
 	int fd;
 
-	snprintf(path, sizeof(path), "/tmp/bproc-del.%d", (int)getpid());
+	tmp_path(path, "del");
 	fd = open(path, O_RDWR | O_CREAT, 0600);
 	unlink(path);
 	MUST(write(fd, "content", 8) == 8, "write");

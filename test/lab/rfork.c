@@ -40,12 +40,12 @@ static void exits(int node)
 static void pid_is_the_same(void)
 {
 	FILE *f = tmpfile();
-	char path[64];
+	char path[PATH_LEN];
 	pid_t pid, seen = 0;
 	int fd;
 
 	/* A file by name: both sides see the machine's files. */
-	snprintf(path, sizeof(path), "/tmp/bproc-pid.%d", (int)getpid());
+	tmp_path(path, "pid");
 	fclose(f);
 	pid = bproc_rfork(1);
 	MUST(pid >= 0, "rfork");

@@ -193,11 +193,11 @@ static void check_timer(double started)
 int main(void)
 {
 	static struct before b;
-	char path[64];
+	char path[PATH_LEN];
 	double started;
 	char byte = 'x';
 
-	snprintf(path, sizeof(path), "/tmp/bproc-roam.%d", (int)getpid());
+	tmp_path(path, "roam");
 	make_memory(&b);
 	make_state(&b, path);
 	raise(SIGHUP); /* blocked: goes along, pending */

@@ -60,14 +60,14 @@ static void wait_for_node(pid_t pid, int node)
 
 static void queued_in_order(void)
 {
-	char path[64];
+	char path[PATH_LEN];
 	struct seen s[QUEUED + 2];
 	sigset_t all, old;
 	ssize_t n;
 	pid_t pid;
 	int fd;
 
-	snprintf(path, sizeof(path), "/tmp/bproc-signals.%d", (int)getpid());
+	tmp_path(path, "signals");
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &old);
 	fflush(NULL);
@@ -172,12 +172,12 @@ static void on_sig(int sig)
 /* wait() does not return before the real one is dead. */
 static void no_early_death(void)
 {
-	char path[64];
+	char path[PATH_LEN];
 	pid_t pid;
 	int fd;
 	off_t size;
 
-	snprintf(path, sizeof(path), "/tmp/bproc-early.%d", (int)getpid());
+	tmp_path(path, "early");
 	pid = bproc_rfork(0);
 	MUST(pid >= 0, "rfork");
 	if (pid == 0) {

@@ -2,7 +2,7 @@
 if(TARGET bpinit)
 	add_library(bpinit_rig OBJECT ${CMAKE_CURRENT_LIST_DIR}/bpinit_rig.c)
 	target_link_libraries(bpinit_rig PRIVATE bproc_flags vmadump)
-	foreach(what ghost move killed stream node fence)
+	foreach(what ghost move abort killed stream node fence)
 		add_executable(bpinit_${what} ${CMAKE_CURRENT_LIST_DIR}/bpinit_${what}.c
 			${PROJECT_SOURCE_DIR}/libbproc/sysio.c $<TARGET_OBJECTS:bpinit_rig>)
 		target_link_libraries(bpinit_${what} PRIVATE bproc_flags vmadump)

@@ -43,6 +43,7 @@ enum chan_type {
 	/* first, without fd, before all others: stream_mask: how many there are */
 	CHAN_SETTLED = 14,   /* answer to CHAN_SETTLE */
 	CHAN_PLACED = 17,    /* answer to CHAN_PLACE: place, err */
+	CHAN_KILLED = 18,    /* answer to CHAN_KILL of sig 0: kill */
 	CHAN_REFUSED = 15,   /* text: one thing that keeps it from leaving (CHAN_LOOK) */
 	CHAN_PRECOPIED = 24, /* + channel, userfaultfd: answer to CHAN_PRECOPY; then without: */
 			     /* they are closed there */
@@ -65,7 +66,8 @@ enum chan_type {
 	CHAN_ARRIVE = 37,   /* + data fd, + stream fds (mask): restore from it; to a ghost: as */
 			    /* clone.cred, whatever the image says */
 	CHAN_EXIT = 38,	    /* status (wait status word): die so */
-	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails (CHAN_FAILED) */
+	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails */
+			    /* (CHAN_FAILED); sig 0: what came before is sent, CHAN_KILLED */
 	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */
 	CHAN_REAP = 41,	       /* pid: this child has ended; answered by CHAN_CHILD. To who is */
 			       /* parked: wait for it, answered by CHAN_CHILD, empty */

@@ -14,6 +14,7 @@
 
 #define SIGINFO_LEN 128u
 #define FIRST_PENDING 32u /* room at first */
+#define FIRST_REALTIME 32 /* the kernel's SIGRTMIN */
 
 /* One line of an entry of /proc/self/timers. Returns 1 when it was the entry's last. */
 static int timer_line(struct image_timer *t, const char *line)
@@ -164,15 +165,30 @@ long dump_hold(struct dump *d)
 	return r < 0 ? r : hold_signals(d);
 }
 
+/*
+ * What has come since is younger, and of one real-time signal the order counts. A thread's own
+ * queue is emptied before the one that it shares with others (kernel/signal.c,
+ * dequeue_signal()), so what was held goes there, if no other thread may have to take it.
+ */
+static void put_back(const struct blob *b, const uint8_t *info)
+{
+	int sig = (int)get32(info), pid = (int)sys_getpid();
+	int own = !b->nthreads || !(b->sigmask >> (sig - 1) & 1);
+
+	if (sig >= FIRST_REALTIME && own)
+		sys_tgsigqueueinfo(pid, (int)sys_gettid(), sig, info);
+	else
+		sys_sigqueueinfo(pid, sig, info);
+}
+
 void blob_thaw(struct blob *b)
 {
 	struct blob_frozen *z = &b->frozen;
 	const struct image_timer *t = (void *)z->timers;
 	const uint8_t *info = (void *)z->pending;
-	int pid = (int)sys_getpid();
 
 	for (uint32_t i = 0; z->held && i < z->npending; i++, info += SIGINFO_LEN)
-		sys_sigqueueinfo(pid, (int)get32(info), info);
+		put_back(b, info);
 	for (uint32_t i = 0; z->held && i < z->ntimers; i++, t++) {
 		struct sys_itimerspec v = {
 			(long)t->interval_s,

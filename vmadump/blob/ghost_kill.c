@@ -10,6 +10,12 @@ void send_signal(struct ghost *g, const struct chan_msg *m)
 	unsigned r, e, s;
 	long err;
 
+	if (!m->u.kill.sig) { /* in its turn, so what came before is sent */
+		struct chan_msg done = {.type = CHAN_KILLED, .u.kill = m->u.kill};
+
+		chan_send(g->b, &done);
+		return;
+	}
 	if (m->u.kill.code == SI_USER || m->u.kill.code > 0) {
 		err = sys_kill(m->u.kill.pid, m->u.kill.sig);
 	} else if (m->u.kill.code == SI_TKILL) {

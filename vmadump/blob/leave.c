@@ -151,6 +151,18 @@ long blob_leave_look(struct blob *b, struct blob_dump *ret)
 	return blob_dump_look(b, ret);
 }
 
+/*
+ * Sent before it was parked, and come since: bpinit lets it go when all that is here. It would
+ * be met by the ghost here, behind what is sent to the node next. (What went ahead of a process
+ * is looked up once.)
+ */
+static int more_is_pending(const struct blob *b)
+{
+	uint64_t pending = 0;
+
+	return b->frozen.held && !b->live && sys_sigpending(&pending) == 0 && pending;
+}
+
 static long send_image(struct blob *b, struct leave *l)
 {
 	long r;
@@ -159,7 +171,7 @@ static long send_image(struct blob *b, struct leave *l)
 		r = write_all(b, l->data, &b->exec_len, sizeof b->exec_len);
 		return r < 0 ? r : write_all(b, l->data, (const void *)b->exec_args, b->exec_len);
 	}
-	if ((l->flags ^ l->ready_for) & (CHAN_GO_AWAY | ~0xffu)) {
+	if ((l->flags ^ l->ready_for) & (CHAN_GO_AWAY | ~0xffu) || more_is_pending(b)) {
 		blob_thaw(b);
 		b->hide_fd[2] = l->data;
 		b->hide_fd[3] = l->back;
