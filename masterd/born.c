@@ -57,6 +57,14 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 	/* It may have left in the meantime; where it is real it needs no ghost. */
 	if (p->node == NODE_HOME)
 		return NULL;
+	/*
+	 * It may be real there already, or have ended there or elsewhere, by a move that is
+	 * undecided only here. Whoever has it then is asked for it again (ask_untold()).
+	 */
+	if (p->move && (p->move->target == NODE_HOME || p->move->epoch != m->epoch)) {
+		p->move->untold = true;
+		return NULL;
+	}
 	ghost_add(p, 0);
 	return p;
 }

@@ -56,6 +56,28 @@ static void detach(struct move *mv)
 	mv->proc = NULL;
 }
 
+/* What its node has told of it meanwhile was not passed on to home. */
+static void ask_untold(struct master *m, const struct move *mv, int32_t node)
+{
+	Bproc__BornAsk ask = BPROC__BORN_ASK__INIT;
+
+	if (mv->untold && node >= 0)
+		node_send(m, node_get(&m->nodes, node), &ask.base);
+}
+
+/*
+ * After a restart its target has told that it is real there, and then died before it has answered
+ * what became of the move: the original goes on, from where it left.
+ */
+static void is_back(struct master *m, struct move *mv, struct proc *p, struct node *source)
+{
+	p->node = mv->source;
+	p->native = mv->source == NODE_HOME;
+	p->watched = false;
+	procs_ghost_del(m, p, source);
+	mv->untold = true; /* that it was born there, if it was */
+}
+
 static void do_abort(struct master *m, struct move *mv)
 {
 	struct node *source = node_get(&m->nodes, mv->source);
@@ -69,6 +91,9 @@ static void do_abort(struct master *m, struct move *mv)
 			 (unsigned long long)mv->id, mv->pid, mv->source, mv->target, mv->err.text);
 	send_abort(source, m, mv->id, mv->err.code, mv->err.text);
 	detach(mv);
+	if (p && p->node == mv->target)
+		is_back(m, mv, p, source);
+	ask_untold(m, mv, mv->source);
 	if (!p)
 		return;
 	procs_decided(m, p);
@@ -174,6 +199,7 @@ static void do_commit(struct master *m, struct move *mv, bool source_lives)
 	}
 	if (mv->proc)
 		procs_decided(m, p);
+	ask_untold(m, mv, mv->target);
 	if (mv->source_died)
 		procs_kill(m, p, node_get(&m->nodes, p->node));
 	if (p->native)

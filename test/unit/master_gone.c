@@ -10,6 +10,8 @@
 #include "libbproc/local.h"
 #include "master_tell.h"
 
+#define BORN 65600 /* of node 0's numbers */
+
 static void setup(void)
 {
 	master_setup("pingtimeout 2\n");
@@ -54,6 +56,75 @@ START_TEST(gone_on)
 	hear_told(home, 2001, _i < 2 ? CLD_EXITED : CLD_KILLED, _i < 2 ? 7 : SIGKILL,
 		  _i < 2 ? 9 : 0);
 	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
+/*
+ * Born on node 0, on its way home when the master was killed. It may have come there, and even
+ * ended there, so home is to make no ghost of it; unless the move is called off.
+ */
+START_TEST(coming_home)
+{
+	struct fake_slave *home, *n0, *n1;
+	uint64_t id = join_three(&home, &n0, &n1);
+	Bproc__Envelope *env;
+
+	tell_end(home);
+	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	tell_end(n1);
+	tell_move(n0, id, MOVE_MOVE, -1, BORN);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	tell_born(n0, BORN, true);
+	tell_end(n0);
+	slave_expect_nothing(home, 100);
+	if (_i == 0) {
+		tell_ran(home, BORN, id, false);
+		tell_end_of(home, BORN, CLD_EXITED, 7, 9, id);
+		hear(home, BPROC__ENVELOPE__MSG_WATCH);
+		hear(n0, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
+		hear_told(n0, BORN, CLD_EXITED, 7, 9);
+	} else {
+		tell_voided(home, id);
+		hear(n0, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+		hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+		tell_born(n0, BORN, false);
+		env = slave_expect(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+		ck_assert_int_eq(env->proc_born->birth[0]->proc->pid, BORN);
+		bproc__envelope__free_unpacked(env, NULL);
+		ck_assert_int_eq(pidnode(home, BORN), 0);
+	}
+	slave_expect_nothing(home, 100);
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
+/*
+ * From node 0 to node 1, which tells a new master that it has it, and dies before it has answered
+ * what became of the move. The original is parked on node 0 still, and goes on there.
+ */
+START_TEST(died_with_it)
+{
+	struct fake_slave *home, *n0, *n1;
+	uint64_t id = join_three(&home, &n0, &n1);
+
+	tell_proc(home, 2001, true);
+	tell_end(home);
+	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	tell_move(n0, id, MOVE_MOVE, 1, 2001);
+	tell_end(n0);
+	hear(n1, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	tell_state(n1, 2001, false, id);
+	tell_end(n1);
+	ck_assert_int_eq(pidnode(n1, 2001), 1);
+	slave_free(n1);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	ck_assert_int_eq(pidnode(home, 2001), 0);
 	slave_free(n0);
 	slave_free(home);
 }
@@ -109,6 +180,8 @@ int main(void)
 	tcase_set_timeout(t, 40);
 	tcase_add_checked_fixture(t, setup, master_cleanup);
 	tcase_add_loop_test(t, gone_on, 0, 3);
+	tcase_add_loop_test(t, coming_home, 0, 2);
+	tcase_add_test(t, died_with_it);
 	tcase_add_test(t, zombies);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);

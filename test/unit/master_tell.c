@@ -81,6 +81,27 @@ void tell_ran(struct fake_slave *s, int pid, uint64_t id, bool left)
 	slave_send(s, &ran.base);
 }
 
+void tell_voided(struct fake_slave *s, uint64_t id)
+{
+	Bproc__MoveVoided m = BPROC__MOVE_VOIDED__INIT;
+
+	m.move = id;
+	slave_send(s, &m.base);
+}
+
+void tell_born(struct fake_slave *s, int pid, bool moved)
+{
+	Bproc__ProcBorn m = BPROC__PROC_BORN__INIT;
+	Bproc__Birth b = BPROC__BIRTH__INIT, *list[1] = {&b};
+	Bproc__Proc p = proc_of(pid);
+
+	b.proc = &p;
+	b.moved = moved;
+	m.n_birth = 1;
+	m.birth = list;
+	slave_send(s, &m.base);
+}
+
 void tell_end_of(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq,
 		 uint64_t move)
 {
