@@ -14,6 +14,7 @@
 #include <bproc.h>
 #include <vmadump.h>
 
+#include "apart.h"
 #include "attach.h"
 
 #define TRIES 5 /* one that moves at this moment is not where it was said to be */
@@ -138,19 +139,34 @@ static void print_stat(int pid)
 		printf("%d: stood still for %.2f ms\n", pid, (double)s.frozen_us / 1000);
 }
 
+struct sending {
+	int pid, node, flags, r, err;
+};
+
+static void send_on(void *arg)
+{
+	struct sending *s = arg;
+
+	s->r = bproc_movepid(s->pid, s->node, s->flags);
+	s->err = errno;
+}
+
 static int move(int pid, int node)
 {
 	int flags = BPROC_DUMP_EXEC | BPROC_DUMP_OTHER | (live ? BPROC_MOVE_LIVE : 0) |
 		    (lazy ? BPROC_MOVE_LAZY : 0);
+	struct sending s = {.pid = pid, .node = node, .flags = flags};
 
 	for (int tries = 0;; tries++) {
 		if (attach_node("bpmove", pid) == node)
 			return 0;
 		go_there(pid);
-		if (bproc_movepid(pid, node, flags) == 0) {
+		run_apart(send_on, &s, false);
+		if (s.r == 0) {
 			print_stat(pid);
 			return 0;
 		}
+		errno = s.err;
 		if (errno != BE_INVALIDPROC || tries == TRIES)
 			fail(pid);
 		usleep(AGAIN_US);

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "apart.h"
 #include "vmadump.h"
 
 struct options {
@@ -86,24 +87,37 @@ static long read_pid(const char *text)
 	return 0;
 }
 
+struct taking {
+	pid_t pid;
+	int fd;
+	unsigned flags;
+	uint64_t us;
+	long n;
+};
+
+static void take(void *arg)
+{
+	struct taking *t = arg;
+
+	t->n = vmad_dump_pid(t->pid, t->fd, t->flags, &t->us, &err);
+}
+
 static int dump(const struct options *o, const char *pid_text, const char *file)
 {
 	char tmp[4096];
-	long pid = read_pid(pid_text), n;
-	uint64_t us = 0;
-	int fd;
+	struct taking t = {.pid = (pid_t)read_pid(pid_text), .flags = o->dump, .n = -1};
 
-	if (!pid)
+	if (!t.pid)
 		return 2;
 	if (is_dash(file) && isatty(1)) {
 		fprintf(stderr, "vmadump: an image is not for a terminal\n");
 		return 2;
 	}
-	fd = open_out(file, tmp, sizeof tmp);
-	if (fd < 0)
+	t.fd = open_out(file, tmp, sizeof tmp);
+	if (t.fd < 0)
 		return complain(file, errno);
-	n = vmad_dump_pid((pid_t)pid, fd, o->dump, &us, &err);
-	if (n < 0) {
+	run_apart(take, &t, true);
+	if (t.n < 0) {
 		if (tmp[0])
 			unlink(tmp);
 		return complain(pid_text, 0);
@@ -113,8 +127,8 @@ static int dump(const struct options *o, const char *pid_text, const char *file)
 		return 1;
 	}
 	if (o->verbose)
-		fprintf(stderr, "vmadump: %ld bytes, stopped for %llu.%03llu ms\n", n,
-			(unsigned long long)us / 1000, (unsigned long long)us % 1000);
+		fprintf(stderr, "vmadump: %ld bytes, stopped for %llu.%03llu ms\n", t.n,
+			(unsigned long long)t.us / 1000, (unsigned long long)t.us % 1000);
 	return 0;
 }
 

@@ -72,7 +72,7 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  *         stopped); EBUSY (a thread waits in the kernel and cannot be stopped); EINPROGRESS (its
  *         memory is still on its way here, for a minute now).
  * Blocks: until the process runs there, or will not. If the caller ends meanwhile the move goes
- * on. Threads: any.
+ * on; of a SIGKILL at the wrong moment see vmad_dump_pid(). Threads: any.
  * Since: 0.2. Source: this project, bproc_move(3).
  */
 int bproc_movepid(int pid, int node, int flags);

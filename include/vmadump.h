@@ -104,7 +104,9 @@ int vmad_undump(int fd, struct vmad_err *err);
  *
  * The process is stopped by ptrace(2), parked in a piece of code that is put into
  * it, and writes its image itself. A system call that it was in goes on as after any
- * signal that is ignored. If the caller ends meanwhile it goes on. One with very many
+ * signal that is ignored. If the caller ends meanwhile it goes on; but for some 0.1 ms, in which
+ * the caller's signals are blocked, a SIGKILL to the caller leaves it with registers that are
+ * not its own, so that vmadump(1) calls from a process that nobody knows. One with very many
  * descriptors or mappings is looked at before it is stopped, by a short-lived child that takes
  * copies of its descriptors: what cannot be carried need not stand still for that.
  *

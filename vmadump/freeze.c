@@ -8,8 +8,9 @@
  *	4 all threads go on in the blob, where they wait, with every signal blocked
  *
  * From 4 on nothing depends on us: when our end of the socketpair is closed, all of
- * them return to where they were by themselves. Between 2 and 4 a SIGKILL to us would
- * leave the first thread with registers of ours; that is 0.1 ms.
+ * them return to where they were by themselves. Between 2 and 4 our end would leave the
+ * first thread with registers of ours, or to a single step that nobody waits for: all
+ * signals wait meanwhile, and only a SIGKILL can hit it; that is 0.1 ms.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -394,6 +395,7 @@ static int check_leaving(struct trace *t)
 
 int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, struct vmad_err *err)
 {
+	sigset_t was;
 	int r;
 
 	*f = (struct freeze){.t = {.pid = pid, .err = err},
@@ -415,8 +417,11 @@ int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, stru
 	r = hold(f);
 	if (r == 0 && to_leave)
 		r = check_leaving(&f->t);
-	if (r == 0)
+	if (r == 0) {
+		trace_shield(&was);
 		r = put_in(f);
+		trace_unshield(&was);
+	}
 	if (r < 0) {
 		int e = errno;
 
@@ -455,8 +460,11 @@ static int close_there(struct freeze *f)
 int freeze_leave(struct freeze *f)
 {
 	struct trace *t = &f->t;
-	int r = trace_interrupt(t);
+	sigset_t was;
+	int r;
 
+	trace_shield(&was);
+	r = trace_interrupt(t);
 	if (r == 0)
 		r = close_there(f);
 	/* With the registers as they were read the kernel restarts what it interrupted. */
@@ -469,6 +477,7 @@ int freeze_leave(struct freeze *f)
 			r = -1;
 	}
 	trace_detach(t);
+	trace_unshield(&was);
 	return r;
 }
 

@@ -87,6 +87,9 @@ int trace_seize(struct trace *t, struct task *task);
 void trace_listen(struct trace *t);
 void trace_pause(struct trace *t, unsigned tries);
 void trace_deafen(struct trace *t);
+/* Between the two a process has registers of ours: no signal but SIGKILL ends us there. */
+void trace_shield(sigset_t *ret_was);
+void trace_unshield(const sigset_t *was);
 void trace_free(struct trace *t);
 
 int trace_write(struct trace *t, uint64_t to, const void *from, size_t n);

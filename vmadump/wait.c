@@ -70,3 +70,16 @@ void trace_deafen(struct trace *t)
 		syscall(SYS_rt_sigqueueinfo, getpid(), SIGCHLD, &t->heard);
 	pthread_sigmask(SIG_SETMASK, &t->mask_was, NULL);
 }
+
+void trace_shield(sigset_t *ret_was)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, ret_was);
+}
+
+void trace_unshield(const sigset_t *was)
+{
+	pthread_sigmask(SIG_SETMASK, was, NULL);
+}

@@ -184,6 +184,12 @@ sleep 0.05
 kill -9 $mover
 wait $mover 2>/dev/null
 ok 'without its mover it goes on' goes_on
+for i in $(seq 1 3 40); do
+	timeout -s KILL "0.0$((10 + i))" bpmove $p $((i % 2)) 2>/dev/null
+	alive $p || break
+done
+ok 'without its movers it goes on' goes_on
+within 30 'it is at node 0' bpmove $p 0
 bpmove $p 1 &
 mover=$!
 sleep 0.1

@@ -53,6 +53,18 @@ lines out $((n + 3))
 kill -9 "$pid"
 gone "$pid"
 
+# It is killed while it has the registers of the program in hand, by what can be waited with and
+# by what cannot: the program never notices.
+start out "$bin/test_vmadump_threads" 400
+lines out 5
+for ((i = 0; i < 200; i++)); do
+	timeout -s $((i % 2 ? 9 : 15)) "0.00$((10 + i % 40))" "$vmadump" dump "$pid" part
+	rm -f part*
+	kill -0 "$pid" 2>/dev/null || break
+done 2>/dev/null
+wait "$pid" || fail "it ended with $? when a dump of it was killed, the ${i}th"
+cmp out want || fail 'killed dumps: its output is not what it should be'
+
 # The image of an ordinary user's process is an ordinary user's: no privilege, and its own
 # pid where it may choose it.
 if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
