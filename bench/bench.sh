@@ -3,7 +3,7 @@
 # run, medians with [min..max]. Runs on the front end of a lab, once with image encryption off
 # and once with it on:
 #
-#   bench.sh off|on [RUNS [ROWS...]]      ROWS: small bulk rate commands others born kills
+#   bench.sh off|on [RUNS [ROWS...]]      ROWS: small bulk rate threads commands others born kills
 #
 # CRIU=/path/to/criu (4.2 or newer) adds the peer of the small rforks; without it those rows
 # say so. ssh needs Debian's openssh-server and openssh-client.
@@ -119,6 +119,58 @@ small() {
 	row "" "" "  with a look at itself $(spread <"$g")" "$(ratio "$(median "$a")" "$(median "$g")") of it"
 	"$bin/bench_rfork" first 0 "$runs" 2>&1 >/dev/null | awk '{print $1}' >"$a"
 	row "the first rfork of a parent (us)" "$(spread <"$a")" "-" ""
+}
+
+# A process of 8 threads and 256 MiB, and how long it stood still by its own clock: moved, and
+# dumped to criu's page server on this machine and restored.
+ticking() { # its output to $1, its pid to $pid
+	: >"$1"
+	setsid "$bin/bench_dirty" tick 256 8 </dev/null >>"$1" 2>/dev/null &
+	pid=$!
+	disown
+	until [ -s "$1" ]; do sleep 0.05; done
+	sleep 0.2
+	: >"$1"
+}
+stood() { # FILE: the longest stop that is told of in it, ms
+	local i
+	for ((i = 0; i < 100; i++)); do
+		sleep 0.05
+		[ -s "$1" ] && break
+	done
+	sort -g "$1" | awk 'END {if (NR) print $1 / 1000}'
+}
+stop_moved() {
+	local out=$shared/ticks
+	ticking "$out"
+	bpmove "$pid" 0 2>>"$work/errors" && stood "$out" >>"$1"
+	kill -9 "$pid"
+}
+stop_criu() {
+	local out=$work/ticks dir=$work/criu-threads server
+	rm -rf "$dir"; mkdir "$dir"
+	"$CRIU" page-server --images-dir "$dir" --address 127.0.0.1 --port 9914 -o server.log \
+		>/dev/null 2>&1 & server=$!
+	ticking "$out"
+	"$CRIU" dump -t "$pid" -D "$dir" --page-server --address 127.0.0.1 --port 9914 \
+		-o dump.log >/dev/null 2>&1 && wait "$server" 2>/dev/null &&
+		"$CRIU" restore -D "$dir" -d -o restore.log >/dev/null 2>&1 && stood "$out" >>"$1"
+	kill -9 "$pid"
+}
+threads() {
+	local a=$work/stop b=$work/stop-criu i what="criu: not measured (set CRIU to criu 4.2)"
+	: >"$a"; : >"$b"
+	[ -n "${CRIU:-}" ] && criu_warm
+	for ((i = 0; i < (runs + 3) / 4; i++)); do
+		"$bin/bench_dirty" warm 600
+		stop_moved "$a"
+		[ -n "${CRIU:-}" ] || continue
+		"$bin/bench_dirty" warm 600
+		stop_criu "$b"
+	done
+	[ -s "$b" ] && what="criu over its page server $(spread <"$b")"
+	row "8 threads + 256 MiB moved, enc. $mode, still (ms)" "$(spread <"$a")" "$what" \
+		"$(ratio "$(median "$b")" "$(median "$a")") times shorter"
 }
 
 rate() {
@@ -264,12 +316,12 @@ born() {
 }
 
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(small bulk rate)
+[ ${#rows[@]} -gt 0 ] || rows=(small bulk rate threads)
 [ $# -eq 0 ] && [ "$mode" = on ] && rows+=(commands others born kills)
 [ "$mode" = off ] && row "work" "ours: median [min..max]" "peer" ""
 for r in "${rows[@]}"; do
 	case $r in
-	small | bulk | rate | commands | others | born | kills) "$r" ;;
+	small | bulk | rate | threads | commands | others | born | kills) "$r" ;;
 	*) echo "bench: no rows named $r" >&2; exit 2 ;;
 	esac
 done

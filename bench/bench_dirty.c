@@ -2,6 +2,8 @@
  * Processes for bench_dump.sh, and its clock:
  *
  *   bench_dirty hold MIB [THREADS]   dirties that much and sleeps, in so many threads
+ *   bench_dirty tick MIB THREADS     the same, but its first thread looks at the clock all the
+ *                                    time, and writes each stop of 5 ms or more, in us
  *   bench_dirty write MIB FILE       dirties it, and says how fast it is written, in GB/s
  *   bench_dirty warm MIB             dirties it and ends: what is freed is memory that the host
  *                                    of a virtual machine has not taken back yet
@@ -20,6 +22,7 @@
 #include "bench.h"
 
 #define STACK_BYTES (64ul << 10)
+#define STOP_NS 5000000u
 
 extern char **environ;
 
@@ -47,7 +50,26 @@ static void *sleeper(void *arg)
 	return arg;
 }
 
-static int hold(long threads)
+/* CLOCK_REALTIME goes on while a process is nowhere; criu hides a stop from the monotonic one. */
+static _Noreturn void tick(void)
+{
+	const struct timespec nap = {.tv_nsec = 50000};
+	uint64_t last = 0;
+
+	for (;;) {
+		struct timespec t;
+		uint64_t now;
+
+		clock_gettime(CLOCK_REALTIME, &t);
+		now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+		if (!last || now - last >= STOP_NS)
+			dprintf(1, "%.0f\n", last ? (double)(now - last) / 1e3 : 0.0);
+		last = now;
+		nanosleep(&nap, NULL);
+	}
+}
+
+static int hold(long threads, int ticks)
 {
 	pthread_attr_t attr;
 	pthread_t t;
@@ -57,6 +79,8 @@ static int hold(long threads)
 	for (long i = 1; i < threads; i++)
 		if (pthread_create(&t, &attr, sleeper, NULL) != 0)
 			return 1;
+	if (ticks)
+		tick();
 	sleeper(NULL);
 	return 1;
 }
@@ -93,5 +117,5 @@ int main(int argc, char **argv)
 		return write_all(argv[3], p, n);
 	if (strcmp(argv[1], "warm") == 0)
 		return 0;
-	return hold(argc > 3 ? atol(argv[3]) : 1);
+	return hold(argc > 3 ? atol(argv[3]) : 1, strcmp(argv[1], "tick") == 0);
 }

@@ -52,6 +52,7 @@ timed() { "$bin/bench_dirty" time "$@"; }
 # each, $2 MiB are warmed
 ours() {
 	warm "$2"
+	rm -f "$work/image" # as criu's: who replaces a file pays for its end
 	timed "$work/$1.dump" "$bin/vmadump" dump -k "$pid" "$work/image" || return
 	wait "$pid" 2>/dev/null
 	warm "$2"
