@@ -412,7 +412,7 @@ int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, stru
 	if (!(flags & FREEZE_LOOKED) && (flags & FREEZE_LOOK || freeze_is_much(f)) &&
 	    freeze_look_aside(f) < 0)
 		return -1;
-	freeze_gadget(&f->t);
+	freeze_gadget(f);
 	stay_here(&f->stay, f->threads == 1 ? pid : 0);
 	r = hold(f);
 	if (r == 0 && to_leave)

@@ -21,6 +21,7 @@ struct freeze {
 	int threads;	   /* as it was when it was looked at */
 	int pte_kb;	   /* its page tables; the same */
 	int fds;	   /* no descriptor is as high as this; the same */
+	uint64_t vdso;	   /* 0: not seen; the same */
 	unsigned flags;	   /* FREEZE_* and VMAD_* as it was entered with */
 	int seccomp;	   /* its mode; freeze_more.c */
 	uint8_t *filters;  /* malloc'd: contents of TAG_SECCOMP, filters_len bytes */
@@ -58,7 +59,7 @@ int leave_pid(pid_t pid, int conn, int node, unsigned flags, const struct live *
 /* freeze_look.c: what shows before it is stopped: 0, or -1 and it cannot be taken. */
 int freeze_look(struct freeze *f);
 /* Has it so much that a look takes milliseconds? After freeze_look(). */
-int freeze_is_much(const struct freeze *f);
+int freeze_is_much(struct freeze *f);
 /*
  * aside.c: what of it cannot be carried, while it runs; told for each, and how many. 0 says
  * little: what could not be looked at is none. above: no descriptor of it is as high.
@@ -78,5 +79,5 @@ int revive_filters(struct trace *t, const struct blob *b);
 int freeze_room(struct freeze *f, uint64_t below, uint64_t len);
 /* t->gadget, a system call instruction of its vdso, whose bytes are those of ours: looked for, or
  * in the vdso that lies there, and then 0 says that it does not. */
-void freeze_gadget(struct trace *t);
+void freeze_gadget(struct freeze *f);
 int freeze_gadget_in(struct trace *t, uint64_t vdso);

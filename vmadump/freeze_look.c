@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmadump/blob/refuse.h"
@@ -19,6 +21,7 @@
 #define MUCH_FDS 128	  /* descriptors */
 #define MUCH_PTE_KB 512	  /* page tables of 256 MiB: /proc/PID/smaps goes through them */
 #define MUCH_MAPS_PAGES 5 /* of /proc/PID/maps */
+#define PIDFD_OF_THREAD 0x80 /* PIDFD_THREAD, Linux 6.9: O_EXCL */
 
 static const char *line_of(const char *text, const char *key)
 {
@@ -56,10 +59,11 @@ static int own_filters(void)
 /* What of this place a process is to have in common with us: an image has it by name only. */
 static const struct {
 	char name[8], what[24];
+	uint8_t ask; /* ioctl of a pidfd that gives it, Linux 6.11: linux/pidfd.h */
 } places[] = {
-	{"ns/pid", "pid namespace"},	 {"ns/mnt", "mount namespace"},
-	{"ns/net", "network namespace"}, {"ns/user", "user namespace"},
-	{"ns/ipc", "ipc namespace"},	 {"ns/uts", "uts namespace"},
+	{"ns/pid", "pid namespace", 5},	    {"ns/mnt", "mount namespace", 3},
+	{"ns/net", "network namespace", 4}, {"ns/user", "user namespace", 9},
+	{"ns/ipc", "ipc namespace", 2},	    {"ns/uts", "uts namespace", 10},
 };
 
 static int is_other(const struct trace *t, const char *name)
@@ -67,19 +71,60 @@ static int is_other(const struct trace *t, const char *name)
 	struct stat own, its;
 	char path[48];
 
-	snprintf(path, sizeof path, "/proc/%d/%s", t->pid, name);
+	snprintf(path, sizeof path, "/proc/%d/%.8s", t->pid, name);
 	if (stat(path, &its) < 0) /* ptrace will say so */
 		return 0;
-	snprintf(path, sizeof path, "/proc/thread-self/%s", name);
+	snprintf(path, sizeof path, "/proc/thread-self/%.8s", name);
 	return stat(path, &own) == 0 && (own.st_ino != its.st_ino || own.st_dev != its.st_dev);
+}
+
+/* A name in /proc that nobody has looked at is made for the look: 10 us, and there are twelve. */
+static int place_of(int pidfd, unsigned ask, struct stat *ret)
+{
+	int fd = ioctl(pidfd, _IO(0xff, ask), 0), r;
+
+	if (fd < 0)
+		return -1;
+	r = fstat(fd, ret);
+	close(fd);
+	return r;
+}
+
+static int is_other_place(const struct trace *t, int its_fd, int own_fd, unsigned i)
+{
+	struct stat own, its;
+
+	if (place_of(its_fd, places[i].ask, &its) < 0 || place_of(own_fd, places[i].ask, &own) < 0)
+		return is_other(t, places[i].name);
+	return own.st_ino != its.st_ino || own.st_dev != its.st_dev;
+}
+
+static int has_other_root(const struct trace *t)
+{
+	struct stat own, its;
+	char path[40];
+
+	snprintf(path, sizeof path, "/proc/%d/root", t->pid);
+	return stat(path, &its) == 0 && stat("/", &own) == 0 &&
+	       (own.st_ino != its.st_ino || own.st_dev != its.st_dev);
 }
 
 static int look_at_places(struct freeze *f)
 {
-	for (unsigned i = 0; i < sizeof places / sizeof places[0]; i++)
-		if (is_other(&f->t, places[i].name))
-			return trace_refuse(&f->t, REFUSE_PLACE, places[i].what);
-	return is_other(&f->t, "root") ? freeze_root(f) : 0;
+	/* Of this thread: it may have left its process's. */
+	int own = (int)syscall(SYS_pidfd_open, (pid_t)syscall(SYS_gettid), PIDFD_OF_THREAD);
+	int its = own < 0 ? -1 : (int)syscall(SYS_pidfd_open, f->t.pid, 0);
+	unsigned i = 0, n = sizeof places / sizeof places[0];
+
+	while (i < n && !is_other_place(&f->t, its, own, i))
+		i++;
+	if (own >= 0)
+		close(own);
+	if (its >= 0)
+		close(its);
+	if (i < n)
+		return trace_refuse(&f->t, REFUSE_PLACE, places[i].what);
+	return has_other_root(&f->t) ? freeze_root(f) : 0;
 }
 
 int freeze_look(struct freeze *f)
@@ -124,19 +169,29 @@ int freeze_look(struct freeze *f)
 }
 
 /*
- * The list of mappings is read from the kernel a page at a time: so many pages are some hundred
- * mappings.
+ * The list of mappings is read from the kernel a page at a time, of whole lines: so many pages are
+ * some hundred mappings. The vdso is one of the last.
  */
-static int are_many_mappings(pid_t pid)
+static int are_many_mappings(struct freeze *f)
 {
-	char path[40], page[4096];
+	char path[40], page[4096 + 1];
 	unsigned pages = 0;
+	ssize_t n;
 	int fd;
 
-	snprintf(path, sizeof path, "/proc/%d/maps", pid);
+	snprintf(path, sizeof path, "/proc/%d/maps", f->t.pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	while (fd >= 0 && pages < MUCH_MAPS_PAGES && read(fd, page, sizeof page) > 0)
+	while (fd >= 0 && pages < MUCH_MAPS_PAGES && (n = read(fd, page, sizeof page - 1)) > 0) {
+		char *at;
+
 		pages++;
+		page[n] = 0;
+		at = strstr(page, " [vdso]\n");
+		while (at && at > page && at[-1] != '\n')
+			at--;
+		if (at)
+			f->vdso = strtoull(at, NULL, 16);
+	}
 	if (fd >= 0)
 		close(fd);
 	return pages == MUCH_MAPS_PAGES;
@@ -154,9 +209,9 @@ static int are_many_fds(const struct freeze *f)
 	return stat(path, &st) < 0 || st.st_size == 0 || st.st_size > MUCH_FDS;
 }
 
-int freeze_is_much(const struct freeze *f)
+int freeze_is_much(struct freeze *f)
 {
-	return are_many_fds(f) || f->pte_kb > MUCH_PTE_KB || are_many_mappings(f->t.pid);
+	return are_many_fds(f) || f->pte_kb > MUCH_PTE_KB || are_many_mappings(f);
 }
 
 /* In every vdso of this kernel; 0: none was found. */
@@ -226,8 +281,10 @@ static uint64_t vdso_by_maps(const struct trace *t)
 	return vdso;
 }
 
-void freeze_gadget(struct trace *t)
+void freeze_gadget(struct freeze *f)
 {
-	if (!freeze_gadget_in(t, vdso_at_first(t)))
+	struct trace *t = &f->t;
+
+	if (!freeze_gadget_in(t, f->vdso) && !freeze_gadget_in(t, vdso_at_first(t)))
 		freeze_gadget_in(t, vdso_by_maps(t));
 }

@@ -69,6 +69,10 @@ static int same_ids(const uint8_t *p)
 /* What is permitted and inheritable by now can be in it. */
 static void ambient_take(uint64_t want)
 {
+	if (!want) {
+		sys_prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+		return;
+	}
 	for (unsigned long c = 0; c < 64; c++) {
 		long have = sys_prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, c, 0, 0);
 
