@@ -316,12 +316,14 @@ static const struct piece *piece_of(const struct space *s, uint64_t src, uint64_
 
 /*
  * One span, as far as it is missing in one space; it shrinks where the program has made several
- * mappings of one.
+ * mappings of one. ENOENT is believed the second time: the kernel (since 6.9) looks for the mapping
+ * before it looks, once more, for a change that is under way, so what is being moved may be in
+ * neither place. The second time that change is EAGAIN, or its event has been read.
  */
 static int fill_one(struct spaces *all, uint32_t i, uint64_t src, const unsigned char *p,
 		    uint64_t n)
 {
-	uint64_t end = src + n, from = src, most = n;
+	uint64_t end = src + n, from = src, most = n, absent = 0;
 	const struct piece *q;
 	int e = 0;
 
@@ -338,6 +340,9 @@ static int fill_one(struct spaces *all, uint32_t i, uint64_t src, const unsigned
 			e = settle(all, i);
 		} else if (r == -ENOENT && len > IMAGE_PAGE) {
 			most = len / 2 / IMAGE_PAGE * IMAGE_PAGE;
+		} else if (r == -ENOENT && dst != absent) {
+			absent = dst;
+			e = space_events(all, i);
 		} else if (r == -EEXIST || r == -ENOENT) {
 			e = cut(&all->s[i], dst, dst + IMAGE_PAGE);
 			wake(&all->s[i], dst, dst + IMAGE_PAGE);
