@@ -23,7 +23,7 @@
 #define LOOKS 400
 #define THREADS 4
 
-static uint64_t *main_mem, *drop_mem, *move_mem, *cut_mem;
+static uint64_t *main_mem, *drop_mem, *move_mem, *cut_mem, *wipe_mem, *own_mem;
 static size_t main_pages;
 static unsigned int lap;
 
@@ -56,10 +56,19 @@ static void fill(uint64_t *m, size_t pages, uint64_t salt)
 		m[i * WORDS] = m[i * WORDS + WORDS - 1] = value(i, salt);
 }
 
-static void look(const uint64_t *m, size_t i, uint64_t salt)
+static void look_from(int line, const uint64_t *m, size_t i, uint64_t salt)
 {
-	MUST(m[i * WORDS] == value(i, salt) && m[i * WORDS + WORDS - 1] == value(i, salt));
+	uint64_t first = m[i * WORDS], last = m[i * WORDS + WORDS - 1];
+
+	if (first == value(i, salt) && last == value(i, salt))
+		return;
+	printf("wrong in lap %u, line %d: page %zu of %lx has %lx, %lx, and not %lx; then %lx\n", lap,
+	       line, i, salt, first, last, value(i, salt),
+	       *(volatile const uint64_t *)&m[i * WORDS]);
+	fflush(stdout);
+	_exit(1);
 }
+#define look(m, i, salt) look_from(__LINE__, m, i, salt)
 
 static void look_around(unsigned int seed)
 {
@@ -98,6 +107,10 @@ static pid_t by_child(void)
 	for (size_t i = 0; i < main_pages - 1; i++)
 		look(main_mem, i, 1);
 	MUST(madvise(main_mem, SIDE, MADV_DONTNEED) == 0 && main_mem[0] == 0);
+	/* What fork(2) does with these is told by flags of theirs that have come along. */
+	for (size_t i = 0; i < SIDE / PAGE; i++)
+		MUST(wipe_mem[i * WORDS] == 0);
+	MUST(msync(own_mem, SIDE, MS_ASYNC) < 0);
 	_exit(0);
 }
 
@@ -177,6 +190,10 @@ static void see_all(void)
 		look(main_mem, i, 1);
 	for (size_t i = 0; i < SIDE / PAGE; i++)
 		look(move_mem, i, 3);
+	for (size_t i = 0; i < SIDE / PAGE; i++) {
+		look(wipe_mem, i, 5);
+		look(own_mem, i, 6);
+	}
 	for (size_t i = 0; i < SIDE / 2 / PAGE; i++)
 		MUST(cut_mem[i * WORDS] == 0);
 	see_dropped();
@@ -219,6 +236,12 @@ int main(int argc, char **argv)
 	drop_mem = map(SIDE);
 	move_mem = map(SIDE);
 	cut_mem = map(SIDE);
+	wipe_mem = map(SIDE);
+	own_mem = map(SIDE);
+	MUST(madvise(wipe_mem, SIDE, MADV_WIPEONFORK) == 0);
+	MUST(madvise(own_mem, SIDE, MADV_DONTFORK) == 0);
+	fill(wipe_mem, SIDE / PAGE, 5);
+	fill(own_mem, SIDE / PAGE, 6);
 	fill(main_mem, main_pages, 1);
 	fill(move_mem, SIDE / PAGE, 3);
 	anew();

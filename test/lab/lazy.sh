@@ -50,6 +50,17 @@ done
 is 'it was everywhere' "$(tail -n 1 out)" "$((3 * $1)) $(uname -n) ok"
 stop
 
+# -- home again while memory follows: that one waits for the rest, and nothing of it is left behind
+start wait 64
+fds=$(ls /proc/$p/fd)
+has_as_before() { [ "$(ls /proc/$p/fd)" = "$fds" ]; }
+for ((lap = 1; lap <= 3; lap++)); do
+	ok "lap $lap, away" bpmove --lazy $p $((lap % 2))
+	ok "lap $lap, home" bpmove $p master
+	within 30 "lap $lap: it has open what it had" has_as_before
+done
+stop
+
 # -- while memory is on its way it is not dumped or moved; and a source that dies takes it along
 for try in 1 2 3; do
 	start wait 1024

@@ -118,6 +118,24 @@ long dump_look_on(struct dump *d, long r);
 long dump_read_proc(struct dump *d);
 /* dump_vma.c: every mapping, its kind, its file. */
 long dump_vmas(struct dump *d);
+/*
+ * dump_lift.c: while the mappings are read in order, the pages of large ones are elsewhere, from
+ * when the one at gate is being read until the last one was.
+ */
+#define LIFT_MAX 256u
+struct lifted {
+	uint64_t at, len, to;
+};
+struct lift {
+	uint64_t gate;
+	uint32_t n, away; /* away: 1: they are elsewhere */
+	struct lifted m[LIFT_MAX];
+};
+struct lift *lift_plan(struct dump *d); /* NULL: there is nothing to lift */
+void lift_away(struct lift *l);
+void lift_back(struct lift *l);
+/* lazy_dump.c: does one of its threads have its stack there? */
+int dump_has_stack(const struct blob *b, uint64_t start, uint64_t end);
 /* dump_mem.c: which pages go. The runs end up as the arena's last allocation. */
 long dump_runs(struct dump *d);
 /*

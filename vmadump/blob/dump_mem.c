@@ -118,8 +118,8 @@ static struct scan_region *scan_next(struct pages *p, uint64_t lo)
 		struct scan_arg arg = {
 			.size = sizeof arg,
 			.start = MAX(p->scanned, lo),
-			/* What went ahead is looked at by itself, and quicker. */
-			.end = p->d->live ? p->v->end : p->end,
+			/* What went ahead is looked at by itself, quicker; what follows is not. */
+			.end = p->d->live || p->d->nlazy ? p->v->end : p->end,
 			.vec = (uint64_t)p->region,
 			.vec_len = SCAN_REGIONS,
 			.inverted = SCAN_FILE | SCAN_PFNZERO,

@@ -18,6 +18,9 @@ struct other_flags {
 	uint32_t tracked; /* as its own memory is that went ahead (live.h) */
 };
 
+/* Of an entry, which is longer: who reads no more at once has none made ahead (dump_lift.c). */
+#define ENTRY_PART 128u
+
 #define TWO(a, b) ((uint32_t)(a) | (uint32_t)(b) << 8)
 
 static void vm_flags(struct dump_vma *v, struct other_flags *o, const char *s)
@@ -409,43 +412,79 @@ static long settle_files(struct dump *d)
 	return hint_copied(d, page);
 }
 
-long dump_vmas(struct dump *d)
-{
-	struct blob *b = d->b;
-	struct blob_env *e = &b->env;
+/* The entry that is being read. */
+struct entry {
 	struct dump_vma v;
-	struct other_flags o = {0};
+	struct other_flags o;
+	int open; /* it is one to keep */
+};
+
+static long end_entry(struct dump *d, const struct entry *n)
+{
+	return n->open ? dump_look_on(d, finish_vma(d, &n->v, &n->o)) : 0;
+}
+
+static long begin_entry(struct dump *d, struct entry *n, struct map_line *m)
+{
+	long r = end_entry(d, n);
+
+	if (r < 0)
+		return r;
+	r = begin_vma(d, &n->v, m);
+	n->open = r == 0;
+	n->o = (struct other_flags){0};
+	return dump_look_on(d, r);
+}
+
+static long more_of_entry(struct dump *d, struct entry *n, const char *line)
+{
+	if (n->open && str_starts(line, "VmFlags:")) {
+		vm_flags(&n->v, &n->o, line + 8);
+	} else if (n->open && str_starts(line, "ProtectionKey:")) {
+		const char *s = line + 14;
+
+		str_skip_spaces(&s);
+		if (str_dec(&s))
+			return dump_look_on(d, refuse(d->b, REFUSE_PKEY, n->v.start));
+	}
+	return 0;
+}
+
+static long read_entries(struct dump *d, struct lift *lift)
+{
+	struct entry n = {.open = 0};
 	struct map_line m;
 	struct text t;
-	char *line;
-	int open = 0;
-	char path[32];
+	char *line, path[32];
 	long r;
 
 	str_format(path, sizeof path, "/proc/%d/smaps", d->mem);
-	r = text_open(b, &t, path);
-	e->nspecial = 0;
+	r = text_open(d->b, &t, path);
+	t.most = lift ? ENTRY_PART : 0;
 	while (r >= 0 && (line = text_line(&t))) {
-		if (map_line_parse(line, &m)) {
-			if (open && (r = dump_look_on(d, finish_vma(d, &v, &o))) < 0)
-				break;
-			r = begin_vma(d, &v, &m);
-			open = r == 0;
-			r = dump_look_on(d, r);
-			o = (struct other_flags){0};
-		} else if (open && str_starts(line, "VmFlags:")) {
-			vm_flags(&v, &o, line + 8);
-		} else if (open && str_starts(line, "ProtectionKey:")) {
-			const char *s = line + 14;
-
-			str_skip_spaces(&s);
-			if (str_dec(&s))
-				r = dump_look_on(d, refuse(b, REFUSE_PKEY, v.start));
+		if (!map_line_parse(line, &m)) {
+			r = more_of_entry(d, &n, line);
+			continue;
 		}
+		if (t.most && m.start >= lift->gate) {
+			lift_away(lift);
+			t.most = 0;
+		}
+		r = begin_entry(d, &n, &m);
 	}
 	text_close(&t);
-	if (r >= 0 && open)
-		r = dump_look_on(d, finish_vma(d, &v, &o));
+	return r < 0 ? r : end_entry(d, &n);
+}
+
+long dump_vmas(struct dump *d)
+{
+	struct blob_env *e = &d->b->env;
+	struct lift *lift = lift_plan(d);
+	long r;
+
+	e->nspecial = 0;
+	r = read_entries(d, lift);
+	lift_back(lift);
 	if (r < 0)
 		return r;
 	if (!e->vdso_sum && d->mem == d->pid)

@@ -390,6 +390,7 @@ static void obey(struct ghost *g, struct chan_pkt *p)
 		g->parent = 1;
 		break;
 	case CHAN_ARRIVE:
+		lazy_finish(g);
 		arrive_in_place(g, p);
 		set_handlers();
 		break;

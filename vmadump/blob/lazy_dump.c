@@ -13,16 +13,14 @@
 /* A ghost has its vdso and the code that it shares with others near its blob. */
 #define NEAR_BLOB (4ul << 20)
 
-static int has_stack(const struct dump *d, const struct dump_vma *v)
+int dump_has_stack(const struct blob *b, uint64_t start, uint64_t end)
 {
-	const struct blob *b = d->b;
-
-	if (b->regs.sp >= v->start && b->regs.sp < v->end)
+	if (b->regs.sp >= start && b->regs.sp < end)
 		return 1;
 	for (uint32_t i = 0; i < b->nthreads; i++) {
 		uint64_t sp = thread_at(b, i)->regs.sp;
 
-		if (sp >= v->start && sp < v->end)
+		if (sp >= start && sp < end)
 			return 1;
 	}
 	return 0;
@@ -30,14 +28,15 @@ static int has_stack(const struct dump *d, const struct dump_vma *v)
 
 static int may_follow(const struct dump *d, const struct dump_vma *v)
 {
-	const uint32_t no =
-		VMA_GROWSDOWN | VMA_DROPPABLE | VMA_LOCKED | VMA_LOCK_ON_FAULT | VMA_SEALED;
+	/* Of one that is wiped on fork the pager would fill in what the child is not to have. */
+	const uint32_t no = VMA_GROWSDOWN | VMA_DROPPABLE | VMA_LOCKED | VMA_LOCK_ON_FAULT |
+			    VMA_SEALED | VMA_WIPEONFORK;
 	uint64_t lo = blob_low(d->b) - NEAR_BLOB;
 	uint64_t hi = d->b->arena.base + d->b->arena.size + NEAR_BLOB;
 
 	return v->kind == VMA_ANON && !v->copy && !v->shared && !v->file && !(v->flags & no) &&
 	       v->prot & PROT_READ && v->end - v->start >= LAZY_MIN &&
-	       (v->end <= lo || v->start >= hi) && !has_stack(d, v);
+	       (v->end <= lo || v->start >= hi) && !dump_has_stack(d->b, v->start, v->end);
 }
 
 void lazy_choose(struct dump *d)

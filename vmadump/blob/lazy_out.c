@@ -363,6 +363,24 @@ void lazy_polled(struct ghost *g, const struct sys_pollfd *p)
 	tell_followed(g, (int)-r);
 }
 
+void lazy_finish(struct ghost *g)
+{
+	struct blob *b = g->b;
+	struct sys_pollfd p[1 + LAZY_POLL];
+
+	while (lazy_of(b)) {
+		lazy_poll(b, p);
+		p[LAZY_POLL] = (struct sys_pollfd){.fd = b->chan, .events = POLLIN};
+		if (sys_ppoll(p, 1 + LAZY_POLL, NULL, NULL) < 0)
+			continue;
+		lazy_polled(g, p);
+		if (!p[LAZY_POLL].revents || !lazy_of(b))
+			continue;
+		lazy_end(b); /* it is called off, or nobody is there */
+		tell_followed(g, ECANCELED);
+	}
+}
+
 void lazy_close_others(struct blob *b)
 {
 	const struct lazy_out *l = lazy_of(b);

@@ -58,7 +58,8 @@ char *text_line(struct text *t)
 		memmove(t->buf, at, t->len - t->pos);
 		t->len -= t->pos;
 		t->pos = 0;
-		n = sys_read(t->fd, t->buf + t->len, TEXT_BUF - t->len);
+		n = TEXT_BUF - t->len;
+		n = sys_read(t->fd, t->buf + t->len, (uint64_t)(t->most ? MIN(n, t->most) : n));
 		if (n == -EINTR)
 			continue;
 		if (n <= 0)

@@ -12,6 +12,7 @@
 struct text {
 	int fd;
 	uint32_t pos, len;
+	uint32_t most; /* bytes to be read at once; 0: as many as there is room for */
 	int eof;
 	char *buf;
 };
