@@ -309,6 +309,17 @@ int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_
 		   struct vmad_err *err);
 
 /**
+ * vmad_leave_marked() - vmad_leave_pid(), and in the process @value is at @at where it arrives.
+ * @at: address in it, of 32 bits. Where it goes on here they are as they were; but if the caller
+ *      is killed meanwhile they may be @value here as well.
+ * @value: what is written there while it stands still.
+ *
+ * All else is as with vmad_leave_pid(). Since: 0.2.
+ */
+int vmad_leave_marked(pid_t pid, int conn, int node, unsigned flags, uint64_t at, uint32_t value,
+		      struct vmad_err *err);
+
+/**
  * struct vmad_live - what vmad_leave_live() did.
  * @rounds: in which pages were sent while the process ran.
  * @bytes: so many, in all of them.

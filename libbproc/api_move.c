@@ -162,6 +162,12 @@ static int leave_here(enum move_kind kind, int node, int flags, const void *args
 	return e;
 }
 
+static int leave(int node, int flags)
+{
+	return api_has_threads() ? api_leave_threads(node, flags)
+				 : leave_here(MOVE_MOVE, node, flags, NULL, 0);
+}
+
 int _bproc_move(int node, int flags)
 {
 	int self, e = api_currnode(&self);
@@ -174,10 +180,10 @@ int _bproc_move(int node, int flags)
 	if (node == self || node == BPROC_NODE_SELF)
 		return 0;
 	do
-		e = leave_here(MOVE_MOVE, node, flags, NULL, 0);
+		e = leave(node, flags);
 	while (api_follows(e, getpid()));
 	if (e == -ESTALE) /* see _bproc_rfork */
-		e = leave_here(MOVE_MOVE, node, flags, NULL, 0);
+		e = leave(node, flags);
 	return e < 0 ? api_ret(e) : 0;
 }
 

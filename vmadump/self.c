@@ -70,8 +70,10 @@ static int is_mapped(struct blob *b)
 	struct iovec to = {code, sizeof code};
 	struct iovec from = {(char *)b - BLOB_CODE_MAX, sizeof code};
 
+	/* What we keep is zeroed; one that brought us here by order of another may lie there. */
 	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)sizeof code &&
-	       memcmp(code, vmad_blob_start, sizeof code) == 0;
+	       memcmp(code, vmad_blob_start, sizeof code) == 0 &&
+	       !is_left_over((char *)b - BLOB_CODE_MAX);
 }
 
 static void *map_somewhere(void)

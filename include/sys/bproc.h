@@ -19,10 +19,10 @@
  *   EMFILE, ENFILE, ENOMEM  no descriptor or memory for the question
  * After any failure bproc_errtext() has a text that names the thing.
  *
- * Threads: every call may be made from any thread at any time, except that a process of several
- * cannot itself leave (ENOTSUP); another can have it leave, threads and all (bproc_movepid). No
- * call takes a lock while it waits. Interrupted waits are resumed: no call returns EINTR. The
- * library holds close-on-exec descriptors of its own; a child of fork() does not share them.
+ * Threads: every call may be made from any thread at any time, but bproc_rexec() of a process of
+ * several is refused (ENOTSUP). No call takes a lock while it waits. Interrupted waits are resumed:
+ * no call returns EINTR. The library holds close-on-exec descriptors of its own; a child of fork()
+ * does not share them.
  */
 #ifndef _SYS_BPROC_H
 #define _SYS_BPROC_H
@@ -457,8 +457,8 @@ int _bproc_vrfork(int nnodes, int *nodes, int *pids, int flags);
  * Return: 0, on the node (also if the caller was there already);
  *         -1 with errno set, and then the process is where it was.
  * Errors: those of a move.
- * Blocks: until the process runs there, or will not. Threads: the process must
- * have one thread.
+ * Blocks: until the process runs there, or will not. Threads: all go along. Of several, it is
+ * moved as by bproc_movepid(), by a child's child of its own: EPERM if that may not trace it.
  * Since: 0.1. Source: bproc_move(3) of BProc 4; doc/move.md.
  */
 int bproc_move(int node);

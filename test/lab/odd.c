@@ -88,17 +88,65 @@ static void *sleeper(void *arg)
 	return arg;
 }
 
+/* What a thread sees of itself while another one has all of them moved. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t asked, told;
+	int wanted, done;
+	pid_t tid;
+} its = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0};
+
+static void *counts(void *arg)
+{
+	pthread_mutex_lock(&its.lock);
+	its.tid = gettid();
+	while (its.wanted >= 0) {
+		CHECK(gettid() == its.tid, "the thread is %d, it was %d", gettid(), its.tid);
+		its.done = its.wanted;
+		pthread_cond_signal(&its.told);
+		pthread_cond_wait(&its.asked, &its.lock);
+	}
+	pthread_mutex_unlock(&its.lock);
+	return arg;
+}
+
+static void ask(int n)
+{
+	pthread_mutex_lock(&its.lock);
+	its.wanted = n;
+	pthread_cond_signal(&its.asked);
+	while (n >= 0 && its.done != n)
+		pthread_cond_wait(&its.told, &its.lock);
+	pthread_mutex_unlock(&its.lock);
+}
+
+/* A thread moves all of them; what cannot go is named, and they go on. */
 static void threads(void)
 {
-	pthread_t t;
+	pthread_t t, u;
+	int fd, n = 0;
 
 	MUST(pthread_create(&t, NULL, sleeper, NULL) == 0, "thread");
-	CHECK(bproc_move(0) == -1 && errno == ENOTSUP, "move with a thread");
-	CHECK(strstr(bproc_errtext(), "thread"), "'%s' says nothing of threads", bproc_errtext());
+	MUST(pthread_create(&u, NULL, counts, NULL) == 0, "thread");
+	ask(++n);
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	refused(fd, "a socket, with threads");
+	ask(++n);
+	CHECK(bproc_move(77) == -1 && errno == BE_INVALIDNODE, "to no node, with threads");
 	CHECK(bproc_currnode() == -1, "where");
+	for (int lap = 0; lap < 4; lap++) {
+		int to = lap % 2 ? -1 : 0;
+
+		CHECK(bproc_move(to) == 0, "lap %d with threads", lap);
+		CHECK(bproc_currnode() == to, "lap %d: where", lap);
+		ask(++n);
+	}
+	CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "a child was left");
+	ask(-1);
+	pthread_join(u, NULL);
 	pthread_cancel(t);
 	pthread_join(t, NULL);
-	CHECK(bproc_move(0) == 0, "without it");
+	CHECK(bproc_move(0) == 0, "without them");
 	CHECK(bproc_move(-1) == 0, "home");
 }
 

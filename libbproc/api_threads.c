@@ -1,0 +1,162 @@
+/*
+ * bproc_move() of a process that has several threads. In every process that uses the library. A
+ * thread cannot park the others: so the process is moved from outside (vmadump/away.c), by a
+ * helper of its own that is nobody's child when it comes to that. What becomes of the move the
+ * calling thread sees in its memory, since a descriptor that it shared with the helper could not
+ * go along.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libbproc/api.h"
+#include "libbproc/err.h"
+#include "libbproc/sysio.h"
+#include "vmadump.h"
+
+#define LOOK_NS 1000000 /* a process that stays looks so often whether it was refused */
+
+/* Written by the helper from outside. */
+struct word {
+	uint32_t state;
+	int32_t code;
+	char text[BPROC_ERR_TEXT];
+};
+enum { WAITING, GONE, REFUSED };
+
+bool api_has_threads(void)
+{
+	struct stat st;
+
+	/* A directory for each. */
+	return stat("/proc/self/task", &st) == 0 && st.st_nlink > 3;
+}
+
+static void write_there(pid_t pid, const void *what, void *to, size_t n)
+{
+	struct iovec l = {(void *)(uintptr_t)what, n}, r = {to, n};
+
+	/* If it has ended there is nobody to be told. */
+	if (process_vm_writev(pid, &l, 1, &r, 1, 0) < 0)
+		return;
+}
+
+/* The helper: no handler of the program runs in it, and it keeps nothing of its files open. */
+static _Noreturn void help(pid_t pid, int node, int flags, int gate, struct word *w)
+{
+	struct vmad_err err = {0};
+	pid_t self = getpid();
+	char go;
+	int conn;
+
+	dup2(gate, 3);
+	syscall(SYS_close_range, 4u, ~0u, 0u);
+	if (write(3, &self, sizeof(self)) != (ssize_t)sizeof(self) || read(3, &go, 1) != 0)
+		_exit(1);
+	close(3);
+	conn = client_connect(api_err());
+	if (conn >= 0 && vmad_leave_marked(pid, conn, node, (unsigned)flags,
+					   (uint64_t)(uintptr_t)&w->state, GONE, &err) == 0)
+		_exit(0);
+	if (conn >= 0)
+		bproc_err_set(api_err(), err.code ? err.code : EIO, "%s", err.text);
+	w->code = api_err()->code;
+	memcpy(w->text, api_err()->text, sizeof(w->text));
+	write_there(pid, &w->code, &w->code, sizeof(*w) - offsetof(struct word, code));
+	w->state = REFUSED;
+	write_there(pid, &w->state, &w->state, sizeof(w->state));
+	_exit(0);
+}
+
+/* Its pid, and that it may begin when *ret_gate is closed. */
+static pid_t start(int node, int flags, struct word *w, int *ret_gate)
+{
+	cleanup_fd int mine = -1, its = -1;
+	pid_t pid = getpid(), child, helper;
+	int end[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end) < 0)
+		return bproc_err_set(api_err(), errno, "a pair of sockets: %s", strerror(errno));
+	mine = end[0];
+	its = end[1];
+	child = fork();
+	if (child == 0) {
+		/* A child of ours would have to be known where we go; an orphan has not. */
+		if (fork() == 0)
+			help(pid, node, flags, its, w);
+		_exit(0);
+	}
+	if (child < 0)
+		return bproc_err_set(api_err(), errno, "a process that moves this one: %s",
+				     strerror(errno));
+	close_fd(its);
+	its = -1;
+	if (read_full(mine, &helper, sizeof(helper)) < 0)
+		helper = bproc_err_set(api_err(), EAGAIN, "no process to move this one");
+	/* If somebody else waits for any child it is his. */
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+	if (helper > 0)
+		*ret_gate = take_fd(mine);
+	return helper;
+}
+
+static int is_it_there(int node)
+{
+	int now, e = api_currnode(&now);
+
+	if (e < 0)
+		return e;
+	return now == node ? 0
+			   : bproc_err_set(api_err(), EIO,
+					   "the process that was to move this one was killed");
+}
+
+static int await(struct word *w, pid_t helper, int node)
+{
+	const struct timespec nap = {.tv_nsec = LOOK_NS};
+
+	for (;;) {
+		int ended = kill(helper, 0) < 0 && errno == ESRCH;
+		uint32_t state = __atomic_load_n(&w->state, __ATOMIC_ACQUIRE);
+
+		if (state == GONE || (state == WAITING && ended))
+			return is_it_there(node);
+		if (state == REFUSED)
+			return bproc_err_set(api_err(), w->code, "%.*s", BPROC_ERR_TEXT - 1,
+					     w->text);
+		nanosleep(&nap, NULL);
+	}
+}
+
+int api_leave_threads(int node, int flags)
+{
+	struct word w = {.state = WAITING};
+	sigset_t all, old;
+	int gate = -1, e;
+	pid_t helper;
+
+	/* An idle connection must not be in the image. */
+	client_close_all();
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* the helper is born so */
+	helper = start(node, flags, &w, &gate);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (helper < 0)
+		return helper;
+	prctl(PR_SET_PTRACER, (unsigned long)helper, 0, 0, 0); /* where Yama asks for it */
+	close_fd(gate);
+	e = await(&w, helper, node);
+	if (e < 0)
+		prctl(PR_SET_PTRACER, 0ul, 0, 0, 0);
+	return e;
+}
