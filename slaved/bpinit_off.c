@@ -57,6 +57,7 @@ void arrive_drop(struct proc *p)
 		return;
 	}
 	p->state = PROC_MAKING; /* until its parent has seen the end of it */
+	p->dying = true; /* by us: that is no signal for its original, if it was to be a ghost */
 	proc_close_chan(p);
 	if (m && !p->cloned_by_us && !p->dropped_of) {
 		p->dropped_of = m->ppid;

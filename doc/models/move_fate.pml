@@ -10,7 +10,7 @@ inline slave_gone_move(n, m)
 	:: SRC(m) == n ->
 		/* Its channel was not passed on: it has ended, which is an abort before the vote. */
 		if
-		:: leaving[m] && leave[m] == 0 && at(n, PROC(m)) == PARKED -> thaw(m)
+		:: leave[m] == 0 && at(n, PROC(m)) == PARKED -> thaw(m)
 		:: else
 		fi;
 		leaving[m] = 0;

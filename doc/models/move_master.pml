@@ -132,6 +132,13 @@ inline do_abort(m)
 	if
 	:: mv_proc[m] ->
 		detach(m);
+		if
+		:: pt_node[p_of] == DST(m) ->
+			pt_node[p_of] = SRC(m);
+			pt_native[p_of] = (SRC(m) == H);
+			pt_ghosts[p_of] = pt_ghosts[p_of] & ~bit(SRC(m))
+		:: else
+		fi;
 		decided(p_of);
 		if
 		:: mv_died[m] -> dead_proc(p_of)

@@ -372,6 +372,7 @@ inline mirror_order(n, p) /* init_mirror() */
 	:: at(n, p) == ISGHOST || at(n, p) == GHELD || at(n, p) == NIL ->
 		at(n, p) = NIL;
 		ev[n]!MIRRORED, p
+	:: at(n, p) == RUNS -> ev[n]!MIRRORED, p /* bpinit knows none of that number */
 #ifndef BREAK_MIRROR
 	:: leave[0] == L_GHOSTING && SRC(0) == n && PROC(0) == p -> mirror_due[0] = true
 	:: leave[1] == L_GHOSTING && SRC(1) == n && PROC(1) == p -> mirror_due[1] = true

@@ -117,6 +117,14 @@ static int count_real(struct books *b, int pid, int *ret_node)
 	return n == 0 && zombie ? -1 : n;
 }
 
+/* It and its ghost at home are in one group and one session. */
+static void check_place(const struct seen *there, const struct seen *home, int node)
+{
+	if (there->pgid != home->pgid || there->sid != home->sid)
+		differs(there->pid, "pid %d: group %d and session %d on node %d, %d and %d at home",
+			there->pid, there->pgid, there->sid, node, home->pgid, home->sid);
+}
+
 static void check_table(struct books *b)
 {
 	for (int i = 0; i < b->ntable; i++) {
@@ -138,6 +146,8 @@ static void check_table(struct books *b)
 				!home		     ? "not"
 				: home->state == 'Z' ? "a zombie"
 						     : "real");
+		if (is_real(there) && is_ghost(home))
+			check_place(there, home, node);
 	}
 }
 

@@ -2,7 +2,7 @@
 add_executable(chaos ${CMAKE_CURRENT_LIST_DIR}/chaos.c ${CMAKE_CURRENT_LIST_DIR}/book.c
 	${CMAKE_CURRENT_LIST_DIR}/calls.c ${CMAKE_CURRENT_LIST_DIR}/fault.c
 	${CMAKE_CURRENT_LIST_DIR}/ledger.c ${CMAKE_CURRENT_LIST_DIR}/load.c
-	${CMAKE_CURRENT_LIST_DIR}/look.c ${CMAKE_CURRENT_LIST_DIR}/pipe.c
+	${CMAKE_CURRENT_LIST_DIR}/look.c ${CMAKE_CURRENT_LIST_DIR}/pipe.c ${CMAKE_CURRENT_LIST_DIR}/place.c
 	${CMAKE_CURRENT_LIST_DIR}/report.c ${CMAKE_CURRENT_LIST_DIR}/selftest.c)
 set_target_properties(chaos PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${lab_programs})
 target_link_libraries(chaos PRIVATE bproc_flags bproc_static -static)

@@ -100,6 +100,7 @@ enum op_kind {
 	OP_FORKS,
 	OP_WORKER,
 	OP_ROAM,
+	OP_PLACE,
 	OP_KINDS
 };
 /* Single calls, counted beside the operations. */
@@ -110,6 +111,7 @@ struct ledger {
 	int32_t nodes;
 	int32_t ping_ms;
 	int64_t wall_ms;	  /* what added to now_ms() makes the time of day */
+	bool groups;		  /* the load makes groups and sessions too */
 	_Atomic uint32_t hold;	  /* nobody goes on with his plan; hearts beat on */
 	_Atomic uint32_t stop;	  /* end soon */
 	_Atomic uint32_t corrupt; /* a control: data is changed on its way */
@@ -175,10 +177,11 @@ int other_node(uint64_t *rng, bool home); /* not where I am */
 #define WANT_STOP(sig) ((sig) << 8 | 0x7f)
 #define WANT_CONT 0xffff
 
-/* load.c, pipe.c */
+/* load.c, pipe.c, place.c */
 void worker(int number) __attribute__((noreturn));
 void op_any(uint64_t seed, int depth);
 void op_pipe(uint64_t *rng);
+void op_place(uint64_t *rng);
 int child_main(char **argv);
 
 /* fault.c */
@@ -191,7 +194,7 @@ int lab_ask(const char *verb, const char *flag, int node);
 
 /* look.c: one place, as its own /proc has it */
 struct seen {
-	int32_t pid, ppid, tracer;
+	int32_t pid, ppid, tracer, pgid, sid;
 	char state;
 	char name[16];
 };

@@ -168,9 +168,11 @@ static bool expected(int node)
 void watch_nodes(void)
 {
 	struct fault *stall[NODES_MAX] = {NULL};
+	int64_t seen_up[NODES_MAX] = {0};
 
 	for (;; nap_ms(25)) {
 		for (int n = 0; n < led->nodes; n++) {
+			int64_t now = now_ms();
 			bool up = node_is(n, "up");
 
 			if (up && stall[n]) {
@@ -178,7 +180,12 @@ void watch_nodes(void)
 				stall[n] = NULL;
 			} else if (!up && !stall[n] && !expected(n)) {
 				stall[n] = begin(FAULT_STALL, n);
+				/* Some time after that; this looks seldom on a slow machine. */
+				if (seen_up[n])
+					stall[n]->from = seen_up[n];
 			}
+			if (up)
+				seen_up[n] = now;
 		}
 	}
 }

@@ -17,6 +17,7 @@ const char *const op_name[OP_KINDS] = {
 	[OP_REXEC] = "rexec", [OP_PIPE] = "pipe",   [OP_STOP] = "stop",
 	[OP_KILL] = "kill",   [OP_FORKS] = "forks", [OP_WORKER] = "worker on a node",
 	[OP_ROAM] = "roam",
+	[OP_PLACE] = "group",
 };
 const char *const call_name[CALL_KINDS] = {
 	[CALL_FORK] = "fork", [CALL_RFORK] = "rfork",	[CALL_MOVE] = "move",

@@ -244,13 +244,16 @@ static void op_roam(uint64_t *rng)
 		do_wait(slot, pid, 0, WANT_EXIT(code));
 }
 
+#define NGROUPS_DICE 2 /* the last ones of the dice */
+
 void op_any(uint64_t seed, int depth)
 {
 	static const unsigned char dice[] = {OP_RFORK, OP_RFORK,  OP_MOVE,   OP_MOVE, OP_EXECMOVE,
 					     OP_REXEC, OP_PIPE,	  OP_PIPE,   OP_STOP, OP_KILL,
-					     OP_FORKS, OP_WORKER, OP_WORKER, OP_ROAM};
+					     OP_FORKS, OP_WORKER, OP_WORKER, OP_ROAM,
+					     OP_PLACE, OP_PLACE};
 	uint64_t rng = seed;
-	enum op_kind kind = dice[roll(&rng, sizeof(dice))];
+	enum op_kind kind = dice[roll(&rng, sizeof(dice) - (led->groups ? 0 : NGROUPS_DICE))];
 
 	if ((kind == OP_WORKER && depth <= 0) || (kind == OP_PIPE && here() >= 0))
 		kind = OP_RFORK;
@@ -284,6 +287,9 @@ void op_any(uint64_t seed, int depth)
 		break;
 	case OP_ROAM:
 		op_roam(&rng);
+		break;
+	case OP_PLACE:
+		op_place(&rng);
 		break;
 	default:
 		break;

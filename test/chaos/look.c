@@ -38,6 +38,21 @@ static int read_status(const char *dir, int pid, struct status *ret)
 	return ret->s.state ? 0 : -ESRCH;
 }
 
+/* Group and session, from /proc/PID/stat. */
+static void read_place(const char *dir, int pid, struct seen *s)
+{
+	char path[128], line[512] = "", *end;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%d/stat", dir, pid);
+	f = fopen(path, "re");
+	end = f && fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+	if (end)
+		sscanf(end + 1, " %*c %*d %d %d", &s->pgid, &s->sid);
+	if (f)
+		fclose(f);
+}
+
 /* Calls visit() for each process below dir. */
 static void each(const char *dir, void (*visit)(const char *dir, int pid, void *arg), void *arg)
 {
@@ -91,8 +106,11 @@ static void show_process(const char *dir, int pid, void *arg)
 
 	(void)arg;
 	/* Skeletons (doc/local.md) are no processes of the cluster. */
-	if (pid != getpid() && read_status(dir, pid, &st) == 0 && strcmp(st.s.name, "bproc-pool"))
-		printf("P %d %d %d %c %s\n", pid, st.s.ppid, st.s.tracer, st.s.state, st.s.name);
+	if (pid == getpid() || read_status(dir, pid, &st) < 0 || !strcmp(st.s.name, "bproc-pool"))
+		return;
+	read_place(dir, pid, &st.s);
+	printf("P %d %d %d %d %d %c %s\n", pid, st.s.ppid, st.s.tracer, st.s.pgid, st.s.sid,
+	       st.s.state, st.s.name);
 }
 
 /*
@@ -212,7 +230,8 @@ static int take_line(struct place *p, const char *line)
 	struct seen s = {0};
 	struct daemon d = {0};
 
-	if (sscanf(line, "P %d %d %d %c %15s", &s.pid, &s.ppid, &s.tracer, &s.state, s.name) >= 4)
+	if (sscanf(line, "P %d %d %d %d %d %c %15s", &s.pid, &s.ppid, &s.tracer, &s.pgid, &s.sid,
+		   &s.state, s.name) >= 6)
 		return add((void **)&p->proc, &p->nproc, &s, sizeof(s));
 	if (sscanf(line, "D %15s %d %d %d", d.name, &d.pid, &d.fds, &d.rss_kib) == 4)
 		return add((void **)&p->daemon, &p->ndaemon, &d, sizeof(d));

@@ -1,7 +1,8 @@
 /*
  * Signals of a process whose move is called off: what it had pending, what came while
  * it was parked and what comes when it goes on again is all there once, in its order.
- * While it is parked bpinit takes none, but sends it back to the master.
+ * While it is parked bpinit takes none, but sends it back to the master. And nobody is sent any
+ * by what ends at the target then.
  */
 #include <errno.h>
 #include <signal.h>
@@ -120,6 +121,58 @@ static void called_off(bool voted)
 	printf("called off %s: ok\n", voted ? "after its vote" : "before it is granted");
 }
 
+#define AWAY 65700 /* real elsewhere, with a child that it has not waited for */
+#define ITS_CHILD 65701
+
+static void arrive(uint64_t id, bool with_child)
+{
+	struct init_msg m = {.type = INIT_ARRIVE, .move_id = id, .pid = AWAY};
+	int32_t sid = getsid(0), pgid = getpgid(0);
+
+	m.u.arrive.epoch = 1;
+	m.u.arrive.kind = MOVE_MOVE;
+	m.u.arrive.ppid = getpid();
+	m.u.arrive.pgid = pgid;
+	m.u.arrive.sid = sid;
+	m.u.arrive.nchain = with_child ? 3 : 2;
+	m.u.arrive.chain[0] =
+		(struct init_chain){.pid = sid, .pgid = sid, .sid = sid, .comm = "leader"};
+	m.u.arrive.chain[1] = (struct init_chain){
+		.pid = getpid(), .ppid = sid, .pgid = pgid, .sid = sid, .comm = "parent"};
+	m.u.arrive.chain[2] = (struct init_chain){.pid = ITS_CHILD,
+						  .ppid = AWAY,
+						  .pgid = pgid,
+						  .sid = sid,
+						  .comm = "child",
+						  .child = 1,
+						  .state = CHAIN_RUNS};
+	tell(&node, &m, NULL, 0);
+}
+
+/*
+ * With children it is first a ghost there. The move is called off while that is being made, or a
+ * moment later: the ghost ends, and nobody takes that for a signal to the original.
+ */
+static void ghost_not_to_be(void)
+{
+	uint64_t id = 0x700;
+
+	arrive(id, false);
+	want(&node, EV_READY, 0);
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = id++}, NULL, 0);
+	want(&node, EV_VOIDED, 0);
+	for (useconds_t us = 0; us <= 2400; us += 300) {
+		arrive(id, true);
+		if (us)
+			usleep(us);
+		tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = id++}, NULL, 0);
+		want(&node, EV_VOIDED, 0);
+		want_none(&node, EV_SIGNAL, 20);
+	}
+	want_none(&node, EV_SIGNAL, 300);
+	printf("a ghost that is not to be: ok\n");
+}
+
 int main(void)
 {
 	sigset_t set;
@@ -131,6 +184,7 @@ int main(void)
 	rig_start();
 	called_off(false);
 	called_off(true);
+	ghost_not_to_be();
 	rig_stop();
 	return 0;
 }
