@@ -12,6 +12,7 @@
 #include "libbproc/wire.h"
 
 #define IMAGE_MS 60000 /* from the announcement to the connection; many times what it takes */
+#define IMAGE_VAR "BPROC_IMAGE_MS" /* another number, for tests */
 #define LOOK_MS 5000
 
 struct arriving {
@@ -138,6 +139,14 @@ static void void_move(uint64_t move, int32_t pid)
 	move_after_ghost(&m);
 }
 
+static uint64_t image_ms(void)
+{
+	const char *s = secure_getenv(IMAGE_VAR);
+	uint64_t ms = s ? strtoull(s, NULL, 10) : 0;
+
+	return ms > 0 && ms < IMAGE_MS ? ms : IMAGE_MS;
+}
+
 /*
  * A connection that breaks before its header was read is missed by nobody else: the source has
  * written all into it and waits. The same if the source never got its grant and its master died.
@@ -150,12 +159,17 @@ static void give_up(bool older)
 	for (a = LIST_FIRST(&arrivings); a; a = more) {
 		more = LIST_NEXT(a, next);
 		if (a->fd >= 0 || a->handed_over ||
-		    (older ? a->want.epoch == slave.epoch : now - a->since_ms < IMAGE_MS))
+		    (older ? a->want.epoch == slave.epoch : now - a->since_ms < image_ms()))
 			continue;
 		move_tell_failed(a->want.move_id, ETIMEDOUT, "the image has not come", true);
 		void_move(a->want.move_id, a->pid);
 		forget(a);
 	}
+}
+
+static void start_look(void)
+{
+	start_timer(looking, image_ms() < LOOK_MS ? (uint32_t)image_ms() : LOOK_MS);
 }
 
 static void look(evutil_socket_t fd, short what, void *arg)
@@ -165,7 +179,7 @@ static void look(evutil_socket_t fd, short what, void *arg)
 	(void)arg;
 	give_up(false);
 	if (!LIST_EMPTY(&arrivings))
-		start_timer(looking, LOOK_MS);
+		start_look();
 }
 
 /*
@@ -183,7 +197,7 @@ static void look_later(void)
 	if (!looking)
 		looking = new_timer(look, NULL);
 	if (looking && !event_pending(looking, EV_TIMEOUT, NULL))
-		start_timer(looking, LOOK_MS);
+		start_look();
 }
 
 /* A bpslave before us had its token: no image can come to it any more. */

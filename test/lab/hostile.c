@@ -8,6 +8,7 @@
  *                   forks whose child is said to be PID, somebody else's process
  *   cloned PID      a process that leaves, and says that others, PID and those behind it, could
  *                   not be made; for some seconds
+ *   silent NODE     a move that is asked for rightly, and of which no image ever comes
  *   wire ADDR PORT  bytes and silent connections to a port of a daemon
  */
 #include <arpa/inet.h>
@@ -275,6 +276,27 @@ static int cloned(int32_t first)
 	return 0;
 }
 
+/* It is called off, by name, and not before the node has waited. */
+static int silent(int32_t node)
+{
+	struct pollfd p = {.events = POLLIN};
+	struct sysio_pkt pkt;
+	struct chan_msg m;
+	uint32_t id;
+	int fd;
+
+	fd = call();
+	if (fd < 0)
+		die("connect");
+	p.fd = channel_of(fd, &id, MOVE_MOVE, node);
+	if (poll(&p, 1, 40000) != 1 || pkt_recv(p.fd, &m, sizeof(m), 0, &pkt) < 0)
+		die("no word on it");
+	pkt_close(&pkt);
+	m.u.text[CHAN_TEXT_MAX - 1] = '\0';
+	printf("type %u, errno %d: %s\n", m.type, m.err, m.u.text);
+	return m.type != CHAN_ABORT || m.err != ETIMEDOUT;
+}
+
 static int dial(const char *addr, const char *port)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
@@ -333,6 +355,9 @@ int main(int argc, char **argv)
 		return cloned(atoi(argv[2]));
 	if (argc == 4 && strcmp(argv[1], "wire") == 0)
 		return wire(argv[2], argv[3]);
-	fprintf(stderr, "usage: hostile local | channel PID | cloned PID | wire ADDR PORT\n");
+	if (argc == 3 && strcmp(argv[1], "silent") == 0)
+		return silent(atoi(argv[2]));
+	fprintf(stderr, "usage: hostile local | channel PID | cloned PID | silent NODE | "
+			"wire ADDR PORT\n");
 	return 2;
 }
