@@ -151,6 +151,7 @@ struct mirror {
 struct place {
 	int32_t pgid, sid; /* 0: not known yet */
 	bool changed;	   /* since its ghosts were made */
+	int64_t when;	   /* ms: that, or home's last word on it; 0: none */
 };
 
 struct proc {
@@ -324,6 +325,7 @@ struct move {
 	struct init_chain chain[INIT_CHAIN_MAX];
 	enum kids_phase kids;
 	bool made_ghost; /* of the one that arrives, for its children's sake */
+	bool place_tried; /* its ghost is, as far as can be, where it was */
 	struct mirror late[INIT_CHAIN_MAX]; /* of the chain, until it runs; code 0: none */
 };
 extern struct move moves[MOVES_MAX];

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_place.h"
 
 /* -- making processes */
 
@@ -264,6 +264,8 @@ static void start_arrival(struct move *m)
 	/* So quick a child that its parent, which left a moment ago, is no ghost at home yet. */
 	if (!p && m->home_here && (parent = proc_find(m->ppid)) && parent->state == PROC_LEAVING)
 		return;
+	if (p && proc_can_clone(p) && !place_ready(m, p))
+		return; /* likewise */
 	m->phase = ARRIVE_RESTORING;
 	if (p && proc_can_clone(p)) {
 		arrive_into_ghost(m, p);

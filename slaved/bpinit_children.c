@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_place.h"
 
 static bool has_child(const struct move *m)
 {
@@ -60,6 +60,8 @@ static bool make_parent(struct move *m)
 	if (p && (p->state == PROC_MAKING || arrive_has_dropped(p->pid)))
 		return false;
 	if (p && proc_can_clone(p)) {
+		if (!place_ready(m, p)) /* before its children, who are born into that */
+			return false;
 		m->kids = KIDS_HOLDING;
 		hold(p, m, CHAN_HOLD_DEAD);
 		return false;

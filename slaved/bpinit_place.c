@@ -21,6 +21,7 @@
 #define TRIES_MAX 500  /* 5 s: it is moving, or its birth has not been told yet */
 #define ANSWER_MS 5000 /* of a ghost, which may have been killed */
 #define ORDERS_MAX 512
+#define YOUNG_MS 5000 /* home's word on a ghost: what comes of it may not have heard it yet */
 
 /* What is to be done, until it is done. */
 struct order {
@@ -66,6 +67,7 @@ static void look(int32_t pid, struct place *known)
 	if (!is.pgid || (is.pgid == known->pgid && is.sid == known->sid))
 		return;
 	is.changed = known->pgid != 0;
+	is.when = is.changed ? now() : 0;
 	*known = is;
 	if (is.changed)
 		tell(pid, known, NULL);
@@ -120,15 +122,14 @@ void init_place_again(const struct init_msg *m)
 static void done(struct order *o)
 {
 	struct place is = place_of(o->place.pid);
+	struct proc *p = proc_find(o->place.pid);
 
-	if (self.keeper) {
-		struct proc *p = proc_find(o->place.pid);
-
-		is.changed = true;
-		if (p)
-			p->place = is;
+	is.changed = self.keeper;
+	is.when = now();
+	if (p)
+		p->place = is;
+	if (self.keeper)
 		tell(o->place.pid, &is, &o->place);
-	}
 	o->place.pid = 0;
 	norders--;
 }
@@ -205,6 +206,7 @@ void place_done(const struct chan_msg *c)
 			later(o); /* a leader that is a ghost may make its group a moment later */
 		else
 			done(o);
+		arrive_progress();
 		return;
 	}
 }
@@ -246,19 +248,56 @@ void place_made(int32_t pid)
 			attempt(&orders[i]);
 }
 
+/* What home has said of it and is not done yet. */
+static struct order *waiting_for(int32_t pid)
+{
+	for (uint32_t i = 0; i < ORDERS_MAX && norders > 0; i++)
+		if (orders[i].place.pid == pid)
+			return &orders[i];
+	return NULL;
+}
+
+bool place_ready(struct move *m, const struct proc *p)
+{
+	struct init_msg msg = {.type = INIT_PLACE, .pid = p->pid};
+	struct place is = place_of(p->pid);
+	struct order *o = waiting_for(p->pid);
+
+	if (!o) {
+		if (m->place_tried || (is.pgid == m->pgid && is.sid == m->sid) ||
+		    (p->place.when && now() - p->place.when < YOUNG_MS) || m->pgid <= 0 ||
+		    (m->sid != p->pid && m->sid != is.sid))
+			return true;
+		m->place_tried = true;
+		msg.u.place.pid = p->pid;
+		msg.u.place.pgid = m->pgid;
+		msg.u.place.sid = m->sid;
+		msg.u.place.node = -1;
+		init_place(&msg);
+	} else if (!o->asked) {
+		attempt(o);
+	}
+	return !waiting_for(p->pid);
+}
+
 int place_tick(int ms)
 {
 	int64_t t = now(), begun;
+	bool ended = false;
 	int due = -1;
 
 	for (uint32_t i = 0; i < ORDERS_MAX && norders > 0; i++) {
 		struct order *o = &orders[i];
 
-		if (o->place.pid && o->due <= t)
+		if (o->place.pid && o->due <= t) {
 			o->asked ? done(o) : attempt(o);
+			ended |= !o->place.pid;
+		}
 		if (o->place.pid)
 			due = RETRY_MS;
 	}
+	if (ended)
+		arrive_progress();
 	if (self.keeper && procs_count > 0) {
 		if (t >= look_at_ms) {
 			begun = clock_ns(CLOCK_MONOTONIC);
