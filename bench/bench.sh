@@ -3,7 +3,9 @@
 # run, medians with [min..max]. Runs on the front end of a lab, once with image encryption off
 # and once with it on:
 #
-#   bench.sh off|on [RUNS [ROWS...]]      ROWS: small bulk rate threads commands others born kills
+#   bench.sh off|on [RUNS [ROWS...]]
+#
+# ROWS: small bulk rate threads lazy live commands others born kills
 #
 # CRIU=/path/to/criu (4.2 or newer) adds the peer of the small rforks; without it those rows
 # say so. ssh needs Debian's openssh-server and openssh-client.
@@ -315,13 +317,72 @@ born() {
 	sed 's/^/10,000 processes of a node: /' "$c"
 }
 
+# A program that says what it has seen of its moves (bench_follow.c), and the next line of it
+follow() { # MODE MIB [RATE]
+	: >"$work/seen"
+	"$bin/bench_follow" "$@" >"$work/seen" 2>>"$work/errors" </dev/null &
+	follows=$!
+	pids+=("$follows")
+	line=0
+	seen
+}
+seen() {
+	local i
+	line=$((line + 1))
+	for ((i = 0; i < 600; i++)); do
+		[ "$(wc -l <"$work/seen")" -ge $line ] && break
+		sleep 0.05
+	done
+	sed -n "${line}p" "$work/seen"
+}
+# FILE [FLAG]: to node 0, what it has seen of that to the file, and home again
+there_and_back() {
+	bpmove ${2:+"$2"} "$follows" 0 2>>"$work/errors"
+	seen >>"$1"
+	bpmove "$follows" master 2>>"$work/errors"
+	seen >/dev/null
+}
+column() { cut -d' ' -f"$1" "$2"; }
+
+lazy() {
+	local p=$work/plain l=$work/lazy f=$work/faults i pairs
+	follow gap 1024 >/dev/null
+	there_and_back /dev/null
+	for ((i = 0; i < 3; i++)); do
+		there_and_back "$p"
+		there_and_back "$l" --lazy
+	done
+	{ kill -9 "$follows" && wait "$follows"; } 2>/dev/null
+	follow faults 1024 >/dev/null
+	for ((i = 0; i < 3; i++)); do there_and_back "$f" --lazy; done
+	{ kill -9 "$follows" && wait "$follows"; } 2>/dev/null
+	pairs=$(paste -d' ' "$l" "$p" | awk '{print $2 / $4}' | spread)
+	row "bpmove --lazy, 1 GiB, encryption $mode: gap (us)" "$(column 1 "$l" | spread)" \
+		"plain $(column 1 "$p" | spread)" ""
+	row "  until all is there (us)" "$(column 2 "$l" | spread)" "" "of plain, by pairs $pairs"
+	row "  a fault, the median of 200 (us)" "$(column 3 "$f" | spread)" "-" ""
+}
+
+live() {
+	local p=$work/plain-live l=$work/live i
+	follow write 1024 20 >/dev/null
+	there_and_back /dev/null
+	for ((i = 0; i < 3; i++)); do
+		there_and_back "$p"
+		there_and_back "$l" --live
+	done
+	{ kill -9 "$follows" && wait "$follows"; } 2>/dev/null
+	row "bpmove --live, 1 GiB, 20 MB/s, enc. $mode: gap (us)" "$(column 1 "$l" | spread)" \
+		"plain $(column 1 "$p" | spread)" ""
+}
+
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(small bulk rate threads)
+[ ${#rows[@]} -gt 0 ] || rows=(small bulk rate threads lazy live)
 [ $# -eq 0 ] && [ "$mode" = on ] && rows+=(commands others born kills)
 [ "$mode" = off ] && row "work" "ours: median [min..max]" "peer" ""
 for r in "${rows[@]}"; do
 	case $r in
-	small | bulk | rate | threads | commands | others | born | kills) "$r" ;;
+	small | bulk | rate | threads | lazy | live | commands | others | born | kills) "$r" ;;
 	*) echo "bench: no rows named $r" >&2; exit 2 ;;
 	esac
 done
