@@ -30,10 +30,10 @@
 #define FD_CTL 6
 #define FD_FREE 64 /* out of the way of those */
 #define READ_BYTES (256u << 10)
-#define ASK_BYTES (64ull << 10)	  /* from the page on that a thread waits for */
+#define ASK_BYTES (32ull << 10)	  /* from the page on that a thread waits for */
 #define ASKS_MAX 16u		  /* questions on their way */
 #define WINDOW_IDLE (1ull << 20)  /* on its way unasked, while nobody waits */
-#define WINDOW_BUSY (64ull << 10) /* while threads do: a question waits behind it */
+#define WINDOW_BUSY (32ull << 10) /* while threads do: a question waits behind it */
 #define BUSY_NS 2000000ll	  /* so long after a fault */
 
 static struct {

@@ -61,15 +61,46 @@ for ((lap = 1; lap <= 3; lap++)); do
 done
 stop
 
+# on_its_way MIB: a program on n1, some of whose memory is still on n0
+on_its_way() {
+	local try
+	for try in 1 2 3; do
+		start wait "$1"
+		ok 'to n0' bpmove $p 0
+		bpmove --lazy $p 1 || bad "to n1: status $?"
+		follows 1 && return
+		stop
+	done
+	bad "$1 MiB were through before it could be looked at, three times"
+	return 1
+}
+pager_killed() {
+	bplab exec 1 pkill -9 -x bproc-pager
+}
+all_there() { ! follows 1; }
+
+# -- daemons that end meanwhile are not missed; but the pager is, and what misses it is ended
+if [ "$1" -ge 10 ] && on_its_way 512; then
+	ok 'bpslave of n1 is killed' bplab restart-slave --kill 1
+	ok 'bpslave of n0 is killed' bplab restart-slave --kill 0
+	within 60 'all of it follows' all_there
+	ok 'both are back' bplab wait -w 10 0 1
+	ok 'and home' bpmove $p master
+	within 30 'it goes on' said '^3 .* ok'
+	stop
+fi
+if [ "$1" -ge 10 ] && on_its_way 512; then
+	if pager_killed; then
+		wait $p
+		is 'it is ended when its pager was killed' $? 137
+	else
+		stop # all was there
+	fi
+fi
+
 # -- while memory is on its way it is not dumped or moved; and a source that dies takes it along
 for try in 1 2 3; do
-	start wait 1024
-	ok 'to n0' bpmove $p 0
-	bpmove --lazy $p 1 || bad "to n1: status $?"
-	if ! follows 1; then
-		stop
-		continue # all was there before we could look
-	fi
+	on_its_way 1024 || break
 	# It may have been through before the dump began; not if it still is not.
 	if bpsh 1 vmadump dump $p /dev/null 2>why; then dumped=1; else dumped=0; fi
 	if follows 1 && [ $dumped = 1 ]; then bad 'it was dumped with pages missing'; fi

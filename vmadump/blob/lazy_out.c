@@ -11,7 +11,7 @@
 #include "pagemap.h"
 #include "sys.h"
 
-#define CHUNK (256ull << 10)	/* of what nobody has asked for; a question waits behind one */
+#define CHUNK (256ull << 10)	/* most of what nobody has asked for; a question waits behind it */
 #define DROP_BYTES (2ull << 20) /* at once: a huge page is not taken apart for less */
 #define TURN 16			/* pieces before others have theirs */
 #define SPLICE_MIN (64ull << 10)
@@ -145,14 +145,14 @@ static void put_asked(struct lazy_out *l)
 /* 0: there is nothing to be sent now. */
 static int put_next(struct lazy_out *l)
 {
-	uint64_t from, n;
+	uint64_t most = MIN(CHUNK, MAX(l->credit / IMAGE_PAGE * IMAGE_PAGE, IMAGE_PAGE)), from, n;
 
 	if (l->ended || !l->credit || (!l->committed && l->nearly == LAZY_EARLY))
 		return 0;
 	for (;;) {
 		const struct lazy_range *r = &l->range[l->in_range];
 
-		n = l->in_range < l->nranges ? next_run(l, l->at, r->end, CHUNK, &from) : 0;
+		n = l->in_range < l->nranges ? next_run(l, l->at, r->end, most, &from) : 0;
 		if (n)
 			break;
 		if (l->in_range + 1 < l->nranges) {
@@ -199,20 +199,19 @@ static int prepare(struct lazy_out *l)
 /* -- the connection */
 
 /* SIGPIPE is for the program's own writes. */
-static long write_pipe(struct lazy_out *l, const void *p, uint64_t n, int by_reference)
+static long write_pipe(struct lazy_out *l, const struct iovec *v, int n, int by_reference)
 {
 	const uint64_t sigpipe = 1ull << (SIGPIPE - 1);
 	const struct timespec now = {0};
-	struct iovec v = {(void *)p, n};
 	uint64_t mask, pending = 0;
 	long r;
 
 	sys_sigprocmask(SIG_BLOCK, &sigpipe, &mask);
 	sys_sigpending(&pending);
 	if (by_reference)
-		r = sys4(__NR_vmsplice, l->data, (long)&v, 1, 2 /* SPLICE_F_NONBLOCK */);
+		r = sys4(__NR_vmsplice, l->data, (long)v, n, 2 /* SPLICE_F_NONBLOCK */);
 	else
-		r = sys_write(l->data, p, n);
+		r = sys_writev(l->data, v, n);
 	if (r == -EPIPE && !(pending & sigpipe))
 		sys_sigtimedwait(&sigpipe, NULL, &now);
 	sys_sigprocmask(SIG_SETMASK, &mask, NULL);
@@ -224,15 +223,17 @@ static long write_some(struct lazy_out *l)
 	struct iovec v[2] = {{(char *)&l->out + LAZY_FRAME - l->head_left, l->head_left},
 			     {(void *)l->body, l->body_left}};
 	struct sys_msghdr m = {.iov = v, .iovlen = 2};
-	long r;
+	int by_reference = l->pipe && l->out.type == LAZY_PAGES && !l->out.flags &&
+			   l->body_left >= SPLICE_MIN;
 
+	/* The page that a thread waits for is on its way while the others behind it are sent. */
+	if (l->out.flags & LAZY_ASKED && l->head_left)
+		v[1].iov_len = MIN(l->body_left, IMAGE_PAGE);
 	if (!l->pipe)
 		return sys_sendmsg(l->data, &m, SYS_MSG_NOSIGNAL | SYS_MSG_DONTWAIT);
-	if (l->head_left)
-		return write_pipe(l, v[0].iov_base, v[0].iov_len, 0);
-	r = write_pipe(l, v[1].iov_base, v[1].iov_len,
-		       l->out.type == LAZY_PAGES && l->body_left >= SPLICE_MIN);
-	return r;
+	if (!by_reference)
+		return write_pipe(l, v, 2, 0);
+	return l->head_left ? write_pipe(l, v, 1, 0) : write_pipe(l, v + 1, 1, 1);
 }
 
 static void written(struct lazy_out *l, uint64_t n)
