@@ -101,22 +101,16 @@ lab_test(move.kills 2 90 COMMAND ${lab_programs}/kills_dynamic)
 lab_test(move.kills_wait 1 120 COMMAND ${lab_dir}/kills.sh)
 lab_test(move.kills_no 1 60 OPTS -o killfromnodes=no COMMAND ${lab_dir}/kills.sh no)
 lab_test(move.reaped 1 240 ${quick} COMMAND ${lab_dir}/reaped.sh)
-# Plays of a parent and one, two or three children, a part of their arrangements; --part I/250
-# is another one. All of them, some 37,000, with -DBPROC_ARRANGE=ON, which takes an hour: what
-# differs there is a number in some hundreds whose end is waited for where the parent has just come
-# (zombie_moves).
-option(BPROC_ARRANGE "Act all plays in all arrangements (a few differ from home)" OFF)
+# Plays of a parent and one, two or three children, a part of their arrangements; ./dev arrange
+# acts all of them, or another part.
 lab_test(move.arrange 3 280 COMMAND ${lab_programs}/arrange --part 0/250
-	-x one.zombie_moves -x two.zombie_moves -x three.zombie_moves
 	one two three waits waits_any waits_group killed termed faults execs stops stops_self
-	parent_killed parent_death kills stop_moves seen_moves parent_moves child_moves fork_moves
-	two_exit two_stop two_kills three_exit)
+	parent_killed parent_death kills zombie_moves stop_moves seen_moves parent_moves
+	child_moves fork_moves
+	two_exit two_kill_group two_stop two_kills three_exit three_group)
 lab_test(move.arrange_exit 3 120 COMMAND ${lab_programs}/arrange exit)
 lab_test(move.arrange_groups 3 170 COMMAND ${lab_programs}/arrange groups sessions parent_groups
 	joins orphan orphan_stopped orphan_moves stopped_parent)
-if(BPROC_ARRANGE)
-	lab_test(move.arrange_all 3 7200 COMMAND ${lab_programs}/arrange)
-endif()
 lab_test(move.plain_data 2 60 OPTS -o imageencryption=no COMMAND ${lab_programs}/roam_static)
 lab_test(move.many 4 60 COMMAND ${lab_programs}/many_static)
 lab_test(move.stdio 2 180 COMMAND ${lab_dir}/stdio.sh)

@@ -18,6 +18,7 @@ static long part, parts = 1;
 static char *left_out[PLAYS_MAX];
 static int nleft_out;
 static long number; /* of the arrangements so far, of all plays */
+#define TOLD_EVERY 1000
 
 typedef void use_fn(struct play *p, const struct arrangement *a);
 
@@ -87,6 +88,24 @@ static void want(struct play *p, const struct arrangement *a)
 	(void)a;
 	if (!p->home)
 		pool_reference(p);
+}
+
+static long failed(void)
+{
+	long n = 0;
+
+	for (int i = 0; i < nplays; i++)
+		n += plays[i].failures;
+	return n;
+}
+
+static void start(struct play *p, const struct arrangement *a)
+{
+	static long n;
+
+	pool_start(p, a);
+	if (++n % TOLD_EVERY == 0)
+		fprintf(stderr, "%ld arrangements, %ld not as at home\n", n, failed());
 }
 
 /* Twice the same: else it says nothing of other places. */
@@ -159,12 +178,11 @@ static void choose(int n, char **name)
 
 static int report(void)
 {
-	long failures = 0, acted = 0;
+	long failures = failed(), acted = 0;
 
 	for (int i = 0; i < nplays; i++) {
 		const struct play *p = &plays[i];
 
-		failures += p->failures;
 		acted += p->acted;
 		if (p->failures || parts == 1)
 			printf("%-24s %5ld arrangements, %ld not as at home\n", p->script.name,
@@ -216,7 +234,7 @@ int main(int argc, char **argv)
 			show(&plays[i]);
 	}
 	if (!only_show)
-		each_arrangement(pool_start);
+		each_arrangement(start);
 	pool_finish();
 	return report();
 }
