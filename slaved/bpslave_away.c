@@ -12,10 +12,12 @@
 void born_expect(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid)
 {
 	struct born *b = born_find(pid);
+	struct scan_proc p;
 
 	if (slave.node == HOME_NODE)
 		return;
-	if (b && b->ended && !b->queued) {
+	/* A zombie is the very one: nothing is made anew that has still to be waited for. */
+	if (b && b->ended && !b->queued && (scan_stat(pid, &p) < 0 || p.state != 'Z')) {
 		born_forget(b);
 		b = NULL;
 	}
