@@ -176,9 +176,12 @@ static bool news_are_there(struct move *m)
 	{
 		struct proc *p = proc_find(c->pid);
 
-		if (!p || p->state != PROC_GHOST || p->exiting)
+		if (!p || p->state != PROC_GHOST)
 			continue;
-		if (c->state == CHAIN_ENDED || (c->state == CHAIN_STOPPED && !is_stopped(p)))
+		/* Its parent is sent the SIGCHLD when we have waited for it, not before. */
+		if (c->state == CHAIN_ENDED)
+			return false;
+		if (c->state == CHAIN_STOPPED && !p->exiting && !is_stopped(p))
 			return false;
 	}
 	return true;
