@@ -339,8 +339,11 @@ static void decide_ghost(struct move *m, struct sysio_pkt *pkt, const struct ini
 		fd[n] = pkt->fd[n];
 	fd[n++] = self.code;
 	/* What it does now is our work: elsewhere it may be behind the very program that has
-	 * just begun to run, on a small machine, and its end would wait for that. */
-	cpu = cpu_woken_here(p->pid);
+	 * just begun to run, on a small machine, and its end would wait for that. A child of
+	 * rfork gives back the pages of its image, which the next one takes: where it took them. */
+	cpu.set = false;
+	if (m->kind != MOVE_RFORK)
+		cpu = cpu_woken_here(p->pid);
 	proc_tell(p, &c, fd, n);
 	cpu_back(p->pid, &cpu);
 }
