@@ -161,6 +161,18 @@ int BPF_PROG(on_rename, struct task_struct *task, const char *comm)
 	return 0;
 }
 
+/*
+ * A skeleton (local.md, section 3), whose beginning was not told either: its end comes between
+ * an arrival and its first instruction.
+ */
+static __always_inline int is_skeleton(struct task_struct *task)
+{
+	char comm[16];
+
+	BPF_CORE_READ_STR_INTO(&comm, task, comm);
+	return bpf_strncmp(comm, sizeof(SKELETON_NAME), SKELETON_NAME) == 0 && by_blob();
+}
+
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
@@ -169,7 +181,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	struct event_record *r;
 
 	/* The threads before the last one are nobody's news. */
-	if (pid <= 1 || BPF_CORE_READ(sig, live.counter) != 0)
+	if (pid <= 1 || BPF_CORE_READ(sig, live.counter) != 0 || is_skeleton(task))
 		return 0;
 	bpf_map_update_elem(&dying, &tgid, &pid, BPF_ANY);
 	r = begin(EVENT_EXIT, pid);

@@ -7,6 +7,7 @@
 /* Where the blob lies: vmadump/blob/blob.h, and the addresses tried after that one. */
 #define BLOB_LOW 0x300000000000ul
 #define BLOB_HIGH (BLOB_LOW + (8ul << 30))
+#define SKELETON_NAME "bproc-pool" /* CHAN_SKELETON_NAME of vmadump/blob/channel.h */
 
 enum event_type {
 	EVENT_FORK = 1, /* a process was born: pid, ppid, forker, pgid, sid, uid, gid, comm */
