@@ -150,6 +150,10 @@ static void take_word(struct blob *b, uint64_t move_id)
 	struct chan_msg m;
 
 	leave_cpu();
+	/* Its skeleton may have lost the processor to it right behind its clone3(), and would go on
+	 * where nothing is mapped any more: then it waits. */
+	while (__atomic_load_n(&b->maker, __ATOMIC_SEQ_CST))
+		sys_futex((uint32_t *)&b->maker, FUTEX_WAIT, 1, NULL);
 	if (!__atomic_compare_exchange_n(word, &want, CHAN_WORD_RAN(move_id), 0, __ATOMIC_SEQ_CST,
 					 __ATOMIC_SEQ_CST))
 		sys_exit_group(127);

@@ -79,10 +79,13 @@ static long set_caps(struct blob *b, const struct chan_cred *c, uint64_t extra)
 	if (r < 0)
 		return fail(b, r, "capabilities");
 	have = (uint64_t)d[1].permitted << 32 | d[0].permitted;
-	for (int i = 0; i <= CAP_LAST; i++)
-		if (!(c->cap_bnd >> i & 1) &&
-		    sys_prctl(PR_CAPBSET_READ, (unsigned long)i, 0, 0, 0) == 1)
+	for (int i = 0; i <= CAP_LAST; i++) {
+		r = c->cap_bnd >> i & 1 ? 0 : sys_prctl(PR_CAPBSET_READ, (unsigned long)i, 0, 0, 0);
+		if (r < 0) /* there are no more */
+			break;
+		if (r > 0)
 			sys_prctl(PR_CAPBSET_DROP, (unsigned long)i, 0, 0, 0);
+	}
 	sys_prctl(PR_SET_SECUREBITS, c->securebits, 0, 0, 0);
 	cap_split(d, (c->cap_eff | extra) & have, (c->cap_prm | extra) & have, c->cap_inh & have);
 	r = sys_capset(&h, d);

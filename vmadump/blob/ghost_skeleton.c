@@ -164,6 +164,9 @@ _Noreturn void skeleton(struct blob *b, struct chan_pkt *who)
 			sys_exit_group(0);
 	} while (a.who.m.type != CHAN_CLONE);
 	b->err.code = 0;
+	/* Until we have left the memory that the arrival will unmap: the kernel clears it then. */
+	b->maker = 1;
+	sys_set_tid_address(&b->maker);
 	r = become(&a);
 	memset(&m, 0, sizeof m);
 	m.type = CHAN_CLONED;
