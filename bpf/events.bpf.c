@@ -167,10 +167,16 @@ int BPF_PROG(on_rename, struct task_struct *task, const char *comm)
  */
 static __always_inline int is_skeleton(struct task_struct *task)
 {
+	static const char name[] = SKELETON_NAME;
 	char comm[16];
 
 	BPF_CORE_READ_STR_INTO(&comm, task, comm);
-	return bpf_strncmp(comm, sizeof(SKELETON_NAME), SKELETON_NAME) == 0 && by_blob();
+	/* bpf_strncmp() is younger, of Linux 5.17. */
+#pragma unroll
+	for (unsigned int i = 0; i < sizeof(name); i++)
+		if (comm[i] != name[i])
+			return 0;
+	return by_blob();
 }
 
 SEC("tp_btf/sched_process_exit")

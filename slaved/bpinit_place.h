@@ -14,12 +14,12 @@ void place_made(int32_t pid);			 /* it is a ghost now */
 /* Home: looks at the places of all that have a ghost somewhere; ms until the next look. */
 int place_tick(int ms);
 
-/* Is somebody of that group here? Else the ghost of its leader, if there is one, is being made. */
 /*
  * A ghost that is to be its original is where that was when it left, unless home has had another
  * word on it since. False: it is being put there, and arrive_progress() follows.
  */
 bool place_ready(struct move *m, const struct proc *p);
+/* Is somebody of that group here? Else the ghost of its leader, if there is one, is being made. */
 bool place_have_group(const struct init_place *p);
 
 /* -- bpinit_group.c: on a node */
