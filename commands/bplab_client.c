@@ -111,7 +111,7 @@ static int show_log(const char *name)
 static int logs_main(int argc, char **argv)
 {
 	char name[64];
-	int node, r = 0;
+	int node = LAB_MASTER, r = 0;
 
 	if (argc > 2 || (argc == 2 && lab_parse_node(argv[1], &node) < 0)) {
 		lab_warn("usage: bplab logs [NODE]");

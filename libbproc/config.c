@@ -33,7 +33,8 @@ struct parse {
 	struct bproc_err *err;
 };
 
-#define FAIL(p, ...) fail(p, EINVAL, __VA_ARGS__)
+/* The compiler is to see that it is negative. */
+#define FAIL(p, ...) (fail(p, EINVAL, __VA_ARGS__), -EINVAL)
 static int fail(struct parse *p, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 static int fail(struct parse *p, int code, const char *fmt, ...)

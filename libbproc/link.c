@@ -244,13 +244,11 @@ static void timed_out(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	enter(l);
 	if (l->doomed)
 		down(l, LINK_IO, "the peer does not read: 64 MiB are waiting");
 	else
 		down(l, LINK_TIMEOUT,
 		     l->state == CONNECTING ? "no connection in time" : "no TLS in time");
-	leave(l);
 }
 
 static struct link *new_link(struct event_base *base, SSL_CTX *ctx, const struct sockaddr_in *peer,

@@ -34,7 +34,7 @@ static void stranger_log(uint32_t addr, const char *text)
 	else if (strncmp(stranger[i].text, text, NODE_REASON_MAX - 1) == 0)
 		return;
 	stranger[i].addr = addr;
-	snprintf(stranger[i].text, sizeof(stranger[i].text), "%s", text);
+	snprintf(stranger[i].text, sizeof(stranger[i].text), "%.*s", NODE_REASON_MAX - 1, text);
 	log_stranger("refused: %s", text);
 }
 
