@@ -101,6 +101,8 @@ void procs_settled(struct master *m, struct proc *p)
 	told_check(m, p);
 	if (p->state == PS_DYING)
 		gone_without_ghost(m, p);
+	else
+		procs_release(m, p);
 }
 
 static void send_signal(struct master *m, struct proc *p, const struct queued *q, int32_t node)
@@ -233,6 +235,9 @@ void procs_signal_ack(struct peer *p, const Bproc__SignalAck *a)
 
 void procs_release(struct master *m, struct proc *p)
 {
+	/* Of one on a node home may be about to tell that it has a ghost: procs_settled(). */
+	if (p->node != NODE_HOME && !m->settled)
+		return;
 	/* A process that was moved stays in the table until it ends. */
 	if (p->state == PS_ALIVE && p->native && !p->move && !ghost_any(&m->procs, p))
 		gone(m, p);

@@ -408,6 +408,8 @@ static void tell_state(const struct init_msg *m)
 	}
 	if (!v)
 		born_parked(m->u.state.pid, m->move_id, m->flags & EVF_MOVED);
+	else
+		v->moved = m->flags & EVF_MOVED;
 	move_tell_state(m->move_id, m->u.state.kind, m->u.state.target, m->u.state.pid,
 			m->u.state.phase == INIT_PHASE_SENT, m->flags & EVF_MOVED);
 	if (m->u.state.phase == INIT_PHASE_FAILED)
@@ -460,7 +462,7 @@ void move_tell_granted(void)
 
 	LIST_FOREACH(v, &leavings, next)
 	if (v->move && !v->committed)
-		move_tell_state(v->move, v->kind, v->node, v->pid, false, false);
+		move_tell_state(v->move, v->kind, v->node, v->pid, false, v->moved);
 }
 
 void move_init_lost(void)

@@ -23,6 +23,7 @@ struct leaving {
 	struct event *later; /* owned: the node's address is not in our table yet */
 	int tries;
 	bool parked, committed;
+	bool moved; /* it is here by a move, as bpinit has told; false also where it has not */
 	struct exec_file exec;
 	STAILQ_HEAD(, held) held;
 };

@@ -130,6 +130,37 @@ START_TEST(died_with_it)
 }
 END_TEST
 
+/*
+ * Parked on a node, and its move is called off before home has told that its ghost is there: a
+ * master that knows of no ghost yet keeps it all the same.
+ */
+START_TEST(called_off_early)
+{
+	struct fake_slave *home, *n0, *n1;
+	Bproc__Welcome w;
+	uint64_t id;
+
+	n0 = slave_join(0, "a", &w);
+	n1 = slave_join(1, "b", NULL);
+	id = (uint64_t)(w.epoch - 1) << 32 | 5;
+	tell_move(n0, id, MOVE_MOVE, 1, 2001);
+	hear(n1, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	tell_voided(n1, id);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	tell_end(n0);
+	tell_end(n1);
+	home = slave_join(-1, "h", NULL);
+	tell_proc(home, 2001, true);
+	tell_end(home);
+	ck_assert_int_eq(pidnode(home, 2001), 0);
+	tell_end_of(n0, 2001, CLD_EXITED, 7, 9, 0);
+	hear_told(home, 2001, CLD_EXITED, 7, 9);
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 static void tell_zombie(struct fake_slave *s, int pid, int ppid)
 {
 	Bproc__Zombies m = BPROC__ZOMBIES__INIT;
@@ -182,6 +213,7 @@ int main(void)
 	tcase_add_loop_test(t, gone_on, 0, 3);
 	tcase_add_loop_test(t, coming_home, 0, 2);
 	tcase_add_test(t, died_with_it);
+	tcase_add_test(t, called_off_early);
 	tcase_add_test(t, zombies);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
