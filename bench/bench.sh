@@ -344,18 +344,26 @@ there_and_back() {
 }
 column() { cut -d' ' -f"$1" "$2"; }
 
+unfollow() { { kill -9 "$follows" && wait "$follows"; } 2>/dev/null; }
+
+# by_turns PLAIN OTHER OPTION: figures of plain moves and of those with the option to two files
+by_turns() {
+	local i
+	there_and_back /dev/null
+	for ((i = 0; i < 3; i++)); do
+		there_and_back "$1"
+		there_and_back "$2" "$3"
+	done
+}
+
 lazy() {
 	local p=$work/plain l=$work/lazy f=$work/faults i pairs
 	follow gap 1024 >/dev/null
-	there_and_back /dev/null
-	for ((i = 0; i < 3; i++)); do
-		there_and_back "$p"
-		there_and_back "$l" --lazy
-	done
-	{ kill -9 "$follows" && wait "$follows"; } 2>/dev/null
+	by_turns "$p" "$l" --lazy
+	unfollow
 	follow faults 1024 >/dev/null
 	for ((i = 0; i < 3; i++)); do there_and_back "$f" --lazy; done
-	{ kill -9 "$follows" && wait "$follows"; } 2>/dev/null
+	unfollow
 	pairs=$(paste -d' ' "$l" "$p" | awk '{print $2 / $4}' | spread)
 	row "bpmove --lazy, 1 GiB, encryption $mode: gap (us)" "$(column 1 "$l" | spread)" \
 		"plain $(column 1 "$p" | spread)" ""
@@ -364,14 +372,10 @@ lazy() {
 }
 
 live() {
-	local p=$work/plain-live l=$work/live i
+	local p=$work/plain-live l=$work/live
 	follow write 1024 20 >/dev/null
-	there_and_back /dev/null
-	for ((i = 0; i < 3; i++)); do
-		there_and_back "$p"
-		there_and_back "$l" --live
-	done
-	{ kill -9 "$follows" && wait "$follows"; } 2>/dev/null
+	by_turns "$p" "$l" --live
+	unfollow
 	row "bpmove --live, 1 GiB, 20 MB/s, enc. $mode: gap (us)" "$(column 1 "$l" | spread)" \
 		"plain $(column 1 "$p" | spread)" ""
 }

@@ -42,12 +42,12 @@ START_TEST(gone_on)
 	tell_end(n0);
 	tell_end(n1);
 	if (_i == 0)
-		tell_end_of(n1, 2001, CLD_EXITED, 7, 9, id + 1);
+		tell_event(n1, 2001, CLD_EXITED, 7, 9, id + 1);
 	pidnode(n1, 1); /* it has been heard */
 	tell_move(home, id, MOVE_MOVE, 0, 2001);
 	pidnode(home, 1);
 	if (_i == 1) {
-		tell_end_of(n1, 2001, CLD_EXITED, 7, 9, id + 1);
+		tell_event(n1, 2001, CLD_EXITED, 7, 9, id + 1);
 		hear_told(home, 2001, CLD_EXITED, 7, 9); /* in vain: it is no ghost yet */
 	}
 	tell_end(home);
@@ -82,7 +82,7 @@ START_TEST(coming_home)
 	slave_expect_nothing(home, 100);
 	if (_i == 0) {
 		tell_ran(home, BORN, id, false);
-		tell_end_of(home, BORN, CLD_EXITED, 7, 9, id);
+		tell_event(home, BORN, CLD_EXITED, 7, 9, id);
 		hear(home, BPROC__ENVELOPE__MSG_WATCH);
 		hear(n0, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
 		hear_told(n0, BORN, CLD_EXITED, 7, 9);
@@ -153,7 +153,7 @@ START_TEST(called_off_early)
 	tell_proc(home, 2001, true);
 	tell_end(home);
 	ck_assert_int_eq(pidnode(home, 2001), 0);
-	tell_end_of(n0, 2001, CLD_EXITED, 7, 9, 0);
+	tell_event(n0, 2001, CLD_EXITED, 7, 9, 0);
 	hear_told(home, 2001, CLD_EXITED, 7, 9);
 	slave_free(n1);
 	slave_free(n0);

@@ -189,18 +189,6 @@ START_TEST(older_commit)
 }
 END_TEST
 
-static void tell_event(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq)
-{
-	Bproc__ProcEvent m = BPROC__PROC_EVENT__INIT;
-	Bproc__Proc p = proc_of(pid);
-
-	m.proc = &p;
-	m.code = code;
-	m.status = status;
-	m.seq = seq;
-	slave_send(s, &m.base);
-}
-
 /* Of pid, whose parent and group leader is 1000. */
 static void ask_move(struct fake_slave *s, int node, int pid)
 {
@@ -250,7 +238,7 @@ START_TEST(dying_parent)
 	tell_end(n0);
 	tell_end(n1);
 	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
-	tell_event(n0, 1000, CLD_EXITED, 5, 1);
+	tell_event(n0, 1000, CLD_EXITED, 5, 1, 0);
 	hear_told(home, 1000, CLD_EXITED, 5, 1);
 	ask_move(home, 1, 1001);
 	hear(home, BPROC__ENVELOPE__MSG_MOVE_GRANT);
@@ -287,9 +275,9 @@ START_TEST(home_is_later)
 	tell_proc(n0, 1001, false);
 	tell_proc(n0, 1003, false);
 	tell_end(n0);
-	tell_event(n0, 1001, CLD_STOPPED, SIGSTOP, 1);
-	tell_event(n0, 1002, CLD_EXITED, 7, 2); /* not there any more when it told what it has */
-	tell_event(n0, 1003, CLD_EXITED, 8, 3);
+	tell_event(n0, 1001, CLD_STOPPED, SIGSTOP, 1, 0);
+	tell_event(n0, 1002, CLD_EXITED, 7, 2, 0); /* not there any more when it told what it has */
+	tell_event(n0, 1003, CLD_EXITED, 8, 3, 0);
 	slave_expect_nothing(n0, 300);
 	home = slave_join(-1, "h", NULL);
 	for (int pid = 1001; pid <= 1003; pid++)

@@ -102,8 +102,8 @@ void tell_born(struct fake_slave *s, int pid, bool moved)
 	slave_send(s, &m.base);
 }
 
-void tell_end_of(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq,
-		 uint64_t move)
+void tell_event(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq,
+		uint64_t move)
 {
 	Bproc__ProcEvent m = BPROC__PROC_EVENT__INIT;
 	Bproc__Proc p = proc_of(pid);

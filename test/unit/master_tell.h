@@ -13,6 +13,6 @@ int pidnode(struct fake_slave *s, int pid);
 void tell_ran(struct fake_slave *s, int pid, uint64_t id, bool left);
 void tell_voided(struct fake_slave *s, uint64_t id);
 void tell_born(struct fake_slave *s, int pid, bool moved);
-void tell_end_of(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq,
-		 uint64_t move);
+void tell_event(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq,
+		uint64_t move);
 void hear_told(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq);
