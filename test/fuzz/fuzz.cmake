@@ -13,7 +13,7 @@ set_source_files_properties(${blob_dir}/lib.c TARGET_DIRECTORY fuzz_blob PROPERT
 target_link_libraries(fuzz_blob PRIVATE bproc_flags bproc_sanitize PkgConfig::PROTOBUF_C)
 target_compile_options(fuzz_blob PRIVATE -fno-strict-aliasing)
 
-set(fuzz_targets wire data text stream image master pager)
+set(fuzz_targets wire data text stream image master pager live)
 foreach(name ${fuzz_targets})
 	add_library(fuzz_${name}_parts INTERFACE)
 	target_sources(fuzz_${name}_parts INTERFACE ${fuzz_dir}/message.c)
@@ -25,6 +25,7 @@ foreach(name ${fuzz_targets})
 	target_link_libraries(fuzz_${name}_parts INTERFACE bpslave_parts bproc_sanitize)
 endforeach()
 target_sources(fuzz_pager_parts INTERFACE ${PROJECT_SOURCE_DIR}/slaved/pager_frame.c)
+target_sources(fuzz_live_parts INTERFACE ${blob_dir}/live_take.c)
 target_link_libraries(fuzz_master_parts INTERFACE master_io)
 target_link_options(fuzz_master_parts INTERFACE LINKER:--wrap=clock_ns)
 

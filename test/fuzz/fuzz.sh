@@ -7,7 +7,7 @@ build=$(readlink -f "$1") seconds=$2
 shift 2
 here=$(dirname "$(readlink -f "$0")")
 [ $# -gt 0 ] || set -- "$here"/corpus/*
-declare -A longest=([image]=65536 [master]=1500 [stream]=400)
+declare -A longest=([image]=65536 [live]=1024 [master]=1500 [stream]=400)
 work=$build/fuzz bad=0 profiles=() objects=()
 mkdir -p "$work"
 

@@ -189,6 +189,8 @@ long cred_arrival(struct blob *b, const struct chan_cred *c);
 long cred_skeleton(struct blob *b, const struct chan_cred *c);
 long cred_finish(struct blob *b, const struct chan_cred *c);
 long cred_ghost(struct blob *b, const uint32_t uid[3], const uint32_t gid[2]);
+/* The capabilities that count, of those it may have; and what it had. */
+long cred_effective(uint64_t want, uint64_t *ret_had);
 
 /* Says CHAN_PREPARED. 1: it is to run; 0: it is not to be. */
 int wait_run(struct blob *b, uint64_t move_id);

@@ -75,9 +75,7 @@ _Noreturn void clone_become(struct blob *b)
 
 	sys_sigprocmask(SIG_SETMASK, &all_signals, NULL);
 	b->regs_given = 0;
-	if (b->aside_hi) /* its parent's */
-		sys_munmap((void *)b->aside_lo, b->aside_hi - b->aside_lo);
-	b->aside_lo = b->aside_hi = 0;
+	live_unmap(b); /* its parent's */
 	b->err.code = 0;
 	b->lazy = 0; /* its maker's, and not cloned with it */
 	arena_reset(b);

@@ -170,3 +170,18 @@ long cred_ghost(struct blob *b, const uint32_t uid[3], const uint32_t gid[2])
 	return r < 0 ? blob_err_set(&b->err, (int)-r, "ghost of user %u: %s", uid[0], errno_name(r))
 		     : 0;
 }
+
+/* Effective: those that count. What is lowered stays permitted, and nothing else changes. */
+long cred_effective(uint64_t want, uint64_t *ret_had)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2];
+	long r = sys_capget(&h, d);
+
+	if (r < 0)
+		return r;
+	*ret_had = (uint64_t)d[1].effective << 32 | d[0].effective;
+	d[0].effective = (uint32_t)want;
+	d[1].effective = (uint32_t)(want >> 32);
+	return sys_capset(&h, d);
+}

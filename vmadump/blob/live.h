@@ -57,3 +57,5 @@ void live_some(struct blob *b, struct live_stream *s);
 /* Reads to the end of it; 1: it is whole. */
 int live_all(struct blob *b, struct live_stream *s);
 void live_drop(struct blob *b, struct live_stream *s);
+/* Of the memory only: in a clone, which has that of whom it was cloned from. */
+void live_unmap(struct blob *b);

@@ -10,7 +10,25 @@
 #include "live.h"
 #include "sys.h"
 
-#define TURN_BYTES (1ul << 20) /* before the ghost looks at its other work */
+/* Before the ghost looks at its other work. */
+#define TURN_BYTES (1ul << 20)
+#define TURN_READS 1024
+
+/*
+ * What was put aside, piece by piece: where the window lies is for the stream to say, and between
+ * its pieces may be what is not of it.
+ */
+void live_unmap(struct blob *b)
+{
+	const struct live_in *in = (const void *)b->aside_lo;
+
+	if (!b->aside_hi)
+		return;
+	for (uint32_t i = 0; i < in->n; i++)
+		sys_munmap((void *)in->map[i].at, in->map[i].end - in->map[i].start);
+	sys_munmap((void *)b->aside_lo, LIVE_TABLE);
+	b->aside_lo = b->aside_hi = 0;
+}
 
 void live_drop(struct blob *b, struct live_stream *s)
 {
@@ -19,9 +37,7 @@ void live_drop(struct blob *b, struct live_stream *s)
 	s->fd = -1;
 	s->have = 0;
 	s->in = NULL;
-	if (b->aside_hi)
-		sys_munmap((void *)b->aside_lo, b->aside_hi - b->aside_lo);
-	b->aside_lo = b->aside_hi = 0;
+	live_unmap(b);
 }
 
 void live_start(struct blob *b, struct live_stream *s, int fd)
@@ -65,14 +81,27 @@ static int hello(struct blob *b, struct live_stream *s, uint64_t id, uint64_t lo
 	return 1;
 }
 
+/* The entry that this is the rest of, in both places; or a new one, or NULL. */
+static struct live_map *place_for(struct live_in *in, uint64_t start, uint64_t at)
+{
+	for (uint32_t i = 0; i < in->n; i++) {
+		struct live_map *m = &in->map[i];
+
+		if (m->end == start && m->at + (m->end - m->start) == at)
+			return m;
+	}
+	return in->n < LIVE_MAPS_MAX ? &in->map[in->n] : NULL;
+}
+
 static int add_map(struct blob *b, struct live_in *in, uint64_t start, uint64_t len, uint64_t at,
 		   uint32_t flags)
 {
-	struct live_map *last = in->n ? &in->map[in->n - 1] : NULL;
+	struct live_map *m = place_for(in, start, at);
 	uint64_t end = start + len;
 
-	if (!is_page(start | len | at) || !len || len > LIVE_WINDOW || end > IMAGE_ADDR_MAX ||
-	    at < in->lo + LIVE_TABLE || at > in->hi - len || (at ^ start) % LIVE_ALIGN)
+	if (!m || !is_page(start | len | at) || !len || len > LIVE_WINDOW ||
+	    start > IMAGE_ADDR_MAX - len || at < in->lo + LIVE_TABLE || at > in->hi - len ||
+	    (at ^ start) % LIVE_ALIGN)
 		return 0;
 	for (uint32_t i = 0; i < in->n; i++)
 		if (start < in->map[i].end && in->map[i].start < end)
@@ -80,17 +109,9 @@ static int add_map(struct blob *b, struct live_in *in, uint64_t start, uint64_t 
 	if (!put_aside(at, len, flags & LIVE_NORESERVE ? MAP_NORESERVE : 0))
 		return 0;
 	b->aside_hi = MAX(b->aside_hi, at + len);
-	/* Two that lie next to each other in both places are one. */
-	for (uint32_t i = 0; i < in->n; i++) {
-		last = &in->map[i];
-		if (last->end == start && last->at + (last->end - last->start) == at) {
-			last->end = end;
-			return 1;
-		}
-	}
-	if (in->n == LIVE_MAPS_MAX)
-		return 0;
-	in->map[in->n++] = (struct live_map){start, end, at};
+	if (m == &in->map[in->n])
+		in->map[in->n++] = (struct live_map){start, end, at};
+	m->end = end;
 	return 1;
 }
 
@@ -163,7 +184,7 @@ static int take(struct blob *b, struct live_stream *s)
 void live_some(struct blob *b, struct live_stream *s)
 {
 	uint64_t from = s->in ? s->in->bytes : 0;
-	int there;
+	int there, reads = 0;
 
 	do {
 		there = 0;
@@ -171,7 +192,7 @@ void live_some(struct blob *b, struct live_stream *s)
 			live_drop(b, s);
 			return;
 		}
-	} while ((!s->in || s->in->bytes - from < TURN_BYTES) &&
+	} while (++reads < TURN_READS && (!s->in || s->in->bytes - from < TURN_BYTES) &&
 		 sys_ioctl(s->fd, FIONREAD, &there) >= 0 && there > 0);
 }
 
