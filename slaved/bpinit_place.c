@@ -108,6 +108,27 @@ static void again_native(int32_t pid, struct place *known)
 		again(pid, known);
 }
 
+static int32_t looked_for;
+
+static void look_if_wanted(int32_t pid, struct place *known)
+{
+	if (pid == looked_for)
+		look(pid, known);
+}
+
+void place_look(int32_t pid)
+{
+	struct proc *p = proc_find(pid);
+
+	if (!self.keeper)
+		return;
+	looked_for = pid;
+	if (p && (p->state == PROC_GHOST || p->state == PROC_REAL))
+		look(pid, &p->place);
+	else
+		watch_each(look_if_wanted);
+}
+
 void init_place_again(const struct init_msg *m)
 {
 	(void)m;
@@ -128,8 +149,10 @@ static void done(struct order *o)
 	is.when = now();
 	if (p)
 		p->place = is;
-	if (self.keeper)
+	if (self.keeper) {
+		place_look(is.pgid); /* who leads it has made it: that is told first */
 		tell(o->place.pid, &is, &o->place);
+	}
 	o->place.pid = 0;
 	norders--;
 }

@@ -13,6 +13,8 @@ void place_done(const struct chan_msg *c);	 /* a ghost's answer to CHAN_PLACE */
 void place_made(int32_t pid);			 /* it is a ghost now */
 /* Home: looks at the places of all that have a ghost somewhere; ms until the next look. */
 int place_tick(int ms);
+/* Home: at one now, before more is told of it or of its group. */
+void place_look(int32_t pid);
 
 /*
  * A ghost that is to be its original is where that was when it left, unless home has had another

@@ -46,6 +46,7 @@ void child_report(const struct chan_child *c)
 	struct proc *p;
 
 	arrive_settle();
+	place_look(c->pid); /* its parent may wait for its group */
 	p = proc_find(c->pid);
 	if (!p) {
 		/* Native here: of use where the event source cannot see how it ended; at home
@@ -225,6 +226,7 @@ static void watch_ended(int32_t pid, int pidfd)
 	if (!proc_zombie_status(pid, &status))
 		reaped_status(pidfd, &status);
 	c = child_of(pid, status);
+	place_look(pid); /* its parent may wait for its group */
 	event(&(struct init_msg){
 		.type = EV_CHILD, .move_id = p ? p->came : 0, .pid = pid, .u.child = c});
 	if (p) {

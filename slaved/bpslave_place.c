@@ -161,5 +161,6 @@ void place_on_place(const Bproc__Place *in)
 	if (slave.node != HOME_NODE && !is_news(in, p))
 		return;
 	log_debug("process %d is to be in group %d, session %d", m.pid, in->pgid, in->sid);
-	init_send(&m, NULL, 0);
+	/* Its end, behind this, waits for one that has not said yet that it is a ghost. */
+	move_after_ghost(&m);
 }
