@@ -21,6 +21,8 @@
 enum { PGID = 2, SID = 3 };		 /* enum pid_type, since Linux 4.19 */
 enum { SIGNAL_GROUP_EXIT = 0x00000004 }; /* include/linux/sched/signal.h */
 
+#define SEND_SIG_PRIV ((struct kernel_siginfo *)1) /* include/linux/sched/signal.h */
+
 enum { SIG_CONT = 18, SIG_STOP = 19, SIG_TSTP = 20, SIG_TTIN = 21, SIG_TTOU = 22 };
 
 const volatile unsigned int pidns; /* inode of the node's pid namespace */
@@ -232,6 +234,7 @@ int BPF_PROG(on_signal, int sig, struct kernel_siginfo *info, struct task_struct
 	if (!r)
 		return 0;
 	r->status = sig;
+	r->by_kernel = info == SEND_SIG_PRIV;
 	end(r);
 	return 0;
 }

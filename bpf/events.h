@@ -15,7 +15,8 @@ enum event_type {
 	EVENT_NAME,	/* its first thread was renamed: pid, comm */
 	EVENT_EXIT,	/* the last thread has ended: pid, status as of wait() */
 	EVENT_REAPED,	/* its number is free: pid */
-	EVENT_LOOK,	/* sent a signal that stops or continues it: pid, signal in status */
+	EVENT_LOOK,	/* sent a signal that stops or continues it: pid, by_kernel, signal in
+			 * status */
 };
 
 struct event_record {
@@ -26,5 +27,6 @@ struct event_record {
 	int pgid, sid;
 	unsigned int uid, gid;
 	int status;
+	int by_kernel; /* no process has sent it */
 	char comm[16];
 };

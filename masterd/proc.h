@@ -56,6 +56,7 @@ struct tale {
 	int32_t node;
 	uint32_t code; /* CLD_* */
 	int32_t status;
+	uint32_t orphaned; /* of an end: as in message ProcEvent */
 	uint64_t seq, move; /* seq 0: nobody repeats it, or wants an answer */
 };
 

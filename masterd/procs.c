@@ -147,6 +147,7 @@ void procs_mirror(struct master *m, struct proc *p, struct node *n, const struct
 	mi.status = t->status;
 	mi.move = t->move;
 	mi.seq = t->seq;
+	mi.orphaned = t->orphaned;
 	node_send(m, n, &mi.base);
 }
 
@@ -370,6 +371,7 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 	struct tale tale = {.node = p->node->num,
 			    .code = e->code,
 			    .status = e->status,
+			    .orphaned = e->orphaned,
 			    .seq = e->seq,
 			    .move = e->move};
 

@@ -23,6 +23,7 @@
 
 #include "libbproc/slice.h"
 #include "slaved/bpinit_kill.h"
+#include "slaved/bpinit_orphan.h"
 #include "slaved/bpinit_place.h"
 
 #define EPOLL_BATCH 64
@@ -295,7 +296,9 @@ static void dispatch(const struct epoll_event *ev)
 /* ms until something is due; the keeper has no lease, a node no births. */
 static int next_look(void)
 {
-	return place_tick(self.keeper ? born_tick() : group_tick(skel_tick(lease_tick())));
+	int ms = self.keeper ? born_tick() : group_tick(skel_tick(lease_tick()));
+
+	return bereft_tick(place_tick(ms));
 }
 
 static _Noreturn void loop(void)

@@ -27,6 +27,7 @@
  *	bpinit_place.c	groups and sessions, the same everywhere
  *	bpinit_group.c	a group that is to be joined, and is not here
  *	bpinit_orphan.c	HUP and CONT of an orphaned group, each once
+ *	bpinit_bereft.c	the end that orphans it, shown at home as it was on its node
  *	bpinit_spawn.c	namespaces, clones under a wanted pid, the lease
  */
 #pragma once
@@ -178,7 +179,9 @@ struct proc {
 	bool serves;	 /* GHOST: its memory has not all followed its original */
 	bool held_stop;	 /* a SIGSTOP that came while it was parked */
 	bool hup_told;	 /* with the SIGCONT that the kernel sends behind such a SIGHUP */
-	int64_t hup_ms;	 /* when that was; 0: never */
+	int64_t hup_ms;	 /* when it came; 0: never */
+	int64_t cont_ms; /* when its last group stop ended; 0: it had none */
+	int32_t held;	 /* GHOST: stopped for this one until its parent has ended */
 	bool cont_due;	 /* its group stop ended by a SIGCONT that has not been met yet */
 	int32_t born_of; /* its parent when it was made, as a ghost of one born on a node */
 	bool reaped;	 /* its original has been waited for, and so will it be */

@@ -57,10 +57,3 @@ bool sent_all(int32_t to);
 bool sent_is_asked(const struct proc *by, int32_t to);
 void sent_said(struct proc *by, int32_t to);
 void sent_forget(const struct proc *by); /* it is not spoken to any more */
-
-/* -- bpinit_orphan.c */
-
-/* The kernel's SIGHUP or SIGCONT to a ghost: true if there is nothing left to tell of it. */
-bool orphan_met(struct proc *p, int sig);
-/* What home has told so, for a process that may be real here. */
-void orphan_deliver(const struct init_msg *m);

@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 
 #include "slaved/bpinit_kill.h"
+#include "slaved/bpinit_orphan.h"
 #include "slaved/bpinit_place.h"
 
 #define HASH 4096
@@ -244,6 +245,8 @@ void init_mirror(const struct init_msg *m)
 						 .u.mirror = m->u.mirror});
 	}
 	if (!news || (!ended && (children_later(m) || born_mirror(m))))
+		return;
+	if (p && ended && bereft_exit(p, m))
 		return;
 	if (p && (p->state == PROC_GHOST || p->state == PROC_MAKING)) {
 		trace_mirror(p, code, status);

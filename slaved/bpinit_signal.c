@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "slaved/bpinit_kill.h"
+#include "slaved/bpinit_orphan.h"
 
 /* rt_sigqueueinfo() takes any sender, but only with a code below SI_USER. */
 static int queue_signal(const struct init_msg *m)

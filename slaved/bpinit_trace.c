@@ -11,9 +11,11 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "slaved/bpinit_kill.h"
+#include "slaved/bpinit_orphan.h"
 
 static long trace(struct proc *p, enum __ptrace_request what, uintptr_t data)
 {
@@ -154,7 +156,8 @@ static void tell_pending_stops(struct proc *p)
 
 void trace_mirror_next(struct proc *p)
 {
-	while (!p->busy && p->nmirror > 0 && !p->dying && p->state != PROC_MAKING) {
+	while (!p->busy && p->nmirror > 0 && !p->dying && p->state != PROC_MAKING &&
+	       !(p->held && p->stopped)) {
 		struct mirror m = p->mirror[0];
 
 		/* As on the node: it had its children before it died, and they are orphans then. */
@@ -329,6 +332,8 @@ static void group_stop(struct proc *p)
 		trace(p, PTRACE_LISTEN, 0);
 	if (!was && p->busy != SIGCONT) {
 		p->busy = 0;
+		if (p->held)
+			bereft_stopped(p);
 		trace_mirror_next(p);
 		arrive_progress();
 	}
@@ -338,6 +343,8 @@ static void group_stop(struct proc *p)
 static void trap_stop(struct proc *p)
 {
 	p->cont_due |= p->stopped && p->busy != SIGCONT && p->state == PROC_GHOST;
+	if (p->stopped)
+		p->cont_ms = clock_ns(CLOCK_MONOTONIC) / 1000000;
 	p->stopped = false;
 	trace(p, PTRACE_CONT, 0);
 	if (is_stop(p->busy)) {
@@ -451,5 +458,6 @@ void trace_ended(struct proc *p, int status)
 			.type = mirrored ? EV_MIRRORED : EV_LOST, .pid = pid, .use = use});
 	if (reaped)
 		born_gone(pid);
+	bereft_ended(pid);
 	arrive_progress();
 }

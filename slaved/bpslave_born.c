@@ -14,11 +14,12 @@
 #include "libbproc/log.h"
 
 #define HASH 4096
+#define ORPHANED_MS 1000 /* the end that was the cause is told by then */
 #define LOST_MS 1000	/* from an overflow to the next scan */
 #define EXPECT_MS 30000 /* a move that failed may never make what was expected of it */
 
 static LIST_HEAD(, born) table[HASH];
-static uint32_t count, ntold, scan_no;
+static uint32_t count, ntold, norphaned, scan_no;
 static struct event *lost_timer; /* owned */
 
 struct born *born_find(int32_t pid)
@@ -97,6 +98,7 @@ void born_forget(struct born *b)
 	tell_never(b);
 	look_never(b);
 	ntold -= b->told;
+	norphaned -= b->orphaned_at != 0;
 	LIST_REMOVE(b, next);
 	free(b);
 	count--;
@@ -277,6 +279,57 @@ bool born_is_ghost(int32_t pid)
 	return b && b->away;
 }
 
+/*
+ * The kernel sends a SIGCONT by itself to a group that is orphaned while one of it is stopped (and
+ * to the leader of a session whose terminal is gone). The end that was the cause is told by that.
+ */
+static void orphaned(struct born *b)
+{
+	norphaned += b->orphaned_at == 0;
+	b->orphaned_at = now_ms();
+}
+
+void born_stands(int32_t pid, int32_t stop)
+{
+	struct born *b = born_find(pid);
+
+	if (b && b->away)
+		b->stop = stop;
+}
+
+struct search {
+	int32_t parent, found;
+	int rank;
+};
+
+static void of_parent(struct born *b, void *arg)
+{
+	/* One that was stopped, as far as that is known; its parent may be another by now. */
+	struct search *s = arg;
+	int rank = 1 + !b->away + (b->stop ? 2 : 0) + (b->ppid == s->parent ? 4 : 0);
+
+	if (b->orphaned_at && now_ms() - b->orphaned_at >= ORPHANED_MS) {
+		b->orphaned_at = 0;
+		norphaned--;
+	}
+	if (!b->orphaned_at || (b->ppid > 1 && b->ppid != s->parent) || rank <= s->rank)
+		return;
+	s->found = b->pid;
+	s->rank = rank;
+}
+
+int32_t born_orphaned(int32_t pid)
+{
+	struct search s = {.parent = pid};
+
+	if (slave.node == HOME_NODE)
+		return 0;
+	source_take_events();
+	if (norphaned > 0)
+		born_each(of_parent, &s);
+	return s.found;
+}
+
 void born_record(const struct event_record *r)
 {
 	struct born *b;
@@ -305,6 +358,8 @@ void born_record(const struct event_record *r)
 	case EVENT_LOOK:
 		if (r->status != SIGCONT)
 			b->stop = r->status;
+		else if (r->by_kernel)
+			orphaned(b);
 		return look_soon(b);
 	default:
 		return;

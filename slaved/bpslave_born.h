@@ -59,6 +59,7 @@ struct born {
 	uint64_t stack;
 	uint64_t since;	  /* ms; when it was put into the table */
 	uint64_t due;	  /* ms; in the queue */
+	uint64_t orphaned_at; /* ms; 0: its group was not */
 	uint64_t look_at; /* ms; in the list of those to be looked at */
 	uint32_t seen;	  /* number of the last scan that found it; 0: none has */
 	int32_t status;	  /* ended: as of wait() */
@@ -135,5 +136,6 @@ void place_tell(struct born *b, bool changed); /* to home: its group and session
 /* -- bpslave_source.c */
 /* Takes what is there now, not when its turn comes. */
 void source_take(void);
+void source_take_events(void); /* as far as it is told by events: no scan */
 /* Something has ended: worth a look where nothing else says so. */
 void source_hint(void);

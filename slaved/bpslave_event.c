@@ -102,6 +102,7 @@ static void tell_child(const struct chan_child *c, uint64_t seq, uint64_t move)
 	e.maxrss_kb = c->maxrss_kb;
 	e.seq = seq;
 	e.move = move;
+	e.orphaned = (uint32_t)c->orphaned;
 	log_debug("process %d: code %d, status %d: told", c->pid, c->code, c->status);
 	master_send(&e.base);
 	if (is_end(c->code))
@@ -135,6 +136,7 @@ static void on_child(const struct init_msg *m)
 	ev->seq = m->seq;
 	ev->move = m->move_id;
 	ev->child = m->u.child;
+	ev->child.orphaned = born_orphaned(ev->child.pid);
 	stdio_exited(ev->child.pid, exit_flushed, ev);
 }
 
@@ -302,7 +304,10 @@ void event_on_mirror(const Bproc__Mirror *r)
 	m.u.mirror.status = r->status;
 	m.u.mirror.move = r->move;
 	m.u.mirror.seq = r->seq;
+	m.u.mirror.orphaned = (int32_t)r->orphaned;
 	log_debug("ghost %d: code %d, status %d to be mirrored", m.pid, m.u.mirror.code, r->status);
+	if (!is_end(m.u.mirror.code))
+		born_stands(m.pid, m.u.mirror.code == CLD_STOPPED ? r->status : 0);
 	ev = is_end(m.u.mirror.code) ? malloc(sizeof(*ev)) : NULL;
 	if (!ev)
 		return move_after_ghost(&m);

@@ -315,6 +315,12 @@ static void take_now(void)
 }
 #endif
 
+void source_take_events(void)
+{
+	if (src.bpf)
+		take_now();
+}
+
 void source_take(void)
 {
 	if (src.bpf)

@@ -219,7 +219,7 @@ struct init_msg {
 			int32_t code;	/* CLD_EXITED, CLD_KILLED, CLD_DUMPED, CLD_STOPPED,
 					 * CLD_CONTINUED */
 			int32_t status; /* exit code, or signal */
-			int32_t zero;
+			int32_t orphaned; /* as in message Mirror */
 			uint64_t move, seq; /* of the event, see message Mirror */
 		} mirror;
 		struct chan_child child;

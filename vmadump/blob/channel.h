@@ -159,7 +159,7 @@ struct chan_name {
 };
 struct chan_child {
 	int32_t pid, code, status; /* CLD_*, exit code or signal */
-	int32_t zero;
+	int32_t orphaned;	   /* of an end that bpslave tells (message ProcEvent) */
 	uint64_t utime_us, stime_us, maxrss_kb;
 };
 
