@@ -22,12 +22,13 @@
 
 static _Noreturn void usage(FILE *to)
 {
-	fputs("usage: bpmove [--live | --lazy] [-v] PID NODE\n"
+	fputs("usage: bpmove [--live | --lazy] [--locks] [-v] PID NODE\n"
 	      "       bpmove --dry-run PID\n"
 	      "NODE is a node's number; -1 or \"master\" is the front end.\n"
 	      "\n"
 	      "      --live     send most of its memory while it still runs\n"
 	      "  -l, --lazy     run there at once, large memory follows\n"
+	      "      --locks    its POSIX locks are given up and taken again there\n"
 	      "  -v, --verbose  say how long it stood still\n"
 	      "  -n, --dry-run  say what would go along and what keeps it from going\n"
 	      "  -h, --help     -V, --version\n",
@@ -119,7 +120,7 @@ static int dry_run(int pid)
 
 /* -- the move */
 
-static int live, lazy, verbose;
+static int live, lazy, locks, verbose;
 
 static void print_stat(int pid)
 {
@@ -154,7 +155,7 @@ static void send_on(void *arg)
 static int move(int pid, int node)
 {
 	int flags = BPROC_DUMP_EXEC | BPROC_DUMP_OTHER | (live ? BPROC_MOVE_LIVE : 0) |
-		    (lazy ? BPROC_MOVE_LAZY : 0);
+		    (lazy ? BPROC_MOVE_LAZY : 0) | (locks ? BPROC_MOVE_LOCKS : 0);
 	struct sending s = {.pid = pid, .node = node, .flags = flags};
 
 	for (int tries = 0;; tries++) {
@@ -177,7 +178,7 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"dry-run", no_argument, NULL, 'n'}, {"live", no_argument, NULL, 256},
-		{"lazy", no_argument, NULL, 'l'},
+		{"lazy", no_argument, NULL, 'l'},	 {"locks", no_argument, NULL, 257},
 		{"verbose", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'}, {0}};
 	int c, pid, dry = 0;
@@ -188,8 +189,9 @@ int main(int argc, char **argv)
 		dry |= c == 'n';
 		live |= c == 256;
 		lazy |= c == 'l';
+		locks |= c == 257;
 		verbose |= c == 'v';
-		if (c == 'n' || c == 256 || c == 'l' || c == 'v')
+		if (c == 'n' || c == 256 || c == 257 || c == 'l' || c == 'v')
 			continue;
 		if (c == 'h')
 			usage(stdout);

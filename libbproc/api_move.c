@@ -45,7 +45,7 @@ int api_start_move(enum move_kind kind, int node, int flags, struct client *c, i
 	cleanup_fd int mine = -1, theirs = -1;
 	int ch[2], e;
 
-	if (flags & ~BPROC_DUMP_ALL)
+	if (flags & ~(BPROC_DUMP_ALL | (kind == MOVE_MOVE ? BPROC_MOVE_LOCKS : 0)))
 		return bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ch) < 0)
 		return bproc_err_set(api_err(), errno, "channel: %s", strerror(errno));

@@ -92,7 +92,7 @@ int bproc_movepid(int pid, int node, int flags)
 
 	memset(&last, 0, sizeof(last));
 	flags &= ~BPROC_MOVE_LIVE;
-	if (e == 0 && flags & ~(BPROC_DUMP_ALL | BPROC_MOVE_LAZY))
+	if (e == 0 && flags & ~(BPROC_DUMP_ALL | BPROC_MOVE_LAZY | BPROC_MOVE_LOCKS))
 		e = bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
 	if (e == 0)
 		e = is_here(pid, self);

@@ -466,7 +466,7 @@ int bproc_move(int node);
 /**
  * _bproc_move() - bproc_move() with flags.
  * @node: as bproc_move().
- * @flags: BPROC_DUMP_*.
+ * @flags: BPROC_DUMP_*, and BPROC_MOVE_LOCKS (bproc.h).
  *
  * Return, Errors, Blocks, Threads: as bproc_move().
  * Since: 0.1. Source: bproc_move(3) of BProc 4.

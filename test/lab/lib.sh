@@ -52,13 +52,22 @@ node_of() { bpps -H -a -o node "$1" 2>/dev/null | xargs; }
 lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
 alive() { kill -0 "$1" 2>/dev/null; }
 dead() { ! alive "$1"; }
-# moved NAME LAPS: process $p goes round as long as it lives; it must have been at home again once
+# Its end on a node is known there, and to bpmove, before it is here.
+ends() {
+	local n
+	for ((n = 0; n < 50; n++)); do
+		dead "$1" && return
+		sleep 0.1
+	done
+	return 1
+}
+# moved NAME LAPS [OPTION...]: process $p goes round as long as it lives; it must have been at home again once
 moved() {
 	local lap to
 	for ((lap = 0; lap < $2; lap++)); do
 		for to in 0 1 master; do
-			bpmove "$p" $to 2>said && continue
-			dead "$p" || bad "$1, lap $lap, to $to: $(cat said)"
+			bpmove "${@:3}" "$p" $to 2>said && continue
+			ends "$p" || bad "$1, lap $lap, to $to: $(cat said)"
 			[ $lap -gt 0 ] || bad "$1 ended in its first lap"
 			return
 		done

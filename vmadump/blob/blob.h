@@ -161,6 +161,7 @@ struct blob_frozen {
 	uint64_t pending;      /* address in the arena: siginfo, 128 bytes each */
 	uint64_t timers;       /* address in the arena: struct image_timer each */
 	uint64_t itimer[3][4]; /* ITIMER_*: interval s us, value s us */
+	uint64_t locks;	       /* address in the arena: struct dump_lock, a list; 0: none */
 };
 
 /* What of files goes as contents; the values of BProc's BPROC_DUMP_*. */
@@ -168,6 +169,7 @@ struct blob_frozen {
 #define DUMP_EXEC 2u
 #define DUMP_OTHER 4u
 #define DUMP_LAZY 0x200u /* BPROC_MOVE_LAZY: of one that leaves, memory may follow */
+#define DUMP_LOCKS 0x400u /* BPROC_MOVE_LOCKS: of one that leaves, POSIX locks are given up */
 
 /*
  * At the start of the rw part; filled by whoever maps the blob (self.c in the

@@ -8,6 +8,7 @@
 #include "dump.h"
 #include "lazy_out.h"
 #include "lib.h"
+#include "object.h"
 #include "refuse.h"
 #include "sys.h"
 #include "tree.h"
@@ -99,6 +100,8 @@ static long look_steps(struct dump *d)
 	if ((r = dump_vmas(d)) < 0) /* 3. mappings */
 		return r;
 	if ((r = dump_fds(d)) < 0) /* 4. descriptors */
+		return r;
+	if ((r = dump_look_on(d, locks_are_free(d))) < 0)
 		return r;
 	/* A userfaultfd of its own is a descriptor, and was refused. */
 	if (d->missing)

@@ -433,6 +433,8 @@ long dump_write(struct dump *d)
 			r = v->prot & PROT_READ ? add(&g, (void *)run->start, run->len)
 						: add_unreadable(&g, run);
 	}
+	if (r == 0 && d->opt->leaves && d->locks && (r = flush(&g)) == 0)
+		r = locks_give_up(d);
 	if (r == 0 && (r = add(&g, d->end, IMAGE_END_NOTE)) == 0)
 		r = flush(&g);
 	return r;

@@ -184,7 +184,10 @@ static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st
 	}
 }
 
-/* A lock is the process's and cannot be taken along. A child of fork has none of its own. */
+/*
+ * A lock is the process's, and goes along only where it may be given up meanwhile. A child of fork
+ * has none of its own.
+ */
 static long check_lock(struct dump *d, struct dump_fd *f)
 {
 	char path[40], buf[1024];
@@ -192,13 +195,13 @@ static long check_lock(struct dump *d, struct dump_fd *f)
 
 	if (d->opt->for_fork)
 		return 0;
-	if (d->opt->objects && !d->opt->leaves)
+	if (d->opt->objects && (!d->opt->leaves || d->opt->flags & DUMP_LOCKS))
 		return locks_take(d, f);
 	str_format(path, sizeof path, "/proc/self/fdinfo/%d", f->fd);
 	n = proc_read(path, buf, sizeof buf);
 	for (const char *s = buf; n > 0 && *s; s++)
 		if (str_starts(s, "\nlock:"))
-			return refuse(d->b, REFUSE_FD_LOCK, f->fd, f->path);
+			return refuse(d->b, lock_refusal(s + 1), f->fd, f->path);
 	return 0;
 }
 

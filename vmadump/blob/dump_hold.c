@@ -8,6 +8,7 @@
  */
 #include "dump.h"
 #include "lib.h"
+#include "object.h"
 #include "proc.h"
 #include "refuse.h"
 #include "sys.h"
@@ -205,6 +206,7 @@ void blob_thaw(struct blob *b)
 		if (v->value_s || v->value_us)
 			sys_setitimer(i, v, NULL);
 	}
+	locks_take_again((void *)z->locks);
 	*z = (struct blob_frozen){0};
 	arena_reset(b);
 }

@@ -79,10 +79,22 @@ struct dump_lock {
 	struct dump_lock *next;
 	uint32_t fd, kind, exclusive; /* enum lock_kind */
 	uint64_t start, end;	      /* last byte; ~0: to the end */
+	uint64_t major, minor, ino;
 };
 enum lock_kind { LOCK_FLOCK = 1, LOCK_POSIX = 2, LOCK_OFD = 3 };
+enum lock_call { LOCK_DROP, LOCK_TRY, LOCK_WAIT };
 #define REC_LOCK_LEN 32u
 #define LOCKS_MAX 65536u
 long locks_take(struct dump *d, struct dump_fd *f);
+/* 0: nobody waits for one. That is asked before anything is sent, and once more at the end. */
+long locks_are_free(struct dump *d);
+/*
+ * Of one that leaves, when all but the end of its image is written: from here on another may have
+ * them. blob_thaw() takes them again.
+ */
+long locks_give_up(struct dump *d);
+void locks_take_again(const struct dump_lock *l);
+enum refusal lock_refusal(const char *line); /* of fdinfo */
+long lock_call(const struct dump_lock *l, enum lock_call how);
 uint64_t locks_max(const struct dump *d);
 uint8_t *locks_rec(struct dump *d, uint8_t *rec);

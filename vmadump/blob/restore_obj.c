@@ -11,9 +11,6 @@
 #define F_SETPIPE 1031
 #define TFD_SET_TICKS 0x40085400u /* TFD_IOC_SET_TICKS */
 #define FLAGS_KEPT (O_NONBLOCK | O_APPEND | O_DIRECT)
-#define LOCK_SH 1
-#define LOCK_EX 2
-#define LOCK_NB 4
 
 static long fail(struct restore *r, const struct rest_fd *f, long e, const char *what)
 {
@@ -229,22 +226,18 @@ static long fill_epoll(struct restore *r, const struct rest_fd *f)
 
 static long take_lock(struct restore *r, const uint8_t *p)
 {
-	int fd = (int)get32(p), kind = (int)get32(p + 4), exclusive = get32(p + 8) != 0;
-	uint64_t start = get64(p + 16), end = get64(p + 24);
-	struct {
-		short type, whence;
-		long start, len;
-		int pid;
-	} l = {.type = exclusive ? F_WRLCK : F_RDLCK,
-	       .start = (long)start,
-	       .len = end == ~0ull ? 0 : (long)(end - start + 1)};
-	long e = kind == LOCK_FLOCK
-			 ? sys_flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB)
-			 : sys_fcntl(fd, kind == LOCK_OFD ? F_OFD_SETLK : F_SETLK, (long)&l);
+	const struct dump_lock l = {
+		.fd = get32(p),
+		.kind = get32(p + 4),
+		.exclusive = get32(p + 8),
+		.start = get64(p + 16),
+		.end = get64(p + 24),
+	};
+	long e = lock_call(&l, LOCK_TRY);
 
 	if (e < 0)
 		return blob_err_set(&r->b->err, (int)-e, "fd %d: its lock is held by another (%s)",
-				    fd, errno_name(e));
+				    (int)l.fd, errno_name(e));
 	return 0;
 }
 
