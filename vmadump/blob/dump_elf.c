@@ -4,6 +4,7 @@
  */
 #include "dump.h"
 #include "lib.h"
+#include "object.h"
 #include "proc.h"
 #include "refuse.h"
 #include "sys.h"
