@@ -6,11 +6,8 @@
  * file written and read as a stream: a file, a pipe or a socket will do
  * (doc/image.md). vmadump knows nothing of clusters.
  *
- * What carries a process in or out is the blob: BLOB_SIZE bytes of code and data
- * that are mapped for the length of one call. The lower half of this header is
- * for those who map it themselves (libbproc and bpinit).
- *
- * C99 and C++. Link with -lvmadump; libbproc has it inside.
+ * C99 and C++. Link with -lvmadump, or `pkg-config --cflags --libs vmadump`. A program that uses
+ * libbproc as well links both: neither shows the other what it has inside.
  */
 #ifndef VMADUMP_H
 #define VMADUMP_H
@@ -86,7 +83,7 @@ long vmad_dump(int fd, unsigned flags, struct vmad_err *err);
 int vmad_undump(int fd, struct vmad_err *err);
 
 /* ------------------------------------------------------------------------- */
-/* Other processes. In libvmadump only, not in libbproc. */
+/* Other processes. */
 
 #define VMAD_DUMP_ALL 7	   /* every class of file: an image that needs no file */
 #define VMAD_KILL 0x100	   /* the process ends (SIGKILL) when its image is complete */
@@ -116,7 +113,7 @@ int vmad_undump(int fd, struct vmad_err *err);
  *         limit of file sizes counts for the image as well), EPERM (ptrace(2) is not allowed),
  *         ESRCH (there is no such process, or it has ended), EBUSY (a thread waits in
  *         the kernel and cannot be stopped), EMFILE (it has no two descriptors left),
- *         EINVAL (@flags), and those of vmad_dump().
+ *         EINVAL (@flags; @pid is a thread's), and those of vmad_dump().
  * Blocks: as long as writing does; up to 2 s for a thread that does not stop.
  * Threads: any; waits for the process with waitpid(2), so its parent, if that is the
  *         caller, must not wait for any child in another thread. Since: 0.2.
@@ -155,8 +152,9 @@ pid_t vmad_restore(int fd, unsigned flags, struct vmad_err *err);
  * Its head is parsed and its sum compared, all of it is read, the CPU and the kernel are compared
  * with what it needs, and every file that it refers to is opened and compared. Nothing is changed.
  *
- * Return: 0; -1 with errno set as by vmad_undump(). Blocks: as long as reading does.
- * Threads: any. Since: 0.2. Source: doc/image.md.
+ * Return: 0; -1 with errno set.
+ * Errors: those of vmad_undump(), but for the caller's threads and addresses.
+ * Blocks: as long as reading does. Threads: any. Since: 0.2. Source: doc/image.md.
  */
 int vmad_check(int fd, struct vmad_err *err);
 
@@ -167,8 +165,9 @@ int vmad_check(int fd, struct vmad_err *err);
  * @out: where to.
  * @err: filled on failure; may be NULL.
  *
- * Return: 0; -1 with errno set: ESRCH (it is not in there), those of vmad_info(), of writing.
- * Threads: any. Since: 0.2.
+ * Return: 0; -1 with errno set.
+ * Errors: ESRCH (it is not in there), those of vmad_info().
+ * Blocks: as long as reading and writing do. Threads: any. Since: 0.2. Source: doc/image.md.
  */
 int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err);
 
@@ -180,8 +179,10 @@ int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err);
  * @flags: VMAD_INFO_*; 0: the first lines only. VMAD_INFO_OPEN: threads and descriptors alone.
  * @err: filled on failure; may be NULL.
  *
- * Return: 0; -1 with errno set: EBADMSG (not an image, damaged, cut short), ENOEXEC
- *         (another version), or that of writing. Threads: any. Since: 0.2.
+ * Return: 0; -1 with errno set.
+ * Errors: EBADMSG (not an image, damaged, cut short), ENOEXEC (another version), ENOMEM, those of
+ *         reading and writing.
+ * Blocks: as long as reading does. Threads: any. Since: 0.2. Source: doc/image.md.
  */
 #define VMAD_INFO_TABLES 1
 #define VMAD_INFO_OPEN 2
@@ -205,149 +206,10 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err);
  * Return: how many there are, 0: it could leave; -1 with errno set: it cannot even be
  *         looked at, or not be carried for what shows from outside (ENOTSUP).
  * Errors: those of vmad_dump_pid(). Blocks: for some milliseconds. Threads: any. Since: 0.2.
+ * Source: doc/image.md; bpmove(1).
  */
 int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char *text, void *arg),
 		  void *arg, uint64_t *ret_us, struct vmad_err *err);
-
-/* ------------------------------------------------------------------------- */
-/* For libbproc and bpinit, in whose tree vmadump/blob/blob.h is. */
-
-struct blob;
-struct blob_env;
-
-/**
- * vmad_blob_bytes() - the blob, as it is to lie at the start of its mapping.
- * @ret_len: its length, at most BLOB_CODE_MAX. Read and execute; entry is its
- *           first byte, struct blob follows at BLOB_CODE_MAX.
- * Return: its first byte, for ever. Since: 0.1.
- */
-const void *vmad_blob_bytes(size_t *ret_len);
-
-/**
- * vmad_blob_map() - map the blob into the calling process and fill struct blob.
- *
- * At BLOB_ADDR if nothing of others is there, else elsewhere; one that an earlier
- * vmad_blob_unmap() has kept is used again. Everything but verb
- * and its arguments is filled: base, self, -1 for descriptors, rseq, env as far
- * as vmad_prepare() knows it.
- *
- * Return: the struct in it; NULL with errno set by mmap(2) or mprotect(2).
- * Since: 0.1.
- */
-struct blob *vmad_blob_map(void);
-
-/* The same in a process that has no other use for the blob and never will: vmad_blob_bytes() is
- * not there any more. Faster; for a child that becomes another process. */
-struct blob *vmad_blob_map_own(void);
-
-/**
- * vmad_blob_call() - run b->verb, saving this thread's registers for the image.
- *
- * Return: what the verb returned, b still mapped; or 1 in a copy that arrived by
- *         what was called here, and then the blob of the copy is unmapped and b
- *         is not valid. Since: 0.1.
- */
-long vmad_blob_call(struct blob *b);
-
-/**
- * vmad_blob_unmap() - done with what vmad_blob_map() gave; errno stays as it is.
- *
- * The process keeps one such mapping for its next call, code only: 60 KiB of memory
- * that a child of fork shares. It is never part of an image. Since: 0.1.
- */
-void vmad_blob_unmap(struct blob *b);
-
-/* The same after a verb that leaves its working memory for the caller (BLOB_CHECK). */
-void vmad_blob_drop(struct blob *b);
-
-/**
- * vmad_prepare() - learn what vmad_blob_map() puts into struct blob's env.
- *
- * Once per process and machine, 100 us; later calls cost nothing. A parent that is
- * about to fork a child that dumps itself calls it before the fork. Since: 0.1.
- */
-void vmad_prepare(void);
-
-/**
- * vmad_env() - the same, for who maps blobs into its children (bpinit).
- * @ret_env: filled; valid for children made by fork or clone of the caller.
- * Return: 0, or -1 with errno set. Since: 0.1.
- */
-int vmad_env(struct blob_env *ret_env);
-
-/**
- * vmad_leave() - park, and leave this machine by order of the channel's far end.
- * @chan_fd: the process's end of a channel (vmadump/blob/channel.h); close-on-exec.
- * @move_kind: enum move_kind of libbproc/local.h.
- * @exec_args, @exec_len: MOVE_REXEC: the argument block; else NULL and 0.
- * @dump_flags: VMAD_DUMP_*.
- * @err: filled on failure; may be NULL.
- *
- * Return: 1 when it has arrived on another machine (its descriptors are those of
- *         the image; @chan_fd is not open); -errno when it was aborted, and it is
- *         as it was, @chan_fd still open.
- * Blocks: until then, all signals blocked. Threads: one only. Since: 0.1.
- */
-long vmad_leave(int chan_fd, int move_kind, const void *exec_args, size_t exec_len,
-		unsigned dump_flags, struct vmad_err *err);
-
-/**
- * vmad_leave_pid() - the same of another process, which need not know of it.
- * @pid: the process; all its threads go.
- * @conn: a connection to this machine's bpslave, on which it asks to leave.
- * @node: where to.
- * @flags: VMAD_DUMP_*.
- * @ret_us: how long it stood still here, in microseconds; may be NULL.
- * @err: filled on failure; may be NULL.
- *
- * Return: 0 when it runs there; -1 with errno set, and it goes on here as it was: the
- *         errors of vmad_dump_pid() and those of the move (bproc_move(3)).
- * Blocks: until then. If the caller ends meanwhile the move goes on. Threads: any.
- * Since: 0.2.
- */
-int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_us,
-		   struct vmad_err *err);
-
-/**
- * vmad_leave_marked() - vmad_leave_pid(), and in the process @value is at @at where it arrives.
- * @at: address in it, of 32 bits. Where it goes on here they are as they were; but if the caller
- *      is killed meanwhile they may be @value here as well.
- * @value: what is written there while it stands still.
- *
- * All else is as with vmad_leave_pid(). Since: 0.2.
- */
-int vmad_leave_marked(pid_t pid, int conn, int node, unsigned flags, uint64_t at, uint32_t value,
-		      struct vmad_err *err);
-
-/**
- * struct vmad_live - what vmad_leave_live() did.
- * @rounds: in which pages were sent while the process ran.
- * @bytes: so many, in all of them.
- * @ahead_us: for so long, in microseconds.
- * @asked_us: how long the process stood still before that, to ask.
- * @frozen_us: how long it stood still then: until it ran there, and was a ghost here.
- */
-struct vmad_live {
-	unsigned rounds;
-	uint64_t bytes, ahead_us, asked_us, frozen_us;
-};
-
-/**
- * vmad_leave_live() - vmad_leave_pid(), with most pages sent while the process still runs.
- * @pid: the process; all its threads go.
- * @conn: a connection to this machine's bpslave, on which it asks, twice.
- * @node: where to.
- * @flags: VMAD_DUMP_*.
- * @ret: filled as far as it came; may be NULL.
- * @err: filled on failure; may be NULL.
- *
- * Return: as vmad_leave_pid(). With ENOTSUP and no round made it cannot be had here, or of this
- *         process; with ESTALE what was sent could not be made use of. vmad_leave_pid() is left.
- * Blocks: until then. If the caller ends before the last stop nothing has happened. Threads: any.
- * Since: 0.3.
- */
-int vmad_leave_live(pid_t pid, int conn, int node, unsigned flags, struct vmad_live *ret,
-		    struct vmad_err *err);
 
 #ifdef __cplusplus
 }

@@ -51,7 +51,7 @@ endif()
 
 # -- installing
 
-install(TARGETS bproc bproc_static EXPORT bprocTargets
+install(TARGETS bproc bproc_static vmadump EXPORT bprocTargets
 	LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
 	ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
 	FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
@@ -66,29 +66,35 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/bprocConfigVersion.
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/bprocConfig.cmake
 	${CMAKE_CURRENT_BINARY_DIR}/bprocConfigVersion.cmake DESTINATION ${package_dir})
 
-# One .pc for the installed library, relative to itself so that the tree may be
-# moved, and right as well where a directory was given as an absolute path; one
-# for the build tree, in lib/pkgconfig there.
+# Two .pc for each library. One is for what is installed, relative to itself so that the tree may be
+# moved, and right as well where a directory was given as an absolute path; the other for the build
+# tree, in lib/pkgconfig there.
 cmake_path(SET pc_dir NORMALIZE "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 if(IS_ABSOLUTE "${pc_dir}")
-	set(PC_PREFIX ${CMAKE_INSTALL_PREFIX})
+	set(pc_top ${CMAKE_INSTALL_PREFIX})
 else()
 	file(RELATIVE_PATH up /${pc_dir} /)
 	string(REGEX REPLACE "/$" "" up ${up})
-	set(PC_PREFIX \${pcfiledir}/${up})
+	set(pc_top \${pcfiledir}/${up})
 endif()
-set(PC_LIBDIR \${prefix})
-cmake_path(APPEND PC_LIBDIR ${CMAKE_INSTALL_LIBDIR})
-set(PC_INCLUDEDIR \${prefix})
-cmake_path(APPEND PC_INCLUDEDIR ${CMAKE_INSTALL_INCLUDEDIR})
-set(PC_RPATH "")
-configure_file(${PROJECT_SOURCE_DIR}/packaging/bproc.pc.in
-	${CMAKE_CURRENT_BINARY_DIR}/bproc.pc @ONLY)
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/bproc.pc DESTINATION ${pc_dir})
 
-set(PC_PREFIX ${PROJECT_BINARY_DIR})
-set(PC_LIBDIR \${prefix}/lib)
-set(PC_INCLUDEDIR ${PROJECT_SOURCE_DIR}/include)
-set(PC_RPATH "-Wl,-rpath,\${libdir} ")
-configure_file(${PROJECT_SOURCE_DIR}/packaging/bproc.pc.in
-	${PROJECT_BINARY_DIR}/lib/pkgconfig/bproc.pc @ONLY)
+function(write_pc PC_NAME PC_DESCRIPTION rpath)
+	set(PC_PREFIX ${pc_top})
+	set(PC_LIBDIR \${prefix})
+	cmake_path(APPEND PC_LIBDIR ${CMAKE_INSTALL_LIBDIR})
+	set(PC_INCLUDEDIR \${prefix})
+	cmake_path(APPEND PC_INCLUDEDIR ${CMAKE_INSTALL_INCLUDEDIR})
+	set(PC_RPATH "")
+	set(installed ${CMAKE_CURRENT_BINARY_DIR}/${PC_NAME}.pc)
+	configure_file(${PROJECT_SOURCE_DIR}/packaging/library.pc.in ${installed} @ONLY)
+	install(FILES ${installed} DESTINATION ${pc_dir})
+
+	set(PC_PREFIX ${PROJECT_BINARY_DIR})
+	set(PC_LIBDIR \${prefix}/lib)
+	set(PC_INCLUDEDIR ${PROJECT_SOURCE_DIR}/include)
+	set(PC_RPATH "${rpath}")
+	configure_file(${PROJECT_SOURCE_DIR}/packaging/library.pc.in
+		${PROJECT_BINARY_DIR}/lib/pkgconfig/${PC_NAME}.pc @ONLY)
+endfunction()
+write_pc(bproc "Processes of this machine that run on other machines" "-Wl,-rpath,\${libdir} ")
+write_pc(vmadump "Processes as images, in and out" "")

@@ -20,8 +20,8 @@
 #include "libbproc/api.h"
 #include "libbproc/client.h"
 #include "libbproc/sysio.h"
-#include "vmadump.h"
 #include "vmadump/blob/blob.h"
+#include "vmadump/carry.h"
 
 #define UNDECIDED_POLL_MIN_MS 10
 #define LAST_WORDS_MS 1000 /* a child that was told to end says why within 0.1 ms */

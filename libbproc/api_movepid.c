@@ -10,7 +10,7 @@
 #include "bproc.h"
 #include "libbproc/api.h"
 #include "libbproc/sysio.h"
-#include "vmadump.h"
+#include "vmadump/carry.h"
 
 /* 0: it is real here, as far as the cluster knows. */
 static int is_here(int pid, int self)

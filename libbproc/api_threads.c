@@ -21,7 +21,7 @@
 #include "libbproc/api.h"
 #include "libbproc/err.h"
 #include "libbproc/sysio.h"
-#include "vmadump.h"
+#include "vmadump/carry.h"
 
 #define LOOK_NS 1000000 /* a process that stays looks so often whether it was refused */
 

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "slaved/bpinit.h"
-#include "vmadump.h"
+#include "vmadump/carry.h"
 
 /*
  * b8 nr 0 0 0  mov $SYS_mmap,%eax   the exec under way would overwrite a register of ours

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "slaved/bpinit.h"
-#include "vmadump.h"
+#include "vmadump/carry.h"
 
 #define LEASE_MARGIN 4096     /* numbers before the slot's end where the cursor is turned back: */
 			      /* half of a small slot */

@@ -288,7 +288,9 @@ int main(int argc, char **argv)
 	log_level(level);
 	raise_limits();
 	slice_short();
-	e = settle_options(&err);
+	e = programs_check(&err);
+	if (e == 0)
+		e = settle_options(&err);
 	if (e == 0)
 		e = daemon_cpu(slave.opt.cpu, &err); /* bpinit inherits it */
 	if (e == 0)

@@ -14,8 +14,11 @@ target_link_libraries(bpslave PRIVATE bpslave_parts)
 if(TARGET bpf_events)
 	target_link_libraries(bpslave PRIVATE bpf_events)
 endif()
+# An installed tree may be another than was configured (--prefix, DESTDIR, mv).
+file(RELATIVE_PATH libexec_beside ${CMAKE_INSTALL_FULL_SBINDIR} ${CMAKE_INSTALL_FULL_LIBEXECDIR}/bproc)
 target_compile_definitions(bpslave PRIVATE BPROC_VERSION="${PROJECT_VERSION}"
-	BPROC_LIBEXECDIR="${CMAKE_INSTALL_FULL_LIBEXECDIR}/bproc")
+	BPROC_LIBEXECDIR="${CMAKE_INSTALL_FULL_LIBEXECDIR}/bproc"
+	BPROC_LIBEXEC_BESIDE="${libexec_beside}")
 
 add_executable(bpdata bpdata.c bpdata_back.c bpdata_frame.c)
 target_link_libraries(bpdata PRIVATE bproc_net bproc_flags bproc_sanitize)

@@ -106,6 +106,8 @@ int init_start(struct bproc_err *err);
 void init_stop(void);
 /* bpslave_start.c: a program of ours: beside our own binary (build tree), else in libexecdir. */
 void program_beside(const char *name, char path[PATH_MAX]);
+/* Are bpinit and bpdata there? A node without them would be up, and no call to it would end. */
+int programs_check(struct bproc_err *err);
 /* The id that names this bpinit in Hello: made before it is started, kept in a file beside it. */
 const char *init_id(void);
 /* Welcome is here: bpinit may be started, with these clocks' offsets if they are not 0. */

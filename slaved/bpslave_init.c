@@ -364,9 +364,8 @@ static void seek(void)
 		in.started = true;
 		in.tries = 0;
 	} else if (++in.tries == CONNECT_TRIES) {
-		log_error("bpinit does not answer on %s/" INIT_SOCK "; trying on", run_dir());
-		in.tries = 0;
-		in.started = false;
+		/* What waits for it would wait for ever: it is as if it had ended. */
+		return lost("it does not come up");
 	}
 	start_timer(in.retry, CONNECT_MS);
 }

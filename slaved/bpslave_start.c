@@ -67,20 +67,45 @@ const char *init_id(void)
 
 /* -- starting it */
 
-/* Beside our own binary (build tree), else where it is installed. */
+/*
+ * Beside our own binary (build tree), else where it is installed: as seen from our own
+ * binary, since `cmake --install --prefix` and a moved tree are not where the build thought.
+ */
 void program_beside(const char *name, char path[PATH_MAX])
 {
-	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 64);
+	static const char *const places[] = {"", BPROC_LIBEXEC_BESIDE "/"};
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 256);
 	char *slash;
 
 	path[n > 0 ? n : 0] = '\0';
 	slash = strrchr(path, '/');
-	if (slash) {
-		strcpy(slash + 1, name);
+	for (size_t i = 0; slash && i < sizeof(places) / sizeof(places[0]); i++) {
+		snprintf(slash + 1, 256, "%s%s", places[i], name);
 		if (access(path, X_OK) == 0)
 			return;
 	}
 	snprintf(path, PATH_MAX, BPROC_LIBEXECDIR "/%s", name);
+}
+
+static void bpinit_path(char path[PATH_MAX])
+{
+	if (slave.opt.bpinit)
+		snprintf(path, PATH_MAX, "%s", slave.opt.bpinit);
+	else
+		program_beside("bpinit", path);
+}
+
+int programs_check(struct bproc_err *err)
+{
+	char path[2][PATH_MAX];
+
+	bpinit_path(path[0]);
+	program_beside("bpdata", path[1]);
+	for (int i = 0; i < 2; i++)
+		if (access(path[i], X_OK) < 0)
+			return bproc_err_set(err, errno, "cannot run %s: %s", path[i],
+					     strerror(errno));
+	return 0;
 }
 
 /* In the child: a session of its own and nothing of ours, so that it outlives us. */
@@ -114,10 +139,7 @@ void start_bpinit(int64_t mono_off_ns, int64_t boot_off_ns)
 	char path[PATH_MAX];
 	pid_t pid;
 
-	if (slave.opt.bpinit)
-		snprintf(path, sizeof(path), "%s", slave.opt.bpinit);
-	else
-		program_beside("bpinit", path);
+	bpinit_path(path);
 	pid = fork();
 	if (pid == 0)
 		become_bpinit(path, mono_off_ns, boot_off_ns);

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmadump.h"
 #include "vmadump/blob/blob.h"
 #include "vmadump/blob/image.h"
 #include "vmadump/blob/object.h"
+#include "vmadump/carry.h"
 #include "vmadump/look.h"
 
 int look_at_image(int fd, int all, struct blob **ret, struct vmad_err *err)

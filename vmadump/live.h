@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "vmadump.h"
 #include "vmadump/blob/live.h"
+#include "vmadump/carry.h"
 
 /* A mapping of the process that is looked after. */
 struct live_own {

@@ -3,9 +3,9 @@
 
 #include <stdio.h>
 
-#include "vmadump.h"
 #include "vmadump/blob/blob.h"
 #include "vmadump/blob/image.h"
+#include "vmadump/carry.h"
 
 struct record {
 	const uint8_t *p;

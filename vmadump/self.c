@@ -16,8 +16,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "vmadump.h"
 #include "vmadump/blob/blob.h"
+#include "vmadump/carry.h"
 
 #define RSEQ_SIG_X86 0x53053053u /* glibc registers with it on x86 */
 #define STACK_USED (8ul << 10) /* bytes, about; see populate() */

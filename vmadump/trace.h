@@ -9,8 +9,8 @@
 #include <sys/ptrace.h>
 #include <sys/types.h>
 
-#include "vmadump.h"
 #include "vmadump/blob/blob.h"
+#include "vmadump/carry.h"
 
 /* As the kernel has them; the C libraries do not agree on their names. */
 struct trace_rseq {

@@ -12,6 +12,14 @@ if(NOT TARGET bplab OR NOT TARGET bpslave OR NOT TARGET bpmaster OR NOT TARGET b
 	return()
 endif()
 
+# The sanitizers' libraries are not installed with ours.
+if(NOT BPROC_SANITIZE)
+	add_test(NAME daemon.installed
+		COMMAND ${lab_dir}/installed.sh ${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR})
+	set_tests_properties(daemon.installed PROPERTIES LABELS daemon TIMEOUT 150
+		SKIP_RETURN_CODE 77 PROCESSORS 2 RESOURCE_LOCK lab)
+endif()
+
 # Moved programs: plain, never instrumented, each dynamic and static.
 foreach(source rfork nest roam exec signals errors odd many hop family broken matrix storm kills
 		again lazy)

@@ -24,7 +24,7 @@ add_test(NAME unit.api_build
 		${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR})
 add_test(NAME lint.api_names
 	COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/api_names.sh
-		$<TARGET_FILE:bproc> ${PROJECT_SOURCE_DIR})
+		$<TARGET_FILE:bproc> $<TARGET_FILE:vmadump> ${PROJECT_SOURCE_DIR})
 set_tests_properties(unit.api_build PROPERTIES LABELS unit TIMEOUT 120)
 set_tests_properties(lint.api_names PROPERTIES LABELS lint TIMEOUT 60)
 

@@ -86,8 +86,47 @@ readelf -d shared | grep -q 'NEEDED.*libbproc\.so\.0\]' || { echo "FAILED: not l
 # shellcheck disable=SC2046
 cc -static user.c -o static $(flags "$pc" --static)
 run ./static
+
+# vmadump beside libbproc, which has most of it inside; a name of vmadump's own is free for the user.
+cat >image.c <<'X'
+#define _GNU_SOURCE
+#include <bproc.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <vmadump.h>
+int image_check(void), trace_find(void);
+int image_check(void) { return 1; }
+int trace_find(void) { return 2; }
+int main(int argc, char **argv)
+{
+	struct vmad_err err = {0};
+	FILE *f;
+	close_range(3, ~0u, 0);
+	f = fopen(argv[argc - 1], "w+");
+	if (!f || vmad_dump(fileno(f), 0, &err) <= 0 || lseek(fileno(f), 0, SEEK_SET) ||
+	    vmad_check(fileno(f), &err) < 0)
+		return puts(err.text), 1;
+	puts(bproc_strerror(BE_NODEDOWN));
+	return image_check() + trace_find() != 3;
+}
+X
+for std in c99 gnu17; do
+	printf '#include <vmadump.h>\nint main(void){return VMAD_TEXT_MAX;}\n' >t.c
+	cc -std=$std $warn -I"$source/include" -fsyntax-only t.c
+done
+if command -v c++ >/dev/null; then
+	c++ -x c++ -std=c++11 -Wall -Wextra -Werror -I"$source/include" -fsyntax-only t.c
+fi
+both() { PKG_CONFIG_PATH=$pc pkg-config --cflags --libs vmadump bproc; }
+# shellcheck disable=SC2046
+cc image.c -o image $(both)
+run env LD_LIBRARY_PATH="$pc/.." ./image shared.image
+# shellcheck disable=SC2046
+cc -static image.c -o image_static $(both)
+run ./image_static static.image
+
 # A directory of its own for the libraries must not be put behind the prefix.
-for f in bin/bpsh bin/bpstat bin/bpctl bin/vmadump include/bproc.h include/sys/bproc.h include/sys/bproc_common.h; do
+for f in bin/bpsh bin/bpstat bin/bpctl bin/vmadump include/bproc.h include/vmadump.h include/sys/bproc.h include/sys/bproc_common.h; do
 	[ -s "moved/$f" ] || { echo "FAILED: $f is not installed"; exit 1; }
 done
 
@@ -101,9 +140,12 @@ target_link_libraries(shared PRIVATE bproc::bproc)
 add_executable(static ../user.c)
 target_link_libraries(static PRIVATE bproc::bproc_static)
 target_link_options(static PRIVATE -static)
+add_executable(image ../image.c)
+target_link_libraries(image PRIVATE bproc::bproc bproc::vmadump)
 X
 cmake -S package -B package/build -DCMAKE_PREFIX_PATH="$tmp/moved" >package.log || { cat package.log; exit 1; }
 cmake --build package/build >package.log || { cat package.log; exit 1; }
 run package/build/shared
 run package/build/static
+run package/build/image package.image
 echo ok

@@ -1,11 +1,11 @@
 # bpinit against a synthetic bpslave. What is moved is never instrumented.
 if(TARGET bpinit)
 	add_library(bpinit_rig OBJECT ${CMAKE_CURRENT_LIST_DIR}/bpinit_rig.c)
-	target_link_libraries(bpinit_rig PRIVATE bproc_flags vmadump)
+	target_link_libraries(bpinit_rig PRIVATE bproc_flags vmadump_parts)
 	foreach(what ghost move abort killed stream node fence)
 		add_executable(bpinit_${what} ${CMAKE_CURRENT_LIST_DIR}/bpinit_${what}.c
 			${PROJECT_SOURCE_DIR}/libbproc/sysio.c $<TARGET_OBJECTS:bpinit_rig>)
-		target_link_libraries(bpinit_${what} PRIVATE bproc_flags vmadump)
+		target_link_libraries(bpinit_${what} PRIVATE bproc_flags vmadump_parts)
 		add_test(NAME unit.bpinit_${what} COMMAND bpinit_${what})
 		set_tests_properties(unit.bpinit_${what} PROPERTIES LABELS "unit;root" TIMEOUT 120
 			SKIP_RETURN_CODE 77 ENVIRONMENT BPINIT=$<TARGET_FILE:bpinit>)

@@ -24,8 +24,8 @@
 #include "bpinit_rig.h"
 #include "libbproc/local.h"
 #include "libbproc/sysio.h"
-#include "vmadump.h"
 #include "vmadump/blob/blob.h"
+#include "vmadump/carry.h"
 
 #define PATIENCE_MS 5000
 #define KEPT_MAX 64

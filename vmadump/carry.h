@@ -1,0 +1,148 @@
+/*
+ * carry.h - how libbproc and bpinit use vmadump: the blob, and processes that leave.
+ *
+ * What carries a process in or out is the blob: BLOB_SIZE bytes of code and data that are mapped
+ * for the length of one call (blob/blob.h). Here is what maps and calls it, and what parks a
+ * process, this one or another, that leaves by a channel to bpinit. What a program that is not
+ * of this tree may use is in vmadump.h.
+ */
+#pragma once
+
+#include "vmadump.h"
+
+struct blob;
+struct blob_env;
+
+/**
+ * vmad_blob_bytes() - the blob, as it is to lie at the start of its mapping.
+ * @ret_len: its length, at most BLOB_CODE_MAX. Read and execute; entry is its
+ *           first byte, struct blob follows at BLOB_CODE_MAX.
+ * Return: its first byte, for ever. Since: 0.1.
+ */
+const void *vmad_blob_bytes(size_t *ret_len);
+
+/**
+ * vmad_blob_map() - map the blob into the calling process and fill struct blob.
+ *
+ * At BLOB_ADDR if nothing of others is there, else elsewhere; one that an earlier
+ * vmad_blob_unmap() has kept is used again. Everything but verb
+ * and its arguments is filled: base, self, -1 for descriptors, rseq, env as far
+ * as vmad_prepare() knows it.
+ *
+ * Return: the struct in it; NULL with errno set by mmap(2) or mprotect(2).
+ * Since: 0.1.
+ */
+struct blob *vmad_blob_map(void);
+
+/* The same in a process that has no other use for the blob and never will: vmad_blob_bytes() is
+ * not there any more. Faster; for a child that becomes another process. */
+struct blob *vmad_blob_map_own(void);
+
+/**
+ * vmad_blob_call() - run b->verb, saving this thread's registers for the image.
+ *
+ * Return: what the verb returned, b still mapped; or 1 in a copy that arrived by
+ *         what was called here, and then the blob of the copy is unmapped and b
+ *         is not valid. Since: 0.1.
+ */
+long vmad_blob_call(struct blob *b);
+
+/**
+ * vmad_blob_unmap() - done with what vmad_blob_map() gave; errno stays as it is.
+ *
+ * The process keeps one such mapping for its next call, code only: 60 KiB of memory
+ * that a child of fork shares. It is never part of an image. Since: 0.1.
+ */
+void vmad_blob_unmap(struct blob *b);
+
+/* The same after a verb that leaves its working memory for the caller (BLOB_CHECK). */
+void vmad_blob_drop(struct blob *b);
+
+/**
+ * vmad_prepare() - learn what vmad_blob_map() puts into struct blob's env.
+ *
+ * Once per process and machine, 100 us; later calls cost nothing. A parent that is
+ * about to fork a child that dumps itself calls it before the fork. Since: 0.1.
+ */
+void vmad_prepare(void);
+
+/**
+ * vmad_env() - the same, for who maps blobs into its children (bpinit).
+ * @ret_env: filled; valid for children made by fork or clone of the caller.
+ * Return: 0, or -1 with errno set. Since: 0.1.
+ */
+int vmad_env(struct blob_env *ret_env);
+
+/**
+ * vmad_leave() - park, and leave this machine by order of the channel's far end.
+ * @chan_fd: the process's end of a channel (vmadump/blob/channel.h); close-on-exec.
+ * @move_kind: enum move_kind of libbproc/local.h.
+ * @exec_args, @exec_len: MOVE_REXEC: the argument block; else NULL and 0.
+ * @dump_flags: VMAD_DUMP_*.
+ * @err: filled on failure; may be NULL.
+ *
+ * Return: 1 when it has arrived on another machine (its descriptors are those of
+ *         the image; @chan_fd is not open); -errno when it was aborted, and it is
+ *         as it was, @chan_fd still open.
+ * Blocks: until then, all signals blocked. Threads: one only. Since: 0.1.
+ */
+long vmad_leave(int chan_fd, int move_kind, const void *exec_args, size_t exec_len,
+		unsigned dump_flags, struct vmad_err *err);
+
+/**
+ * vmad_leave_pid() - the same of another process, which need not know of it.
+ * @pid: the process; all its threads go.
+ * @conn: a connection to this machine's bpslave, on which it asks to leave.
+ * @node: where to.
+ * @flags: VMAD_DUMP_*.
+ * @ret_us: how long it stood still here, in microseconds; may be NULL.
+ * @err: filled on failure; may be NULL.
+ *
+ * Return: 0 when it runs there; -1 with errno set, and it goes on here as it was: the
+ *         errors of vmad_dump_pid() and those of the move (bproc_move(3)).
+ * Blocks: until then. If the caller ends meanwhile the move goes on. Threads: any.
+ * Since: 0.2.
+ */
+int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_us,
+		   struct vmad_err *err);
+
+/**
+ * vmad_leave_marked() - vmad_leave_pid(), and in the process @value is at @at where it arrives.
+ * @at: address in it, of 32 bits. Where it goes on here they are as they were; but if the caller
+ *      is killed meanwhile they may be @value here as well.
+ * @value: what is written there while it stands still.
+ *
+ * All else is as with vmad_leave_pid(). Since: 0.2.
+ */
+int vmad_leave_marked(pid_t pid, int conn, int node, unsigned flags, uint64_t at, uint32_t value,
+		      struct vmad_err *err);
+
+/**
+ * struct vmad_live - what vmad_leave_live() did.
+ * @rounds: in which pages were sent while the process ran.
+ * @bytes: so many, in all of them.
+ * @ahead_us: for so long, in microseconds.
+ * @asked_us: how long the process stood still before that, to ask.
+ * @frozen_us: how long it stood still then: until it ran there, and was a ghost here.
+ */
+struct vmad_live {
+	unsigned rounds;
+	uint64_t bytes, ahead_us, asked_us, frozen_us;
+};
+
+/**
+ * vmad_leave_live() - vmad_leave_pid(), with most pages sent while the process still runs.
+ * @pid: the process; all its threads go.
+ * @conn: a connection to this machine's bpslave, on which it asks, twice.
+ * @node: where to.
+ * @flags: VMAD_DUMP_*.
+ * @ret: filled as far as it came; may be NULL.
+ * @err: filled on failure; may be NULL.
+ *
+ * Return: as vmad_leave_pid(). With ENOTSUP and no round made it cannot be had here, or of this
+ *         process; with ESTALE what was sent could not be made use of. vmad_leave_pid() is left.
+ * Blocks: until then. If the caller ends before the last stop nothing has happened. Threads: any.
+ * Since: 0.3.
+ */
+int vmad_leave_live(pid_t pid, int conn, int node, unsigned flags, struct vmad_live *ret,
+		    struct vmad_err *err);
