@@ -34,10 +34,6 @@ const void *vmad_blob_bytes(size_t *ret_len);
  */
 struct blob *vmad_blob_map(void);
 
-/* The same in a process that has no other use for the blob and never will: vmad_blob_bytes() is
- * not there any more. Faster; for a child that becomes another process. */
-struct blob *vmad_blob_map_own(void);
-
 /**
  * vmad_blob_call() - run b->verb, saving this thread's registers for the image.
  *

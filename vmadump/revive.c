@@ -90,7 +90,7 @@ static int read_ahead(struct trace *t, int fd, struct ahead *a)
 /* In the child. Nothing of libc that remembers which process it is in. */
 static _Noreturn void become(int fd, int chan, const struct ahead *a, const struct stay *stay)
 {
-	struct blob *b = vmad_blob_map_own();
+	struct blob *b = vmad_blob_map();
 
 	if (!b)
 		_exit(127);

@@ -95,24 +95,13 @@ static void *map_somewhere(void)
 	return mmap(NULL, BLOB_SIZE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
-/* Pages of our program's file instead of thirty new ones with a copy of them. */
-static int move_code(char *base)
-{
-	size_t len = (size_t)(vmad_blob_stop - vmad_blob_start);
-
-	len = (len + 4095) & ~(size_t)4095;
-	return mremap((void *)vmad_blob_start, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, base) ==
-	       base;
-}
-
-static struct blob *map_new(int own)
+static struct blob *map_new(void)
 {
 	char *base = map_somewhere();
 
 	if (base == MAP_FAILED)
 		return NULL;
-	if (!own || !move_code(base))
-		memcpy(base, vmad_blob_start, (size_t)(vmad_blob_stop - vmad_blob_start));
+	memcpy(base, vmad_blob_start, (size_t)(vmad_blob_stop - vmad_blob_start));
 	if (mprotect(base, BLOB_CODE_MAX, PROT_READ | PROT_EXEC) < 0) {
 		int e = errno;
 
@@ -136,7 +125,7 @@ static void populate(struct blob *b)
 	madvise(at + BLOB_SCRATCH - STACK_USED, STACK_USED + SCRATCH_USED, MADV_POPULATE_WRITE);
 }
 
-static struct blob *map(int own)
+struct blob *vmad_blob_map(void)
 {
 	struct blob *b = __atomic_exchange_n(&kept, NULL, __ATOMIC_ACQ_REL);
 
@@ -146,7 +135,7 @@ static struct blob *map(int own)
 		env_cache = (struct blob_env){0};
 	}
 	if (!b)
-		b = map_new(own);
+		b = map_new();
 	if (!b)
 		return NULL;
 	populate(b);
@@ -163,16 +152,6 @@ static struct blob *map(int own)
 	}
 	b->env = env_cache;
 	return b;
-}
-
-struct blob *vmad_blob_map(void)
-{
-	return map(0);
-}
-
-struct blob *vmad_blob_map_own(void)
-{
-	return map(1);
 }
 
 void vmad_blob_unmap(struct blob *b)

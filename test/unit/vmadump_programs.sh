@@ -119,6 +119,8 @@ if command -v gdb >/dev/null; then
 fi
 (close_fds; exec "$vmadump" restore -d named </dev/null) >said || fail 'sleep: restore'
 [ "$(may_run "$pid")" = "$(may_run $$)" ] || fail "restored, it may run on $(may_run "$pid") only"
+was=$(readlink "/proc/$pid/exe")
+[ "$was" = "$exe" ] || fail "restored, /proc/PID/exe is $was"
 kill -9 "$pid"
 
 "$vmadump" info -l image >said || fail 'info -l'
