@@ -28,7 +28,7 @@ static _Noreturn void usage(FILE *to)
 	      "\n"
 	      "      --live     send most of its memory while it still runs\n"
 	      "  -l, --lazy     run there at once, large memory follows\n"
-	      "      --locks    its POSIX locks are given up and taken again there\n"
+	      "      --locks    its locks are given up and taken again there\n"
 	      "  -v, --verbose  say how long it stood still\n"
 	      "  -n, --dry-run  say what would go along and what keeps it from going\n"
 	      "  -h, --help     -V, --version\n",

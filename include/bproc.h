@@ -64,11 +64,11 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  * bpmove(1) has what that means; of both LIVE counts. Where that cannot be had it is moved without;
  * bproc_movestat() says so, and why.
  *
- * A process that holds a POSIX lock (fcntl(2)) is refused, but with BPROC_MOVE_LOCKS: then its
- * locks are nobody's for the last moment of the move. Who waits for one is a reason to refuse; if
- * somebody gets one in that moment the move fails with EAGAIN or EACCES, and the process waits
- * where it was until it has it again. Whether what the lock protects may change then is the
- * caller's to judge.
+ * A process that holds a lock (fcntl(2), flock(2)) is refused, but with BPROC_MOVE_LOCKS: then its
+ * locks are nobody's for the last moment of the move. One that another process shares, or waits
+ * for, is refused still; if somebody gets one in that moment the move fails with EAGAIN or EACCES,
+ * and the process waits where it was until it has it again. Whether what the lock protects may
+ * change then is the caller's to judge.
  *
  * Return: 0 when it runs there (also if it was there already); -1 with errno set, and it goes on
  *         where it was.

@@ -45,7 +45,7 @@ int api_start_move(enum move_kind kind, int node, int flags, struct client *c, i
 	cleanup_fd int mine = -1, theirs = -1;
 	int ch[2], e;
 
-	if (flags & ~(BPROC_DUMP_ALL | (kind == MOVE_MOVE ? BPROC_MOVE_LOCKS : 0)))
+	if (flags & ~BPROC_DUMP_ALL)
 		return bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ch) < 0)
 		return bproc_err_set(api_err(), errno, "channel: %s", strerror(errno));
@@ -164,8 +164,12 @@ static int leave_here(enum move_kind kind, int node, int flags, const void *args
 
 static int leave(int node, int flags)
 {
-	return api_has_threads() ? api_leave_threads(node, flags)
-				 : leave_here(MOVE_MOVE, node, flags, NULL, 0);
+	if (flags & ~(BPROC_DUMP_ALL | BPROC_MOVE_LOCKS))
+		return bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
+	/* Only from outside it shows whether somebody shares what holds a lock. */
+	return api_has_threads() || flags & BPROC_MOVE_LOCKS
+		       ? api_leave_threads(node, flags)
+		       : leave_here(MOVE_MOVE, node, flags, NULL, 0);
 }
 
 int _bproc_move(int node, int flags)

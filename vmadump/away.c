@@ -65,9 +65,11 @@ static int leave_as(pid_t pid, int conn, int node, unsigned flags, const struct 
 		freeze_free(&f);
 		return -1;
 	}
-	if (set_mark(&f.t, mark) < 0)
+	if (flags & DUMP_LOCKS && freeze_look_at_locks(&f) < 0)
 		r = -1;
-	else if (tell(&f, conn, node, flags, live) < 0)
+	else if (set_mark(&f.t, mark) < 0)
+		r = -1;
+	else if (tell(&f, conn, node, flags & DUMP_LOCKS ? flags | DUMP_FLOCKS : flags, live) < 0)
 		r = trace_fail(&f.t, errno, "process %d: %s", pid, strerror(errno));
 	else
 		r = chan_answer(&f.t, f.chan, &m);

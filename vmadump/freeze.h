@@ -72,6 +72,8 @@ int freeze_look_aside(struct freeze *f);
 int look_at_filters(struct freeze *f, const char *status);
 int freeze_root(struct freeze *f);
 int freeze_filters(struct freeze *f);
+/* freeze_lock.c; it is parked: 0, or refused because another process shares what holds a lock */
+int freeze_look_at_locks(struct freeze *f);
 /* The other way round: of one that is restored and about to leave the blob. */
 int revive_filters(struct trace *t, const struct blob *b);
 /* freeze_room.c: maps len bytes: so many below one of the places where a blob may be,

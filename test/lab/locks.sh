@@ -36,7 +36,7 @@ head -c 5000 /dev/zero >f
 python3 -c "$hold" >out &
 p=$!
 within 20 'it writes' test -s out
-has 'refused' "$(bpmove $p 0 2>&1)" "bpmove: $p: fd 3 holds a POSIX lock on */f; *but by --locks"
+has 'refused' "$(bpmove $p 0 2>&1)" "bpmove: $p: fd 3 holds a lock on */f; *but by --locks"
 goes_on refused
 held refused
 ok 'to node 0' bpmove --locks $p 0
@@ -80,16 +80,27 @@ held caught
 wait $p
 is 'it ends with 0' $? 0
 
-# 4 a lock of a description is perhaps another's as well
-rm -f stop out
-perl -e '$| = 1; open(F, ">>f"); flock(F, 2); until (-e "stop") { print "."; select undef, undef, undef, 0.01 }' >out &
+# 4 the lock of a description goes, but not where another process has the description as well
+rm -f stop child.stop out
+perl -e '$| = 1; open(F, ">>f"); flock(F, 2); $^F = 99;
+	if (!fork) { until (-e "child.stop") { select undef, undef, undef, 0.01 } exit }
+	until (-e "stop") { print "."; select undef, undef, undef, 0.01 } wait' >out &
 p=$!
 within 20 'it writes' test -s out
-has 'flock' "$(bpmove --locks $p 0 2>&1)" "bpmove: $p: fd 3 holds a lock on */f; it cannot move"
+has 'shared' "$(bpmove --locks $p 0 2>&1)" \
+	"bpmove: $p: fd 3 holds a lock that process [0-9]* shares; it cannot move"
+goes_on shared
+: >child.stop
+within 10 'alone' bpmove --locks $p 0
+is 'it is there' "$(node_of $p)" 0
+status 'flock: locked there' 1 flock -n f true
+ok 'flock: home' bpmove --locks $p master
+status 'flock: locked here' 1 flock -n f true
 goes_on flock
 : >stop
 wait $p
 is 'it ends with 0' $? 0
+status 'flock: free' 0 flock -n f true
 
 # 5 sqlite3 in the middle of a transaction goes round
 if command -v sqlite3 >/dev/null; then

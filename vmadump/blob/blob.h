@@ -169,7 +169,8 @@ struct blob_frozen {
 #define DUMP_EXEC 2u
 #define DUMP_OTHER 4u
 #define DUMP_LAZY 0x200u /* BPROC_MOVE_LAZY: of one that leaves, memory may follow */
-#define DUMP_LOCKS 0x400u /* BPROC_MOVE_LOCKS: of one that leaves, POSIX locks are given up */
+#define DUMP_LOCKS 0x400u /* BPROC_MOVE_LOCKS: of one that leaves, locks are given up */
+#define DUMP_FLOCKS 0x800u /* with it: nobody else has the descriptions that hold locks */
 
 /*
  * At the start of the rw part; filled by whoever maps the blob (self.c in the

@@ -2,9 +2,9 @@
  * Locks on files: of the process (POSIX) or of an open description (flock, OFD), as
  * fdinfo tells them. Runs in the blob.
  *
- * One that leaves by a move that was asked for with BPROC_MOVE_LOCKS gives its POSIX locks up
- * when its image is all but written, and the node takes them when it has read the end. A
- * description may be another process's as well, so its locks are not given up.
+ * One that leaves by a move that was asked for with BPROC_MOVE_LOCKS gives its locks up when its
+ * image is all but written, and the node takes them when it has read the end. A description may
+ * be another process's as well: the mover looks (freeze_lock.c), and says that it is not.
  */
 #include "dump.h"
 #include "lib.h"
@@ -59,8 +59,12 @@ enum refusal lock_refusal(const char *line)
 {
 	struct dump_lock l;
 
-	return parse(word(word(line)), &l) && l.kind == LOCK_POSIX ? REFUSE_FD_POSIX_LOCK
-								   : REFUSE_FD_LOCK;
+	return parse(word(word(line)), &l) ? REFUSE_FD_LOCK_STAYS : REFUSE_FD_LOCK;
+}
+
+static int may_leave(const struct dump *d, const struct dump_lock *l)
+{
+	return !d->opt->leaves || l->kind == LOCK_POSIX || d->opt->flags & DUMP_FLOCKS;
 }
 
 long locks_take(struct dump *d, struct dump_fd *f)
@@ -79,7 +83,7 @@ long locks_take(struct dump *d, struct dump_fd *f)
 		l = d->nlocks < LOCKS_MAX ? arena_alloc(d->b, sizeof *l) : NULL;
 		if (!l)
 			r = -ENOMEM;
-		else if (!parse(word(word(line)), l) || (d->opt->leaves && l->kind != LOCK_POSIX))
+		else if (!parse(word(word(line)), l) || !may_leave(d, l))
 			r = refuse(d->b, REFUSE_FD_LOCK, f->fd, f->path);
 		else if (f->kind == FD_TREE && l->kind != LOCK_POSIX)
 			continue; /* the description's, and so the first's */

@@ -41,8 +41,9 @@
 	X(REFUSE_FD_CONTENTS, "fd %d is %s with more than %lu MiB in it; it cannot move") \
 	X(REFUSE_FD_EPOLL, "fd %d watches a file that was fd %d and is not open there any more") \
 	X(REFUSE_FD_LOCK, "fd %d holds a lock on %s; it cannot move") \
-	X(REFUSE_FD_POSIX_LOCK, "fd %d holds a POSIX lock on %s; it cannot move, but by --locks") \
+	X(REFUSE_FD_LOCK_STAYS, "fd %d holds a lock on %s; it cannot move, but by --locks") \
 	X(REFUSE_FD_LOCK_WAIT, "fd %d holds a lock that another process waits for; try again") \
+	X(REFUSE_FD_LOCK_SHARED, "fd %d holds a lock that process %d shares; it cannot move") \
 	X(REFUSE_PENDING, "more than %lu signals are queued for it") \
 	X(REFUSE_TIMER, "its timer %d cannot be carried (%s)") \
 	X(REFUSE_LIMIT, "it has more than %lu %s") \
