@@ -80,7 +80,7 @@ static int add_config(struct lab_opts *o, const char *arg)
 	return 0;
 }
 
-static int number(const char *arg, double min, double max, double *ret)
+int lab_number(const char *arg, double min, double max, double *ret)
 {
 	char *end;
 	double v = strtod(arg, &end);
@@ -107,12 +107,12 @@ static int parse(struct lab_opts *o, int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "+n:o:w:l:tvhV", opts, NULL)) >= 0) {
 		switch (c) {
 		case 'n':
-			if (number(optarg, 1, LAB_NODES_MAX, &v) < 0)
+			if (lab_number(optarg, 1, LAB_NODES_MAX, &v) < 0)
 				return -1;
 			o->nodes = (int)v;
 			break;
 		case 'w':
-			if (number(optarg, 0, 3600, &v) < 0)
+			if (lab_number(optarg, 0, 3600, &v) < 0)
 				return -1;
 			o->wait_ms = (int)(v * 1000);
 			break;

@@ -118,6 +118,8 @@ int lab_add(struct lab_msg *m, const char *s, bool env);
 void lab_text(struct lab_msg *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Runs argv with text as its standard input; 0, or -errno after a line on stderr. */
 int lab_run(const char *const argv[], const char *input);
+/* The whole of arg as a number in the bounds; -1, and a warning, if it is none. */
+int lab_number(const char *arg, double min, double max, double *ret);
 void lab_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int lab_exit_of(int wait_status);
 /* How ps shows a pid 1 of ours. lab_title_room() first, by main(), which then has argv copied. */

@@ -86,7 +86,8 @@ static int ask(struct lab_msg *m, bool with_fds)
 	return m->value;
 }
 
-static int show_log(const char *name)
+/* One that has none has never run, which is only worth a word if it was asked for. */
+static int show_log(const char *name, bool asked)
 {
 	char path[512], buf[8192];
 	ssize_t n;
@@ -95,7 +96,7 @@ static int show_log(const char *name)
 	snprintf(path, sizeof(path), "%s/%s", LAB_LOG, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
-		if (errno == ENOENT)
+		if (errno == ENOENT && !asked)
 			return 0;
 		lab_warn("%s: %s", path, strerror(errno));
 		return 1;
@@ -118,12 +119,12 @@ static int logs_main(int argc, char **argv)
 		return LAB_EXIT_FAIL;
 	}
 	if (argc == 1 || node == LAB_MASTER)
-		r |= show_log("bpmaster");
+		r |= show_log("bpmaster", false);
 	for (int i = LAB_MASTER; i < LAB_NODES_MAX; i++) {
 		if (argc == 2 && i != node)
 			continue;
 		snprintf(name, sizeof(name), "bpslave.%s", lab_name(i));
-		r |= show_log(name);
+		r |= show_log(name, argc == 2 && node != LAB_MASTER);
 	}
 	return r;
 }

@@ -143,18 +143,21 @@ int wait_main(int argc, char **argv)
 {
 	struct want w = {.state = "up"};
 	int wait_ms = LAB_WAIT_MS, c, count = 0;
+	double number;
 	char buf[16];
 
 	optind = 1;
 	while ((c = getopt(argc, argv, "+w:s:n:")) >= 0) {
-		if (c == 'w')
-			wait_ms = (int)(strtod(optarg, NULL) * 1000);
-		else if (c == 's')
-			w.state = optarg;
-		else if (c == 'n')
-			count = atoi(optarg);
-		else
+		if (c == '?' ||
+		    (c == 'w' && lab_number(optarg, 0, 3600, &number) < 0) ||
+		    (c == 'n' && lab_number(optarg, 1, LAB_NODES_MAX, &number) < 0))
 			return LAB_EXIT_FAIL;
+		if (c == 'w')
+			wait_ms = (int)(number * 1000);
+		if (c == 's')
+			w.state = optarg;
+		if (c == 'n')
+			count = (int)number;
 	}
 	for (int i = 0; i < count; i++) {
 		snprintf(buf, sizeof(buf), "%d", i);

@@ -36,14 +36,14 @@ static _Noreturn void usage(FILE *to)
 	exit(to == stdout ? 0 : 1);
 }
 
-static int number(const char *s, const char *what)
+static int number(const char *s, int least, const char *what)
 {
 	char *end;
 	long n;
 
 	errno = 0;
 	n = strtol(s, &end, 10);
-	if (*s && !*end && errno == 0 && n >= -1 && n < 1 << 22)
+	if (*s && !*end && errno == 0 && n >= least && n < 1 << 22)
 		return (int)n;
 	fprintf(stderr, "bpmove: %s: not the number of a %s\n", s, what);
 	exit(1);
@@ -203,12 +203,10 @@ int main(int argc, char **argv)
 	/* A node of -1 looks like an option, which "+" has kept from being one. */
 	if (argc - optind != 2 - dry)
 		usage(stderr);
-	pid = number(argv[optind], "process");
-	if (pid < 1)
-		usage(stderr);
+	pid = number(argv[optind], 1, "process");
 	if (dry)
 		return dry_run(pid);
 	if (strcmp(argv[optind + 1], "master") == 0)
 		return move(pid, BPROC_NODE_MASTER);
-	return move(pid, number(argv[optind + 1], "node"));
+	return move(pid, number(argv[optind + 1], -1, "node"));
 }

@@ -376,8 +376,10 @@ int main(int argc, char **argv)
 	} else {
 		find_nodes(spec, &ns);
 	}
-	if (ns.size == 0)
+	if (ns.size == 0) {
+		fprintf(stderr, "bpsh: %s: no node is in such a state\n", spec);
 		return 0;
+	}
 	status = run(&o, &ns);
 	clock_gettime(CLOCK_MONOTONIC, &t1);
 	if (o.time)

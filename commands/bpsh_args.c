@@ -140,7 +140,7 @@ const char *find_program(const char *name)
 	const char *dirs = getenv("PATH"), *end;
 	int why = ENOENT;
 
-	if (strchr(name, '/')) {
+	if (!*name || strchr(name, '/')) { /* no directory is a program, and "" in one is that */
 		if (is_program(name))
 			return name;
 		why = errno;

@@ -171,6 +171,11 @@ static int choose(const struct options *o, char *const specs[], struct bproc_nod
 		if (bproc_nodefilter(&some, &all, specs[i]) < 0 ||
 		    bproc_nodeset_append(&ns, &some) < 0)
 			return complain();
+		/* Nobody in a state is an answer; a number that there is not is a mistake. */
+		if (some.size == 0 && specs[i][strcspn(specs[i], "0123456789")] != '\0') {
+			fprintf(stderr, "bpstat: %s: no such node\n", specs[i]);
+			return -1;
+		}
 		bproc_nodeset_free(&some);
 	}
 	if (specs[0])

@@ -109,6 +109,10 @@ static int dump(const struct options *o, const char *pid_text, const char *file)
 
 	if (!t.pid)
 		return 2;
+	if (o->dump & VMAD_KILL && o->dump & VMAD_STOP) {
+		fprintf(stderr, "vmadump: --kill and --stop exclude each other\n");
+		return 2;
+	}
 	if (is_dash(file) && isatty(1)) {
 		fprintf(stderr, "vmadump: an image is not for a terminal\n");
 		return 2;

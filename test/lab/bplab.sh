@@ -33,6 +33,7 @@ status 'no nodes' 125 lab -n 0 -- true
 status 'too many nodes' 125 lab -n 100000 -- true
 status 'a bad line for the configuration' 125 lab -o nonsense -- true
 status 'a subcommand outside a lab' 125 "$bplab" cut 0
+status 'wait: no time' 125 "$bplab" wait -w x
 
 # What the front end sees
 is 'host name' "$(lab -n 1 -- hostname)" master

@@ -39,6 +39,8 @@ is signal "-1: Killed" "$(cat err)"
 ends 255 bpsh 77 true
 is 'no node' 'bpsh: 77: no such node' "$(cat err)"
 ends 0 bpsh boot true
+is 'no node in a state' 'bpsh: boot: no node is in such a state' "$(cat err)"
+ends 127 bpsh 0 ''
 ends 127 bpsh 0 nonexistent-program
 is 'no program' "bpsh: nonexistent-program: No such file or directory" "$(cat err)"
 ends 126 bpsh 0 /
@@ -149,6 +151,9 @@ ends 0 bpstat -A 10.0.0.3
 is 'bpstat -A' 2 "$(cat out)"
 printf '  PID CMD\n 1001 a\n   1 b\n' | bpstat -P >out
 is 'bpstat -P' 'NODE PID CMD 1 1001 a 1 b' "$(xargs <out)"
+ends 1 bpstat 0 77
+is 'bpstat, no such node' 'bpstat: 77: no such node' "$(cat err)"
+ends 0 bpstat boot
 ends 1 bpstat 9x
 is 'bpstat 9x' 'bpstat: "9x" names no nodes' "$(cat err)"
 ends 1 bpstat -x
