@@ -298,7 +298,7 @@ static int next_look(void)
 {
 	int ms = self.keeper ? born_tick() : group_tick(skel_tick(lease_tick()));
 
-	return bereft_tick(place_tick(ms));
+	return bereft_tick(stops_tick(place_tick(ms)));
 }
 
 static _Noreturn void loop(void)

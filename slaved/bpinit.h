@@ -178,6 +178,9 @@ struct proc {
 	bool dying;	 /* its exit was ordered: whatever ends it may pass */
 	bool serves;	 /* GHOST: its memory has not all followed its original */
 	bool held_stop;	 /* a SIGSTOP that came while it was parked */
+	bool conted;	 /* REAL: sent a SIGCONT since it was told as stopped ... */
+	int64_t stop_due; /* ... and said to have stopped again: told then; 0: not */
+	int32_t stop_sig;
 	bool hup_told;	 /* with the SIGCONT that the kernel sends behind such a SIGHUP */
 	int64_t hup_ms;	 /* when it came; 0: never */
 	int64_t cont_ms; /* when its last group stop ended; 0: it had none */
@@ -246,6 +249,7 @@ void children_signalled(void); /* what the signalfd holds is but news of them */
 /* Children that were left for the next round, for want of room or not to hold up others. */
 extern bool children_left;
 int children_due(int ms); /* ms until they are looked at, at most this (-1: any time) */
+int stops_tick(int ms);	  /* likewise: a stop that may be told already */
 /* What a child of ours or of a ghost has done; status as of wait4(). */
 void child_report(const struct chan_child *c);
 void init_watch(const struct init_msg *m);

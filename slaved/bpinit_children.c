@@ -162,9 +162,9 @@ static void begin_news(struct move *m)
 			trace_exit(p, c->status);
 		if (c->state != CHAIN_STOPPED)
 			continue;
-		/* Its stop was taken by the ghost of its parent: only a new one shows. */
-		if (p->stopped)
-			trace_mirror(p, CLD_CONTINUED, SIGCONT);
+		/* Its stop was taken by the ghost of its parent, or is about to: only a new one
+		 * shows. */
+		trace_mirror(p, CLD_CONTINUED, SIGCONT);
 		trace_mirror(p, CLD_STOPPED, c->status);
 	}
 	m->kids = KIDS_WAITING;

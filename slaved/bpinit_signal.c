@@ -86,7 +86,10 @@ static void hand_over(const struct init_msg *m)
 	bool value = code == SI_QUEUE || code == SI_MESGQ;
 	bool user = from > 0 && from != self.self && (code == SI_USER || code == SI_TKILL);
 	int sig = m->u.signal.sig, e = -ESRCH;
+	struct proc *to = proc_find(m->u.signal.pid);
 
+	if (to && sig == SIGCONT)
+		to->conted = true;
 	if (code == SIGNAL_ORPHANED)
 		return orphan_deliver(m);
 	/* All that one sender sends goes one way, so that it stays in its order. */

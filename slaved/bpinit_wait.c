@@ -11,10 +11,13 @@
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
+#include "slaved/bpinit_kill.h"
 #include "slaved/bpinit_place.h"
 
 #define ROOM_MS 50	   /* the next look whether events have room again */
+#define PUT_OFF_MS 100	   /* a stop that may be told already */
 #define CHILDREN_BATCH 256 /* waited for in one round */
 
 /* -- children */
@@ -25,10 +28,60 @@
  */
 static uint32_t nstopped;
 
+/*
+ * A stop is shown twice if bpslave has told it, because the parent was real here too, and that one
+ * has left without waiting for it: then its ghost finds it. At home it may be over by then. Only
+ * if it was sent a SIGCONT may it be another stop, and it is one if it lasts.
+ */
+static bool put_off; /* there are such */
+
+static bool is_again(struct proc *p, const struct chan_child *c)
+{
+	p->stop_due = 0;
+	if (c->code != CLD_STOPPED || !p->stopped)
+		return false;
+	if (p->conted) {
+		p->stop_due = clock_ns(CLOCK_MONOTONIC) / 1000000 + PUT_OFF_MS;
+		p->stop_sig = c->status;
+		put_off = true;
+	}
+	return true;
+}
+
+int stops_tick(int ms)
+{
+	int64_t now = clock_ns(CLOCK_MONOTONIC) / 1000000;
+	struct look l;
+
+	if (!put_off)
+		return ms;
+	put_off = false;
+	for (uint32_t i = 0; i < procs_used; i++) {
+		struct proc *p = &procs[i];
+		struct chan_child c = {.pid = p->pid, .code = CLD_STOPPED, .status = p->stop_sig};
+
+		if (p->state != PROC_REAL || !p->stop_due)
+			continue;
+		put_off |= now < p->stop_due;
+		if (now < p->stop_due)
+			continue;
+		p->stop_due = 0;
+		if (look_at(p->pid, &l) < 0 || l.state != 'T')
+			continue;
+		p->conted = false;
+		event(&(struct init_msg){
+			.type = EV_CHILD, .move_id = p->came, .pid = p->pid, .u.child = c});
+	}
+	return put_off && (ms < 0 || ms > PUT_OFF_MS) ? PUT_OFF_MS : ms;
+}
+
 static void real_changed(struct proc *p, const struct chan_child *c)
 {
 	bool stopped = c->code == CLD_STOPPED;
 
+	if (is_again(p, c))
+		return;
+	p->conted = false;
 	if (p->stopped != stopped)
 		nstopped += stopped ? 1u : -1u;
 	p->stopped = stopped;

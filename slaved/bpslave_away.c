@@ -113,17 +113,19 @@ void born_state(const struct init_msg *m)
 }
 
 /*
- * It may wait for each child once: at home it must find those that have ended and that
- * nobody has waited for, also if nobody was told of them; and none that it has waited
- * for here. The kernel's own news of that comes late, so /proc is asked.
+ * It may wait for each child once: at home it must find as stopped those that are, and those
+ * that have ended and that nobody has waited for, also if nobody was told of them; and none that
+ * it has waited for here. The kernel's own news of that comes late, so /proc is asked.
  */
 static void settle_child(struct born *b, void *arg)
 {
 	int32_t parent = *(int32_t *)arg;
 	struct scan_proc p;
 
-	if (b->ppid != parent || !b->ended || b->reap)
+	if (b->ppid != parent || b->reap)
 		return;
+	if (!b->ended)
+		return look_now(b); /* its stop is told as long as its parent is here */
 	if (scan_stat(b->pid, &p) < 0) {
 		born_reaped(b);
 	} else if (!b->told && !b->moved) {

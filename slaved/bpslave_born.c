@@ -144,6 +144,31 @@ static void tell_init(const struct born *b)
 	init_send(&m, NULL, 0);
 }
 
+struct stopped_child {
+	int32_t parent;
+	bool found;
+};
+
+static void if_stopped_child(struct born *b, void *arg)
+{
+	struct stopped_child *s = arg;
+
+	s->found |= b->ppid == s->parent && b->stop && !b->ended;
+}
+
+/*
+ * The kernel tells of an end before it sees to its children, and it is not known yet whether a
+ * group of them is orphaned. The ghost of its parent hears of the end when that is done.
+ */
+static bool may_orphan(const struct born *b, const struct born *parent)
+{
+	struct stopped_child s = {.parent = b->pid};
+
+	if (parent->away)
+		born_each(if_stopped_child, &s);
+	return s.found;
+}
+
 static void ended(struct born *b, int32_t status)
 {
 	struct born *parent = born_find(b->ppid);
@@ -159,7 +184,7 @@ static void ended(struct born *b, int32_t status)
 		/* bpinit tells it, or the node where it is real; its name is of no use now. */
 		if (b->moved)
 			tell_never(b);
-		if (parent && !b->away && !b->guessed)
+		if (parent && !b->away && !b->guessed && !may_orphan(b, parent))
 			tell_init(b);
 		return;
 	}

@@ -102,6 +102,7 @@ bool tell_token(void);
 
 /* -- bpslave_look.c */
 void look_soon(struct born *b);
+void look_now(struct born *b);	/* if it is to be looked at: who is told by others is about to go */
 void look_free(struct born *b); /* it has ended: until its number is free */
 void look_never(struct born *b);
 bool look_is_zombie(const struct born *b); /* of one that a move made: nobody has waited for it */

@@ -147,6 +147,14 @@ void look_state(struct born *b, char state)
 		tell_state(b, stopped);
 }
 
+void look_now(struct born *b)
+{
+	struct scan_proc p;
+
+	if (b->looked && !b->ended && scan_stat(b->pid, &p) == 0)
+		look_state(b, p.state);
+}
+
 void look_told(struct born *b)
 {
 	struct scan_proc p;
