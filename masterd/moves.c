@@ -147,8 +147,13 @@ static void note_chain(struct master *m, const struct node *source, struct node 
 			p->native = true;
 			p->uid = c->uid;
 		}
-		if (p->node == target->num)
-			continue;
+		/* A child that is real there may have ended by the time its parent arrives, whose
+		 * ghost it is made then. At home its zombie waits. */
+		if (p->node == target->num) {
+			p->awaited |= c->child && target->num != NODE_HOME;
+			if (!p->awaited || p->state != PS_DYING)
+				continue;
+		}
 		/*
 		 * Home has a ghost of all but what is real there. Of one that nobody has told of
 		 * yet home itself will say which; taken for a ghost it would be nowhere, and swept.

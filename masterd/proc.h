@@ -99,6 +99,8 @@ struct proc {
 	struct tale last; /* stop or continue; code 0: nobody has said anything */
 	struct tale exit; /* of PS_DYING, or of the parked original; code 0: none */
 	bool kill_due;	  /* a SIGKILL of the master's own: again when its node is back */
+	bool awaited;	  /* its parent goes, or went, to where it is real: it may be a ghost there
+			   * when it has ended */
 	uint64_t ghost[]; /* a bit per node, by node_index */
 };
 

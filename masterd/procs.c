@@ -268,6 +268,8 @@ void procs_dead(struct master *m, struct proc *p, enum proc_event event, const s
 		if (p->exit.seq != t->seq)
 			acknowledge(m, &p->exit); /* of an original that was killed while parked */
 		p->exit = *t;
+		if (p->awaited && t->node == p->node)
+			ghost_add(p, node_index(&m->nodes, node_get(&m->nodes, t->node)));
 		mirror(m, p, t);
 		gone_without_ghost(m, p);
 		break;
@@ -459,9 +461,9 @@ static void of_dead_node(struct proc *p, void *arg)
 		/* Its bpinit is gone and the ghosts with it: nobody can reach these any more. */
 		if (ghost && p->node != NODE_HOME && p->node != NODE_NONE)
 			procs_kill(w->m, p, node_get(&w->m->nodes, p->node));
-	} else if (p->node == n->num) {
+	} else if (p->node == n->num && p->state != PS_DYING) {
 		procs_killed(w->m, p, PE_REAL_DOWN);
-		return; /* no ghost where it was real, and p may be freed */
+		return; /* no ghost where it is real, and p may be freed */
 	}
 	if (ghost)
 		procs_ghost_gone(w->m, p, n);
@@ -469,15 +471,12 @@ static void of_dead_node(struct proc *p, void *arg)
 
 void procs_node_dead(struct master *m, struct node *n)
 {
-	struct node_news w = {.m = m, .n = n};
-
-	proc_each(&m->procs, of_dead_node, &w);
+	proc_each(&m->procs, of_dead_node, &(struct node_news){.m = m, .n = n});
 }
 
 static void of_node_back(struct proc *p, void *arg)
 {
 	struct node_news *w = arg;
-
 	uint32_t i = node_index(&w->m->nodes, w->n);
 
 	for (struct told *d = p->told; d; d = d->next)
@@ -495,7 +494,5 @@ static void of_node_back(struct proc *p, void *arg)
 
 void procs_node_back(struct master *m, struct node *n)
 {
-	struct node_news w = {.m = m, .n = n};
-
-	proc_each(&m->procs, of_node_back, &w);
+	proc_each(&m->procs, of_node_back, &(struct node_news){.m = m, .n = n});
 }

@@ -267,7 +267,7 @@ void slave_send(struct fake_slave *s, const ProtobufCMessage *msg)
 void slave_ask(struct fake_slave *s, const struct slave_question *q)
 {
 	Bproc__MoveAsk a = BPROC__MOVE_ASK__INIT;
-	Bproc__Chain chain = BPROC__CHAIN__INIT, *chainp = &chain;
+	Bproc__Chain chain = BPROC__CHAIN__INIT, child = chain, *list[2] = {&chain, &child};
 	Bproc__Creds creds = BPROC__CREDS__INIT;
 	struct chan_cred cred = {.ngroups = 0};
 	unsigned char raw[WIRE_CRED_SIZE];
@@ -276,7 +276,10 @@ void slave_ask(struct fake_slave *s, const struct slave_question *q)
 	wire_put_cred(&cred, raw);
 	creds.raw = (ProtobufCBinaryData){.len = sizeof(raw), .data = raw};
 	chain.pid = q->parent;
-	chain.comm = comm;
+	child.pid = q->child;
+	child.ppid = q->asker;
+	child.child = true;
+	chain.comm = child.comm = comm;
 	a.req = 5;
 	a.kind = q->kind;
 	a.node = q->node;
@@ -284,8 +287,8 @@ void slave_ask(struct fake_slave *s, const struct slave_question *q)
 	a.pid = q->pid;
 	a.ppid = q->parent;
 	a.pgid = q->pgid;
-	a.chain = &chainp;
-	a.n_chain = 1;
+	a.chain = list;
+	a.n_chain = q->child ? 2 : 1;
 	a.creds = &creds;
 	a.uid = q->uid;
 	slave_send(s, &a.base);

@@ -52,10 +52,10 @@ void slave_hello(struct fake_slave *s, int want_node, unsigned int protocol, con
 /* slave_new, Hello, Welcome (returned in *ret_welcome if not NULL), all in order. */
 struct fake_slave *slave_join(int node, const char *init_id, Bproc__Welcome *ret_welcome);
 void slave_send(struct fake_slave *s, const ProtobufCMessage *msg);
-/* MoveAsk, request 5; its chain is the parent alone. */
+/* MoveAsk, request 5; its chain is the parent, and child if that is not 0. */
 struct slave_question {
 	unsigned int kind, uid;
-	int node, asker, pid, parent, pgid;
+	int node, asker, pid, parent, pgid, child;
 };
 void slave_ask(struct fake_slave *s, const struct slave_question *q);
 /* The next message, which must be of this type; at most 10 s. The caller frees it. */

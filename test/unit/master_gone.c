@@ -161,6 +161,47 @@ START_TEST(called_off_early)
 }
 END_TEST
 
+/*
+ * Real on node 1, where its parent goes to from node 0 with a ghost of it; it ends before that has
+ * arrived there (which then has a ghost of it made), or before that has asked.
+ */
+START_TEST(ends_where_parent_goes)
+{
+	struct fake_slave *home, *n0, *n1;
+	uint64_t id = join_three(&home, &n0, &n1);
+
+	for (int pid = 2001; pid <= 2002; pid++) {
+		tell_proc(home, pid, true);
+		tell_state(n0, pid, pid == 2002, pid == 2001 ? id : 0);
+	}
+	tell_end(home);
+	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	tell_state(n1, 2002, false, id + 1);
+	tell_end(n0);
+	tell_end(n1);
+	if (_i == 1)
+		tell_event(n1, 2002, CLD_EXITED, 7, 9, id + 1);
+	pidnode(n1, 1); /* it has been heard */
+	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
+					       .node = 1,
+					       .asker = 2001,
+					       .pid = 2001,
+					       .parent = 1000,
+					       .child = 2002});
+	hear(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	if (_i == 0)
+		tell_event(n1, 2002, CLD_EXITED, 7, 9, id + 1);
+	hear_told(n1, 2002, CLD_EXITED, 7, 9);
+	if (_i == 0)
+		hear(home, BPROC__ENVELOPE__MSG_WATCH); /* of the parent's parent */
+	hear_told(home, 2002, CLD_EXITED, 7, 9);
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 static void tell_zombie(struct fake_slave *s, int pid, int ppid)
 {
 	Bproc__Zombies m = BPROC__ZOMBIES__INIT;
@@ -214,6 +255,7 @@ int main(void)
 	tcase_add_loop_test(t, coming_home, 0, 2);
 	tcase_add_test(t, died_with_it);
 	tcase_add_test(t, called_off_early);
+	tcase_add_loop_test(t, ends_where_parent_goes, 0, 2);
 	tcase_add_test(t, zombies);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
