@@ -35,11 +35,13 @@ static struct {
 	int fd;						 /* owned; -1 */
 	struct event *readable, *writable, *ack, *retry; /* owned */
 	STAILQ_HEAD(, queued) queue;
+	struct queued *greeting; /* the last message of it that is still to be sent; or NULL */
 	size_t nqueue;
 	struct init_msg done; /* INIT_ACK that is being filled */
 	bool wanted;	      /* a Welcome has come: it may be started */
 	bool started;	      /* we have started one and wait for its socket */
 	bool greeted;	      /* HELLO has been said on this connection */
+	bool greeting_now;    /* what is sent now belongs to the greeting */
 	bool state_running;
 	uint32_t hello; /* number of the last one: only its answer counts */
 	int tries;
@@ -85,7 +87,21 @@ static void drop_queue(void)
 			close_fd(q->fd[i]);
 		free(q);
 	}
+	in.greeting = NULL;
 	in.nqueue = 0;
+}
+
+/* Nothing is said before the greeting: what waits may have come before there was a bpinit. */
+static void put(struct queued *q)
+{
+	if (!in.greeting_now)
+		STAILQ_INSERT_TAIL(&in.queue, q, next);
+	else if (in.greeting)
+		STAILQ_INSERT_AFTER(&in.queue, in.greeting, q, next);
+	else
+		STAILQ_INSERT_HEAD(&in.queue, q, next);
+	if (in.greeting_now)
+		in.greeting = q;
 }
 
 static void enqueue(const struct init_msg *m, const int *fds, int nfd)
@@ -105,11 +121,7 @@ static void enqueue(const struct init_msg *m, const int *fds, int nfd)
 	memcpy(q->bytes, bytes, len);
 	for (; q->nfd < nfd; q->nfd++)
 		q->fd[q->nfd] = fcntl(fds[q->nfd], F_DUPFD_CLOEXEC, 3);
-	/* Nothing is said before the greeting. */
-	if (m->type == INIT_HELLO && !in.greeted)
-		STAILQ_INSERT_HEAD(&in.queue, q, next);
-	else
-		STAILQ_INSERT_TAIL(&in.queue, q, next);
+	put(q);
 	in.nqueue++;
 }
 
@@ -128,6 +140,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 		if (e == -EAGAIN)
 			return;
 		STAILQ_REMOVE_HEAD(&in.queue, next);
+		if (q == in.greeting)
+			in.greeting = NULL;
 		in.nqueue--;
 		for (int i = 0; i < q->nfd; i++)
 			close_fd(q->fd[i]);
@@ -313,7 +327,8 @@ static void say_lease(void)
 	init_send(&m, NULL, 0);
 }
 
-/* Only to a bpinit that has no process yet does it matter: it takes the first one. */
+/* Only to a bpinit that has no process yet does it matter: it takes the first one. What is cloned
+ * before it has no filter, nor has what is cloned by that. */
 static void say_filter(void)
 {
 	struct init_msg m = {.type = INIT_FILTER};
@@ -323,6 +338,16 @@ static void say_filter(void)
 	m.u.lease.lo = slave.lease_lo;
 	m.u.lease.hi = slave.lease_hi;
 	init_send(&m, NULL, 0);
+}
+
+/* On a new connection: before whatever waits for one. */
+static void greet(void)
+{
+	in.greeting_now = true;
+	say_hello();
+	say_lease();
+	say_filter();
+	in.greeting_now = false;
 }
 
 static bool found(void)
@@ -343,6 +368,7 @@ static bool found(void)
 	in.started = in.greeted = false;
 	if (!STAILQ_EMPTY(&in.queue))
 		event_add(in.writable, NULL);
+	greet();
 	return true;
 }
 
@@ -350,12 +376,8 @@ static void seek(void)
 {
 	if (in.fd >= 0)
 		return;
-	if (found()) {
-		say_hello();
-		say_lease();
-		say_filter();
+	if (found())
 		return;
-	}
 	if (!in.wanted)
 		return;
 	if (!in.started) {
@@ -394,12 +416,8 @@ static void lost(const char *why)
 	source_stop();
 	move_init_lost();
 	stdio_init_lost();
-	if (found()) {
-		say_hello();
-		say_lease();
-		say_filter();
+	if (found())
 		return;
-	}
 	id_new();
 	in.started = false;
 	master_reconnect();
