@@ -181,6 +181,7 @@ struct proc {
 	bool conted;	 /* REAL: sent a SIGCONT since it was told as stopped ... */
 	int64_t stop_due; /* ... and said to have stopped again: told then; 0: not */
 	int32_t stop_sig;
+	bool watch_over; /* LEAVING: it has ended, as whoever watched it has seen */
 	bool hup_told;	 /* with the SIGCONT that the kernel sends behind such a SIGHUP */
 	int64_t hup_ms;	 /* when it came; 0: never */
 	int64_t cont_ms; /* when its last group stop ended; 0: it had none */
@@ -254,6 +255,8 @@ int stops_tick(int ms);	  /* likewise: a stop that may be told already */
 void child_report(const struct chan_child *c);
 void init_watch(const struct init_msg *m);
 void watch_ready(uint32_t index);
+/* How a real process ended that was watched. */
+void watch_told(int32_t pid, int status);
 
 /* -- bpinit_later.c */
 int later_put(struct proc *p, const struct chan_msg *m); /* 0, or -EAGAIN: not of this kind */
@@ -324,7 +327,7 @@ struct move {
 	int abort_err;
 	char abort_text[CHAN_TEXT_MAX];
 	int32_t ppid, pgid, sid;
-	bool home_here;
+	bool home_here, from_home;
 	bool threads; /* target: more than one are in its image */
 	struct chan_cred cred;
 	uint32_t skel; /* target: its arrival was a skeleton; number + 1 */

@@ -75,7 +75,7 @@ static void chain_step(struct move *m)
 		}
 		m->chain_at++;
 	}
-	if (!children_ready(m))
+	if (!place_chain_done(m) || !children_ready(m))
 		return; /* likewise */
 	m->phase = ARRIVE_READY;
 	event_move(EV_READY, m->id, m->req_id, 0);
@@ -134,12 +134,14 @@ void init_arrive(const struct init_msg *msg)
 	m->pgid = msg->u.arrive.pgid;
 	m->sid = msg->u.arrive.sid;
 	m->home_here = msg->u.arrive.home_here;
+	m->from_home = msg->u.arrive.from_home;
 	m->threads = msg->u.arrive.threads > 1;
 	if (m->threads)
 		lease_raise(INT32_MAX); /* whatever numbers those have */
 	m->cred = msg->u.arrive.cred;
 	m->nchain = msg->u.arrive.nchain;
 	memcpy(m->chain, msg->u.arrive.chain, sizeof(m->chain));
+	place_chain(m);
 	chain_step(m);
 }
 

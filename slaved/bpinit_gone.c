@@ -33,7 +33,7 @@ void leave_exit_stop(struct proc *p)
 void leave_died(struct proc *p, int status)
 {
 	struct move *m = move_of(p);
-	bool ours = p->our_child;
+	bool ours = p->our_child, watched = p->watch_over;
 	struct chan_child c;
 
 	if (m && m->phase == LEAVE_GHOSTING) {
@@ -42,6 +42,7 @@ void leave_died(struct proc *p, int status)
 		move_ended(m->id, EV_GHOST, p->pid);
 		move_free(m);
 		m = NULL;
+		watched = false;
 	}
 	if (m && m->phase != LEAVE_FAILED && m->phase != LEAVE_ABORTING)
 		leave_failed(m, ESRCH, "the process ended before it had left");
@@ -51,15 +52,17 @@ void leave_died(struct proc *p, int status)
 			move_free(m);
 	}
 	p->move = 0;
-	if (!p->was_real) {
+	if (!p->was_real && !watched) {
 		proc_remove(p);
 		return;
 	}
-	/* A real process of this node: its parent's ghost, or we, tell how it ended. A fence ends
-	 * the ghosts as well. */
+	/* A real process of this machine: its watch, its parent's ghost, or we, tell how it ended.
+	 * A fence ends the ghosts as well. */
 	p->state = PROC_REAL;
 	proc_close_chan(p);
-	if (ours || p->dying) {
+	if (watched) {
+		watch_told(p->pid, status);
+	} else if (ours || p->dying) {
 		c = child_of(p->pid, status);
 		child_report(&c);
 	}

@@ -17,6 +17,7 @@
 
 #include "include/sys/bproc_common.h"
 #include "slaved/bpinit_kill.h"
+#include "slaved/bpinit_place.h"
 
 /* -- step 2: a process has asked */
 
@@ -144,11 +145,13 @@ static void here(struct move *m, const struct chan_msg *c, int32_t pid)
 	}
 	p->was_real = p->state == PROC_REAL;
 	p->state = PROC_LEAVING;
+	if (self.keeper && m->kind != MOVE_RFORK)
+		place_leaves(p);
 	p->move = move_index(m) + 1;
 	p->inject = INJECT_NO;
 	p->inject_chan = c->u.status;
 	p->awake = p->nmirror = p->busy = 0;
-	p->dying = p->lost = p->held_stop = p->serves = false;
+	p->dying = p->lost = p->held_stop = p->serves = p->watch_over = false;
 	m->pid = pid;
 	e = trace_begin(p, m->kind == MOVE_EXECMOVE ? PTRACE_O_TRACEEXEC : 0);
 	proc_set_chan(p, take_fd(m->chan));
@@ -247,6 +250,7 @@ void leave_became_ghost(struct move *m, struct proc *p)
 	p->move = 0;
 	p->place.pgid = m->pgid;
 	p->place.sid = m->sid;
+	p->place.when = 0; /* what home has said it has taken along */
 	event_move(EV_GHOST, m->id, m->req_id, p->pid);
 	move_ended(m->id, EV_GHOST, p->pid);
 	move_free(m);
@@ -254,6 +258,7 @@ void leave_became_ghost(struct move *m, struct proc *p)
 		trace_mirror_next(p);
 	trace_held_stop(p);
 	born_reap_due(p->pid);
+	place_made(p->pid);
 	arrive_progress();
 }
 

@@ -73,18 +73,20 @@ static void look(int32_t pid, struct place *known)
 		tell(pid, known, NULL);
 }
 
+/* Of one on its way, too, since what it becomes here is compared with that only. */
 static void again(int32_t pid, struct place *known)
 {
 	if (known->changed)
 		tell(pid, known, NULL);
 }
 
-static void each(void (*fn)(int32_t pid, struct place *known))
+static void each(void (*fn)(int32_t pid, struct place *known), bool moving)
 {
 	for (uint32_t i = 0; i < procs_used; i++) {
 		struct proc *p = &procs[i];
 
-		if (p->state == PROC_GHOST || p->state == PROC_REAL)
+		if (p->state == PROC_GHOST || p->state == PROC_REAL ||
+		    (moving && p->state != PROC_FREE))
 			fn(p->pid, &p->place);
 	}
 }
@@ -96,9 +98,22 @@ static void look_native(int32_t pid, struct place *known)
 		look(pid, known);
 }
 
+/*
+ * It may have changed since the last look, and as a ghost it is where it was when it left. What
+ * goes to a node from where it is then must not find its ghost there in another place.
+ */
+void place_leaves(struct proc *p)
+{
+	const struct place *known = p->place.pgid ? NULL : watch_place(p->pid);
+
+	if (known)
+		p->place = *known;
+	look(p->pid, &p->place);
+}
+
 static void look_all(void)
 {
-	each(look);
+	each(look, false);
 	watch_each(look_native);
 }
 
@@ -108,25 +123,17 @@ static void again_native(int32_t pid, struct place *known)
 		again(pid, known);
 }
 
-static int32_t looked_for;
-
-static void look_if_wanted(int32_t pid, struct place *known)
-{
-	if (pid == looked_for)
-		look(pid, known);
-}
-
 void place_look(int32_t pid)
 {
 	struct proc *p = proc_find(pid);
+	struct place *known = watch_place(pid);
 
 	if (!self.keeper)
 		return;
-	looked_for = pid;
 	if (p && (p->state == PROC_GHOST || p->state == PROC_REAL))
 		look(pid, &p->place);
-	else
-		watch_each(look_if_wanted);
+	else if (!p && known)
+		look(pid, known);
 }
 
 void init_place_again(const struct init_msg *m)
@@ -134,7 +141,7 @@ void init_place_again(const struct init_msg *m)
 	(void)m;
 	if (!self.keeper)
 		return;
-	each(again);
+	each(again, true);
 	watch_each(again_native);
 }
 
@@ -212,6 +219,8 @@ static void attempt(struct order *o)
 			  own_kill(-pl->pgid, 0) < 0 && errno == ESRCH;
 	if (proc_tell(by, &c, NULL, 0) < 0)
 		return later(o);
+	if (is.sid != pl->sid)
+		skel_drop(pl->pid); /* warm children of it are in the old session */
 	trace_wake(by);
 	o->asked = true;
 	o->due = now() + ANSWER_MS;
@@ -303,6 +312,49 @@ bool place_ready(struct move *m, const struct proc *p)
 	return !waiting_for(p->pid);
 }
 
+/* Or will in a moment. */
+static bool stands_in(const struct proc *p)
+{
+	return p && !p->exiting && !p->dying &&
+	       (p->state == PROC_GHOST || p->state == PROC_LEAVING || p->state == PROC_MAKING);
+}
+
+void place_chain(const struct move *m)
+{
+	struct init_msg msg = {.type = INIT_PLACE};
+	struct init_place *pl = &msg.u.place;
+
+	for (uint32_t i = 0; i < m->nchain; i++) {
+		const struct init_chain *c = &m->chain[i];
+		const struct proc *p = proc_find(c->pid);
+		struct place is;
+
+		if (!stands_in(p) || c->pgid <= 0)
+			continue;
+		is = place_of(c->pid);
+		/* Who leads a session does for good; whose word is the younger on a group is home's
+		 * to say. */
+		if ((is.pgid == c->pgid && is.sid == c->sid) || waiting_for(c->pid) ||
+		    (c->sid == c->pid ? is.sid == c->sid : !m->from_home || is.sid != c->sid))
+			continue;
+		*pl = (struct init_place){
+			.pid = c->pid, .pgid = c->pgid, .sid = c->sid, .node = -1};
+		msg.pid = c->pid;
+		init_place(&msg);
+	}
+}
+
+bool place_chain_done(const struct move *m)
+{
+	for (uint32_t i = 0; norders > 0 && i < m->nchain; i++) {
+		int32_t pid = m->chain[i].pid;
+
+		if (waiting_for(pid) && stands_in(proc_find(pid)))
+			return false;
+	}
+	return true;
+}
+
 int place_tick(int ms)
 {
 	int64_t t = now(), begun;
@@ -321,7 +373,7 @@ int place_tick(int ms)
 	}
 	if (ended)
 		arrive_progress();
-	if (self.keeper && procs_count > 0) {
+	if (self.keeper && (procs_count > 0 || watches_count > 0)) {
 		if (t >= look_at_ms) {
 			begun = clock_ns(CLOCK_MONOTONIC);
 			look_all();

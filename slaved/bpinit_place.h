@@ -21,6 +21,14 @@ void place_look(int32_t pid);
  * word on it since. False: it is being put there, and arrive_progress() follows.
  */
 bool place_ready(struct move *m, const struct proc *p);
+/*
+ * Ghosts that are here of the relatives with which one arrives: put where those are, as far as that
+ * is known better than here. Done: its arrival will be born into that.
+ */
+void place_chain(const struct move *m);
+bool place_chain_done(const struct move *m);
+/* Home: a process that leaves has its place, of which nobody will hear from here any more. */
+void place_leaves(struct proc *p);
 /* Is somebody of that group here? Else the ghost of its leader, if there is one, is being made. */
 bool place_have_group(const struct init_place *p);
 
@@ -33,4 +41,6 @@ int group_tick(int ms);
 struct place place_of(int32_t pid); /* pgid 0: it has gone */
 
 /* -- bpinit_wait.c: fn for each real process that is watched; *known is fn's to keep */
+extern uint32_t watches_count;
 void watch_each(void (*fn)(int32_t pid, struct place *known));
+struct place *watch_place(int32_t pid); /* NULL: it is not watched */

@@ -242,6 +242,7 @@ static struct {
 	struct place place;
 } watches[WATCHES_MAX];
 static uint32_t nwatches;
+uint32_t watches_count;
 
 /* PIDFD_GET_INFO of Linux 6.13, its exit code of 6.15: once somebody has waited for it. */
 struct pidfd_exit_info {
@@ -262,23 +263,11 @@ static bool reaped_status(int pidfd, int *ret_status)
 	return true;
 }
 
-/* Nobody waits for it here: at home its zombie stays until it has been waited for where its
- * parent is. */
-static void watch_ended(int32_t pid, int pidfd)
+void watch_told(int32_t pid, int status)
 {
 	struct proc *p = proc_find(pid);
-	struct chan_child c;
-	int status = 0;
+	struct chan_child c = child_of(pid, status);
 
-	/* Called off on its arrival: nobody else ever waits for it. */
-	if (p && p->state == PROC_MAKING && p->chan < 0)
-		return born_gone(pid);
-	/* A ghost by now: its end is mirrored, whoever ordered that knows it. */
-	if (p && p->state != PROC_REAL)
-		return;
-	if (!proc_zombie_status(pid, &status))
-		reaped_status(pidfd, &status);
-	c = child_of(pid, status);
 	place_look(pid); /* its parent may wait for its group */
 	event(&(struct init_msg){
 		.type = EV_CHILD, .move_id = p ? p->came : 0, .pid = pid, .u.child = c});
@@ -286,6 +275,27 @@ static void watch_ended(int32_t pid, int pidfd)
 		move_life_ended(p->came, &c);
 		proc_remove(p);
 	}
+}
+
+/* Nobody waits for it here: at home its zombie stays until it has been waited for where its
+ * parent is. */
+static void watch_ended(int32_t pid, int pidfd)
+{
+	struct proc *p = proc_find(pid);
+	int status = 0;
+
+	/* Called off on its arrival: nobody else ever waits for it. */
+	if (p && p->state == PROC_MAKING && p->chan < 0)
+		return born_gone(pid);
+	/* Its tracer's wait, which comes behind this, says whether it has left (leave_died()). */
+	if (p && p->state == PROC_LEAVING)
+		p->watch_over = true;
+	/* A ghost by now: its end is mirrored, whoever ordered that knows it. */
+	if (p && p->state != PROC_REAL)
+		return;
+	if (!proc_zombie_status(pid, &status))
+		reaped_status(pidfd, &status);
+	watch_told(pid, status);
 }
 
 void watch_ready(uint32_t index)
@@ -299,6 +309,7 @@ void watch_ready(uint32_t index)
 	watch_ended(pid, fd);
 	watches[index].fd = close_fd(fd);
 	watches[index].pid = 0;
+	watches_count--;
 }
 
 void init_watch(const struct init_msg *m)
@@ -326,7 +337,16 @@ void init_watch(const struct init_msg *m)
 	watches[at].place = place_of(m->pid);
 	if (at == nwatches)
 		nwatches++;
+	watches_count++;
 	watch_fd(fd, ON_PIDFD, at, 0, EPOLLIN);
+}
+
+struct place *watch_place(int32_t pid)
+{
+	for (uint32_t i = 0; i < nwatches; i++)
+		if (watches[i].pid == pid)
+			return &watches[i].place;
+	return NULL;
 }
 
 void watch_each(void (*fn)(int32_t pid, struct place *known))

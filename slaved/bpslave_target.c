@@ -253,6 +253,7 @@ void target_on_start(const Bproc__MoveStart *s)
 	m.u.arrive.pgid = s->pgid;
 	m.u.arrive.sid = s->sid;
 	m.u.arrive.home_here = a->home_here;
+	m.u.arrive.from_home = s->source == HOME_NODE;
 	m.u.arrive.threads = s->threads;
 	move_after_ghost(&m);
 	a->has_exec = exec_is_here(s->exec);

@@ -16,7 +16,7 @@
 #include "vmadump/blob/channel.h"
 
 #define INIT_SOCK "init.sock"
-#define INIT_VERSION 2
+#define INIT_VERSION 3
 #define INIT_CHAIN_MAX 64 /* ancestors, leaders and children of one arrival */
 
 /* Of the codes of SIGCHLD (CLD_*): it has ended. */
@@ -178,6 +178,7 @@ struct init_msg {
 			uint32_t kind;
 			int32_t ppid, pgid, sid; /* of the process to come */
 			uint32_t home_here;	 /* 1: it comes home, into its ghost */
+			uint32_t from_home;	 /* 1: it is home's word that the chain has */
 			uint32_t nchain;	 /* top of the session first, parent last;
 						  * leaders that are no ancestors before
 						  * the first member of their group;

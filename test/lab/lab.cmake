@@ -22,7 +22,7 @@ endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
 foreach(source rfork nest roam exec signals errors odd many hop family broken matrix storm kills
-		again lazy)
+		again lazy places)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
@@ -106,6 +106,7 @@ foreach(source auto poll)
 		COMMAND ${lab_programs}/family_static)
 endforeach()
 lab_test(move.again 3 90 COMMAND ${lab_programs}/again_static)
+lab_test(move.places 2 90 COMMAND ${lab_programs}/places_static)
 lab_test(move.kills 2 90 COMMAND ${lab_programs}/kills_dynamic)
 lab_test(move.kills_wait 1 120 COMMAND ${lab_dir}/kills.sh)
 lab_test(move.kills_no 1 60 OPTS -o killfromnodes=no COMMAND ${lab_dir}/kills.sh no)

@@ -13,8 +13,8 @@
 #include "libbproc/sysio.h"
 #include "vmadump.h"
 
-/* Before the grant. */
-static void killed_parked(void)
+/* Before the grant. Watched: it has been elsewhere, and others have to hear of its end. */
+static void killed_parked(bool watched)
 {
 	struct trip t = {0};
 	int chan;
@@ -24,8 +24,12 @@ static void killed_parked(void)
 		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0));
 	trip_begin(&t, chan);
 	want(&home, EV_HERE, pid);
+	if (watched)
+		tell(&home, &(struct init_msg){.type = INIT_WATCH, .pid = pid}, NULL, 0);
 	CHECK(kill(pid, SIGKILL) == 0);
 	CHECK(want(&home, EV_FAILED, 0).req_id == t.req_id);
+	if (watched)
+		CHECK(want(&home, EV_CHILD, pid).u.child.status == SIGKILL);
 	CHECK(wait_for(pid, 0) == SIGKILL);
 	decide_abort(&home, &t, EIO, "");
 	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
@@ -76,7 +80,8 @@ out:
 int main(void)
 {
 	rig_start();
-	killed_parked();
+	killed_parked(false);
+	killed_parked(true);
 	for (int runs = 0; runs < 2; runs++) {
 		killed_sent(MOVE_MOVE, runs);
 		killed_sent(MOVE_RFORK, runs);
