@@ -79,7 +79,8 @@ enum fault_kind {
 	FAULT_HANG,
 	FAULT_REAL,
 	FAULT_GHOST,
-	FAULT_STALL, /* not ours: this machine was too slow and a node was given up */
+	FAULT_REBUILD, /* every daemon but the bpinits */
+	FAULT_STALL,   /* not ours: this machine was too slow and a node was given up */
 	FAULT_KINDS
 };
 struct fault {

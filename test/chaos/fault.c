@@ -342,7 +342,7 @@ void fault_one(uint64_t seed, bool overlap)
 /* Every daemon but the bpinits, so that the master's table is made anew of theirs. */
 void fault_rebuild(void)
 {
-	struct fault *f = begin(FAULT_MASTER_KILL, NODE_ALL);
+	struct fault *f = begin(FAULT_REBUILD, NODE_ALL);
 
 	for (int n = -1; n < led->nodes; n++)
 		lab_ask("restart-slave", NULL, n);

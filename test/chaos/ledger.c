@@ -36,6 +36,7 @@ const char *const fault_name[FAULT_KINDS] = {
 	[FAULT_HANG] = "bpslave hung",
 	[FAULT_REAL] = "process killed",
 	[FAULT_GHOST] = "ghost killed",
+	[FAULT_REBUILD] = "all daemons restarted",
 	[FAULT_STALL] = "given up by itself",
 };
 
@@ -285,7 +286,8 @@ bool streams_cut(int slot)
 	for (uint32_t i = 0; i < led->nfault && i < FAULTS; i++) {
 		const struct fault *f = &led->fault[i];
 		bool ends = f->kind == FAULT_SLAVE || f->kind == FAULT_SLAVE_KILL ||
-			    f->kind == FAULT_HOME || f->kind == FAULT_HOME_KILL || deadly(f->kind);
+			    f->kind == FAULT_HOME || f->kind == FAULT_HOME_KILL ||
+			    f->kind == FAULT_REBUILD || deadly(f->kind);
 
 		if (ends && overlaps(f, s->born))
 			return true;
