@@ -72,11 +72,11 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  *
  * Return: 0 when it runs there (also if it was there already); -1 with errno set, and it goes on
  *         where it was.
- * Errors: those of a move; ESRCH (there is no such process, or it has ended); BE_INVALIDPROC (it
- *         is real on another node, which the text names); EPERM (it may not be traced, or
- *         somebody traces it); ENOTSUP (it has something that cannot be carried, or it is
- *         stopped); EBUSY (a thread waits in the kernel and cannot be stopped); EINPROGRESS (its
- *         memory is still on its way here, for a minute now).
+ * Errors: those of a move; ESRCH (there is no such process, or it has ended); EINVAL (@pid is a
+ *         thread's; @flags); BE_INVALIDPROC (it is real on another node, which the text names);
+ *         EPERM (it may not be traced, or somebody traces it); ENOTSUP (it has something that
+ *         cannot be carried, or it is stopped); EBUSY (a thread waits in the kernel and cannot be
+ *         stopped); EINPROGRESS (its memory is still on its way here, for a minute now).
  * Blocks: until the process runs there, or will not. If the caller ends meanwhile the move goes
  * on; of a SIGKILL at the wrong moment see vmad_dump_pid(). Threads: any.
  * Since: 0.2. Source: this project, bproc_move(3).

@@ -4,6 +4,7 @@
  * itself (vmadump/away.c); what is here says which process, and tells the caller.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,6 +18,9 @@ static int is_here(int pid, int self)
 {
 	int node, e = api_pidnode(pid, &node);
 
+	/* 0 and below are groups for kill(2). Of a process that is elsewhere its ghost is here. */
+	if (pid < 1 || (e == -BE_INVALIDPROC && kill(pid, 0) < 0 && errno == ESRCH))
+		return bproc_err_set(api_err(), ESRCH, "there is no process %d", pid);
 	if (e == -BE_INVALIDPROC && self == BPROC_NODE_MASTER)
 		return 0; /* the cluster has not heard of it: a process of the front end */
 	if (e < 0)

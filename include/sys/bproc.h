@@ -16,6 +16,7 @@
  *   EAGAIN        too many questions of this process are unanswered
  *   EACCES        the socket may not be used by this user
  *   EPROTO        library and daemon are of different versions
+ *   ENAMETOOLONG  BPROC_RUN_DIR is too long for the path of a socket
  *   EMFILE, ENFILE, ENOMEM  no descriptor or memory for the question
  * After any failure bproc_errtext() has a text that names the thing.
  *
@@ -235,7 +236,8 @@ int bproc_chgrp(int node, int group);
  *          "down" disconnects the node and kills its processes.
  *
  * Return: 0; -1 with errno set.
- * Errors: EPERM (not root); EINVAL (no valid name; the node is down);
+ * Errors: EPERM (not root; the front end, which has none to set); EINVAL (no valid name,
+ *         or "unreachable", which is the master's to set; the node is down);
  *         ENOSPC (the name is too long); BE_INVALIDNODE (no such node);
  *         those of the local link.
  * Blocks: for an answer of the master, 30 s at most. Threads: any.
@@ -379,9 +381,11 @@ int bproc_nodespec(struct bproc_node_set_t *ns, const char *str);
  *   EINVAL          flags outside BPROC_DUMP_ALL; a NULL where none may be
  *   ENOTSUP         the process cannot leave: it has several threads, or an open
  *                   file, mapping or state that no image can carry
- *   EAGAIN          no process number or no room for a process there
- *   E2BIG           the caller is a member of more than 32 groups
- *   EBUSY           its last move has failed for a lost link, and is not undone yet
+ *   EAGAIN          no process number or no room for a process there, or too many moves under way
+ *   E2BIG           the caller is a member of more than 32 groups, or has more than 64 ancestors,
+ *                   leaders and children that it has not waited for
+ *   EBUSY           its last move has failed for a lost link, and is not undone yet; or it is
+ *                   being moved by another already
  *   ENOMEM, EIO, EPIPE, EBADMSG, EHOSTUNREACH, ETIMEDOUT  the image could not be made,
  *                   sent or put in place
  *   ENOSYS, ECONNREFUSED, ECONNRESET, ENOTCONN, EACCES, EPROTO, EMFILE, ENFILE

@@ -92,6 +92,10 @@ START_TEST(processes)
 	ck_assert_int_eq(bproc_pidnode(1), -1);
 	ck_assert_int_eq(errno, 0);
 	ck_fails(bproc_pidnode(99), BE_INVALIDPROC, "99");
+	/* Nobody is nowhere, also where the caller is. */
+	ck_fails(bproc_movepid(4194303, BPROC_NODE_SELF, 0), ESRCH, "4194303");
+	ck_fails(bproc_movepid(0, BPROC_NODE_SELF, 0), ESRCH, "0");
+	ck_fails(bproc_movepid(-1, BPROC_NODE_MASTER, 0), ESRCH, "-1");
 }
 END_TEST
 
