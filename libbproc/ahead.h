@@ -10,3 +10,6 @@
  * that call says why.
  */
 __attribute__((visibility("default"))) void _bproc_ask_nodes(void);
+
+/* The first call in a child of clone() with CLONE_VM: what fork() does with the connections. */
+__attribute__((visibility("default"))) void _bproc_cloned(void);

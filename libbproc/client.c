@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "libbproc/ahead.h"
 #include "libbproc/client.h"
 #include "libbproc/sysio.h"
 
@@ -69,9 +70,8 @@ static void after_fork_parent(void)
  * Answers would go to whoever reads first: the child gets connections of its own. But
  * who asks is said with each message, so one is good enough to say where it wants to go.
  */
-static void after_fork_child(void)
+static void pass_on(void)
 {
-	pthread_mutex_unlock(&slots_lock);
 	for (int i = 0; i < SLOTS && inherited.fd < 0; i++) {
 		if (!still_ours(&slots[i]))
 			continue;
@@ -80,6 +80,17 @@ static void after_fork_child(void)
 	}
 	close_slots();
 	owner = getpid();
+}
+
+static void after_fork_child(void)
+{
+	pthread_mutex_unlock(&slots_lock);
+	pass_on();
+}
+
+void _bproc_cloned(void)
+{
+	pass_on();
 }
 
 static void install_atfork(void)

@@ -5,6 +5,7 @@
  * granted waits for the master's word however long that takes.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,6 +190,9 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 	/* bpinit goes to work on it while the rest is read. */
 	depart(v, who->ids.pid, chan);
 	close_fd(chan);
+	/* On our processor: the program is executed elsewhere while the rest is done here. */
+	if (ask->kind == MOVE_EXECMOVE)
+		sched_yield();
 	if (e == 0)
 		e = asker_read(who, ask->kind, text);
 	v->uid = who->ids.uid[0];
