@@ -157,10 +157,14 @@ static bool is_sent_late(struct proc *p)
 	return was_sent(p, WORD_MS);
 }
 
+/* A stop that is under way is called off: the end of the parent's ghost would find it. */
 static bool goes_on(struct proc *p)
 {
-	if (p->stopped)
-		trace_mirror(p, CLD_CONTINUED, SIGCONT);
+	if (is_stop(p->busy)) {
+		p->busy = 0;
+		own_kill(p->pid, SIGCONT);
+	}
+	trace_mirror(p, CLD_CONTINUED, SIGCONT);
 	return false;
 }
 
