@@ -98,6 +98,22 @@ static struct proc *choose(int32_t pid, int32_t stopped)
 	return c.none ? NULL : c.ghost;
 }
 
+/*
+ * It is as it was on its node before the signals, and goes on by those of our kernel: stops and
+ * continues that wait to be shown are older than that.
+ */
+static void stop(struct proc *p)
+{
+	int n = 0;
+
+	for (int i = 0; i < p->nmirror; i++)
+		if (is_end(p->mirror[i].code))
+			p->mirror[n++] = p->mirror[i];
+	p->nmirror = n;
+	if (!is_stop(p->busy))
+		trace_mirror(p, CLD_STOPPED, SIGSTOP);
+}
+
 bool bereft_exit(struct proc *p, const struct init_msg *m)
 {
 	struct bereft *b = bereft;
@@ -123,7 +139,7 @@ bool bereft_exit(struct proc *p, const struct init_msg *m)
 	nbereft++;
 	held->held = b->ours ? m->u.mirror.orphaned : held->pid;
 	if (b->ours)
-		trace_mirror(held, CLD_STOPPED, SIGSTOP);
+		stop(held);
 	else
 		end_it(b);
 	return true;
