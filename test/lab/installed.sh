@@ -54,7 +54,7 @@ if bpsh 0 hostname >said 2>&1; then
 	echo "a program runs on a node without bpinit"
 	exit 1
 fi
-grep -q "not moved: node 0" said || { cat said; exit 1; }
+grep -q "node 0" said || { cat said; exit 1; }
 kill $slave
 END
 mkdir "$tmp/logs"
