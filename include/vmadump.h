@@ -201,7 +201,8 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err);
  * @err: filled on failure; may be NULL.
  *
  * One with very many descriptors or mappings is looked at before it is stopped, and if that finds
- * something it is not stopped at all: nothing is written to @fd then, and *ret_us is 0.
+ * something it is not stopped at all: nothing is written to @fd then, and *ret_us is 0. If not, it
+ * is stopped for the rest, and what is written is of it as it runs: for VMAD_INFO_OPEN.
  *
  * Return: how many there are, 0: it could leave; -1 with errno set: it cannot even be
  *         looked at, or not be carried for what shows from outside (ENOTSUP).

@@ -143,13 +143,9 @@ static int open_channel(struct freeze *f, int pidfd)
 	return 0;
 }
 
-static void fill_thread(const struct freeze *f, const struct task *task, struct blob_thread *b,
-			uint64_t at, const struct layout *l)
+void freeze_thread(const struct task *task, struct blob_thread *b)
 {
 	memset(b, 0, sizeof *b);
-	b->self = at;
-	b->stack = at + l->thread_len;
-	b->blob = f->self;
 	b->tid = task->tid;
 	b->sigmask = task->mask;
 	b->regs = task->regs;
@@ -158,6 +154,7 @@ static void fill_thread(const struct freeze *f, const struct task *task, struct 
 	b->rseq_sig = task->rseq.sig;
 	b->xsave_size = task->xsave_size;
 	memcpy(b->xsave, task->xsave, task->xsave_size);
+	restart_settle(task, &b->regs);
 }
 
 /* The blocks of all threads and the signals, as one piece. */
@@ -176,9 +173,12 @@ static int write_threads(struct freeze *f, const struct layout *l)
 	memset(all, 0, bytes);
 	for (uint32_t i = 1; i < t->n; i++) {
 		uint64_t at = (i - 1) * l->thread_len;
+		struct blob_thread *b = (void *)(all + at);
 
-		fill_thread(f, &t->task[i], (void *)(all + at), l->low + at, l);
-		restart_settle(&t->task[i], &((struct blob_thread *)(void *)(all + at))->regs);
+		freeze_thread(&t->task[i], b);
+		b->self = l->low + at;
+		b->stack = b->self + l->thread_len;
+		b->blob = f->self;
 	}
 	p = (void *)(all + (l->pending - l->low));
 	for (uint32_t i = 0; i < t->n; i++) {

@@ -60,12 +60,16 @@ int leave_pid(pid_t pid, int conn, int node, unsigned flags, const struct live *
 int freeze_look(struct freeze *f);
 /* Has it so much that a look takes milliseconds? After freeze_look(). */
 int freeze_is_much(struct freeze *f);
+/* freeze.c: a thread as it was read, but for where it lies in the blob's memory. */
+void freeze_thread(const struct task *task, struct blob_thread *ret);
 /*
- * aside.c: what of it cannot be carried, while it runs; told for each, and how many. 0 says
- * little: what could not be looked at is none. above: no descriptor of it is as high.
+ * aside.c: what of it cannot be carried, while it runs; told for each, and how many. -1: it could
+ * not be looked at so. away: CHAN_GO_* of one that leaves and is not at home.
  */
-int aside_look(pid_t pid, int above, int leaves, void (*told)(const char *text, void *arg),
-	       void *arg);
+int aside_look(const struct freeze *f, int leaves, unsigned away,
+	       void (*told)(const char *text, void *arg), void *arg);
+/* The head of its image, as far as it shows while it runs; registers as they were read. 0 or -1. */
+int aside_head(const struct freeze *f, unsigned away, int fd);
 /* 0, or -1 and the first of what was told. */
 int freeze_look_aside(struct freeze *f);
 /* freeze_more.c: status as /proc has it: 0, or refused. Then, when it is stopped, f->filters. */

@@ -12,14 +12,14 @@
 /* Wherever it is not at home, 0 to 2 are streams if they are pipes. */
 #define AWAY_STREAMS (1u | 2u << CHAN_GO_STREAM_BITS | 3u << 2 * CHAN_GO_STREAM_BITS)
 
-static long ask(struct freeze *f, int fd, unsigned flags, void (*refused)(const char *, void *),
-		void *arg)
+static long ask(struct freeze *f, int fd, unsigned away, int rest,
+		void (*refused)(const char *, void *), void *arg)
 {
-	struct chan_msg m = {.type = CHAN_LOOK};
+	struct chan_msg m = {.type = CHAN_LOOK,
+			     .flags = rest ? CHAN_LOOK_REST : 0,
+			     .u.leave.flags = away};
 	long n = 0;
 
-	if (flags & VMAD_AWAY)
-		m.u.leave.flags = CHAN_GO_AWAY | AWAY_STREAMS << CHAN_GO_STREAM_SHIFT;
 	if (chan_send_with(f->chan, &m, fd) < 0)
 		return trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
 	for (;; n++) {
@@ -35,23 +35,27 @@ static long ask(struct freeze *f, int fd, unsigned flags, void (*refused)(const 
 int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char *text, void *arg),
 		  void *arg, uint64_t *ret_us, struct vmad_err *err)
 {
+	unsigned away = flags & VMAD_AWAY
+				? CHAN_GO_AWAY | AWAY_STREAMS << CHAN_GO_STREAM_SHIFT
+				: 0;
 	struct freeze f = {.t = {.pid = pid, .err = err}};
-	long r;
 	int e;
+	long r, known = -1;
 
 	if (freeze_look(&f) < 0)
 		return -1;
-	r = freeze_is_much(&f) ? aside_look(pid, f.fds, 1, refused, arg) : 0;
-	if (r > 0) {
+	if (freeze_is_much(&f))
+		known = aside_look(&f, 1, away, refused, arg);
+	if (known > 0) {
 		if (ret_us)
 			*ret_us = 0;
-		return (int)r;
+		return (int)known;
 	}
 	if (freeze_enter(&f, pid, FREEZE_LOOKED, 0, err) < 0) {
 		freeze_free(&f);
 		return -1;
 	}
-	r = ask(&f, fd, flags, refused, arg);
+	r = ask(&f, fd, away, known == 0, refused, arg);
 	e = errno;
 	if (f.t.group_stop && r >= 0) {
 		struct vmad_err own, *was = f.t.err;
@@ -65,6 +69,10 @@ int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char 
 	freeze_leave(&f);
 	if (ret_us)
 		*ret_us = freeze_now_us() - f.since_us;
+	if (r >= 0 && known == 0 && aside_head(&f, away, fd) < 0) {
+		r = trace_fail(&f.t, ESRCH, "process %d has ended, or changes too fast", pid);
+		e = errno;
+	}
 	freeze_free(&f);
 	errno = e;
 	return (int)r;

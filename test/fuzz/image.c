@@ -11,6 +11,7 @@
 
 #define HEAD_MAX (256u << 10) /* bytes of an input; a real head is 10 to 30 KiB */
 #define BLOCKS 64
+#define PAGES_THERE (1l << 50)
 
 static void *block[BLOCKS];
 static unsigned int nblocks;
@@ -184,7 +185,8 @@ static void mend_sum(uint8_t *head, uint64_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	static struct blob b;
-	struct blob_restore opt = {.fd = -1, .alone = 1};
+	/* As it is looked at: for no process that was made for it, and nothing is to be made. */
+	struct blob_restore opt = {.fd = -1, .alone = 1, .look = 1};
 	static uint8_t head[HEAD_MAX];
 
 	if (len > sizeof(head))
@@ -192,9 +194,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	memcpy(head, data, len);
 	mend_sum(head, len);
 	b.err.text[0] = 0;
+	b.chan = -1;
 	opt.fd = (int)sys2(__NR_memfd_create, (long)"image", 0);
 	MUST(opt.fd >= 0 && sys_write(opt.fd, head, len) == (long)len &&
 	     sys_lseek(opt.fd, 0, 0 /* SEEK_SET */) == 0);
+	/* A whole head may be a whole image: as many pages as it could have are there. */
+	if (len % IMAGE_PAGE == 0)
+		MUST(sys_ftruncate(opt.fd, PAGES_THERE) == 0);
 	/* A failure of the sender is returned in its words; all others have ours. */
 	MUST(blob_restore(&b, &opt) < 0);
 	MUST(b.err.text[0] || parsed || (len >= 8 && get64(head) == IMAGE_FAIL_MAGIC));

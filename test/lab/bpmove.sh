@@ -146,6 +146,31 @@ has 'and what would go' "$said" '*fd *kind*'
 ok 'it goes on' goes_on
 kill $p
 wait $p 2>/dev/null
+# One that has very much is looked at while it runs: what it reads itself, it reads while it stands
+# still, and that is a few files of /proc, however many descriptors it has.
+reads() { sed -n 's/^syscr: //p' "/proc/$1/io"; }
+has_many() { # what else it has, in perl
+	perl -e '$| = 1; use Fcntl; for (1 .. 300) { sysopen(my $f, "many", O_RDWR | O_CREAT) or die;
+		push @f, $f } '"$1"' print "ready\n"; sleep 60 while 1' >many.out &
+	p=$!
+	within 20 'it has opened them' grep -q ready many.out
+	before=$(reads $p)
+	said=$(bpmove -n $p)
+}
+has_many ''
+has 'dry run of very many descriptors' "$said" "$p can move*302 *"
+is 'and none that are not its own' "$(grep -c memfd <<<"$said")" 0
+ok 'little is done while it stands still' test $(($(reads $p) - before)) -lt 40
+kill $p
+wait $p 2>/dev/null
+has_many 'my $l = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
+	fcntl($f[0], F_SETLK, $l) or die;'
+has 'a lock among them' "$said" "$p cannot move:*holds a lock on */many;*not stopped"
+has 'the same of a move' "$(bpmove $p 0 2>&1)" '*holds a lock on */many;*'
+is 'nothing is done for either' "$(reads $p)" "$before"
+ok 'and a move that takes it along' bpmove --locks $p 0
+kill $p
+wait $p 2>/dev/null
 out=out2
 perl -e '$| = 1; while (1) { print "."; select undef, undef, undef, 0.01 }' >$out &
 p=$!

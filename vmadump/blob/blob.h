@@ -182,7 +182,7 @@ struct blob {
 	uint64_t self;	/* address of this struct */
 	uint32_t verb;
 	int32_t chan;	     /* LEAVE, GHOST: the process's end; -1 none */
-	int32_t fd;	     /* DUMP, RESTORE: the image */
+	int32_t fd;	     /* DUMP, RESTORE: the image; LOOK: its head, or -1 */
 	uint32_t dump_flags; /* DUMP_* */
 	uint32_t regs_given; /* 1: regs and xsave were filled in from outside */
 	uint32_t exec_kind;  /* LEAVE: enum move_kind */
@@ -225,6 +225,7 @@ struct blob {
 	int32_t thread_err;	 /* of the first thread that could not be made what it was */
 	int32_t look_at;	 /* LOOK: the process whose descriptors this one has copies of */
 	uint32_t look_leaves;	 /* LOOK: 1: it is to run on another machine */
+	uint32_t look_away;	 /* LOOK: and leaves one where it is not at home: CHAN_GO_* */
 	uint32_t stopped;	 /* by a signal: whoever dumps it says so, and it is in the image */
 	/*
 	 * PARK, RESTORE: whoever put it here keeps it on one processor for as long as both take
@@ -279,6 +280,7 @@ struct blob_dump {
 	void (*refused)(struct blob *b);
 	int32_t aside;	       /* whose descriptors these are copies of; 0: its own */
 	uint32_t only_look;    /* 1: nothing is made of it: can it be carried? */
+	uint32_t rest;	       /* 1: with that: mappings and descriptors were looked at before */
 	uint64_t live;	       /* the id of what went ahead (live.h): of that only the rest; or 0 */
 	uint32_t has_order;    /* 1: order is a file (tree.h): it is one of a tree */
 	int order;

@@ -95,6 +95,7 @@ enum chan_type {
 	CHAN_SETTLE = 69,  /* all are in place: your signals and timers; answered by CHAN_SETTLED */
 };
 
+#define CHAN_LOOK_REST 1u /* not at mappings and descriptors; no head */
 #define CHAN_DUMP_LOOK 1u /* nothing is written: could it be? What was lent stays */
 #define CHAN_HERE_EXEC 1u
 #define CHAN_HERE_ENTRY 2u

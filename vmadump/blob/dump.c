@@ -45,6 +45,18 @@ static long take_registers(struct dump *d)
 	return 0;
 }
 
+/* Ends it with a NUL. */
+static long read_link(const struct dump *d, const char *name, char *path)
+{
+	char link[40];
+	long n;
+
+	str_format(link, sizeof link, "/proc/%d/%s", d->mem, name);
+	n = MAX(sys_readlink(link, path, IMAGE_PATH_MAX - 1), 0);
+	path[n] = 0;
+	return n;
+}
+
 static long read_names(struct dump *d)
 {
 	struct blob *b = d->b;
@@ -53,15 +65,13 @@ static long read_names(struct dump *d)
 
 	if (!path)
 		return -ENOMEM;
-	n = sys_readlink("/proc/self/exe", path, IMAGE_PATH_MAX - 1);
-	n = MAX(n, 0);
-	path[n] = 0;
+	n = read_link(d, "exe", path);
 	d->exe = path;
 	arena_shrink(b, path, (uint64_t)n + 1);
 	path = arena_raw(b, IMAGE_PATH_MAX);
 	if (!path)
 		return -ENOMEM;
-	n = sys_getcwd(path, IMAGE_PATH_MAX);
+	n = d->opt->aside ? read_link(d, "cwd", path) + 1 : sys_getcwd(path, IMAGE_PATH_MAX);
 	if (n > 0)
 		arena_shrink(b, path, (uint64_t)n);
 	else
@@ -97,9 +107,9 @@ static long look_steps(struct dump *d)
 		return r;
 	if ((r = dump_look_on(d, dump_threads(d))) < 0 || (r = read_names(d)) < 0)
 		return r;
-	if ((r = dump_vmas(d)) < 0) /* 3. mappings */
+	if (!d->opt->rest && (r = dump_vmas(d)) < 0) /* 3. mappings */
 		return r;
-	if ((r = dump_fds(d)) < 0) /* 4. descriptors */
+	if (!d->opt->rest && (r = dump_fds(d)) < 0) /* 4. descriptors */
 		return r;
 	if ((r = dump_look_on(d, locks_are_free(d))) < 0)
 		return r;
@@ -171,17 +181,45 @@ static void say_refused(struct blob *b)
 	sys_write(b->chan, b->err.text, sizeof b->err.text);
 }
 
+/* What there is of it, as far as it shows: the head of its image. Its threads are given. */
+static _Noreturn void tell_head(struct dump *d)
+{
+	struct blob *b = d->b;
+	const struct blob_thread *first = (void *)(b->threads - b->thread_len);
+	long r;
+
+	b->regs_given = 1; /* from here on this is not who called */
+	b->regs = first->regs;
+	b->sigmask = first->sigmask;
+	b->xsave_size = first->xsave_size;
+	memcpy(b->xsave, first->xsave, first->xsave_size);
+	d->pid = d->tid = b->look_at;
+	d->opt->fd = b->fd;
+	cpu_fill(&b->env);
+	d->xstate_bv = cpu_xsave(b);
+	r = dump_read_proc(d);
+	if (r == 0)
+		r = dump_head(d);
+	if (r == 0)
+		r = dump_write(d);
+	sys_exit_group(r < 0);
+}
+
 /*
  * At another process, which runs meanwhile: its mappings, and of its descriptors the copies that
  * this one has. What shows only of one that stands still is left for then.
  */
 long blob_look(struct blob *b)
 {
+	uint32_t away = b->look_away;
 	struct blob_dump opt = {
 		.fd = -1,
+		.flags = b->dump_flags,
 		.objects = 1,
 		.leaves = b->look_leaves,
-		.streams = b->look_leaves,
+		.streams = b->look_leaves && !(away & CHAN_GO_AWAY),
+		.away = !!(away & CHAN_GO_AWAY),
+		.away_streams = away >> CHAN_GO_STREAM_SHIFT & CHAN_GO_STREAM_MASK,
 		.aside = b->look_at,
 		.refused = say_refused,
 	};
@@ -195,8 +233,18 @@ long blob_look(struct blob *b)
 	long r;
 
 	arena_reset(b);
+	if (b->fd >= 0 && (r = read_names(&d)) < 0)
+		return r;
 	r = dump_vmas(&d);
-	return r < 0 ? r : dump_fds(&d);
+	if (r == 0 && d.missing)
+		r = -EINPROGRESS;
+	if (r == 0)
+		r = dump_fds(&d);
+	if (r == 0)
+		r = dump_look_on(&d, dump_hold_look(&d));
+	if (r == 0 && b->fd >= 0)
+		tell_head(&d);
+	return r;
 }
 
 long blob_dump_send(struct blob *b, int fd)

@@ -171,6 +171,8 @@ uint8_t *note_fpu(struct dump *d, uint8_t *p, const uint8_t *xsave, uint64_t len
 uint8_t *rec_end(uint8_t *rec, uint16_t tag, uint64_t len);
 /* dump_hold.c: takes pending signals and timers out of the kernel; see blob_thaw(). */
 long dump_hold(struct dump *d);
+/* What would keep another process's from being taken; it runs. */
+long dump_hold_look(struct dump *d);
 /* dump_state.c: the STATE note's records, appended at p; returns the end. */
 uint64_t dump_state_max(const struct dump *d);
 uint8_t *dump_state(struct dump *d, uint8_t *p);

@@ -197,7 +197,8 @@ static long check_lock(struct dump *d, struct dump_fd *f)
 		return 0;
 	if (d->opt->objects && (!d->opt->leaves || d->opt->flags & DUMP_LOCKS))
 		return locks_take(d, f);
-	str_format(path, sizeof path, "/proc/self/fdinfo/%d", f->fd);
+	/* The process's own: to a copy the kernel shows no POSIX locks. */
+	str_format(path, sizeof path, "/proc/%d/fdinfo/%d", d->mem, f->fd);
 	n = proc_read(path, buf, sizeof buf);
 	for (const char *s = buf; n > 0 && *s; s++)
 		if (str_starts(s, "\nlock:"))

@@ -66,8 +66,11 @@ static long hold_timers(struct dump *d)
 	struct text text;
 	uint64_t mark = arena_mark(b);
 	char *line;
-	long r = text_open(b, &text, "/proc/self/timers");
+	char path[32];
+	long r;
 
+	str_format(path, sizeof path, "/proc/%d/timers", d->mem);
+	r = text_open(b, &text, path);
 	if (r < 0) { /* a kernel without checkpoint support has none to show */
 		arena_release(b, mark);
 		return r == -ENOMEM ? r : 0;
@@ -84,7 +87,7 @@ static long hold_timers(struct dump *d)
 			r = (all = arena_raw(b, 8 * sizeof t)) ? 0 : -ENOMEM;
 		else if (z->ntimers % 8 == 0)
 			r = arena_grow(b, all, (z->ntimers + 8ul) * sizeof t) < 0 ? -ENOMEM : 0;
-		if (r < 0 || (d->opt->goes_on ? sys_timer_gettime(t.id, &was)
+		if (r < 0 || d->opt->aside || (d->opt->goes_on ? sys_timer_gettime(t.id, &was)
 					      : sys_timer_settime(t.id, 0, &off, &was)) < 0)
 			continue;
 		t.interval_s = (uint64_t)was.interval_s;
@@ -141,6 +144,12 @@ static void rearm(struct sys_itimerval *v)
 		return;
 	v->value_s = v->interval_s;
 	v->value_us = v->interval_us;
+}
+
+/* Of another process, which goes on meanwhile. */
+long dump_hold_look(struct dump *d)
+{
+	return hold_timers(d);
 }
 
 long dump_hold(struct dump *d)

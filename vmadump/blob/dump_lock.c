@@ -73,7 +73,7 @@ long locks_take(struct dump *d, struct dump_fd *f)
 	struct text t;
 	long r;
 
-	str_format(path, sizeof path, "/proc/self/fdinfo/%d", f->fd);
+	str_format(path, sizeof path, "/proc/%d/fdinfo/%d", d->mem, f->fd);
 	r = text_open(d->b, &t, path);
 	while (r == 0 && (line = text_line(&t))) {
 		struct dump_lock *l;

@@ -145,21 +145,25 @@ long dump_read_proc(struct dump *d)
 	uint64_t mark = arena_mark(b);
 	struct text t;
 	char *line, *buf;
-	long r = text_open(b, &t, "/proc/self/status");
+	char path[32];
+	long r;
 
+	str_format(path, sizeof path, "/proc/%d/status", d->mem);
+	r = text_open(b, &t, path);
 	if (r < 0)
 		return r;
 	while ((line = text_line(&t)))
 		status_line(&d->status, line);
 	text_close(&t);
 	d->status.ngroups = (uint32_t)MAX(sys_getgroups(0, NULL), 0);
-	if (b->nthreads && d->status.threads != 1 + b->nthreads)
+	if (b->nthreads && !d->opt->aside && d->status.threads != 1 + b->nthreads)
 		return refuse(b, REFUSE_FIRST_THREAD);
-	if (d->status.threads != 1 + b->nthreads)
+	if (!d->opt->aside && d->status.threads != 1 + b->nthreads)
 		return refuse(b, REFUSE_THREADS, (unsigned long)d->status.threads);
 
 	buf = t.buf;
-	r = proc_read("/proc/self/stat", buf, TEXT_BUF);
+	str_format(path, sizeof path, "/proc/%d/stat", d->mem);
+	r = proc_read(path, buf, TEXT_BUF);
 	if (r < 0 || take_stat(d, buf, r) < 0)
 		return blob_err_set(&b->err, EIO, "/proc/self/stat: %s", errno_name(r));
 	arena_release(b, mark);

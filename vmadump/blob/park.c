@@ -169,6 +169,8 @@ static void look(struct blob *b, const struct chan_pkt *p)
 		.away = !!(p->m.u.leave.flags & CHAN_GO_AWAY),
 		.away_streams = p->m.u.leave.flags >> CHAN_GO_STREAM_SHIFT & CHAN_GO_STREAM_MASK,
 		.refused = tell_refused,
+		.only_look = !!(p->m.flags & CHAN_LOOK_REST),
+		.rest = !!(p->m.flags & CHAN_LOOK_REST),
 	};
 
 	dump_to(b, &opt);
