@@ -39,9 +39,12 @@ void api_tell_failure(int chan, uint64_t move_id);
 bool api_follows(int e, int pid);
 int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void *args, size_t len);
 
-/* api_threads.c: the caller leaves with all its threads; 0 on the node, -errno where it was. */
+/*
+ * api_threads.c: the caller leaves with all its threads; 0 on the node, -errno where it was. With
+ * args it leaves as a program of the node does, and its threads end.
+ */
 bool api_has_threads(void);
-int api_leave_threads(int node, int flags);
+int api_leave_threads(int node, int flags, const void *args, size_t len);
 
 /* A child that was not to be: ended and reaped, so that the caller never sees it. */
 void api_reap(pid_t child);

@@ -168,7 +168,7 @@ static int leave(int node, int flags)
 		return bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
 	/* Only from outside it shows whether somebody shares what holds a lock. */
 	return api_has_threads() || flags & BPROC_MOVE_LOCKS
-		       ? api_leave_threads(node, flags)
+		       ? api_leave_threads(node, flags, NULL, 0)
 		       : leave_here(MOVE_MOVE, node, flags, NULL, 0);
 }
 
@@ -246,7 +246,8 @@ int bproc_rexec(int node, const char *cmd, char *const argv[], char *const envp[
 		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_rexec: no command"));
 	e = argument_block(cmd, argv, envp ? envp : none, &block, &len);
 	if (e == 0)
-		e = leave_here(MOVE_REXEC, node, 0, block, len);
+		e = api_has_threads() ? api_leave_threads(node, 0, block, len)
+				      : leave_here(MOVE_REXEC, node, 0, block, len);
 	free(block);
 	/* To where it is already: as bproc_move(), that succeeds. */
 	if (e == -BE_SAMENODE) {

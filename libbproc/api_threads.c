@@ -1,9 +1,9 @@
 /*
- * bproc_move() of a process that has several threads. In every process that uses the library. A
- * thread cannot park the others: so the process is moved from outside (vmadump/away.c), by a
- * helper of its own that is nobody's child when it comes to that. What becomes of the move the
- * calling thread sees in its memory, since a descriptor that it shared with the helper could not
- * go along.
+ * bproc_move() and bproc_rexec() of a process that has several threads, or locks. In every process
+ * that uses the library. A thread cannot park the others: so the process is moved from outside
+ * (vmadump/away.c), by a helper of its own that is nobody's child when it comes to that. What
+ * becomes of the move the calling thread sees in its memory, since a descriptor that it shared with
+ * the helper could not go along.
  */
 #include <errno.h>
 #include <signal.h>
@@ -33,6 +33,15 @@ struct word {
 };
 enum { WAITING, GONE, REFUSED };
 
+/* Where to and how; what it needs lies in the memory of both. */
+struct leave {
+	pid_t pid;
+	int node, flags;
+	const void *args; /* of bproc_rexec(), len bytes; or NULL */
+	size_t len;
+	struct word *w;
+};
+
 bool api_has_threads(void)
 {
 	struct stat st;
@@ -50,11 +59,21 @@ static void write_there(pid_t pid, const void *what, void *to, size_t n)
 		return;
 }
 
+static int send_off(const struct leave *l, int conn, struct vmad_err *err)
+{
+	if (l->args)
+		return vmad_leave_exec(l->pid, conn, l->node, (uint64_t)(uintptr_t)l->args, l->len,
+				       err);
+	return vmad_leave_marked(l->pid, conn, l->node, (unsigned)l->flags,
+				 (uint64_t)(uintptr_t)&l->w->state, GONE, err);
+}
+
 /* The helper: no handler of the program runs in it, and it keeps nothing of its files open. */
-static _Noreturn void help(pid_t pid, int node, int flags, int gate, struct word *w)
+static _Noreturn void help(const struct leave *l, int gate)
 {
 	struct vmad_err err = {0};
-	pid_t self = getpid();
+	struct word *w = l->w;
+	pid_t self = getpid(), pid = l->pid;
 	char go;
 	int conn;
 
@@ -64,8 +83,7 @@ static _Noreturn void help(pid_t pid, int node, int flags, int gate, struct word
 		_exit(1);
 	close(3);
 	conn = client_connect(api_err());
-	if (conn >= 0 && vmad_leave_marked(pid, conn, node, (unsigned)flags,
-					   (uint64_t)(uintptr_t)&w->state, GONE, &err) == 0)
+	if (conn >= 0 && send_off(l, conn, &err) == 0)
 		_exit(0);
 	if (conn >= 0)
 		bproc_err_set(api_err(), err.code ? err.code : EIO, "%s", err.text);
@@ -78,10 +96,10 @@ static _Noreturn void help(pid_t pid, int node, int flags, int gate, struct word
 }
 
 /* Its pid, and that it may begin when *ret_gate is closed. */
-static pid_t start(int node, int flags, struct word *w, int *ret_gate)
+static pid_t start(const struct leave *l, int *ret_gate)
 {
 	cleanup_fd int mine = -1, its = -1;
-	pid_t pid = getpid(), child, helper;
+	pid_t child, helper;
 	int end[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end) < 0)
@@ -92,7 +110,7 @@ static pid_t start(int node, int flags, struct word *w, int *ret_gate)
 	if (child == 0) {
 		/* A child of ours would have to be known where we go; an orphan has not. */
 		if (fork() == 0)
-			help(pid, node, flags, its, w);
+			help(l, its);
 		_exit(0);
 	}
 	if (child < 0)
@@ -138,9 +156,10 @@ static int await(struct word *w, pid_t helper, int node)
 	}
 }
 
-int api_leave_threads(int node, int flags)
+int api_leave_threads(int node, int flags, const void *args, size_t len)
 {
 	struct word w = {.state = WAITING};
+	const struct leave l = {getpid(), node, flags, args, len, &w};
 	sigset_t all, old;
 	int gate = -1, e;
 	pid_t helper;
@@ -149,7 +168,7 @@ int api_leave_threads(int node, int flags)
 	client_close_all();
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* the helper is born so */
-	helper = start(node, flags, &w, &gate);
+	helper = start(&l, &gate);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (helper < 0)
 		return helper;

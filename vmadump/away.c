@@ -13,15 +13,28 @@
 #include "vmadump/freeze.h"
 #include "vmadump/live.h"
 
-static int tell(struct freeze *f, int conn, int node, unsigned flags, const struct live *l)
-{
-	struct chan_msg m = {.type = CHAN_LEAVE, .u.leave = {.node = node, .flags = flags}};
+/* How it leaves. */
+struct how {
+	int conn, node;
+	unsigned flags;
+	const struct live *live;  /* of which pages went ahead so; or NULL */
+	uint64_t args, args_len; /* in its memory: it becomes another program there */
+};
 
-	if (l) {
-		m.u.leave.live = l->id;
-		m.u.leave.go = l->go;
+static int tell(struct freeze *f, const struct how *h)
+{
+	struct chan_msg m = {.type = CHAN_LEAVE,
+			     .u.leave = {.node = h->node,
+					 .flags = h->flags & DUMP_LOCKS ? h->flags | DUMP_FLOCKS
+									: h->flags,
+					 .args = h->args,
+					 .args_len = h->args_len}};
+
+	if (h->live) {
+		m.u.leave.live = h->live->id;
+		m.u.leave.go = h->live->go;
 	}
-	return chan_send_with(f->chan, &m, conn);
+	return chan_send_with(f->chan, &m, h->conn);
 }
 
 /* What it finds in its memory where it arrives, if something is to be there. */
@@ -54,22 +67,23 @@ static void stay(struct freeze *f, const struct mark *mark)
 	errno = e;
 }
 
-static int leave_as(pid_t pid, int conn, int node, unsigned flags, const struct live *live,
-		    struct mark *mark, uint64_t *ret_us, struct vmad_err *err)
+static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t *ret_us,
+		    struct vmad_err *err)
 {
+	unsigned looked = h->live || h->args_len ? FREEZE_LOOKED : 0;
 	struct chan_msg m = {0};
 	struct freeze f;
 	int r;
 
-	if (freeze_enter(&f, pid, flags | (live ? FREEZE_LOOKED : 0), 1, err) < 0) {
+	if (freeze_enter(&f, pid, h->flags | looked, 1, err) < 0) {
 		freeze_free(&f);
 		return -1;
 	}
-	if (flags & DUMP_LOCKS && freeze_look_at_locks(&f) < 0)
+	if (h->flags & DUMP_LOCKS && freeze_look_at_locks(&f) < 0)
 		r = -1;
 	else if (set_mark(&f.t, mark) < 0)
 		r = -1;
-	else if (tell(&f, conn, node, flags & DUMP_LOCKS ? flags | DUMP_FLOCKS : flags, live) < 0)
+	else if (tell(&f, h) < 0)
 		r = trace_fail(&f.t, errno, "process %d: %s", pid, strerror(errno));
 	else
 		r = chan_answer(&f.t, f.chan, &m);
@@ -86,7 +100,9 @@ static int leave_as(pid_t pid, int conn, int node, unsigned flags, const struct 
 int leave_pid(pid_t pid, int conn, int node, unsigned flags, const struct live *live,
 	      uint64_t *ret_us, struct vmad_err *err)
 {
-	return leave_as(pid, conn, node, flags, live, &(struct mark){0}, ret_us, err);
+	const struct how h = {.conn = conn, .node = node, .flags = flags, .live = live};
+
+	return leave_as(pid, &h, &(struct mark){0}, ret_us, err);
 }
 
 int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_us,
@@ -98,7 +114,16 @@ int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_
 int vmad_leave_marked(pid_t pid, int conn, int node, unsigned flags, uint64_t at, uint32_t value,
 		      struct vmad_err *err)
 {
+	const struct how h = {.conn = conn, .node = node, .flags = flags};
 	struct mark mark = {.at = at, .value = value};
 
-	return leave_as(pid, conn, node, flags, NULL, &mark, NULL, err);
+	return leave_as(pid, &h, &mark, NULL, err);
+}
+
+int vmad_leave_exec(pid_t pid, int conn, int node, uint64_t args, uint64_t len,
+		    struct vmad_err *err)
+{
+	const struct how h = {.conn = conn, .node = node, .args = args, .args_len = len};
+
+	return leave_as(pid, &h, &(struct mark){0}, NULL, err);
 }

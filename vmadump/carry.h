@@ -114,6 +114,15 @@ int vmad_leave_marked(pid_t pid, int conn, int node, unsigned flags, uint64_t at
 		      struct vmad_err *err);
 
 /**
+ * vmad_leave_exec() - another process becomes a program of a node, as by bproc_rexec().
+ * @args: address in it of @len bytes: the block of arguments (vmadump/blob/channel.h).
+ *
+ * Its threads but the first are ended. All else is as with vmad_leave_pid(). Since: 0.2.
+ */
+int vmad_leave_exec(pid_t pid, int conn, int node, uint64_t args, uint64_t len,
+		    struct vmad_err *err);
+
+/**
  * struct vmad_live - what vmad_leave_live() did.
  * @rounds: in which pages were sent while the process ran.
  * @bytes: so many, in all of them.

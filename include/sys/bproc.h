@@ -20,10 +20,9 @@
  *   EMFILE, ENFILE, ENOMEM  no descriptor or memory for the question
  * After any failure bproc_errtext() has a text that names the thing.
  *
- * Threads: every call may be made from any thread at any time, but bproc_rexec() of a process of
- * several is refused (ENOTSUP). No call takes a lock while it waits. Interrupted waits are resumed:
- * no call returns EINTR. The library holds close-on-exec descriptors of its own; a child of fork()
- * does not share them.
+ * Threads: every call may be made from any thread at any time. No call takes a lock while it waits.
+ * Interrupted waits are resumed: no call returns EINTR. The library holds close-on-exec descriptors
+ * of its own; a child of fork() does not share them.
  */
 #ifndef _SYS_BPROC_H
 #define _SYS_BPROC_H
@@ -490,8 +489,8 @@ int _bproc_move(int node, int flags);
  *         where and what it was.
  * Errors: those of a move; E2BIG (arguments and environment over 1 MiB);
  *         those of execve(2) on the node: ENOENT, EACCES, ENOEXEC and so on.
- * Blocks: until the program runs, or will not. Threads: the process must have one
- * thread.
+ * Blocks: until the program runs, or will not. Threads: any; the others end when it has
+ * succeeded, as with execve(2), and are stopped meanwhile.
  * Since: 0.1. Source: bproc_rexec(3) of BProc 4.
  */
 int bproc_rexec(int node, const char *cmd, char *const argv[], char *const envp[]);

@@ -3,6 +3,8 @@
  * there; on failure the caller is what and where it was. Lab of 2 nodes.
  */
 #include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
 
 #include "check.h"
 
@@ -80,6 +82,68 @@ static void same_pid(int how)
 	CHECK(WIFSIGNALED(s) && WTERMSIG(s) == 15, "status %#x", s);
 }
 
+/* Another thread than the first, of several. */
+static void *from_thread(void *arg)
+{
+	char *gone[] = {S("nothing"), NULL};
+	char *argv[] = {S("sh"), S("-c"),
+			S("test $$ = $0 && set -- /proc/$$/task/* && test $# = 1 &&"
+			  " hostname && read x && exit 24"),
+			arg, NULL};
+
+	if (bproc_rexec(1, "/no/such/program", gone, environ) != -1 || errno != ENOENT)
+		_exit(203);
+	bproc_rexec(1, "/bin/sh", argv, environ);
+	_exit(204);
+}
+
+static void *sit(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+/* They are gone there, and here; what calls becomes the process. */
+static void threads(void)
+{
+	int in[2], out[2];
+	char said[64], path[64];
+	struct stat st = {0};
+	ssize_t n;
+	pid_t pid;
+	int r;
+
+	MUST(pipe(in) == 0 && pipe(out) == 0, "pipes");
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		pthread_t t;
+
+		snprintf(path, sizeof(path), "%d", (int)getpid());
+		dup2(in[0], 0);
+		dup2(out[1], 1);
+		close_range(3, ~0u, 0);
+		for (int i = 0; i < 3; i++)
+			if (pthread_create(&t, NULL, i < 2 ? sit : from_thread, path) != 0)
+				_exit(205);
+		sit(NULL);
+	}
+	close(in[0]);
+	close(out[1]);
+	n = read(out[0], said, sizeof(said) - 1);
+	said[n > 0 ? n : 0] = '\0';
+	CHECK(!strcmp(said, "n1\n"), "rexec of a process with threads says '%s'", said);
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	CHECK(stat(path, &st) == 0 && st.st_nlink == 3, "its ghost has %d threads",
+	      (int)st.st_nlink - 2);
+	MUST(write(in[1], "x\n", 2) == 2, "write");
+	close(in[1]);
+	close(out[0]);
+	r = wait_exit(pid);
+	CHECK(r == 24, "rexec of a process with threads: %d", r);
+}
+
 int main(void)
 {
 	CHECK(chdir("/usr") == 0, "chdir");
@@ -87,6 +151,7 @@ int main(void)
 	setenv("PWD", "/usr", 1);
 	both(0, "rexec");
 	same_pid(0);
+	threads();
 	both(1, "execmove");
 	same_pid(1);
 	return finish("exec");

@@ -186,6 +186,8 @@ struct chan_msg {
 			uint64_t live;	/* the id of what went ahead (live.h); 0: nothing */
 			uint32_t go;	/* with that: the flags that CHAN_GO will have */
 			uint32_t zero;
+			/* Of MOVE_REXEC: the arguments, in its memory; length 0: it moves. */
+			uint64_t args, args_len;
 		} leave;
 		struct {
 			int32_t pid, pgid, sid;

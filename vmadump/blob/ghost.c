@@ -8,6 +8,7 @@
  */
 #include "ghost.h"
 #include "lazy_out.h"
+#include "libbproc/local.h"
 
 /* -- becoming one, in place */
 
@@ -263,7 +264,8 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	int sock[CHAN_STREAMS];
 
 	park_left(b);
-	if (g.reap)
+	/* As execve() ends them; or they have no use here. */
+	if (g.reap || b->exec_kind == MOVE_REXEC)
 		blob_end_threads(b);
 	else
 		blob_keep_threads(b);

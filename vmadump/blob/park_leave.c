@@ -1,7 +1,7 @@
 /*
  * A parked process that somebody has told to leave (libbproc/api_movepid.c): it asks bpslave
  * itself, on a connection that it was given, so that it is the kernel's word who asks, and
- * leaves as any process that calls bproc_move() does (leave.c). Runs in the blob.
+ * leaves as any process that calls bproc_move() does, or bproc_rexec() (leave.c). Runs in the blob.
  */
 #include "ghost.h"
 #include "libbproc/local.h"
@@ -50,7 +50,7 @@ static long begin(struct blob *b, const struct chan_pkt *order)
 	if (r >= 0) {
 		up = above_stdio(end[0]);
 		r = up < 0 ? up
-			   : park_ask(order->fd[0], end[1], MOVE_MOVE, order->m.u.leave.node,
+			   : park_ask(order->fd[0], end[1], b->exec_kind, order->m.u.leave.node,
 				      order->m.u.leave.flags);
 		sys_close(end[1]);
 		if (r < 0 && up >= 0)
@@ -66,22 +66,25 @@ static long begin(struct blob *b, const struct chan_pkt *order)
 
 void park_leave(struct blob *b, struct chan_pkt *order)
 {
+	int exec = order->m.u.leave.args_len != 0;
 	struct blob_dump looked;
 	long r;
 
 	own_protection(b);
-	b->exec_kind = MOVE_MOVE;
+	b->exec_kind = exec ? MOVE_REXEC : MOVE_MOVE;
+	b->exec_args = order->m.u.leave.args;
+	b->exec_len = order->m.u.leave.args_len;
 	b->dump_flags = order->m.u.leave.flags;
 	b->live = order->m.u.leave.live;
 	b->live_go = order->m.u.leave.go;
 	b->hide_fd[1] = order->fd[0];
-	r = blob_leave_look(b, &looked);
+	r = exec ? 0 : blob_leave_look(b, &looked);
 	if (r == 0)
 		r = begin(b, order);
 	chan_close_fds(order, 0);
 	b->hide_fd[1] = -1;
 	if (r == 0)
-		blob_leave(b, &looked);
+		blob_leave(b, exec ? NULL : &looked);
 	blob_thaw(b);
 	b->live = 0;
 	if (b->outer) {
