@@ -49,13 +49,23 @@ static bool foresee(int32_t pid, int32_t pgid, struct init_place *ret)
 	return pgid < 0 ? l.pgid != l.tgid : l.sid != l.tgid && l.pgid != ret->pgid;
 }
 
+/* Home has not answered, and is told when there is somebody to tell it. */
+static void unheard(int32_t pid)
+{
+	event(&(struct init_msg){.type = EV_PLACE, .pid = pid, .u.place.pid = pid});
+}
+
 bool group_ask(uint64_t notif, int32_t pid, int32_t pgid)
 {
 	struct init_msg m = {.type = EV_PLACE};
 	struct asking *a = asking;
 
-	if (self.slave < 0 || !foresee(pid, pgid, &m.u.place) || !filter_is_valid(notif))
+	if (!foresee(pid, pgid, &m.u.place) || !filter_is_valid(notif))
 		return false;
+	if (self.slave < 0) {
+		unheard(m.u.place.pid);
+		return false;
+	}
 	while (a < asking + ASKING_MAX && a->pid)
 		a++;
 	if (a == asking + ASKING_MAX)
@@ -75,6 +85,8 @@ bool group_ask(uint64_t notif, int32_t pid, int32_t pgid)
 static void go_on(struct asking *a)
 {
 	filter_go_on(a->notif);
+	if (!a->answered)
+		unheard(a->pid);
 	event(&(struct init_msg){.type = EV_IDENTITY, .pid = a->pid});
 	a->pid = 0;
 	nasking--;

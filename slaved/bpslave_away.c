@@ -29,6 +29,13 @@ void born_expect(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid)
 	b->sid = sid;
 }
 
+bool born_is_ghost(int32_t pid)
+{
+	const struct born *b = born_find(pid);
+
+	return b && b->away;
+}
+
 void born_is_here(int32_t pid)
 {
 	struct born *b = born_find(pid);

@@ -297,13 +297,6 @@ static void fork_seen(const struct event_record *r)
 	tell_later(b, at_once(b));
 }
 
-bool born_is_ghost(int32_t pid)
-{
-	const struct born *b = born_find(pid);
-
-	return b && b->away;
-}
-
 /*
  * The kernel sends a SIGCONT by itself to a group that is orphaned while one of it is stopped (and
  * to the leader of a session whose terminal is gone). The end that was the cause is told by that.
@@ -473,7 +466,7 @@ void born_scan(void)
 static void tell_again(struct born *b, void *arg)
 {
 	(void)arg;
-	if (b->place_due)
+	if (b->place_due && (b->away || b->moved))
 		place_tell(b, false);
 	if (b->away || (b->ended && (b->moved || !b->told)))
 		return;
@@ -482,6 +475,8 @@ static void tell_again(struct born *b, void *arg)
 	if (b->reap)
 		return tell_now(b); /* it is freed */
 	tell_now(b);
+	if (b->place_due && !b->moved)
+		place_tell(b, false);
 	look_told(b);
 }
 

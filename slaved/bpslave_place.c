@@ -20,6 +20,7 @@ void place_tell(struct born *b, bool changed)
 	if (changed)
 		b->place++;
 	b->place_due = true;
+	tell_rest(); /* its birth first */
 	m.proc = &proc;
 	m.pgid = b->pgid;
 	m.sid = b->sid;
@@ -38,6 +39,21 @@ static void release(const struct init_place *p, uint32_t number)
 	init_send(&m, NULL, 0);
 }
 
+/* It has changed while we were away, or home was: another bpslave may have been to tell it. */
+static void changed_unheard(int32_t pid)
+{
+	struct born *b = born_find(pid);
+	struct scan_proc now;
+
+	if (!b || b->ended || scan_stat(pid, &now) < 0)
+		return;
+	b->pgid = now.pgid;
+	b->sid = now.sid;
+	b->place++;
+	b->place_due = true; /* also of one whose birth has still to be told to this master */
+	place_tell(b, false);
+}
+
 /* It is about to change: home does it first. */
 static void ask_home(const struct init_msg *m)
 {
@@ -48,6 +64,8 @@ static void ask_home(const struct init_msg *m)
 	if (!b || !b->told)
 		source_take();
 	tell_everything();
+	if (!p->number)
+		return changed_unheard(p->pid);
 	b = born_find(p->pid);
 	if (!b || b->ended || (!b->told && !b->moved && !b->away) || !master_is_up())
 		return release(p, p->number);

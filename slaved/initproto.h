@@ -80,7 +80,8 @@ enum init_type {
 	EV_KILLED = 80,	   /* kill: home: this one is done */
 	EV_PLACE = 83,	   /* place: home: it is in another group or session now; or the answer
 			    * to an INIT_PLACE with a number. A node: it is about to call
-			    * setpgid() or setsid(), and waits; answered by INIT_PLACE, sid 0 */
+			    * setpgid() or setsid(), and waits; answered by INIT_PLACE, sid 0.
+			    * number 0: it has, and nobody has heard of it */
 	EV_IDENTITY = 81,  /* pid: it changes its group, session, ids or (EVF_REAPER_*) role */
 };
 #define EVF_SOURCE 1u

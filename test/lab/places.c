@@ -1,11 +1,16 @@
 /*
  * Proves: where one arrives it is in its group and session, and its parent that stands in
  * there is in its own, also when that has changed at home in the moment before, and when a
- * warm skeleton of the old session waits for it. A lab of 2 nodes.
+ * warm skeleton of the old session waits for it; and a group that is made on a node while
+ * whoever would pass it on is away is home's too when that is back. A lab of 2 nodes.
  */
+#include <fcntl.h>
+#include <signal.h>
+
 #include "check.h"
 
 #define ROUNDS 2
+#define PATIENCE_S 20
 
 /* On the node, in a child of rfork. Returns what is wrong, a bit for each. */
 static int wrong(pid_t parent, pid_t group, pid_t session)
@@ -53,8 +58,68 @@ static void changed_at_home(void)
 	}
 }
 
+/* -- made while somebody is away */
+
+static const struct {
+	const char *name, *away, *back;
+} rows[] = {
+	{"node 0 is cut off", "bplab cut 0", "bplab heal 0"},
+	{"bpmaster is dead", "bplab stop-master --kill", "bplab start-master"},
+	{"home's bpslave is dead", "bplab stop-slave --kill master", "bplab start-slave master"},
+	{"bpslave of node 0 is dead", "bplab stop-slave --kill 0", "bplab start-slave 0"},
+};
+
+static void make(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		_exit(90);
+	close(fd);
+}
+
+static bool await(const char *path)
+{
+	for (double t0 = now_s(); now_s() - t0 < PATIENCE_S; nap_ms(5))
+		if (access(path, F_OK) == 0)
+			return true;
+	return false;
+}
+
+static void made_meanwhile(const char *name, const char *away, const char *back)
+{
+	char may[PATH_LEN], done[PATH_LEN];
+	double t0;
+	pid_t pid;
+
+	tmp_path(may, "may");
+	tmp_path(done, "done");
+	pid = bproc_rfork(0);
+	if (pid == 0) {
+		if (!await(may) || setpgid(0, 0) < 0)
+			_exit(91);
+		make(done);
+		for (;;)
+			pause();
+	}
+	MUST(pid > 0, "rfork");
+	CHECK(system(away) == 0, "%s", away);
+	make(may);
+	CHECK(await(done), "%s: its setpgid() has not come back", name);
+	CHECK(system(back) == 0 && system("bplab wait -w 20 0 1") == 0, "%s", back);
+	for (t0 = now_s(); getpgid(pid) != pid && now_s() - t0 < PATIENCE_S; nap_ms(5))
+		;
+	CHECK(getpgid(pid) == pid, "%s: at home it is in group %d", name, (int)getpgid(pid));
+	kill(pid, SIGKILL);
+	CHECK(wait_status(pid) == SIGKILL, "%s", name);
+	unlink(may);
+	unlink(done);
+}
+
 int main(void)
 {
 	changed_at_home();
-	return finish("groups and sessions that changed at home");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		made_meanwhile(rows[i].name, rows[i].away, rows[i].back);
+	return finish("groups and sessions");
 }
