@@ -426,8 +426,7 @@ void procs_watch(struct master *m, struct proc *p)
 	proc_wire(m, p, &proc);
 	w.proc = &proc;
 	p->watched = true;
-	/* One that ends before it is told of is told as well as one that ends behind it. */
-	node_send_later(m, node_get(&m->nodes, p->node), &w.base);
+	node_send(m, node_get(&m->nodes, p->node), &w.base);
 }
 
 void procs_decided(struct master *m, struct proc *p)
