@@ -408,6 +408,7 @@ int32_t born_orphaned(int32_t pid);
 void born_stands(int32_t pid, int32_t stop);
 /* About to be made here, ghost or arrival. */
 void born_expect(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid);
+void born_expects_no_more(void); /* an arrival has come, or will not */
 void born_parked(int32_t pid, uint64_t move, bool moved);
 void born_stays(uint64_t move);		      /* a move of born_parked() was aborted */
 void born_is_here(int32_t pid);		      /* a scan that does not find it says: it has gone */

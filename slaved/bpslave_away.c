@@ -9,6 +9,21 @@
 
 #include "bpslave_born.h"
 
+static bool any_anew; /* there may be such */
+
+static struct born *expect(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid)
+{
+	struct born *b = born_add(pid);
+
+	if (!b)
+		return NULL;
+	b->moved = b->away = true; /* real only when bpinit says so */
+	b->ppid = ppid;
+	b->pgid = pgid;
+	b->sid = sid;
+	return b;
+}
+
 void born_expect(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid)
 {
 	struct born *b = born_find(pid);
@@ -21,12 +36,35 @@ void born_expect(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid)
 		born_forget(b);
 		b = NULL;
 	}
-	if (b || !(b = born_add(pid)))
+	if (!b)
+		expect(pid, ppid, pgid, sid);
+	else if (!b->away)
+		any_anew = b->anew = true;
+}
+
+void born_anew(struct born *b)
+{
+	int32_t pid = b->pid, ppid = b->ppid, pgid = b->pgid, sid = b->sid;
+
+	born_forget(b);
+	expect(pid, ppid, pgid, sid);
+}
+
+static void not_anew(struct born *b, void *arg)
+{
+	(void)arg;
+	b->anew = b->anew && target_expects(b->ppid);
+	any_anew |= b->anew;
+}
+
+/* What was made before it ran is in the ring by now. */
+void born_expects_no_more(void)
+{
+	if (!any_anew)
 		return;
-	b->moved = b->away = true; /* real only when bpinit says so */
-	b->ppid = ppid;
-	b->pgid = pgid;
-	b->sid = sid;
+	source_take();
+	any_anew = false;
+	born_each(not_anew, NULL);
 }
 
 bool born_is_ghost(int32_t pid)

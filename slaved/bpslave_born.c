@@ -283,6 +283,8 @@ static void fork_seen(const struct event_record *r)
 
 	if (b && !b->ended)
 		return; /* a ghost or an arrival; or a scan was faster */
+	if (b && b->anew)
+		return born_anew(b);
 	if (b)
 		last_use_over(b);
 	b = born_add(r->pid);

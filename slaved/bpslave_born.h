@@ -75,6 +75,9 @@ struct born {
 	bool queued, looked;  /* it is in the list */
 	bool tell, end, reap; /* what is to be told */
 	bool silent;	      /* it is not told that it was reaped */
+	/* Its parent arrives: if that one's ghost waits for it here before, it is made anew as a
+	 * zombie, and the news of its end, of that and of the other's come when all is done. */
+	bool anew;
 	bool ended, stopped;
 	uint32_t place;	 /* number of the last word to home of its group and session */
 	bool place_due;	 /* that has not been answered */
@@ -116,6 +119,7 @@ struct born *born_add(int32_t pid); /* NULL: there is no room */
 /* fn may forget its b. */
 void born_each(void (*fn)(struct born *b, void *arg), void *arg);
 void born_seen(struct born *b);	   /* it is there: a scan that does not find it is right */
+void born_anew(struct born *b);	   /* its number is a ghost's of one that has ended */
 void born_reaped(struct born *b);  /* it has ended, and its number is free */
 void born_renamed(struct born *b); /* it looks other than was told */
 void born_read(struct born *b);	   /* again from /proc: name and ids */

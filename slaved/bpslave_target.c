@@ -59,6 +59,7 @@ static void forget(struct arriving *a)
 	close_fd(a->again.chan);
 	stdio_fds_close(&a->fds);
 	free(a);
+	born_expects_no_more();
 }
 
 bool target_expects(int32_t pid)
