@@ -121,13 +121,33 @@ static void tell_newer(struct master *m, struct proc *p, struct node *target, co
 		procs_mirror(m, p, target, &p->last);
 }
 
+/* What the cluster has not heard of is real where it was born. */
+static struct proc *enter_relative(struct master *m, const struct node *source,
+				   const Bproc__Chain *c)
+{
+	int32_t born = node_of_pid(&m->nodes, c->pid);
+	struct proc *p;
+
+	p = proc_new(&m->procs, c->pid, born == source->num ? source->num : NODE_HOME);
+	if (!p)
+		return NULL;
+	p->native = true;
+	p->uid = c->uid;
+	/* But a new master has not heard of all: a third node, or who has it now, is to tell. */
+	if (born != source->num && born != NODE_HOME && !m->swept) {
+		p->node = NODE_NONE;
+		p->native = false;
+		p->state = PS_LOST;
+	}
+	return p;
+}
+
 /* From here on the target has, or will have, ghosts of the chain: exits are mirrored to it. */
 static void note_chain(struct master *m, const struct node *source, struct node *target,
 		       const Bproc__MoveAsk *a)
 {
 	const Bproc__Chain *c;
 	struct proc *p;
-	int32_t born;
 
 	for (size_t i = 0; i < a->n_chain; i++) {
 		c = a->chain[i];
@@ -138,14 +158,9 @@ static void note_chain(struct master *m, const struct node *source, struct node 
 		 * earlier one. */
 		if (!p || (p->state == PS_DYING && !c->child &&
 			   !ghost_has(p, node_index(&m->nodes, source)))) {
-			/* What the cluster has not heard of is real where it was born. */
-			born = node_of_pid(&m->nodes, c->pid);
-			p = proc_new(&m->procs, c->pid,
-				     born == source->num ? source->num : NODE_HOME);
+			p = enter_relative(m, source, c);
 			if (!p)
 				continue;
-			p->native = true;
-			p->uid = c->uid;
 		}
 		/* A child that is real there may have ended by the time its parent arrives, whose
 		 * ghost it is made then. At home its zombie waits. */

@@ -202,6 +202,45 @@ START_TEST(ends_where_parent_goes)
 }
 END_TEST
 
+/*
+ * Born on node 0, where it has ended; its parent asks to leave node 1 before node 0 is back with a
+ * new master, which has not heard of the child, or only that home has its ghost.
+ */
+START_TEST(asked_of_before)
+{
+	struct fake_slave *home, *n0, *n1;
+	Bproc__Envelope *env;
+	Bproc__Welcome w;
+
+	home = slave_join(-1, "h", &w);
+	n1 = slave_join(1, "b", NULL);
+	tell_proc(home, 2001, true);
+	if (_i == 1)
+		tell_proc(home, BORN, true);
+	tell_end(home);
+	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	tell_state(n1, 2001, false, (uint64_t)(w.epoch - 1) << 32 | 5);
+	slave_ask(n1, &(struct slave_question){.kind = MOVE_MOVE,
+					       .node = -1,
+					       .asker = 2001,
+					       .pid = 2001,
+					       .parent = 1000,
+					       .child = BORN});
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_START);
+	n0 = slave_join(0, "a", NULL);
+	tell_born(n0, BORN, false);
+	tell_event(n0, BORN, CLD_EXITED, 43, 0, 0);
+	tell_end(n0);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+	ck_assert_int_eq(env->proc_born->birth[0]->proc->pid, BORN);
+	bproc__envelope__free_unpacked(env, NULL);
+	hear_told(home, BORN, CLD_EXITED, 43, 0);
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 static void tell_zombie(struct fake_slave *s, int pid, int ppid)
 {
 	Bproc__Zombies m = BPROC__ZOMBIES__INIT;
@@ -256,6 +295,7 @@ int main(void)
 	tcase_add_test(t, died_with_it);
 	tcase_add_test(t, called_off_early);
 	tcase_add_loop_test(t, ends_where_parent_goes, 0, 2);
+	tcase_add_loop_test(t, asked_of_before, 0, 2);
 	tcase_add_test(t, zombies);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
