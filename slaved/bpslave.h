@@ -343,8 +343,11 @@ uint64_t stdio_visit(int32_t pid);
  * pipe there that is none, of those that are known.
  */
 bool stdio_streams_of(int32_t host_pid, uint32_t *ret_map);
-/* A process of ours is parked and will run elsewhere: what it wrote goes out, and the end. */
-void stdio_departing(int32_t pid);
+/*
+ * A process of ours is parked and will run elsewhere: what it wrote goes out; and the end, for that
+ * move, once it is granted (until then: 0).
+ */
+void stdio_departing(int32_t pid, uint64_t move);
 /* It stays after all; or it left for good, and all is let go when the last byte has gone. */
 void stdio_stays(int32_t pid);
 void stdio_departed(int32_t pid);
@@ -357,10 +360,12 @@ void stdio_init_lost(void);
 void stdio_left_home(int32_t pid, struct stdio_fds *f);
 /*
  * Home: then(arg) once all of the process's output up to its end, or its departure, is in its
- * ghost's sockets; final: and these are shut down. visit: where that was, by the move by which it
- * had come there (0: wherever). At once if it has no streams here.
+ * ghost's sockets. move: by which it comes home; 0: it has ended, and these are shut down. visit:
+ * where that was, by the move by which it had come there (0: wherever). At once if it has no
+ * streams here.
  */
-void stdio_flush_home(int32_t pid, bool final, uint64_t visit, void (*then)(void *arg), void *arg);
+void stdio_flush_home(int32_t pid, uint64_t move, uint64_t visit, void (*then)(void *arg),
+		      void *arg);
 /*
  * Home, after stdio_flush_home: the process comes home to its ghost, which gets what of its stdin
  * was not read: ret[0]: a file with the bytes that are here, or -1; ret[1]: the far end of the

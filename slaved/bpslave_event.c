@@ -312,7 +312,7 @@ void event_on_mirror(const Bproc__Mirror *r)
 	if (!ev)
 		return move_after_ghost(&m);
 	ev->msg = m;
-	stdio_flush_home(m.pid, true, r->move, mirror_flushed, ev);
+	stdio_flush_home(m.pid, 0, r->move, mirror_flushed, ev);
 }
 
 void event_on_watch(const Bproc__Watch *w)

@@ -281,16 +281,18 @@ void move_on_grant(const Bproc__MoveGrant *g)
 	v->node = g->node;
 	v->life = g->life;
 	memcpy(v->token, g->token.data, sizeof(v->token));
+	if (v->parked)
+		stdio_departing(v->pid, v->move);
 	grant_connect(v);
 }
 
 /* It is parked: its last byte of output is written. What it has not read goes with it. */
 static void parked(struct leaving *v)
 {
-	if (slave.node == HOME_NODE || v->kind == MOVE_RFORK || v->parked)
+	if (slave.node == HOME_NODE || v->kind == MOVE_RFORK)
 		return;
 	v->parked = true;
-	stdio_departing(v->pid);
+	stdio_departing(v->pid, v->move);
 }
 
 static void on_here(struct leaving *v, const struct init_msg *m)

@@ -386,6 +386,17 @@ static struct stdio *stream_of(struct peer *q, const Bproc__Proc *proc, uint32_t
 	return &old->s[no];
 }
 
+/* Home: whoever takes over knows by that whether it is the one that is meant. */
+static void note_leave(struct peer *q, const Bproc__StreamEnd *m)
+{
+	for (uint32_t i = 0; i < CHAN_STREAMS; i++) {
+		struct stdio *s = m->mask & STREAM_BIT(i) ? stream_of(q, m->proc, i) : NULL;
+
+		if (s)
+			s->left_by = m->move;
+	}
+}
+
 /* Each stream of a mask, with its value; then their process, once. */
 static void each(struct peer *q, const Bproc__Proc *proc, uint32_t mask, const uint64_t *at,
 		 size_t n, void (*on)(struct stdio *s, uint64_t at))
@@ -426,6 +437,7 @@ void stdio_on_msg(struct peer *q, const Bproc__Envelope *env)
 		return each(q, env->stream_credit->proc, env->stream_credit->mask,
 			    env->stream_credit->upto, env->stream_credit->n_upto, on_credit);
 	case BPROC__ENVELOPE__MSG_STREAM_END:
+		note_leave(q, env->stream_end);
 		return each(q, env->stream_end->proc, env->stream_end->mask, env->stream_end->at,
 			    env->stream_end->n_at, on_end);
 	case BPROC__ENVELOPE__MSG_STREAM_RESET:

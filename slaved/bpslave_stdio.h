@@ -54,6 +54,7 @@ struct stdio {
 	/* home */
 	struct peer *peer; /* where the process is; NULL: not known, or between two */
 	uint64_t visit;	   /* of peer, or of the last one; 0: not known */
+	uint64_t left_by;  /* it has said its end, for this move; 0: it has not, or for good */
 	TAILQ_HEAD(turn_list, turn) next; /* where it goes on: after the last byte of peer */
 	bool turned;	     /* stdin: the node before has said what was read there: */
 	uint64_t used;	     /* all before this byte */
@@ -73,6 +74,7 @@ struct stdio_proc {
 	bool held;		 /* its sockets or pipes are not read for now */
 	/* node */
 	bool leaving, gone, exited;
+	uint64_t leaves_by;    /* the move, of one that is leaving; 0: not granted yet */
 	bool stdin_said;       /* home knows what was read of stdin */
 	unsigned char *unread; /* owned: stdin taken out of the parked process's pipe */
 	size_t unread_len;
@@ -80,6 +82,7 @@ struct stdio_proc {
 	struct stdio_visit visit;
 	/* home */
 	uint64_t want;	    /* the visit whose last byte is waited for; 0: any */
+	uint64_t want_by;   /* and the move by which it comes home; 0: its end */
 	struct event *late; /* owned: a node's turn has not come, and nobody is before it */
 	bool final;
 	bool joined; /* it has no ghost here: its output goes to an ancestor's */

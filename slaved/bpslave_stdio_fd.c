@@ -197,16 +197,18 @@ static void say_credits(struct peer *to, int32_t pid, uint32_t mask, uint64_t *u
 	(over ? peer_send_later : peer_send)(to, &m.base);
 }
 
-static void say_ends(struct peer *to, int32_t pid, uint32_t mask, uint64_t *at, size_t n)
+static void say_ends(struct peer *to, const struct stdio_proc *p, uint32_t mask, uint64_t *at,
+		     size_t n)
 {
 	Bproc__StreamEnd m = BPROC__STREAM_END__INIT;
-	PROC_OF(proc, pid);
+	PROC_OF(proc, p->pid);
 
 	m.proc = &proc;
 	m.mask = mask;
 	m.at = at;
 	m.n_at = n;
-	send_to(to, &m.base, pid, mask, at[n - 1]);
+	m.move = p->exited ? 0 : p->leaves_by;
+	send_to(to, &m.base, p->pid, mask, at[n - 1]);
 }
 
 void stdio_say_credit(struct stdio *s, bool now)
@@ -250,7 +252,7 @@ static uint32_t last_word(struct stdio_proc *p, uint64_t *ret_used)
 	struct stdio *in = &p->s[0];
 	uint32_t mask = 0;
 
-	if (!p->exited && !p->leaving)
+	if (!p->exited && !p->leaves_by)
 		return 0;
 	for (int i = 1; i < CHAN_STREAMS; i++) {
 		if (!p->s[i].broken && !p->s[i].out.end_sent)
@@ -291,7 +293,7 @@ static void say_due_ends(struct stdio_proc *p)
 		to = stdio_link(s);
 	}
 	if (to)
-		say_ends(to, p->pid, mask, at, n);
+		say_ends(to, p, mask, at, n);
 	/* What is in its ring is home's to send again; children that stay see its end. */
 	if ((p->exited || p->gone) && p->stdin_said)
 		stdio_break(&p->s[0], false);

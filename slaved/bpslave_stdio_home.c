@@ -213,10 +213,12 @@ static bool node_is_lost(const struct stdio *s)
 	return row && strcmp(row->status, "down") == 0;
 }
 
-/* Is this the visit that is waited for? */
+/* Is this the visit that is waited for, and not its end for a move that was aborted? */
 static bool is_wanted(const struct stdio *s)
 {
-	return !s->proc->want || s->visit == s->proc->want;
+	const struct stdio_proc *p = s->proc;
+
+	return !p->want || (s->visit == p->want && (!s->left_by || s->left_by == p->want_by));
 }
 
 static bool flushed(const struct stdio *s)
@@ -305,7 +307,8 @@ void stdio_table_changed(void)
 	}
 }
 
-void stdio_flush_home(int32_t pid, bool final, uint64_t visit, void (*then)(void *arg), void *arg)
+void stdio_flush_home(int32_t pid, uint64_t move, uint64_t visit, void (*then)(void *arg),
+		      void *arg)
 {
 	struct stdio_proc *p = slave.node == HOME_NODE ? stdio_find(pid) : NULL;
 
@@ -316,8 +319,9 @@ void stdio_flush_home(int32_t pid, bool final, uint64_t visit, void (*then)(void
 	}
 	if (!p)
 		return then(arg);
-	p->final = final;
+	p->final = move == 0;
 	p->want = visit;
+	p->want_by = move;
 	stdio_wait(p, then, arg);
 	stdio_home_progress(p);
 }

@@ -289,6 +289,9 @@ void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg)
 	}
 	p->exited = true;
 	stdio_wait(p, then, arg);
+	/* What was said for a move that it has not survived is said again, for good. */
+	for (int i = 1; p->leaves_by && i < CHAN_STREAMS; i++)
+		p->s[i].end_due |= p->s[i].out.end_sent;
 	drain_outputs(p, false);
 	stdio_node_progress(p);
 }
@@ -334,12 +337,8 @@ static void take_unread(struct stdio *s)
 	}
 }
 
-void stdio_departing(int32_t pid)
+static void begin_leaving(struct stdio_proc *p)
 {
-	struct stdio_proc *p = stdio_find(pid);
-
-	if (!p || p->leaving)
-		return;
 	p->leaving = true;
 	for (int i = 0; i < CHAN_STREAMS; i++)
 		stdio_read_on(&p->s[i], false);
@@ -347,6 +346,17 @@ void stdio_departing(int32_t pid)
 	drain_outputs(p, true);
 	for (int i = 1; i < CHAN_STREAMS; i++)
 		stdio_read_on(&p->s[i], false);
+}
+
+void stdio_departing(int32_t pid, uint64_t move)
+{
+	struct stdio_proc *p = stdio_find(pid);
+
+	if (!p)
+		return;
+	p->leaves_by = move;
+	if (!p->leaving)
+		begin_leaving(p);
 	stdio_say_due(p);
 }
 
@@ -371,6 +381,7 @@ void stdio_stays(int32_t pid)
 	if (!p || !p->leaving)
 		return;
 	p->leaving = false;
+	p->leaves_by = 0;
 	rest_drop(p);
 	put_back(&p->s[0]);
 	for (int i = 1; i < CHAN_STREAMS; i++) {

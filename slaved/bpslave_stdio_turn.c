@@ -12,6 +12,7 @@ static void attach(struct stdio *s, struct peer *q, uint64_t visit, uint64_t off
 {
 	s->peer = q;
 	s->visit = visit;
+	s->left_by = 0;
 	s->turned = s->credit_due = false;
 	if (s->broken)
 		return stdio_say_reset(q, s->proc->pid, STREAM_BIT(s->no), STREAM_UNKNOWN);
@@ -32,10 +33,13 @@ static void attach(struct stdio *s, struct peer *q, uint64_t visit, uint64_t off
 	stdio_fill(s);
 }
 
-/* Links are not in step: a node may open a stream before the one where the process was before. */
-static bool follows(const struct stdio *s, uint64_t after)
+/*
+ * Links are not in step: a node may open a stream before the one where the process was before. And
+ * that one may have said its end for a move that was aborted, and is to open the stream again.
+ */
+static bool follows(const struct stdio *s, uint64_t visit, uint64_t after)
 {
-	return after == 0 || after == s->visit;
+	return after == 0 || (after == s->visit && (!s->left_by || s->left_by == visit));
 }
 
 void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__StreamOpen *m)
@@ -43,7 +47,7 @@ void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__St
 	bool again = m->visit && m->visit == s->visit;
 	struct turn *t;
 
-	if (s->broken || (!s->peer && (again || follows(s, m->after))) ||
+	if (s->broken || (!s->peer && (again || follows(s, m->visit, m->after))) ||
 	    (s->peer == q && (again || (!m->visit && TAILQ_EMPTY(&s->next)))))
 		return attach(s, q, m->visit, offset);
 	/* It may go on from there as well before the first has sent its last byte. */
@@ -81,6 +85,7 @@ static void take(struct stdio *s, struct turn *t)
 	} else {
 		s->peer = t->peer;
 		s->visit = t->visit;
+		s->left_by = 0;
 		stdio_home_reset(s, t->used);
 	}
 	free(t);
@@ -92,7 +97,7 @@ bool turn_next(struct stdio *s)
 	struct turn *t;
 
 	TAILQ_FOREACH(t, &s->next, list)
-	if (s->broken || follows(s, t->after))
+	if (s->broken || follows(s, t->visit, t->after))
 		break;
 	if (t)
 		take(s, t);

@@ -288,7 +288,7 @@ static bool wait_for_output(struct arriving *a)
 	*move = a->want.move_id;
 	a->flushing = true;
 	log_debug("move %llx: the output of %d comes first", (unsigned long long)*move, a->pid);
-	stdio_flush_home(a->pid, false, a->after, flushed, move);
+	stdio_flush_home(a->pid, *move, a->after, flushed, move);
 	return true;
 }
 

@@ -157,7 +157,8 @@ static void data(struct peer *q, uint64_t offset, const char *text)
 	say(q, BPROC__ENVELOPE__MSG_STREAM_DATA, &m);
 }
 
-static uint64_t used; /* of stdin, as the node says it at the end */
+static uint64_t used;  /* of stdin, as the node says it at the end */
+static uint64_t leave; /* the move for which it says its end; 0: for good */
 
 static void end(struct peer *q, uint32_t mask, uint64_t out)
 {
@@ -167,6 +168,7 @@ static void end(struct peer *q, uint32_t mask, uint64_t out)
 	m.proc = &proc;
 	m.mask = mask;
 	m.at = list;
+	m.move = leave;
 	for (uint32_t i = 0; i < CHAN_STREAMS; i++)
 		if (mask & STREAM_BIT(i))
 			list[m.n_at++] = i == 1 ? out : i == 0 ? used : 0;
@@ -193,15 +195,27 @@ static void flushed(void *arg)
 	free(arg);
 }
 
-static void await_visit(uint64_t visit)
+static void await_home(uint64_t visit, uint64_t move)
 {
 	flushes = 0;
-	stdio_flush_home(PID, false, visit, flushed, malloc(1));
+	stdio_flush_home(PID, move, visit, flushed, malloc(1));
+}
+
+static void await_visit(uint64_t visit)
+{
+	await_home(visit, 99);
 }
 
 static void await_flush(void)
 {
 	await_visit(0);
+}
+
+static void end_for(struct peer *q, uint64_t move, uint64_t out)
+{
+	leave = move;
+	end(q, STREAM_ALL, out);
+	leave = 0;
 }
 
 static void check_output(const char *want)
@@ -353,6 +367,78 @@ START_TEST(never_opens)
 }
 END_TEST
 
+/*
+ * It was to leave by move 11, which was aborted, and has left by 12. The first words of where it is
+ * now come before all that: they wait for the end that was said for their move.
+ */
+START_TEST(end_of_an_aborted_move)
+{
+	open_visit(&n0, 10, 0, 0);
+	open_visit(&n1, 12, 10, STREAM_UNKNOWN);
+	data(&n0, 0, "first ");
+	end_for(&n0, 11, 6);
+	ck_assert_uint_eq(n1.credits, 0);
+	n0.credits = 0;
+	open_visit(&n0, 10, 0, 0);
+	ck_assert_uint_ne(n0.credits & STREAM_BIT(1), 0);
+	data(&n0, 6, "more ");
+	ck_assert_uint_eq(n1.credits, 0);
+	end_for(&n0, 12, 11);
+	ck_assert_uint_eq(n1.credits, STREAM_OUTPUTS);
+	data(&n1, 11, "second");
+	check_output("first more second");
+	ck_assert_uint_eq(n0.resets | n1.resets, 0);
+}
+END_TEST
+
+/* The same, and its words come between the end of the aborted move and that it stays. */
+START_TEST(between_end_and_stay)
+{
+	open_visit(&n0, 10, 0, 0);
+	end_for(&n0, 11, 0);
+	open_visit(&n1, 12, 10, STREAM_UNKNOWN);
+	ck_assert_uint_eq(n1.credits, 0);
+	open_visit(&n0, 10, 0, 0);
+	data(&n0, 0, "first");
+	end_for(&n0, 12, 5);
+	ck_assert_uint_eq(n1.credits, STREAM_OUTPUTS);
+	check_output("first");
+}
+END_TEST
+
+/* It comes home, or ends where it was, and home has heard the end of an aborted move only. */
+START_TEST(home_after_an_aborted_move)
+{
+	const uint64_t by = _i == 0 ? 12 : 0;
+
+	open_visit(&n0, 10, 0, 0);
+	data(&n0, 0, "first ");
+	end_for(&n0, 11, 6);
+	await_home(10, by);
+	ck_assert_int_eq(flushes, 0);
+	open_visit(&n0, 10, 0, 0);
+	data(&n0, 6, "more");
+	ck_assert_int_eq(flushes, 0);
+	end_for(&n0, by, 10);
+	ck_assert_int_eq(flushes, 1);
+	check_output("first more");
+}
+END_TEST
+
+/* Its node says nothing more: what there is, is handed over all the same. */
+START_TEST(never_stays)
+{
+	open_visit(&n0, 10, 0, 0);
+	data(&n0, 0, "first");
+	end_for(&n0, 11, 5);
+	await_home(10, 12);
+	ck_assert_int_eq(flushes, 0);
+	let_time_pass();
+	ck_assert_int_eq(flushes, 1);
+	check_output("first");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("turn");
@@ -368,6 +454,10 @@ int main(void)
 	tcase_add_test(t, overtaken);
 	tcase_add_test(t, last_visit);
 	tcase_add_test(t, never_opens);
+	tcase_add_test(t, end_of_an_aborted_move);
+	tcase_add_test(t, between_end_and_stay);
+	tcase_add_loop_test(t, home_after_an_aborted_move, 0, 2);
+	tcase_add_test(t, never_stays);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
