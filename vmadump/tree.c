@@ -15,11 +15,16 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmadump/blob/refuse.h"
 #include "vmadump/chan.h"
 #include "vmadump/tree.h"
+
+#define PF_EXITING 0x4 /* of the kernel's include/linux/sched.h */
+#define END_NAP_NS 1000000
+#define END_NAPS 1000
 
 int tree_fail(struct tree *t, int code, const char *fmt, ...)
 {
@@ -54,9 +59,10 @@ int tree_grow(struct tree *t, void *array, uint32_t n, uint32_t *room, size_t si
 struct seen {
 	char state, name[16];
 	int ppid, pgid, sid, exit_signal, exit_code;
+	int ends; /* it is in exit(2), and has no memory perhaps */
 };
 
-/* Fields 3 to 6, 38 and 52 of proc(5)'s stat. 0: there is no such process. */
+/* Fields 3 to 6, 9, 38 and 52 of proc(5)'s stat. 0: there is no such process. */
 static int look_at(pid_t pid, struct seen *s)
 {
 	char path[40], text[2048], *p, *name;
@@ -84,6 +90,7 @@ static int look_at(pid_t pid, struct seen *s)
 	s->ppid = (int)field[4];
 	s->pgid = (int)field[5];
 	s->sid = (int)field[6];
+	s->ends = !!(field[9] & PF_EXITING);
 	s->exit_signal = (int)field[38];
 	s->exit_code = (int)field[52];
 	return 1;
@@ -95,6 +102,16 @@ static struct tree_member *find(struct tree *t, pid_t pid)
 		if (t->member[i].pid == pid)
 			return &t->member[i];
 	return NULL;
+}
+
+/* What is in the middle of its end cannot be stopped: in a moment it is a zombie. */
+static void await_end(pid_t pid)
+{
+	const struct timespec nap = {.tv_nsec = END_NAP_NS};
+	struct seen s;
+
+	for (int i = 0; i < END_NAPS && look_at(pid, &s) && s.ends && s.state != 'Z'; i++)
+		nanosleep(&nap, NULL);
 }
 
 /* 1: it is in; 0: it has ended and nobody waits for it; -1. */
@@ -115,6 +132,8 @@ static int add(struct tree *t, pid_t pid, uint32_t parent, unsigned copy)
 	if (look_at(pid, &s) && s.state != 'Z')
 		r = freeze_enter(&m->f, pid, copy | FREEZE_LOOKED | FREEZE_FILTERS, 0, &why);
 	m->f.t.err = NULL;
+	if (r < 0)
+		await_end(pid);
 	/* What ended while it was to be stopped is a zombie like others. */
 	if (!look_at(pid, &s) || s.state == 'X') {
 		freeze_free(&m->f);
