@@ -287,6 +287,8 @@ struct blob_dump {
 	uint64_t bytes; /* out: written */
 };
 long blob_dump(struct blob *b, struct blob_dump *opt);
+/* Of one that leaves, by CHAN_GO_*: is that home, and what are its streams? */
+void blob_dump_from(struct blob_dump *opt, uint32_t go);
 /*
  * The same in two steps: all but the writing, while whoever leaves waits for its
  * grant (opt->fd is -1, and opt must stay where it is), then the writing. Nothing

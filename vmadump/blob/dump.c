@@ -176,6 +176,13 @@ long blob_dump_prepare(struct blob *b, struct blob_dump *opt)
 	return r < 0 ? r : blob_dump_last(b);
 }
 
+void blob_dump_from(struct blob_dump *opt, uint32_t go)
+{
+	opt->streams = !(go & CHAN_GO_AWAY);
+	opt->away = !!(go & CHAN_GO_AWAY);
+	opt->away_streams = go >> CHAN_GO_STREAM_SHIFT & CHAN_GO_STREAM_MASK;
+}
+
 static void say_refused(struct blob *b)
 {
 	sys_write(b->chan, b->err.text, sizeof b->err.text);
@@ -211,15 +218,11 @@ static _Noreturn void tell_head(struct dump *d)
  */
 long blob_look(struct blob *b)
 {
-	uint32_t away = b->look_away;
 	struct blob_dump opt = {
 		.fd = -1,
 		.flags = b->dump_flags,
 		.objects = 1,
 		.leaves = b->look_leaves,
-		.streams = b->look_leaves && !(away & CHAN_GO_AWAY),
-		.away = !!(away & CHAN_GO_AWAY),
-		.away_streams = away >> CHAN_GO_STREAM_SHIFT & CHAN_GO_STREAM_MASK,
 		.aside = b->look_at,
 		.refused = say_refused,
 	};
@@ -232,6 +235,8 @@ long blob_look(struct blob *b)
 	};
 	long r;
 
+	if (b->look_leaves)
+		blob_dump_from(&opt, b->look_away);
 	arena_reset(b);
 	if (b->fd >= 0 && (r = read_names(&d)) < 0)
 		return r;

@@ -165,7 +165,7 @@ long dump_read_proc(struct dump *d)
 	str_format(path, sizeof path, "/proc/%d/stat", d->mem);
 	r = proc_read(path, buf, TEXT_BUF);
 	if (r < 0 || take_stat(d, buf, r) < 0)
-		return blob_err_set(&b->err, EIO, "/proc/self/stat: %s", errno_name(r));
+		return blob_err_set(&b->err, EIO, "%s: %s", path, errno_name(r));
 	arena_release(b, mark);
 	return read_auxv(d);
 }

@@ -120,15 +120,13 @@ static void describe(const struct blob *b, uint32_t flags, struct blob_dump *ret
 	*ret = (struct blob_dump){
 		.fd = -1,
 		.flags = flags >> 8,
-		.streams = !(flags & CHAN_GO_AWAY),
-		.away = !!(flags & CHAN_GO_AWAY),
-		.away_streams = flags >> CHAN_GO_STREAM_SHIFT & CHAN_GO_STREAM_MASK,
 		.for_fork = b->exec_kind == MOVE_RFORK,
 		.objects = b->exec_kind != MOVE_RFORK,
 		.leaves = b->exec_kind != MOVE_RFORK,
 		.live = b->live,
 		.lazy = b->exec_kind == MOVE_MOVE && flags >> 8 & DUMP_LAZY,
 	};
+	blob_dump_from(ret, flags);
 }
 
 /*

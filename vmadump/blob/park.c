@@ -165,14 +165,12 @@ static void look(struct blob *b, const struct chan_pkt *p)
 	struct blob_dump opt = {
 		.fd = p->fd[0],
 		.leaves = 1,
-		.streams = !(p->m.u.leave.flags & CHAN_GO_AWAY),
-		.away = !!(p->m.u.leave.flags & CHAN_GO_AWAY),
-		.away_streams = p->m.u.leave.flags >> CHAN_GO_STREAM_SHIFT & CHAN_GO_STREAM_MASK,
 		.refused = tell_refused,
 		.only_look = !!(p->m.flags & CHAN_LOOK_REST),
 		.rest = !!(p->m.flags & CHAN_LOOK_REST),
 	};
 
+	blob_dump_from(&opt, p->m.u.leave.flags);
 	dump_to(b, &opt);
 }
 
