@@ -29,6 +29,20 @@ static uint64_t join_three(struct fake_slave **home, struct fake_slave **n0, str
 	return (uint64_t)(w.epoch - 1) << 32 | 5;
 }
 
+static void free_three(struct fake_slave *home, struct fake_slave *n0, struct fake_slave *n1)
+{
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+
+/* Home has told all: what was born there? */
+static void hear_asked(struct fake_slave *n0, struct fake_slave *n1)
+{
+	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+}
+
 /*
  * From home to 0, on to 1, where it has ended; home has missed the first commit. Its end is heard
  * of before home's word on that move, after it, or was acknowledged by a master before.
@@ -55,9 +69,7 @@ START_TEST(gone_on)
 	hear(home, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
 	hear_told(home, 2001, _i < 2 ? CLD_EXITED : CLD_KILLED, _i < 2 ? 7 : SIGKILL,
 		  _i < 2 ? 9 : 0);
-	slave_free(n1);
-	slave_free(n0);
-	slave_free(home);
+	free_three(home, n0, n1);
 }
 END_TEST
 
@@ -72,8 +84,7 @@ START_TEST(coming_home)
 	Bproc__Envelope *env;
 
 	tell_end(home);
-	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
-	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear_asked(n0, n1);
 	tell_end(n1);
 	tell_move(n0, id, MOVE_MOVE, -1, BORN);
 	hear(home, BPROC__ENVELOPE__MSG_MOVE_VOID);
@@ -97,9 +108,7 @@ START_TEST(coming_home)
 		ck_assert_int_eq(pidnode(home, BORN), 0);
 	}
 	slave_expect_nothing(home, 100);
-	slave_free(n1);
-	slave_free(n0);
-	slave_free(home);
+	free_three(home, n0, n1);
 }
 END_TEST
 
@@ -114,8 +123,7 @@ START_TEST(died_with_it)
 
 	tell_proc(home, 2001, true);
 	tell_end(home);
-	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
-	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear_asked(n0, n1);
 	tell_move(n0, id, MOVE_MOVE, 1, 2001);
 	tell_end(n0);
 	hear(n1, BPROC__ENVELOPE__MSG_MOVE_VOID);
@@ -155,9 +163,7 @@ START_TEST(called_off_early)
 	ck_assert_int_eq(pidnode(home, 2001), 0);
 	tell_event(n0, 2001, CLD_EXITED, 7, 9, 0);
 	hear_told(home, 2001, CLD_EXITED, 7, 9);
-	slave_free(n1);
-	slave_free(n0);
-	slave_free(home);
+	free_three(home, n0, n1);
 }
 END_TEST
 
@@ -175,8 +181,7 @@ START_TEST(ends_where_parent_goes)
 		tell_state(n0, pid, pid == 2002, pid == 2001 ? id : 0);
 	}
 	tell_end(home);
-	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
-	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear_asked(n0, n1);
 	tell_state(n1, 2002, false, id + 1);
 	tell_end(n0);
 	tell_end(n1);
@@ -196,9 +201,7 @@ START_TEST(ends_where_parent_goes)
 	if (_i == 0)
 		hear(home, BPROC__ENVELOPE__MSG_WATCH); /* of the parent's parent */
 	hear_told(home, 2002, CLD_EXITED, 7, 9);
-	slave_free(n1);
-	slave_free(n0);
-	slave_free(home);
+	free_three(home, n0, n1);
 }
 END_TEST
 
@@ -235,9 +238,7 @@ START_TEST(asked_of_before)
 	ck_assert_int_eq(env->proc_born->birth[0]->proc->pid, BORN);
 	bproc__envelope__free_unpacked(env, NULL);
 	hear_told(home, BORN, CLD_EXITED, 43, 0);
-	slave_free(n1);
-	slave_free(n0);
-	slave_free(home);
+	free_three(home, n0, n1);
 }
 END_TEST
 
@@ -262,8 +263,7 @@ START_TEST(zombies)
 	join_three(&home, &n0, &n1);
 	tell_proc(home, 1000, true);
 	tell_end(home);
-	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
-	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear_asked(n0, n1);
 	tell_proc(n1, 1000, false);
 	tell_end(n1);
 	slave_expect_nothing(home, 100);
@@ -275,9 +275,7 @@ START_TEST(zombies)
 	bproc__envelope__free_unpacked(env, NULL);
 	tell_zombie(n0, 65600, 1000);
 	ck_assert(slave_closed(n0, 2000));
-	slave_free(n1);
-	slave_free(n0);
-	slave_free(home);
+	free_three(home, n0, n1);
 }
 END_TEST
 
