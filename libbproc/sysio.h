@@ -40,6 +40,7 @@ int read_full(int fd, void *buf, size_t len);
 
 /* A clock, in nanoseconds. */
 int64_t clock_ns(clockid_t id);
+int64_t clock_ms(void); /* CLOCK_MONOTONIC */
 
 /* A listening or connected SOCK_SEQPACKET unix socket; the fd, or -errno. */
 int unix_listen(const char *path, mode_t mode);

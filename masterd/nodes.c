@@ -25,7 +25,7 @@
 
 uint64_t now_ms(void)
 {
-	return (uint64_t)clock_ns(CLOCK_MONOTONIC) / 1000000;
+	return (uint64_t)clock_ms();
 }
 
 static void welcome(struct master *m, struct node *n)

@@ -6,7 +6,6 @@
  * ghost is stopped, and held so, until that of its parent has ended.
  */
 #include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "slaved/bpinit_kill.h"
@@ -25,17 +24,12 @@ static struct bereft {
 } bereft[BEREFT_MAX];
 static uint32_t nbereft;
 
-static int64_t now(void)
-{
-	return clock_ns(CLOCK_MONOTONIC) / 1000000;
-}
-
 static void end_it(struct bereft *b)
 {
 	struct proc *p = proc_find(b->pid);
 
 	b->ending = true;
-	b->until = now() + PATIENCE_MS;
+	b->until = clock_ms() + PATIENCE_MS;
 	if (p && p->state == PROC_GHOST)
 		trace_mirror(p, b->code, b->status);
 }
@@ -135,7 +129,7 @@ bool bereft_exit(struct proc *p, const struct init_msg *m)
 			     .code = m->u.mirror.code,
 			     .status = m->u.mirror.status,
 			     .ours = !is_stopped(held),
-			     .until = now() + PATIENCE_MS};
+			     .until = clock_ms() + PATIENCE_MS};
 	nbereft++;
 	held->held = b->ours ? m->u.mirror.orphaned : held->pid;
 	if (b->ours)
@@ -164,7 +158,7 @@ void bereft_ended(int32_t pid)
 
 int bereft_tick(int ms)
 {
-	int64_t t = now();
+	int64_t t = clock_ms();
 
 	for (struct bereft *b = bereft; nbereft > 0 && b < bereft + BEREFT_MAX; b++) {
 		if (!b->pid || t < b->until)

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "slaved/bpinit.h"
@@ -44,11 +43,6 @@ static LIST_HEAD(birth_chain, birth) by_pid[HASH], by_parent[HASH];
 static uint32_t births_used; /* no slot at or above it was ever used */
 static uint32_t making;
 static bool full_told;
-
-static int64_t now(void)
-{
-	return clock_ns(CLOCK_MONOTONIC) / 1000000;
-}
 
 static struct birth *find(int32_t pid)
 {
@@ -141,7 +135,7 @@ static void later(struct birth *b, int ms)
 {
 	making -= b->making;
 	b->making = false;
-	b->due = now() + ms;
+	b->due = clock_ms() + ms;
 }
 
 static void give_up(struct birth *b, int err)
@@ -243,7 +237,7 @@ static bool make(struct birth *b)
 
 static void progress(void)
 {
-	int64_t t = now();
+	int64_t t = clock_ms();
 	struct birth *b, *more;
 
 	for (b = TAILQ_FIRST(&waiting); b; b = more) {
@@ -255,7 +249,7 @@ static void progress(void)
 
 int born_tick(void)
 {
-	int64_t t = now(), due = INT64_MAX;
+	int64_t t = clock_ms(), due = INT64_MAX;
 	struct birth *b;
 
 	if (TAILQ_EMPTY(&waiting))

@@ -57,11 +57,6 @@ static uint64_t resend_ms; /* the next look at them */
 static uint64_t let_go_ms; /* when room was made last */
 static uint64_t dropped;
 
-static uint64_t clock_ms(void)
-{
-	return (uint64_t)clock_ns(CLOCK_MONOTONIC) / 1000000;
-}
-
 #define at(link) (&kept[(link)-1])
 
 static bool is_signal(const struct kept *k)

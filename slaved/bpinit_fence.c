@@ -14,7 +14,7 @@ static struct {
 	bool up;
 } fence;
 
-static uint64_t clock_ms(void)
+static uint64_t boot_ms(void)
 {
 	return (uint64_t)clock_ns(CLOCK_BOOTTIME) / 1000000;
 }
@@ -46,7 +46,7 @@ void init_alive(const struct init_msg *m)
 	if (m->u.alive.ms)
 		ran_keep(m->u.alive.ms);
 	if (!self.keeper && m->u.alive.ms && !fence.up)
-		fence.until_ms = clock_ms() + m->u.alive.ms;
+		fence.until_ms = boot_ms() + m->u.alive.ms;
 }
 
 void fence_lift(void)
@@ -65,7 +65,7 @@ int fence_tick(int ms)
 
 	if (!fence.until_ms)
 		return ms;
-	now = clock_ms();
+	now = boot_ms();
 	if (now >= fence.until_ms) {
 		init_fence();
 		return ms;

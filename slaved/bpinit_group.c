@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <signal.h>
-#include <time.h>
 
 #include "slaved/bpinit_kill.h"
 #include "slaved/bpinit_place.h"
@@ -24,11 +23,6 @@ static struct asking {
 	bool answered;
 } asking[ASKING_MAX];
 static uint32_t nasking, last_number;
-
-static int64_t now(void)
-{
-	return clock_ns(CLOCK_MONOTONIC) / 1000000;
-}
 
 static bool is_here(int32_t pgid)
 {
@@ -74,7 +68,7 @@ bool group_ask(uint64_t notif, int32_t pid, int32_t pgid)
 			     .pid = m.u.place.pid,
 			     .pgid = m.u.place.pgid,
 			     .number = ++last_number,
-			     .until = now() + PATIENCE_MS};
+			     .until = clock_ms() + PATIENCE_MS};
 	nasking++;
 	m.pid = a->pid;
 	m.u.place.number = a->number;
@@ -109,7 +103,7 @@ int group_tick(int ms)
 	if (nasking == 0)
 		return ms;
 	for (struct asking *a = asking; a < asking + ASKING_MAX; a++)
-		if (a->pid && (now() >= a->until || (a->answered && is_here(a->pgid))))
+		if (a->pid && (clock_ms() >= a->until || (a->answered && is_here(a->pgid))))
 			go_on(a);
 	return nasking == 0 || (ms >= 0 && ms < LOOK_MS) ? ms : LOOK_MS;
 }

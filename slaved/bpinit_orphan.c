@@ -11,7 +11,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "slaved/bpinit_kill.h"
 #include "slaved/bpinit_orphan.h"
@@ -19,14 +18,9 @@
 #define EPISODE_MS 1000 /* what the kernel sends to all of a group at once is met one by one */
 #define WORD_MS 10000	/* home's word may be as late as a node is that comes back */
 
-static int64_t now_ms(void)
-{
-	return clock_ns(CLOCK_MONOTONIC) / 1000000;
-}
-
 static bool is_recent(int64_t ms)
 {
-	return ms && now_ms() - ms < EPISODE_MS;
+	return ms && clock_ms() - ms < EPISODE_MS;
 }
 
 /* Its group stop may have ended by the very SIGCONT, or by the word that its original goes on. */
@@ -59,7 +53,7 @@ static bool was_sent(struct proc *p, int ms)
 	}
 	if (!p || p->state != PROC_GHOST)
 		return false;
-	return (p->hup_ms && now_ms() - p->hup_ms < ms) || has_pending(pid, SIGHUP);
+	return (p->hup_ms && clock_ms() - p->hup_ms < ms) || has_pending(pid, SIGHUP);
 }
 
 bool orphan_is_sent(struct proc *ghost)
@@ -96,7 +90,7 @@ bool orphan_met(struct proc *p, int sig)
 		return false;
 	if (!self.keeper) {
 		if (sig == SIGHUP)
-			p->hup_ms = now_ms();
+			p->hup_ms = clock_ms();
 		return true;
 	}
 	if (sig == SIGCONT) {
@@ -114,7 +108,7 @@ bool orphan_met(struct proc *p, int sig)
 		return false;
 	p->hup_told = true;
 	if (s.found == p->pid)
-		p->hup_ms = now_ms();
+		p->hup_ms = clock_ms();
 	m.u.signal.pid = p->pid;
 	m.u.signal.sig = SIGHUP;
 	m.u.signal.code = SIGNAL_ORPHANED;

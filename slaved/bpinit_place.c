@@ -34,11 +34,6 @@ static struct order orders[ORDERS_MAX];
 static uint32_t norders; /* in use */
 static int64_t look_at_ms;
 
-static int64_t now(void)
-{
-	return clock_ns(CLOCK_MONOTONIC) / 1000000;
-}
-
 /* -- home tells */
 
 static void tell(int32_t pid, const struct place *p, const struct init_place *answers)
@@ -67,7 +62,7 @@ static void look(int32_t pid, struct place *known)
 	if (!is.pgid || (is.pgid == known->pgid && is.sid == known->sid))
 		return;
 	is.changed = known->pgid != 0;
-	is.when = is.changed ? now() : 0;
+	is.when = is.changed ? clock_ms() : 0;
 	*known = is;
 	if (is.changed)
 		tell(pid, known, NULL);
@@ -125,14 +120,12 @@ static void again_native(int32_t pid, struct place *known)
 
 void place_look(int32_t pid)
 {
-	struct proc *p = proc_find(pid);
-	struct place *known = watch_place(pid);
+	struct proc *p = self.keeper ? proc_find(pid) : NULL;
+	struct place *known = self.keeper && !p ? watch_place(pid) : NULL;
 
-	if (!self.keeper)
-		return;
 	if (p && (p->state == PROC_GHOST || p->state == PROC_REAL))
 		look(pid, &p->place);
-	else if (!p && known)
+	else if (known)
 		look(pid, known);
 }
 
@@ -153,7 +146,7 @@ static void done(struct order *o)
 	struct proc *p = proc_find(o->place.pid);
 
 	is.changed = self.keeper;
-	is.when = now();
+	is.when = clock_ms();
 	if (p)
 		p->place = is;
 	if (self.keeper) {
@@ -168,7 +161,7 @@ static void later(struct order *o)
 {
 	if (++o->tries == TRIES_MAX)
 		return done(o);
-	o->due = now() + RETRY_MS;
+	o->due = clock_ms() + RETRY_MS;
 }
 
 /*
@@ -223,7 +216,7 @@ static void attempt(struct order *o)
 		skel_drop(pl->pid); /* warm children of it are in the old session */
 	trace_wake(by);
 	o->asked = true;
-	o->due = now() + ANSWER_MS;
+	o->due = clock_ms() + ANSWER_MS;
 }
 
 void place_done(const struct chan_msg *c)
@@ -297,7 +290,7 @@ bool place_ready(struct move *m, const struct proc *p)
 
 	if (!o) {
 		if (m->place_tried || (is.pgid == m->pgid && is.sid == m->sid) ||
-		    (p->place.when && now() - p->place.when < YOUNG_MS) || m->pgid <= 0 ||
+		    (p->place.when && clock_ms() - p->place.when < YOUNG_MS) || m->pgid <= 0 ||
 		    (m->sid != p->pid && m->sid != is.sid))
 			return true;
 		m->place_tried = true;
@@ -357,7 +350,7 @@ bool place_chain_done(const struct move *m)
 
 int place_tick(int ms)
 {
-	int64_t t = now(), begun;
+	int64_t t = clock_ms(), begun;
 	bool ended = false;
 	int due = -1;
 

@@ -12,7 +12,6 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "slaved/bpinit.h"
@@ -35,11 +34,6 @@ static uint32_t nused;	  /* slots that are not free */
 static int words_fd = -1; /* a page each */
 static char *words;
 static int late = -1; /* a descriptor whose closing has time */
-
-static uint64_t now_ms(void)
-{
-	return (uint64_t)clock_ns(CLOCK_MONOTONIC) / 1000000;
-}
 
 static uint64_t *word_of(uint32_t i)
 {
@@ -124,7 +118,7 @@ static int make(struct skel *s)
 	theirs = pair[1];
 	fcntl(s->chan, F_SETFL, O_NONBLOCK);
 	s->state = SKEL_MAKING;
-	s->since_ms = now_ms();
+	s->since_ms = clock_ms();
 	__atomic_store_n(word_of(i), 0, __ATOMIC_SEQ_CST);
 	e = watch_fd(s->chan, ON_SKEL, i, s->gen, EPOLLIN);
 	if (e == 0)
@@ -187,7 +181,7 @@ int skel_tick(int ms)
 
 	if (!nused)
 		return ms;
-	now = now_ms();
+	now = clock_ms();
 	for (uint32_t i = 0; i < SKELS_MAX; i++)
 		if ((skels[i].state == SKEL_MAKING || skels[i].state == SKEL_WARM) &&
 		    (now - skels[i].since_ms > SKEL_IDLE_MS ||
@@ -235,7 +229,7 @@ bool skel_take(struct move *m, const struct chan_clone *id)
 	s->state = SKEL_USED;
 	s->gen++;
 	m->skel = (uint32_t)(s - skels) + 1;
-	s->since_ms = now_ms();
+	s->since_ms = clock_ms();
 	if (proc_set_chan(p, take_fd(s->chan)) == 0 && proc_tell(p, &who, NULL, 0) == 0)
 		return true;
 	skel_release(m);

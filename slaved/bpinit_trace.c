@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "slaved/bpinit_kill.h"
@@ -344,7 +343,7 @@ static void trap_stop(struct proc *p)
 {
 	p->cont_due |= p->stopped && p->busy != SIGCONT && p->state == PROC_GHOST;
 	if (p->stopped)
-		p->cont_ms = clock_ns(CLOCK_MONOTONIC) / 1000000;
+		p->cont_ms = clock_ms();
 	p->stopped = false;
 	trace(p, PTRACE_CONT, 0);
 	if (is_stop(p->busy)) {

@@ -11,7 +11,6 @@
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "slaved/bpinit_kill.h"
 #include "slaved/bpinit_place.h"
@@ -41,7 +40,7 @@ static bool is_again(struct proc *p, const struct chan_child *c)
 	if (c->code != CLD_STOPPED || !p->stopped)
 		return false;
 	if (p->conted) {
-		p->stop_due = clock_ns(CLOCK_MONOTONIC) / 1000000 + PUT_OFF_MS;
+		p->stop_due = clock_ms() + PUT_OFF_MS;
 		p->stop_sig = c->status;
 		put_off = true;
 	}
@@ -50,7 +49,7 @@ static bool is_again(struct proc *p, const struct chan_child *c)
 
 int stops_tick(int ms)
 {
-	int64_t now = clock_ns(CLOCK_MONOTONIC) / 1000000;
+	int64_t now = clock_ms();
 	struct look l;
 
 	if (!put_off)

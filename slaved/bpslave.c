@@ -55,7 +55,7 @@ void free_event(struct event **ev)
 
 uint64_t now_ms(void)
 {
-	return (uint64_t)clock_ns(CLOCK_MONOTONIC) / 1000000;
+	return (uint64_t)clock_ms();
 }
 
 static const struct option long_opts[] = {
