@@ -1,6 +1,6 @@
 /*
- * What bpgdb and bpstrace share: which process, where it is, and how a program of
- * this machine comes to look at it there. Only the commands link it.
+ * What bpgdb, bpstrace, bpmove and bprsh share: which process, where it is, and how a
+ * program of this machine comes to run there. Only the commands link it.
  */
 #include <errno.h>
 #include <limits.h>
@@ -80,10 +80,10 @@ void attach_program(const char *prog, const char *name, char path[PATH_MAX])
 	exit(127);
 }
 
-void attach_there(const char *prog, int node, const char *path, char **argv)
+void attach_there(const char *prog, int node, const char *path, char **argv, int failed)
 {
 	close_range(3, ~0u, CLOSE_RANGE_CLOEXEC); /* whatever the caller's shell had open */
 	bproc_execmove(node, (char *)(uintptr_t)path, argv, environ);
 	fprintf(stderr, "%s: %s on node %d: %s\n", prog, path, node, bproc_errtext());
-	exit(1);
+	exit(failed);
 }

@@ -1,6 +1,6 @@
 /*
- * What bpgdb and bpstrace share (attach.c): which process, where it is, and which
- * program of this machine's PATH is to look at it there.
+ * What bpgdb, bpstrace, bpmove and bprsh share (attach.c): which process, where it is,
+ * and which program of this machine is to run there.
  */
 #pragma once
 
@@ -17,5 +17,5 @@ int attach_node(const char *prog, int pid);
 int attach_is_here(int node);
 /* Full name of a program in PATH; or a message and exit status 127. */
 void attach_program(const char *prog, const char *name, char path[PATH_MAX]);
-/* Becomes the program, on the node. Returns only to tell why not, with exit status 1. */
-_Noreturn void attach_there(const char *prog, int node, const char *path, char **argv);
+/* Becomes the program, on the node; or tells why not, and ends with status failed. */
+_Noreturn void attach_there(const char *prog, int node, const char *path, char **argv, int failed);

@@ -168,7 +168,7 @@ static int serve(const char *node, char *pid)
 		signal(SIGPIPE, SIG_DFL);
 		dup2(to[0], 0);
 		dup2(from[1], 1);
-		attach_there("bpgdb", atoi(node), path, args);
+		attach_there("bpgdb", atoi(node), path, args, 1);
 	}
 	close(to[0]);
 	close(from[1]);

@@ -45,7 +45,7 @@ int main(int argc, char **argv)
 	args[n++] = pid_flag;
 	args[n] = pid_text;
 	if (!attach_is_here(node))
-		attach_there("bpstrace", node, path, args);
+		attach_there("bpstrace", node, path, args, 1);
 	execv(path, args);
 	perror(path);
 	return 127;

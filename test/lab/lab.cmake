@@ -125,6 +125,7 @@ lab_test(move.plain_data 2 60 OPTS -o imageencryption=no COMMAND ${lab_programs}
 lab_test(move.many 4 60 COMMAND ${lab_programs}/many_static)
 lab_test(move.stdio 2 180 COMMAND ${lab_dir}/stdio.sh)
 lab_test(move.bpsh 3 120 COMMAND ${lab_dir}/bpsh.sh)
+lab_test(move.rsh 3 90 COMMAND ${lab_dir}/rsh.sh)
 lab_test(move.ps 2 120 ${quick} COMMAND ${lab_dir}/ps.sh)
 lab_test(move.trace 2 90 COMMAND ${lab_dir}/trace.sh)
 lab_test(move.terminal 2 60 OPTS -t COMMAND ${lab_dir}/terminal.sh)
