@@ -415,6 +415,8 @@ int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, stru
 	freeze_gadget(f);
 	stay_here(&f->stay, f->threads == 1 ? pid : 0);
 	r = hold(f);
+	if (r == 0)
+		freeze_gadget_now(f);
 	if (r == 0 && to_leave)
 		r = check_leaving(&f->t);
 	if (r == 0) {

@@ -86,4 +86,6 @@ int freeze_room(struct freeze *f, uint64_t below, uint64_t len);
 /* t->gadget, a system call instruction of its vdso, whose bytes are those of ours: looked for, or
  * in the vdso that lies there, and then 0 says that it does not. */
 void freeze_gadget(struct freeze *f);
+/* It stands still, and may have executed another program since that was looked for. */
+void freeze_gadget_now(struct freeze *f);
 int freeze_gadget_in(struct trace *t, uint64_t vdso);

@@ -288,3 +288,11 @@ void freeze_gadget(struct freeze *f)
 	if (!freeze_gadget_in(t, f->vdso) && !freeze_gadget_in(t, vdso_at_first(t)))
 		freeze_gadget_in(t, vdso_by_maps(t));
 }
+
+void freeze_gadget_now(struct freeze *f)
+{
+	if (f->t.gadget && freeze_gadget_in(&f->t, f->t.gadget - gadget_offset()))
+		return;
+	f->vdso = 0;
+	freeze_gadget(f);
+}

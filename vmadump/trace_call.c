@@ -32,6 +32,15 @@ int trace_get_regs(struct trace *t, const struct task *task, struct blob_regs *r
 	return 0;
 }
 
+/* Is it the instruction itself that has failed? Blocked as it is, it would fail for ever. */
+static int is_fault(const struct task *task, int sig)
+{
+	siginfo_t info;
+
+	return (sig == SIGSEGV || sig == SIGBUS || sig == SIGILL || sig == SIGFPE) &&
+	       ptrace(PTRACE_GETSIGINFO, task->tid, NULL, &info) == 0 && info.si_code > 0;
+}
+
 /* Waits for the end of one step. A signal that comes in between is for later. */
 static int wait_step(struct trace *t, struct task *task)
 {
@@ -50,6 +59,11 @@ static int wait_step(struct trace *t, struct task *task)
 		if (WSTOPSIG(status) == SIGTRAP && status >> 16 == 0) {
 			task->stopped = 1;
 			return 0;
+		}
+		if (status >> 16 == 0 && is_fault(task, WSTOPSIG(status))) {
+			task->stopped = 1;
+			return trace_fail(t, EFAULT, "process %d cannot be made to call the kernel",
+					  t->pid);
 		}
 		if (status >> 16 == 0 && WSTOPSIG(status) == SIGSTOP)
 			t->stop_after = SIGSTOP;

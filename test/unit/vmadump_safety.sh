@@ -53,6 +53,24 @@ lines out $((n + 3))
 kill -9 "$pid"
 gone "$pid"
 
+# It executes itself again and again: what was found of it before it stands still is another's.
+cat >again <<'END'
+#!/bin/sh
+[ -e begun ] || echo begun | tee begun
+[ -e stop ] || exec ./again
+echo done
+END
+chmod +x again
+start out ./again
+lines out 1
+for ((i = 0; i < 40; i++)); do
+	timeout 60 "$vmadump" dump "$pid" image 2>said ||
+		{ fail "dump $i of what executes itself: $? $(cat said)"; break; }
+done
+touch stop
+wait "$pid" || fail 'what executed itself has not ended well'
+[ "$(tail -n 1 out)" = 'done' ] || fail "what executed itself: $(cat out)"
+
 # It is killed while it has the registers of the program in hand, by what can be waited with and
 # by what cannot: the program never notices.
 start out "$bin/test_vmadump_threads" 400
