@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <netdb.h>
 #include <pwd.h>
 #include <stdbool.h>
@@ -28,7 +29,7 @@ static _Noreturn void usage(FILE *to)
 	      "  -n        stdin is /dev/null\n"
 	      "  -l USER   only who you are: the user is the same everywhere\n"
 	      "  -4aCKkqTx, -o OPTION, -p PORT   as ssh; mean nothing here\n"
-	      "  -h        -V, version\n",
+	      "  -h, --help   -V, --version\n",
 	      to);
 	exit(to == stdout ? 0 : FAILED);
 }
@@ -66,9 +67,11 @@ static void no_stdin(void)
 /* What is before the host, and between it and the command. */
 static void take_options(int argc, char **argv)
 {
+	static const struct option longs[] = {
+		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {0}};
 	int c;
 
-	while ((c = getopt(argc, argv, "+hVnl:4aCKkqTxo:p:")) != -1) {
+	while ((c = getopt_long(argc, argv, "+hVnl:4aCKkqTxo:p:", longs, NULL)) != -1) {
 		if (c == 'l')
 			check_user(optarg);
 		if (c == 'n')
