@@ -33,9 +33,18 @@ static struct proc *enter(struct master *m, struct node *n, const Bproc__Birth *
 	return p;
 }
 
+/* Of a child of rfork too, which is in no move's hands before it has run. */
+static struct move *undecided(const struct master *m, const struct proc *p)
+{
+	struct move *mv = p->move ? p->move : move_get(&m->moves, p->rfork);
+
+	return mv && (mv == p->move || mv->state != MV_COMMITTED) ? mv : NULL;
+}
+
 /* The entry, if home is to have a ghost that looks so. */
 static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b)
 {
+	struct move *mv;
 	struct proc *p;
 
 	if (!b->proc || b->proc->pid <= 1 || b->proc->pid >= WIRE_PID_MAX)
@@ -61,8 +70,9 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 	 * It may be real there already, or have ended there or elsewhere, by a move that is
 	 * undecided only here. Whoever has it then is asked for it again (ask_untold()).
 	 */
-	if (p->move && (p->move->target == NODE_HOME || p->move->epoch != m->epoch)) {
-		p->move->untold = true;
+	mv = undecided(m, p);
+	if (mv && (mv->target == NODE_HOME || mv->epoch != m->epoch)) {
+		mv->untold = true;
 		return NULL;
 	}
 	ghost_add(p, 0);

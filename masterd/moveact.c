@@ -116,6 +116,17 @@ static bool is_known(struct master *m, const struct move *mv)
 	return p && p->came >= mv->id;
 }
 
+/*
+ * Of a child of rfork nobody has told yet, but as of a relative of its own child, whose move was
+ * asked for before the word that the parent runs: the ghosts that were noted are its own.
+ */
+static bool is_entered_as_relative(const struct master *m, const struct move *mv,
+				   const struct proc *p)
+{
+	return mv->kind == MOVE_RFORK && mv->epoch == m->epoch && p->gen > mv->gen && p->native &&
+	       !p->born && !p->move && p->state == PS_ALIVE;
+}
+
 static struct proc *entry(struct master *m, struct move *mv)
 {
 	struct proc *p = mv->proc;
@@ -126,7 +137,8 @@ static struct proc *entry(struct master *m, struct move *mv)
 	p = proc_get(&m->procs, mv->pid, 0);
 	if (p && p->born && p->node == mv->source && !p->move && p->state == PS_ALIVE)
 		p->born = false; /* born there a moment ago, and told before the move */
-	else if (!p || mv->epoch == m->epoch || p->state == PS_DYING)
+	else if (!p || p->state == PS_DYING ||
+		 (mv->epoch == m->epoch && !is_entered_as_relative(m, mv, p)))
 		p = proc_new(&m->procs, mv->pid, mv->target);
 	if (!p)
 		return NULL;

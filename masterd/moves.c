@@ -217,6 +217,15 @@ static void send_grant(struct master *m, const struct move *mv)
 	node_send(m, node_get(&m->nodes, mv->source), &g.base);
 }
 
+/* A child of rfork that its node has told of before it was asked about. */
+static void note_rfork(struct master *m, const struct move *mv)
+{
+	struct proc *p = mv->kind == MOVE_RFORK ? proc_get(&m->procs, mv->pid, 0) : NULL;
+
+	if (p && p->born && p->node == mv->source)
+		p->rfork = mv->id;
+}
+
 static void grant(struct master *m, struct move *mv, const struct node *source, struct node *target,
 		  const Bproc__MoveAsk *a)
 {
@@ -226,7 +235,9 @@ static void grant(struct master *m, struct move *mv, const struct node *source, 
 	mv->target = target->num;
 	mv->uid = a->uid;
 	mv->pid = a->pid;
+	mv->gen = m->procs.last_gen;
 	node_note_born(&m->nodes, a->pid);
+	note_rfork(m, mv);
 	log_debug("move %llx: pid %d of node %d to node %d", (unsigned long long)mv->id, a->pid,
 		  source->num, target->num);
 	fault_point(FAULT_MASTER_ASKED);

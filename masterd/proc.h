@@ -91,6 +91,7 @@ struct proc {
 	uint32_t seen; /* born: the node's told_all when it was told last */
 	enum proc_state state;
 	struct move *move; /* not owned; until MoveGhosted, so also a while after PS_MOVING */
+	uint64_t rfork;	   /* born: the move by which it is to begin elsewhere; 0: none */
 	uint64_t came;	   /* the newest move that is known to have run; 0: none */
 	struct queued *queue, **queue_end; /* owned */
 	uint32_t nqueued;

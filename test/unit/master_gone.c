@@ -242,6 +242,93 @@ START_TEST(asked_of_before)
 }
 END_TEST
 
+/*
+ * A child of rfork that is to begin at home; home's slave ends before it has said so, and all
+ * nodes tell again what was born there. It runs at home, and may have ended: no ghost is to be
+ * made of it. Of one that may run on a node there is one, as ever.
+ */
+START_TEST(born_where_it_begins)
+{
+	struct fake_slave *home, *n0, *n1;
+	int target = _i == 0 ? -1 : 1;
+	Bproc__Envelope *env;
+	uint64_t id;
+
+	join_three(&home, &n0, &n1);
+	tell_end(home);
+	hear_asked(n0, n1);
+	tell_state(n0, 2001, false, 0);
+	tell_end(n0);
+	tell_born(n0, BORN, false);
+	hear(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+	slave_ask(n0, &(struct slave_question){.kind = MOVE_RFORK,
+					       .node = target,
+					       .asker = 2001,
+					       .pid = BORN,
+					       .parent = 2001});
+	env = slave_expect(_i == 0 ? home : n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	id = env->move_start->move;
+	bproc__envelope__free_unpacked(env, NULL);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
+	slave_free(home);
+	home = slave_join(-1, "h", NULL);
+	if (_i == 0)
+		hear(home, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	tell_end(home);
+	hear_asked(n0, n1);
+	tell_born(n0, BORN, true);
+	if (_i == 1)
+		hear(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+	pidnode(n0, BORN); /* it has been heard */
+	slave_expect_nothing(home, 100);
+	tell_ran(_i == 0 ? home : n1, BORN, id, false);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
+	ck_assert_int_eq(pidnode(n0, BORN), target);
+	free_three(home, n0, n1);
+}
+END_TEST
+
+/*
+ * A child of rfork has a child, which asks to move on before the master has heard that its parent
+ * runs: with it goes a ghost of that, which hears of its end.
+ */
+START_TEST(asked_by_its_child)
+{
+	struct fake_slave *home, *n0, *n1;
+	Bproc__Envelope *env;
+	uint64_t id;
+
+	join_three(&home, &n0, &n1);
+	tell_end(home);
+	hear_asked(n0, n1);
+	tell_end(n0);
+	slave_ask(home, &(struct slave_question){.kind = MOVE_RFORK,
+						 .node = 0,
+						 .asker = 2000,
+						 .pid = 2001,
+						 .parent = 2000});
+	env = slave_expect(n0, BPROC__ENVELOPE__MSG_MOVE_START);
+	id = env->move_start->move;
+	bproc__envelope__free_unpacked(env, NULL);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_GRANT);
+	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* of its parent */
+	tell_born(n0, BORN, false);
+	hear(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
+					       .node = 1,
+					       .asker = BORN,
+					       .pid = BORN,
+					       .parent = 2001});
+	hear(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
+	tell_ran(n0, 2001, id, false);
+	ck_assert_int_eq(pidnode(n0, 2001), 0);
+	tell_event(n0, 2001, CLD_EXITED, 7, 9, id);
+	hear_told(n1, 2001, CLD_EXITED, 7, 9);
+	free_three(home, n0, n1);
+}
+END_TEST
+
 static void tell_zombie(struct fake_slave *s, int pid, int ppid)
 {
 	Bproc__Zombies m = BPROC__ZOMBIES__INIT;
@@ -294,6 +381,8 @@ int main(void)
 	tcase_add_test(t, called_off_early);
 	tcase_add_loop_test(t, ends_where_parent_goes, 0, 2);
 	tcase_add_loop_test(t, asked_of_before, 0, 2);
+	tcase_add_loop_test(t, born_where_it_begins, 0, 2);
+	tcase_add_test(t, asked_by_its_child);
 	tcase_add_test(t, zombies);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
