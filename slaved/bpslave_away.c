@@ -113,6 +113,7 @@ void born_parked(int32_t pid, uint64_t move, bool moved)
 	if (!b->moved && !b->told) /* whoever asks to move is told first */
 		b->told = born_room();
 	b->parked = move;
+	born_seen(b); /* or, called off and gone before the first scan, it would be told as alive */
 }
 
 static void stays(struct born *b, void *arg)
