@@ -210,15 +210,22 @@ void move_on_commit(const Bproc__MoveCommit *m);
 void move_on_abort(const Bproc__MoveAbort *m);
 /* One of EV_HERE, SENT, FAILED, READY, RAN, VOIDED, GHOST, or EV_STATE of a move. */
 void move_on_init(const struct init_msg *m);
-/*
- * To bpinit: about a pid whose process may have left a moment ago. If it has not become a ghost
- * yet, it is sent when it has: an end can overtake that, and so can the process, coming back.
- */
-void move_after_ghost(const struct init_msg *m);
 void move_link_lost(void);
 void move_init_lost(void);
 /* After bpinit's state: the granted ones, of which bpinit may not know that they are. */
 void move_tell_granted(void);
+
+/* -- bpslave_after.c */
+struct after;
+/* The move of pid has committed. NULL: no memory, and nothing waits. */
+struct after *after_begin(int32_t pid);
+void after_end(struct after *a); /* it is a ghost, or there is none; NULL is nothing */
+/*
+ * To bpinit: about a pid whose process may have left a moment ago. If it has not become a ghost
+ * yet, it is sent when it has: an end can overtake that, and so can the process, coming back; and
+ * then what is said of those that come with it goes behind its INIT_ARRIVE.
+ */
+void move_after_ghost(const struct init_msg *m);
 
 /* -- bpslave_target.c: the same, of the target */
 void target_on_start(const Bproc__MoveStart *m);

@@ -45,8 +45,6 @@ static struct leaving *by_move(uint64_t move)
 /* Sends what was held back. */
 static void forget(struct leaving *v)
 {
-	struct held *h;
-
 	if (v->kind != MOVE_LIVE)
 		born_leaving(v->pid, false);
 	if (v->ticket)
@@ -54,30 +52,10 @@ static void forget(struct leaving *v)
 	free_event(&v->later);
 	free(v->who);
 	LIST_REMOVE(v, next);
-	while ((h = STAILQ_FIRST(&v->held))) {
-		STAILQ_REMOVE_HEAD(&v->held, next);
-		init_send(&h->msg, NULL, 0);
-		free(h);
-	}
+	after_end(v->after);
 	if (v->move)
 		data_warm(v->node);
 	free(v);
-}
-
-void move_after_ghost(const struct init_msg *m)
-{
-	struct leaving *v;
-	struct held *h = NULL;
-
-	LIST_FOREACH(v, &leavings, next)
-	if (v->committed && v->pid == m->pid && m->pid != 0)
-		break;
-	if (v)
-		h = malloc(sizeof(*h));
-	if (!h)
-		return init_send(m, NULL, 0);
-	h->msg = *m;
-	STAILQ_INSERT_TAIL(&v->held, h, next);
 }
 
 /* The process goes on here: by bpinit's word on the channel, and the asker by ours. */
@@ -176,7 +154,6 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 							      : ask->flags & ~(uint32_t)DUMP_LAZY,
 			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
 			      .host_pid = asker};
-	STAILQ_INIT(&v->held);
 	if (ask->kind == MOVE_RFORK) {
 		v->client = client;
 		v->id = id;
@@ -361,6 +338,7 @@ void move_on_commit(const Bproc__MoveCommit *c)
 	v->client = 0;
 	v->pid = m.pid;
 	v->committed = true;
+	v->after = after_begin(v->pid);
 }
 
 void move_on_abort(const Bproc__MoveAbort *a)

@@ -25,12 +25,7 @@ struct leaving {
 	bool parked, committed;
 	bool moved; /* it is here by a move, as bpinit has told; false also where it has not */
 	struct exec_file exec;
-	STAILQ_HEAD(, held) held;
-};
-/* What is meant for a ghost that has not said yet that it is one. */
-struct held {
-	STAILQ_ENTRY(held) next;
-	struct init_msg msg;
+	struct after *after; /* owned: committed, and no ghost yet */
 };
 
 /* bpslave_grant.c: a connection for its image, now or when there is one; bpinit gets it. */

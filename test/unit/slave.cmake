@@ -1,4 +1,9 @@
 # bpslave: its parts that do no I/O, and its workers.
+add_executable(test_slave_after unit/slave_after.c ${PROJECT_SOURCE_DIR}/slaved/bpslave_after.c)
+target_link_libraries(test_slave_after PRIVATE bpslave_parts PkgConfig::CHECK)
+add_test(NAME unit.slave_after COMMAND test_slave_after)
+set_tests_properties(unit.slave_after PROPERTIES LABELS unit TIMEOUT 60)
+
 foreach(part stream proc hdr)
 	add_executable(test_slave_${part} unit/slave_${part}.c)
 	target_link_libraries(test_slave_${part} PRIVATE bpslave_parts PkgConfig::CHECK)
