@@ -132,6 +132,7 @@ static void take_up(int from, int node, int64_t t0, int e)
 		me.beat = s->beat;
 		s->at = from;
 		s->state = SLOT_RUNNING;
+		s->again = true;
 		note(me.slot, "taken up again", (int)me.beat);
 	}
 }
@@ -234,6 +235,12 @@ static bool execmove_failed(const struct slot *s, int st)
 	return s->exec_to == s->at && deadly_near(s->at, s->exec_at);
 }
 
+/* The copy of its parent that was lost has waited for it, which nobody may have heard of. */
+static bool waited_before(const struct slot *s)
+{
+	return led->slot[me.slot].again && s->told >= 0;
+}
+
 /* Its parent knows. Returns whether this is what was ordered. */
 static bool judge_end(int slot, int st, int want)
 {
@@ -241,6 +248,9 @@ static bool judge_end(int slot, int st, int want)
 	char got[32], wanted[32];
 	bool was_ending = s->state == SLOT_ENDING;
 
+	if (waited_before(s) && s->told == st)
+		return st == want;
+	s->told = st;
 	s->flags &= ~(uint32_t)SLOT_STOPPED;
 	if (st == want && (!WIFEXITED(st) || was_ending)) {
 		s->state = WIFEXITED(st) ? SLOT_FREE : SLOT_TOLD;
@@ -274,6 +284,10 @@ static int wait_once(int slot, pid_t pid, int flags, int want, int *ret_alive)
 
 	if (r == 0 || (r < 0 && errno == EINTR))
 		return 0;
+	if (r < 0 && errno == ECHILD && waited_before(&led->slot[slot])) {
+		*ret_alive = 0;
+		return 1;
+	}
 	if (r < 0) {
 		/* The parent may not know it any more; that is a difference in itself. */
 		diff(slot, "waitpid(%d): %s", (int)pid, strerror(errno));

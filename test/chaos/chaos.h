@@ -58,6 +58,8 @@ struct slot {
 	bool exec;		/* it asked for an execmove, and has not run since */
 	int32_t exec_to;	/* where to; NODE_ALL: it never asked for one */
 	int64_t exec_at;	/* ms */
+	bool again;		/* a copy that had gone on from it was lost: take_up() */
+	int32_t told;		/* its end, as its parent has heard it; -1: not yet */
 	int32_t parent;		/* its slot, -1: none */
 	int64_t born;		/* ms */
 	_Atomic int32_t at, to; /* node; where it is going, or the same */

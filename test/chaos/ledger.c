@@ -136,7 +136,8 @@ int slot_new(void)
 		s->parent = me.slot;
 		s->at = s->to = me.slot >= 0 ? led->slot[me.slot].at : -1;
 		s->since = s->born = now_ms();
-		s->exec = false;
+		s->exec = s->again = false;
+		s->told = -1;
 		s->exec_to = NODE_ALL;
 		s->npast = 0;
 		memset(s->past, 0, sizeof(s->past));
