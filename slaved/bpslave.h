@@ -133,15 +133,26 @@ void id_write(void);
 bool init_has_processes(void);
 
 /* -- bpslave_local.c: node.sock */
-struct client;
 int local_start(struct bproc_err *err);
 void local_stop(void);
 void local_answer(uint32_t client, uint32_t id, uint16_t type, const void *payload, size_t len);
 void local_error(uint32_t client, uint32_t id, uint16_t type, int err, const char *text);
-void local_on_answer(const Bproc__Answer *a);
-void local_on_procs(const Bproc__ProcsTell *t);
-void local_on_table(void);
-void local_link_lost(void);
+/* How many of its questions the master has not answered; NULL: it has gone. */
+uint32_t *local_asks(uint32_t client);
+
+/* -- bpslave_query.c: questions about nodes and processes, each answered by one packet */
+int query_start(void);
+void query_stop(void);
+void query_nodes(uint32_t client, const struct local_hdr *h);
+void query_pid(uint32_t client, const struct local_hdr *h, const struct local_pid *p);
+void query_procs(uint32_t client, const struct local_hdr *h, const struct local_procs_ask *p);
+void query_setnode(uint32_t client, const struct local_hdr *h, struct local_setnode *s, uid_t uid);
+void query_client_gone(uint32_t client);
+void query_on_answer(const Bproc__Answer *a);
+void query_on_procs(const Bproc__ProcsTell *t);
+/* Who sets a node's state and asks for it then is to see what was set. */
+void query_on_table(void);
+void query_link_lost(void);
 
 /* -- bpslave_stats.c: what the real processes of a node use up, from its /proc */
 void stats_ask(uint32_t client, uint32_t id, const struct local_stats_ask *ask);

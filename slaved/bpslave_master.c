@@ -79,7 +79,7 @@ static void lost(void)
 	if (m.up) {
 		m.up = false;
 		m.alone_ms = now_ms();
-		local_link_lost();
+		query_link_lost();
 		stats_link_lost();
 		move_link_lost();
 	}
@@ -200,7 +200,7 @@ static void on_table(const Bproc__NodeTable *t)
 	free(slave.table);
 	slave.table = rows;
 	slave.ntable = t->n_node;
-	local_on_table();
+	query_on_table();
 	stats_on_table();
 	stdio_table_changed();
 	peer_refresh();
@@ -265,9 +265,9 @@ static void dispatch(const Bproc__Envelope *env)
 	case BPROC__ENVELOPE__MSG_NODE_TABLE:
 		return on_table(env->node_table);
 	case BPROC__ENVELOPE__MSG_ANSWER:
-		return local_on_answer(env->answer);
+		return query_on_answer(env->answer);
 	case BPROC__ENVELOPE__MSG_PROCS_TELL:
-		return local_on_procs(env->procs_tell);
+		return query_on_procs(env->procs_tell);
 	case BPROC__ENVELOPE__MSG_STATS_ASK:
 		return stats_on_ask(env->stats_ask);
 	case BPROC__ENVELOPE__MSG_STATS_TELL:

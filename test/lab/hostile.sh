@@ -67,6 +67,18 @@ for at in "$master 2223" "$master 2224" "$n0 2224"; do
 	check "wire $at"
 done
 
+# Who asks while bpslave has no descriptor left is answered when it has one again
+slave=$(pgrep -x bpslave)
+limit=$(prlimit --nofile --noheadings -o SOFT --pid "$slave")
+prlimit --nofile=4: --pid "$slave"
+bpstat >"$t/late" &
+late=$!
+sleep 0.5
+is 'nobody is let in without a descriptor' "$(cat "$t/late")" ''
+prlimit --nofile="$limit": --pid "$slave"
+within 10 'who waited is answered' dead $late
+has 'with the nodes' "$(cat "$t/late")" '*up*'
+
 kill -USR1 $victim
 within 5 "root's process takes its signal" test -s "$t/seen"
 is 'once, and no other came' "$(wc -l <"$t/seen")" 1
