@@ -139,10 +139,14 @@ long chan_recv(struct blob *b, struct chan_pkt *p, int flags)
 		for (int i = 0; i < GHOST_FDS_MAX; i++)
 			p->fd[i] = -1;
 		r = sys_recvmsg(b->chan, &h, flags | SYS_MSG_CMSG_CLOEXEC);
-		if (r == -EINTR)
+		/*
+		 * Closed with something of ours unread in it, a channel gives this once, before
+		 * what was said last (unix_release_sock()): the abort of one that has just voted.
+		 */
+		if (r == -EINTR || r == -ECONNRESET)
 			continue;
 		if (r < 0)
-			return r == -ECONNRESET ? 0 : r;
+			return r;
 		take_fds(&h, p);
 		if (r == (long)sizeof p->m)
 			return 1;
