@@ -67,6 +67,7 @@ struct move {
 	struct bproc_err err; /* what the caller will get */
 	unsigned char token[MOVE_TOKEN];
 	struct proc *proc; /* NULL for rfork until it has run, and for a move of an older epoch */
+	bool family;	   /* of children that go along: the target has a ghost of it too */
 	bool untold;	   /* its node has told of it, and home was not: it is asked again */
 	bool source_died;  /* the parked original ended before the decision */
 	bool has_exec;	   /* the target's word in MoveRan, for the source */

@@ -78,6 +78,18 @@ static void is_back(struct master *m, struct move *mv, struct proc *p, struct no
 	mv->untold = true; /* that it was born there, if it was */
 }
 
+/* Made there before its children's, and those may be needed: it stays, or was never made. */
+static void leaves_ghost(struct master *m, const struct move *mv, struct proc *p)
+{
+	struct node *target = node_get(&m->nodes, mv->target);
+
+	if (!mv->family || !target || target->state == NS_DOWN || p->state != PS_ALIVE ||
+	    p->node == mv->target)
+		return;
+	ghost_add(p, node_index(&m->nodes, target));
+	procs_watch(m, p);
+}
+
 static void do_abort(struct master *m, struct move *mv)
 {
 	struct node *source = node_get(&m->nodes, mv->source);
@@ -97,6 +109,7 @@ static void do_abort(struct master *m, struct move *mv)
 	if (!p)
 		return;
 	procs_decided(m, p);
+	leaves_ghost(m, mv, p);
 	if (mv->source_died) {
 		struct tale exit = p->exit;
 

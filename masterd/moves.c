@@ -236,6 +236,8 @@ static void grant(struct master *m, struct move *mv, const struct node *source, 
 	mv->uid = a->uid;
 	mv->pid = a->pid;
 	mv->gen = m->procs.last_gen;
+	for (size_t i = 0; i < a->n_chain; i++)
+		mv->family |= a->chain[i]->child;
 	node_note_born(&m->nodes, a->pid);
 	note_rfork(m, mv);
 	log_debug("move %llx: pid %d of node %d to node %d", (unsigned long long)mv->id, a->pid,

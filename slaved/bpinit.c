@@ -313,6 +313,7 @@ static _Noreturn void loop(void)
 			dispatch(&ev[i]);
 		if (children_left)
 			children_wait();
+		children_decided();
 		slave_writable();
 		skel_work();
 	}

@@ -334,7 +334,6 @@ struct move {
 	uint32_t nchain, chain_at;
 	struct init_chain chain[INIT_CHAIN_MAX];
 	enum kids_phase kids;
-	bool made_ghost; /* of the one that arrives, for its children's sake */
 	bool place_tried; /* its ghost is, as far as can be, where it was */
 	struct mirror late[INIT_CHAIN_MAX]; /* of the chain, until it runs; code 0: none */
 };
@@ -413,6 +412,9 @@ void lazy_off(const struct move *m);
 /* -- bpinit_children.c: the chain's ancestors are here */
 bool children_ready(struct move *m);
 bool children_are_made(const struct move *m);
+/* Its ghost is making those of its children that are missing: nothing else makes one of them. */
+bool children_are_coming(int32_t ppid);
+void children_decided(void); /* whom somebody waits for may have come, or not be coming */
 void children_held(struct proc *p, const struct chan_msg *c); /* its answer to CHAN_HOLD */
 void children_not_made(struct move *m, int32_t pid, int err);
 /* True: an arrival is to hear of it when it runs. */

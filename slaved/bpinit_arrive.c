@@ -245,7 +245,7 @@ static void make_early(struct move *m)
 {
 	/* What is in the way of it is told when the image is here, not before. */
 	if (m->kind != MOVE_LIVE && m->pid > 0 && !proc_find(m->pid) && !born_waits(m->pid) &&
-	    (!m->home_here || proc_can_clone(proc_find(m->ppid))))
+	    !children_are_coming(m->ppid) && (!m->home_here || proc_can_clone(proc_find(m->ppid))))
 		make_arrival(m);
 }
 
@@ -262,6 +262,8 @@ static void start_arrival(struct move *m)
 	if (p ? p->state == PROC_MAKING || arrive_has_dropped(p->pid) ||
 			    (m->home_here && !born_settled(p->pid))
 	      : born_waits(m->pid))
+		return;
+	if (!p && children_are_coming(m->ppid))
 		return;
 	/* So quick a child that its parent, which left a moment ago, is no ghost at home yet. */
 	if (!p && m->home_here && (parent = proc_find(m->ppid)) && parent->state == PROC_LEAVING)

@@ -50,6 +50,45 @@ void children_held(struct proc *p, const struct chan_msg *c)
 	arrive_progress();
 }
 
+/* -- those who come by moves of their own */
+
+static bool awaited;
+
+/*
+ * The ghost of its parent has made it; if its own move is called off it ends, and that must not
+ * be the end that its parent is told of. So the parent waits until that is decided.
+ */
+static bool child_arrives(struct move *m)
+{
+	EACH_CHILD(m, c)
+	{
+		const struct proc *p = proc_find(c->pid);
+
+		if (!p || p->state != PROC_ARRIVING || p->was_ghost)
+			continue;
+		awaited = true;
+		return true;
+	}
+	return false;
+}
+
+bool children_are_coming(int32_t ppid)
+{
+	for (uint32_t i = 0; i < moves_used; i++)
+		if (moves[i].phase == ARRIVE_CHAIN && moves[i].pid == ppid &&
+		    (moves[i].kids == KIDS_HOLDING || moves[i].kids == KIDS_MAKING))
+			return true;
+	return false;
+}
+
+void children_decided(void)
+{
+	if (!awaited)
+		return;
+	awaited = false;
+	arrive_progress();
+}
+
 /* -- its own ghost, whose children they will be. False: it is being made. */
 
 static bool make_parent(struct move *m)
@@ -57,7 +96,7 @@ static bool make_parent(struct move *m)
 	struct chan_clone id = {.kind = CLONE_GHOST, .pid = m->pid, .pgid = m->pgid, .sid = m->sid};
 	struct proc *p = proc_find(m->pid);
 
-	if (p && (p->state == PROC_MAKING || arrive_has_dropped(p->pid)))
+	if (p && (p->state == PROC_MAKING || arrive_has_dropped(p->pid) || child_arrives(m)))
 		return false;
 	if (p && proc_can_clone(p)) {
 		if (!place_ready(m, p)) /* before its children, who are born into that */
@@ -75,7 +114,6 @@ static bool make_parent(struct move *m)
 	}
 	id.cred.uid[0] = m->cred.uid[0];
 	id.cred.gid[0] = m->cred.gid[0];
-	m->made_ghost = true;
 	if (proc_make(m, m->ppid, &id, PROC_MAKING) < 0)
 		m->kids = KIDS_READY;
 	return m->kids == KIDS_READY;
@@ -117,10 +155,8 @@ void children_not_made(struct move *m, int32_t pid, int err)
 		say("process %d arrives without its child %d: %s", m->pid, pid, strerror(err));
 		c->child = CHILD_NOT_HERE;
 	}
-	if (pid == m->pid) {
-		m->made_ghost = false;
+	if (pid == m->pid)
 		m->kids = KIDS_READY; /* it will be seen again that it cannot be made */
-	}
 }
 
 /* -- as it knows them */
@@ -259,15 +295,12 @@ void children_go_on(struct move *m)
 	}
 }
 
+/* Its ghost stays, also if it was made for this move, or its children's would have no parent. */
 void children_abandon(struct move *m)
 {
 	struct proc *p = m->pid ? proc_find(m->pid) : NULL;
 
-	if (m->kids != KIDS_NONE && p && p->state == PROC_GHOST) {
-		if (m->made_ghost)
-			trace_exit(p, SIGKILL); /* nobody else knows of it */
-		else
-			hold(p, m, CHAN_HOLD_NOT);
-	}
+	if (m->kids != KIDS_NONE && p && p->state == PROC_GHOST)
+		hold(p, m, CHAN_HOLD_NOT);
 	children_go_on(m);
 }

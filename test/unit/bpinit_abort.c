@@ -5,15 +5,19 @@
  * by what ends at the target then.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "bpinit_rig.h"
 #include "libbproc/local.h"
+#include "libbproc/sysio.h"
+#include "vmadump/carry.h"
 
 #define SIG (SIGRTMIN + 1)
 #define BACK SIGUSR1 /* it goes on */
@@ -121,56 +125,161 @@ static void called_off(bool voted)
 	printf("called off %s: ok\n", voted ? "after its vote" : "before it is granted");
 }
 
-#define AWAY 65700 /* real elsewhere, with a child that it has not waited for */
-#define ITS_CHILD 65701
-
-static void arrive(uint64_t id, bool with_child)
+/*
+ * Called off, and the channel closed, before its vote was read: it goes on all the same. The test
+ * is bpinit.
+ */
+static void vote_unread(void)
 {
-	struct init_msg m = {.type = INIT_ARRIVE, .move_id = id, .pid = AWAY};
-	int32_t sid = getsid(0), pgid = getpgid(0);
+	struct chan_msg go = {.type = CHAN_GO, .move_id = 5}, here, off = go;
+	int far, chan = channel(&far), data[2];
+	char image[65536];
+	struct pollfd p[2];
+	int32_t pid = fork();
 
+	if (pid == 0) {
+		close_fd(far);
+		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0) == -ETIMEDOUT ? 33 : 1);
+	}
+	close_fd(chan);
+	CHECK(recv(far, &here, sizeof(here), 0) == sizeof(here) && here.type == CHAN_HERE);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
+	go.flags = (VMAD_DUMP_EXEC | VMAD_DUMP_OTHER) << 8;
+	CHECK(pkt_send(far, &go, sizeof(go), &data[1], 1) == 0);
+	close_fd(data[1]);
+	p[0] = (struct pollfd){.fd = far, .events = POLLIN};
+	p[1] = (struct pollfd){.fd = data[0], .events = POLLIN};
+	do {
+		CHECK(poll(p, 2, PATIENCE_MS) > 0);
+		if (p[1].revents && read(data[0], image, sizeof(image)) <= 0)
+			p[1].fd = -1;
+	} while (!p[0].revents);
+	/* Or it would read the one before the other is done. */
+	CHECK(kill(pid, SIGSTOP) == 0 && WIFSTOPPED(wait_for(pid, WUNTRACED)));
+	off.type = CHAN_ABORT;
+	off.err = ETIMEDOUT;
+	CHECK(pkt_send(far, &off, sizeof(off), NULL, 0) == 0);
+	close_fd(far);
+	CHECK(kill(pid, SIGCONT) == 0);
+	CHECK(wait_for(pid, 0) == 33 << 8);
+	close_fd(data[0]);
+	printf("called off before its vote was read: ok\n");
+}
+
+#define AWAY 65700 /* real elsewhere, with a child that it has not waited for */
+#define ITS_CHILD(pid) ((pid) + 1)
+
+static uint64_t next_id = 0x700;
+
+/* Of AWAY's kind, or of its child; returns the number of the move. */
+static uint64_t arrive(int32_t away, bool child_comes, bool with_child)
+{
+	struct init_msg m = {.type = INIT_ARRIVE, .move_id = next_id};
+	int32_t sid = getsid(0), pgid = getpgid(0);
+	struct init_chain *c = m.u.arrive.chain;
+
+	m.pid = child_comes ? ITS_CHILD(away) : away;
 	m.u.arrive.epoch = 1;
 	m.u.arrive.kind = MOVE_MOVE;
-	m.u.arrive.ppid = getpid();
+	m.u.arrive.ppid = child_comes ? away : getpid();
 	m.u.arrive.pgid = pgid;
 	m.u.arrive.sid = sid;
-	m.u.arrive.nchain = with_child ? 3 : 2;
-	m.u.arrive.chain[0] =
-		(struct init_chain){.pid = sid, .pgid = sid, .sid = sid, .comm = "leader"};
-	m.u.arrive.chain[1] = (struct init_chain){
+	m.u.arrive.nchain = child_comes || with_child ? 3 : 2;
+	c[0] = (struct init_chain){.pid = sid, .pgid = sid, .sid = sid, .comm = "leader"};
+	c[1] = (struct init_chain){
 		.pid = getpid(), .ppid = sid, .pgid = pgid, .sid = sid, .comm = "parent"};
-	m.u.arrive.chain[2] = (struct init_chain){.pid = ITS_CHILD,
-						  .ppid = AWAY,
-						  .pgid = pgid,
-						  .sid = sid,
-						  .comm = "child",
-						  .child = 1,
-						  .state = CHAIN_RUNS};
+	c[2] = (struct init_chain){.pid = child_comes ? away : ITS_CHILD(away),
+				   .ppid = child_comes ? getpid() : away,
+				   .pgid = pgid,
+				   .sid = sid,
+				   .comm = "child",
+				   .child = !child_comes,
+				   .state = CHAIN_RUNS};
 	tell(&node, &m, NULL, 0);
+	return next_id++;
+}
+
+static void call_off(uint64_t id)
+{
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = id}, NULL, 0);
+	want(&node, EV_VOIDED, 0);
+}
+
+static void ready(uint64_t id)
+{
+	while (want(&node, EV_READY, 0).move_id != id)
+		;
+}
+
+/* 0: it is not there, or a zombie. */
+static int32_t parent_there(int32_t pid)
+{
+	FILE *f = fopen(node_stat(pid).path, "r");
+	int32_t ppid = 0;
+	char state;
+
+	if (f && fscanf(f, "%*d (%*[^)]) %c %d", &state, &ppid) == 2 && state == 'Z')
+		ppid = 0;
+	if (f)
+		fclose(f);
+	return ppid;
 }
 
 /*
  * With children it is first a ghost there. The move is called off while that is being made, or a
- * moment later: the ghost ends, and nobody takes that for a signal to the original.
+ * moment later: nobody takes it for a signal to the original if it ends.
  */
 static void ghost_not_to_be(void)
 {
-	uint64_t id = 0x700;
+	int32_t pid = AWAY;
 
-	arrive(id, false);
-	want(&node, EV_READY, 0);
-	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = id++}, NULL, 0);
-	want(&node, EV_VOIDED, 0);
-	for (useconds_t us = 0; us <= 2400; us += 300) {
-		arrive(id, true);
+	call_off(arrive(pid, false, false));
+	for (useconds_t us = 0; us <= 2400; us += 300, pid += 2) {
+		uint64_t id = arrive(pid, false, true);
+
 		if (us)
 			usleep(us);
-		tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = id++}, NULL, 0);
-		want(&node, EV_VOIDED, 0);
+		call_off(id);
 		want_none(&node, EV_SIGNAL, 20);
 	}
 	want_none(&node, EV_SIGNAL, 300);
 	printf("a ghost that is not to be: ok\n");
+}
+
+/* Called off when all its children's ghosts are there; it comes again, and has to find them. */
+static void comes_again(void)
+{
+	const int32_t pid = AWAY + 100;
+	uint64_t id;
+
+	for (int i = 0; i < 3; i++) {
+		id = arrive(pid, false, true);
+		ready(id);
+		CHECK(parent_there(ITS_CHILD(pid)) == pid);
+		call_off(id);
+		usleep(20000);
+	}
+	CHECK(parent_there(ITS_CHILD(pid)) == pid);
+	printf("children after a move that was called off: ok\n");
+}
+
+/*
+ * Its child is arriving when it comes, and that is called off: what ends then is no end for its
+ * parent, which has a ghost of it.
+ */
+static void child_is_not_to_be(void)
+{
+	const int32_t pid = AWAY + 200;
+	uint64_t child = arrive(pid, true, false), id;
+
+	ready(child);
+	id = arrive(pid, false, true);
+	want_none(&node, EV_READY, 100);
+	call_off(child);
+	ready(id);
+	CHECK(parent_there(ITS_CHILD(pid)) == pid);
+	call_off(id);
+	printf("a child that is not to arrive: ok\n");
 }
 
 int main(void)
@@ -184,7 +293,10 @@ int main(void)
 	rig_start();
 	called_off(false);
 	called_off(true);
+	vote_unread();
 	ghost_not_to_be();
+	comes_again();
+	child_is_not_to_be();
 	rig_stop();
 	return 0;
 }

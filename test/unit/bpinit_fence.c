@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bpinit_rig.h"
@@ -17,14 +16,6 @@
 #include "vmadump/blob/channel.h"
 
 enum { ALIVE_MS = 3000, TELL_MS = 100, MANY = 1200 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* The fence is lifted by a bpslave that knows of it. */
 static void hello(void)
@@ -52,16 +43,9 @@ static int32_t on_node(struct trip *t)
 	return pid;
 }
 
-/* As the node's own /proc has it. */
 static bool lives(int32_t pid)
 {
-	struct ucred bpinit = {0};
-	char path[64];
-
-	CHECK(getsockopt(node.sock, SOL_SOCKET, SO_PEERCRED, &bpinit,
-			 &(socklen_t){sizeof(bpinit)}) == 0);
-	snprintf(path, sizeof(path), "/proc/%d/root/proc/%d/stat", (int)bpinit.pid, pid);
-	return access(path, F_OK) == 0;
+	return access(node_stat(pid).path, F_OK) == 0;
 }
 
 static void ends_here(int32_t pid)

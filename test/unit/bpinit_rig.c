@@ -18,7 +18,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bpinit_rig.h"
@@ -27,7 +26,6 @@
 #include "vmadump/blob/blob.h"
 #include "vmadump/carry.h"
 
-#define PATIENCE_MS 5000
 #define KEPT_MAX 64
 
 struct side home = {.sock = -1}, node = {.sock = -1};
@@ -48,14 +46,6 @@ static _Noreturn void skip(const char *why)
 {
 	printf("skipped: %s: %s\n", why, strerror(errno));
 	exit(77);
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 static void start_side(struct side *s, const char *name, const char *role)
@@ -445,33 +435,6 @@ void mirror(struct side *s, int32_t pid, int code, int status)
 			     .u.mirror = {.pid = pid, .code = code, .status = status}};
 
 	tell(s, &m, NULL, 0);
-}
-
-int wait_for_at(int line, pid_t pid, int options)
-{
-	int64_t until = now_ms() + PATIENCE_MS;
-	int status;
-
-	while (now_ms() < until) {
-		pid_t r = waitpid(pid, &status, options | WNOHANG);
-
-		CHECK(r >= 0);
-		if (r == pid)
-			return status;
-		usleep(500);
-	}
-	check_failed("waited for at", line, "wait in time");
-}
-
-void wait_none(pid_t pid, int options, int ms)
-{
-	int64_t until = now_ms() + ms;
-	int status;
-
-	while (now_ms() < until) {
-		CHECK(waitpid(pid, &status, options | WNOHANG) == 0);
-		usleep(1000);
-	}
 }
 
 void decide_abort(struct side *s, struct trip *t, int err, const char *text)

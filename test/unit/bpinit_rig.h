@@ -27,11 +27,19 @@ void side_drop(struct side *s);
 /* It is safe: not to be told again. */
 void tell_ack(struct side *s, uint64_t seq);
 void tell(struct side *s, const struct init_msg *m, const int *fds, int nfd);
-/* The next event of this type for this pid (0: any); others are kept. Dies after 5 s. */
+/* How long anything is waited for: many times what it takes, also on a busy machine. */
+#define PATIENCE_MS 20000
+/* The next event of this type for this pid (0: any); others are kept. Dies when none comes. */
 struct init_msg want_at(int line, struct side *s, enum init_type type, int32_t pid);
 #define want(s, type, pid) want_at(__LINE__, s, type, pid)
 /* No event of this type within ms. */
 void want_none(struct side *s, enum init_type type, int ms);
+
+int64_t now_ms(void); /* of the monotonic clock */
+/* The stat file of a process, as the node's own /proc has it. */
+struct node_path {
+	char path[64];
+} node_stat(int32_t pid);
 
 /* One move from home to node, or back, as the master and both bpslaves would do it. */
 struct trip {
@@ -70,7 +78,7 @@ void decide_abort(struct side *s, struct trip *t, int err, const char *text);
 int32_t fork_mover(struct trip *t, int kind, int *ret_far);
 
 void mirror(struct side *s, int32_t pid, int code, int status);
-/* wait4 for pid that must answer within 5 s. */
+/* wait4 for pid that must answer. */
 int wait_for_at(int line, pid_t pid, int options);
 #define wait_for(pid, options) wait_for_at(__LINE__, pid, options)
 void wait_none(pid_t pid, int options, int ms);

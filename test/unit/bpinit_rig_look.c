@@ -1,0 +1,57 @@
+/*
+ * What the bpinit tests see of processes: those that are children of theirs, and in
+ * the node's /proc (bpinit_rig.h).
+ */
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bpinit_rig.h"
+
+int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int wait_for_at(int line, pid_t pid, int options)
+{
+	int64_t until = now_ms() + PATIENCE_MS;
+	int status;
+
+	while (now_ms() < until) {
+		pid_t r = waitpid(pid, &status, options | WNOHANG);
+
+		CHECK(r >= 0);
+		if (r == pid)
+			return status;
+		usleep(500);
+	}
+	check_failed("waited for at", line, "wait in time");
+}
+
+void wait_none(pid_t pid, int options, int ms)
+{
+	int64_t until = now_ms() + ms;
+	int status;
+
+	while (now_ms() < until) {
+		CHECK(waitpid(pid, &status, options | WNOHANG) == 0);
+		usleep(1000);
+	}
+}
+
+struct node_path node_stat(int32_t pid)
+{
+	socklen_t len = sizeof(struct ucred);
+	struct node_path ret;
+	struct ucred bpinit;
+
+	CHECK(getsockopt(node.sock, SOL_SOCKET, SO_PEERCRED, &bpinit, &len) == 0);
+	snprintf(ret.path, sizeof(ret.path), "/proc/%d/root/proc/%d/stat", (int)bpinit.pid, pid);
+	return ret;
+}
