@@ -179,6 +179,7 @@ struct proc {
 	bool serves;	 /* GHOST: its memory has not all followed its original */
 	bool held_stop;	 /* a SIGSTOP that came while it was parked */
 	bool conted;	 /* REAL: sent a SIGCONT since it was told as stopped ... */
+	bool cont_told;	 /* REAL: bpslave has said that it goes on, and nothing was said since */
 	int64_t stop_due; /* ... and said to have stopped again: told then; 0: not */
 	int32_t stop_sig;
 	bool watch_over; /* LEAVING: it has ended, as whoever watched it has seen */

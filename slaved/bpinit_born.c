@@ -483,15 +483,3 @@ void init_reaped(const struct init_msg *m)
 		reap(m->pid);
 	}
 }
-
-/*
- * One that came by a move and whose parent has come too, so that no ghost of it and
- * not we were told of its end.
- */
-void init_ended(const struct init_msg *m)
-{
-	struct proc *p = proc_find(m->u.child.pid);
-
-	if (p && p->state == PROC_REAL)
-		child_report(&m->u.child);
-}

@@ -74,13 +74,26 @@ int stops_tick(int ms)
 	return put_off && (ms < 0 || ms > PUT_OFF_MS) ? PUT_OFF_MS : ms;
 }
 
+/*
+ * bpslave tells what one has done whose parent is real here too, and when that leaves its ghost
+ * does: the two meet here in no order. A stop that the ghost has read, and then said behind the
+ * continue that bpslave had told by then, is over.
+ */
+static bool is_over(const struct proc *p, const struct chan_child *c)
+{
+	struct look l;
+
+	return c->code == CLD_STOPPED && p->cont_told && look_at(p->pid, &l) == 0 &&
+	       l.state != 'T' && l.state != 't';
+}
+
 static void real_changed(struct proc *p, const struct chan_child *c)
 {
 	bool stopped = c->code == CLD_STOPPED;
 
-	if (is_again(p, c))
+	if (is_again(p, c) || is_over(p, c))
 		return;
-	p->conted = false;
+	p->conted = p->cont_told = false;
 	if (p->stopped != stopped)
 		nstopped += stopped ? 1u : -1u;
 	p->stopped = stopped;
@@ -129,6 +142,23 @@ void child_report(const struct chan_child *c)
 		proc_remove(p);
 		arrive_progress();
 	}
+}
+
+/*
+ * One that came by a move and whose parent has come too, so that no ghost of it and
+ * not we were told of its end.
+ */
+void init_ended(const struct init_msg *m)
+{
+	struct proc *p = proc_find(m->u.child.pid);
+
+	if (!p || p->state != PROC_REAL)
+		return;
+	p->cont_told = false;
+	child_report(&m->u.child);
+	p = proc_find(m->u.child.pid);
+	if (p && p->state == PROC_REAL)
+		p->cont_told = m->u.child.code == CLD_CONTINUED;
 }
 
 static uint64_t us(const struct timeval *t)

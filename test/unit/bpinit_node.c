@@ -1,7 +1,7 @@
 /*
  * What a node's bpinit gives to those that run there: pids of the lease, signals
  * with the sender they had at home, credentials of the arrival, relations of the
- * ghosts; and what it says when a number is in use.
+ * ghosts; what it says when a number is in use, and of stops and continues.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -194,12 +195,96 @@ static void test_in_use(void)
 	printf("in use, fence: ok\n");
 }
 
+static void ended(int32_t pid, int code, int status)
+{
+	struct init_msg m = {.type = INIT_ENDED, .pid = pid};
+
+	m.u.child = (struct chan_child){.pid = pid, .code = code, .status = status};
+	tell(&node, &m, NULL, 0);
+}
+
+/* The number here of one that is real on the node. */
+static int32_t number_here(int32_t pid)
+{
+	char cmd[128];
+	int here = 0;
+	FILE *f;
+
+	snprintf(cmd, sizeof(cmd), "sed -n 's/^NSpid:\t\\([0-9]*\\)\t%d$/\\1/p' /proc/[0-9]*/status",
+		 pid);
+	f = popen(cmd, "r");
+	CHECK(f && fscanf(f, "%d", &here) == 1 && here > 0);
+	pclose(f);
+	return here;
+}
+
+static void await_state(int32_t here, bool stopped)
+{
+	char path[32], text[512];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", here);
+	for (int i = 0; i < 5000; i++, usleep(1000)) {
+		int fd = open(path, O_RDONLY);
+		ssize_t n = read(fd, text, sizeof(text) - 1);
+
+		close(fd);
+		text[n > 0 ? n : 0] = '\0';
+		if (strrchr(text, ')') && (strrchr(text, ')')[2] == 'T') == stopped)
+			return;
+	}
+	CHECK(!"in that state in time");
+}
+
+/*
+ * Its parent, which was real there too, has left: bpslave has told that it stopped and went on, and
+ * now the ghost of its parent says that it has stopped, which is over.
+ */
+static void test_late_stop(void)
+{
+	struct ucred bpinit;
+	socklen_t len = sizeof(bpinit);
+	struct trip t = {0};
+	int32_t pid = rig_rfork(&t), here;
+	struct init_msg m;
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	trip_send(&t);
+	trip_commit(&t);
+	here = number_here(pid);
+	ended(pid, CLD_STOPPED, SIGSTOP);
+	ended(pid, CLD_CONTINUED, SIGCONT);
+	CHECK(want(&node, EV_CHILD, pid).u.child.code == CLD_STOPPED);
+	CHECK(want(&node, EV_CHILD, pid).u.child.code == CLD_CONTINUED);
+	CHECK(getsockopt(node.sock, SOL_SOCKET, SO_PEERCRED, &bpinit, &len) == 0);
+	CHECK(kill(bpinit.pid, SIGSTOP) == 0);
+	await_state(bpinit.pid, true);
+	CHECK(kill(here, SIGSTOP) == 0);
+	await_state(here, true);
+	usleep(50000); /* the ghost reads it */
+	CHECK(kill(here, SIGCONT) == 0);
+	await_state(here, false);
+	usleep(50000);
+	CHECK(kill(bpinit.pid, SIGCONT) == 0);
+	CHECK(kill(here, SIGTERM) == 0);
+	do {
+		m = want(&node, EV_CHILD, pid);
+		CHECK(m.u.child.code != CLD_STOPPED);
+	} while (m.u.child.code == CLD_CONTINUED);
+	mirror(&home, pid, CLD_KILLED, SIGTERM);
+	CHECK(wait_for(pid, 0) == SIGTERM);
+	want(&home, EV_MIRRORED, pid);
+	printf("a late stop: ok\n");
+}
+
 int main(void)
 {
 	rig_start();
 	test_lease();
 	test_senders();
 	test_credentials();
+	test_late_stop();
 	test_in_use();
 	rig_stop();
 	return 0;
