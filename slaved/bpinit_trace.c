@@ -287,6 +287,20 @@ static int ghost_signal(struct proc *p, const siginfo_t *si)
 	return 0;
 }
 
+/*
+ * SIGKILL takes a tracee out of any stop, and it comes to its exit stop, also when we have just
+ * read of the other. There it stays until that is met: what lets it go on would let it die unseen.
+ */
+static void go_on(struct proc *p, int sig)
+{
+	siginfo_t si = {.si_signo = 0};
+
+	if (ptrace(PTRACE_GETSIGINFO, p->pid, NULL, &si) == 0 && si.si_signo == SIGTRAP &&
+	    si.si_code >> 8 == PTRACE_EVENT_EXIT)
+		return;
+	trace(p, PTRACE_CONT, (uintptr_t)sig);
+}
+
 /* A stop by a signal that is about to act on the tracee. */
 static void signal_stop(struct proc *p, int sig)
 {
@@ -306,14 +320,16 @@ static void signal_stop(struct proc *p, int sig)
 		trace(p, PTRACE_CONT, p->inject ? (uintptr_t)sig : 0);
 		return;
 	}
+	if (si.si_signo != sig)
+		return; /* killed since: it is in its exit stop */
 	if (p->state != PROC_GHOST) {
 		/* Parked, all blocked: only a SIGSTOP gets here. It waits for the outcome. */
 		p->held_stop |= sig == SIGSTOP;
-		trace(p, PTRACE_CONT, 0);
+		go_on(p, 0);
 		return;
 	}
 	sig = ghost_signal(p, &si);
-	trace(p, PTRACE_CONT, (uintptr_t)sig);
+	go_on(p, sig);
 	/* Did it stop? Not in an orphaned group, if the stop is a terminal's; nor if a SIGCONT
 	 * has come in between. */
 	if (sig && sig == p->busy && p->stop_met)
@@ -326,7 +342,7 @@ static void group_stop(struct proc *p)
 
 	p->stopped = true;
 	if (p->awake || p->dying)
-		trace(p, PTRACE_CONT, 0);
+		go_on(p, 0);
 	else
 		trace(p, PTRACE_LISTEN, 0);
 	if (!was && p->busy != SIGCONT) {
@@ -345,7 +361,7 @@ static void trap_stop(struct proc *p)
 	if (p->stopped)
 		p->cont_ms = clock_ms();
 	p->stopped = false;
-	trace(p, PTRACE_CONT, 0);
+	go_on(p, 0);
 	if (is_stop(p->busy)) {
 		if (p->stop_met) {
 			p->busy = SIGSTOP;
@@ -434,6 +450,21 @@ void trace_stopped(struct proc *p, int status)
 	}
 }
 
+/*
+ * Killed between go_on()'s look and its order: it went through its exit stop unseen. Nothing is
+ * left that could repeat it.
+ */
+static void killed_unseen(const struct proc *p)
+{
+	struct init_msg m = {
+		.type = EV_SIGNAL, .flags = EVF_RELAYED, .pid = p->pid, .use = p->use};
+
+	m.u.signal.pid = p->pid;
+	m.u.signal.sig = SIGKILL;
+	m.u.signal.code = SI_KERNEL;
+	event(&m);
+}
+
 void trace_ended(struct proc *p, int status)
 {
 	bool mirrored = p->dying, ghost = p->state == PROC_GHOST, reaped = p->reaped;
@@ -451,6 +482,9 @@ void trace_ended(struct proc *p, int status)
 	}
 	if (p->state == PROC_MAKING && p->birth)
 		born_failed(p, ECHILD);
+	if (ghost && !mirrored && !p->exiting && !p->lost && WIFSIGNALED(status) &&
+	    WTERMSIG(status) == SIGKILL)
+		killed_unseen(p);
 	proc_remove(p);
 	if (ghost)
 		event(&(struct init_msg){

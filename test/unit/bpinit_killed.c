@@ -1,17 +1,20 @@
 /*
  * A process is killed while it leaves: before its image is sent, and when all of it is
- * and nobody here knows whether its copy runs.
+ * and nobody here knows whether its copy runs. And ghosts are.
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "bpinit_rig.h"
 #include "libbproc/local.h"
 #include "libbproc/sysio.h"
 #include "vmadump.h"
+
+#define GHOSTS 50
 
 /* Before the grant. Watched: it has been elsewhere, and others have to hear of its end. */
 static void killed_parked(bool watched)
@@ -77,6 +80,49 @@ out:
 	printf("killed when sent, kind %d%s: ok\n", kind, runs ? ", and runs" : "");
 }
 
+/* Signals of a timer, which the tracer drops: it is at work all the time. */
+static _Noreturn void keep_busy(int32_t pid)
+{
+	siginfo_t si = {.si_signo = SIGUSR1, .si_code = SI_TIMER};
+
+	for (;;)
+		syscall(SYS_rt_sigqueueinfo, pid, SIGUSR1, &si);
+}
+
+/* A ghost is killed in whatever moment of what its tracer does with it: that is told. */
+static void killed_ghost(int turn)
+{
+	struct trip t = {0};
+	int32_t pid = rig_rfork(&t), busy;
+	struct ucred bpinit;
+	socklen_t len = sizeof(bpinit);
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	trip_send(&t);
+	trip_commit(&t);
+	CHECK(getsockopt(home.sock, SOL_SOCKET, SO_PEERCRED, &bpinit, &len) == 0);
+	busy = fork();
+	if (busy == 0)
+		keep_busy(pid);
+	usleep(300 + turn);
+	CHECK(kill(bpinit.pid, SIGSTOP) == 0);
+	CHECK(kill(pid, SIGKILL) == 0);
+	usleep(300);
+	CHECK(kill(bpinit.pid, SIGCONT) == 0);
+	CHECK(want(&home, EV_SIGNAL, pid).u.signal.sig == SIGKILL);
+	CHECK(kill(busy, SIGKILL) == 0 && wait_for(busy, 0) == SIGKILL);
+	mirror(&home, pid, CLD_KILLED, SIGKILL);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	want(&home, EV_MIRRORED, pid);
+	tell(&node,
+	     &(struct init_msg){.type = INIT_SIGNAL,
+				.u.signal = {.pid = pid, .sig = SIGKILL, .code = SI_KERNEL}},
+	     NULL, 0);
+	want(&node, EV_CHILD, pid);
+}
+
 int main(void)
 {
 	rig_start();
@@ -86,6 +132,9 @@ int main(void)
 		killed_sent(MOVE_MOVE, runs);
 		killed_sent(MOVE_RFORK, runs);
 	}
+	for (int i = 0; i < GHOSTS; i++)
+		killed_ghost(i);
+	printf("%d ghosts killed: ok\n", GHOSTS);
 	rig_stop();
 	return 0;
 }
