@@ -108,16 +108,29 @@ static int judge_proc(struct master *m, const struct node *source, const Bproc__
 }
 
 /*
- * What the target is told of a relative may be older than what is known here, and it had no
- * ghost to be told of it then.
+ * Is what the source says of a child older than what was heard here? Not where it is real; nor if
+ * its ghost there, which the word on its stop has reached, was sent a SIGCONT: the kernel has
+ * shown there that it goes on, and that it does is still to be heard.
  */
-static void tell_newer(struct master *m, struct proc *p, struct node *target, const Bproc__Chain *c)
+static bool is_older(const struct proc *p, const struct node *source, const Bproc__Chain *c)
 {
 	bool stopped = c->state == CHAIN_STOPPED || c->state == CHAIN_STOP_SEEN;
 
+	if (p->node == source->num || (!stopped && p->conted == source->num))
+		return false;
+	return p->last.code == (stopped ? CLD_CONTINUED : CLD_STOPPED);
+}
+
+/*
+ * What the target is told of a relative may be older than what is known here, and it had no
+ * ghost to be told of it then.
+ */
+static void tell_newer(struct master *m, struct proc *p, const struct node *source,
+		       struct node *target, const Bproc__Chain *c)
+{
 	if (p->state == PS_DYING)
 		procs_mirror_exit(m, p, target);
-	else if (c->child && p->last.code == (stopped ? CLD_CONTINUED : CLD_STOPPED))
+	else if (c->child && is_older(p, source, c))
 		procs_mirror(m, p, target, &p->last);
 }
 
@@ -177,7 +190,7 @@ static void note_chain(struct master *m, const struct node *source, struct node 
 			continue;
 		ghost_add(p, node_index(&m->nodes, target));
 		procs_watch(m, p);
-		tell_newer(m, p, target, c);
+		tell_newer(m, p, source, target, c);
 	}
 }
 

@@ -98,6 +98,7 @@ struct proc {
 	struct told *told, **told_end; /* owned */
 	uint32_t ntold;
 	struct tale last; /* stop or continue; code 0: nobody has said anything */
+	int32_t conted;	  /* where a ghost was sent a SIGCONT since; NODE_NONE: nowhere */
 	struct tale exit; /* of PS_DYING, or of the parked original; code 0: none */
 	bool kill_due;	  /* a SIGKILL of the master's own: again when its node is back */
 	bool awaited;	  /* its parent goes, or went, to where it is real: it may be a ghost there

@@ -1,7 +1,6 @@
 /*
  * Processes: signals from ghosts to the real one, exits and stops from the real
- * one to its ghosts. The table of states is in proc.c.
- * Runs in bpmaster; doc/wire.md, section 7.
+ * one to its ghosts. The table of states is in proc.c. Runs in bpmaster; doc/wire.md, section 7.
  */
 #include <errno.h>
 #include <signal.h>
@@ -213,6 +212,8 @@ void procs_signal(struct peer *p, const Bproc__Signal *s)
 	}
 	if (!t)
 		return;
+	if (s->sig == SIGCONT)
+		t->conted = s->origin;
 	switch (proc_step(t, PE_SIGNAL)) {
 	case PA_FORWARD:
 		send_signal(m, t, &q, t->node);
@@ -298,6 +299,7 @@ static void stop_cont(struct master *m, struct proc *p, const struct tale *t)
 	struct queued q = {.tale = *t};
 
 	p->last = *t;
+	p->conted = NODE_NONE;
 	switch (proc_step(p, PE_STOPCONT)) {
 	case PA_MIRROR:
 		mirror_stop_cont(m, p, t);

@@ -1,6 +1,7 @@
 /*
  * The ends of processes that a master hears of late: by a move that it does not know
  * to be over, or not at all, so that what waits at home asks. doc/wire.md, sections 8, 9.
+ * And that one goes on, of which the source of its parent's move has known before.
  */
 #include <check.h>
 #include <errno.h>
@@ -205,6 +206,56 @@ START_TEST(ends_where_parent_goes)
 }
 END_TEST
 
+static void tell_cont(struct fake_slave *s, int pid)
+{
+	Bproc__Signal m = BPROC__SIGNAL__INIT;
+	Bproc__Proc p = proc_of(pid);
+
+	m.proc = &p;
+	m.sig = SIGCONT;
+	slave_send(s, &m.base); /* of node 0's bpinit: 0 */
+}
+
+/*
+ * It has stopped, and runs as its parent's node says, where that asks to leave: that is older than
+ * the word on the stop, which the target is told then. Not if its ghost there was sent a SIGCONT,
+ * by which the kernel has shown already that it goes on, nor if it is real there.
+ */
+START_TEST(goes_on_at_source)
+{
+	struct fake_slave *home, *n0, *n1;
+	uint64_t id = join_three(&home, &n0, &n1);
+	bool real = _i == 2;
+
+	tell_proc(home, 2001, true);
+	tell_state(home, 2002, real, real ? 0 : id + 1);
+	tell_end(home);
+	hear_asked(n0, n1);
+	tell_state(n0, 2001, false, id);
+	tell_state(n0, 2002, !real, real ? id + 1 : 0);
+	tell_end(n0);
+	tell_end(n1);
+	tell_event(real ? n0 : home, 2002, CLD_STOPPED, SIGSTOP, 9, id + 1);
+	hear_told(real ? home : n0, 2002, CLD_STOPPED, SIGSTOP, 9);
+	if (_i == 1) {
+		hear(home, BPROC__ENVELOPE__MSG_WATCH);
+		tell_cont(n0, 2002);
+		hear(home, BPROC__ENVELOPE__MSG_SIGNAL);
+	}
+	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
+					       .node = 1,
+					       .asker = 2001,
+					       .pid = 2001,
+					       .parent = 1000,
+					       .child = 2002});
+	hear(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	if (_i == 0)
+		hear_told(n1, 2002, CLD_STOPPED, SIGSTOP, 9);
+	slave_expect_nothing(n1, 100);
+	free_three(home, n0, n1);
+}
+END_TEST
+
 /*
  * Born on node 0, where it has ended; its parent asks to leave node 1 before node 0 is back with a
  * new master, which has not heard of the child, or only that home has its ghost.
@@ -380,6 +431,7 @@ int main(void)
 	tcase_add_test(t, died_with_it);
 	tcase_add_test(t, called_off_early);
 	tcase_add_loop_test(t, ends_where_parent_goes, 0, 2);
+	tcase_add_loop_test(t, goes_on_at_source, 0, 3);
 	tcase_add_loop_test(t, asked_of_before, 0, 2);
 	tcase_add_loop_test(t, born_where_it_begins, 0, 2);
 	tcase_add_test(t, asked_by_its_child);
