@@ -30,6 +30,12 @@ static bool is_stopped(const struct proc *p)
 	return p->stopped && !p->busy && p->nmirror == 0;
 }
 
+/* And nothing is on its way that would show a stop. Its end may wait for its own children. */
+static bool runs(const struct proc *p)
+{
+	return !p->stopped && !p->busy && (p->nmirror == 0 || is_end(p->mirror[0].code));
+}
+
 static void hold(struct proc *p, struct move *m, uint32_t how)
 {
 	struct chan_msg c = {.type = CHAN_HOLD, .move_id = m->id, .flags = how};
@@ -161,7 +167,10 @@ void children_not_made(struct move *m, int32_t pid, int err)
 
 /* -- as it knows them */
 
-/* Stops that it has waited for: shown now, they are taken by its ghost. */
+/*
+ * Stops that it has waited for: shown now, they are taken by its ghost, with whatever was still to
+ * be shown of those that run by its word, which is younger.
+ */
 static bool stop_seen(struct move *m)
 {
 	bool all = true;
@@ -177,7 +186,7 @@ static bool stop_seen(struct move *m)
 		if (c->state == CHAIN_STOP_SEEN && !p->stopped && !p->busy && p->nmirror == 0)
 			trace_mirror(p, CLD_STOPPED, c->status);
 		all &= c->state == CHAIN_STOP_SEEN ? is_stopped(p)
-						   : c->state != CHAIN_RUNS || !p->stopped;
+						   : c->state != CHAIN_RUNS || runs(p);
 	}
 	return all;
 }
