@@ -147,6 +147,15 @@ static bool goes_elsewhere(const struct proc *to, const struct init_msg *m)
 	return to->state == PROC_GHOST || to->state == PROC_MAKING;
 }
 
+/* The ghost that is to send it, as who it stands in for, is just being made. */
+static bool sender_is_made(const struct init_msg *m)
+{
+	int32_t from = m->u.signal.sender_pid;
+	const struct proc *sender = from > 0 && from != self.self ? proc_find(from) : NULL;
+
+	return sender && sender->state == PROC_MAKING;
+}
+
 /*
  * One that is not taken is not acknowledged either, and comes again. What the master sends by
  * itself has no stream: a SIGKILL, which may come twice.
@@ -169,7 +178,7 @@ void init_signal(const struct init_msg *m)
 	}
 	if (!m->u.signal.stream)
 		return hand_over(m);
-	if (to && sig != SIGKILL && to->state == PROC_ARRIVING)
+	if (sig != SIGKILL && ((to && to->state == PROC_ARRIVING) || sender_is_made(m)))
 		return;
 	once = once_take(m->u.signal.stream, m->u.signal.pid, m->u.signal.number, m->u.signal.base);
 	if (once == ONCE_NEW)
