@@ -99,6 +99,8 @@ uint64_t use_of(const Bproc__Proc *proc);
 uint32_t gen_in(uint64_t use);
 void gen_note(const Bproc__Proc *proc);
 void gen_forget(int32_t pid);
+/* CLD_STOPPED or CLD_CONTINUED: what its ghost here was told to show last; 0: not known */
+int32_t shown_of(int32_t pid);
 void gen_forget_all(void); /* another master: they were the last one's */
 
 /* -- bpslave_init.c: the link to bpinit */

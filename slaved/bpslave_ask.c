@@ -3,6 +3,7 @@
  * of a move (doc/move.md); and what the master is told of one later. Runs in bpslave.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,6 +27,21 @@ int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX])
 	return 0;
 }
 
+/*
+ * A ghost that goes on is under its tracer as a stopped one is, until both have been scheduled, and
+ * its parent may have seen by then that it does.
+ */
+static void goes_on(struct proc_chain *chain)
+{
+	for (int i = 0; i < chain->n; i++) {
+		struct init_chain *c = &chain->member[i];
+
+		if (c->child && (c->state == CHAIN_STOPPED || c->state == CHAIN_STOP_SEEN) &&
+		    shown_of(c->pid) == CLD_CONTINUED)
+			c->state = CHAIN_RUNS;
+	}
+}
+
 int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
 {
 	int e = proc_read_cred(&a->ids, &a->cred);
@@ -36,6 +52,8 @@ int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
 		e = proc_read_chain(&a->ids, kind == MOVE_RFORK || kind == MOVE_LIVE, &a->chain);
 	if (e == 0 && kind != MOVE_RFORK && kind != MOVE_LIVE)
 		e = proc_read_children(&a->ids, &a->chain);
+	if (e == 0)
+		goes_on(&a->chain);
 	if (e == -E2BIG)
 		snprintf(text, LOCAL_TEXT_MAX, "pid %d: over %d groups or %d relatives", a->ids.pid,
 			 CHAN_NGROUPS, INIT_CHAIN_MAX);

@@ -19,6 +19,7 @@ struct gen {
 	LIST_ENTRY(gen) next;
 	int32_t pid;
 	uint32_t gen;
+	int32_t shown; /* the last stop or continue that bpinit was told to show; 0: none */
 };
 static LIST_HEAD(, gen) gens[HASH];
 
@@ -37,6 +38,21 @@ uint32_t gen_of(int32_t pid)
 	struct gen *g = find_gen(pid);
 
 	return g ? g->gen : 0;
+}
+
+int32_t shown_of(int32_t pid)
+{
+	struct gen *g = find_gen(pid);
+
+	return g ? g->shown : 0;
+}
+
+static void shown_note(int32_t pid, int32_t code)
+{
+	struct gen *g = find_gen(pid);
+
+	if (g)
+		g->shown = code;
 }
 
 uint64_t use_of(const Bproc__Proc *proc)
@@ -306,8 +322,10 @@ void event_on_mirror(const Bproc__Mirror *r)
 	m.u.mirror.seq = r->seq;
 	m.u.mirror.orphaned = (int32_t)r->orphaned;
 	log_debug("ghost %d: code %d, status %d to be mirrored", m.pid, m.u.mirror.code, r->status);
-	if (!is_end(m.u.mirror.code))
+	if (!is_end(m.u.mirror.code)) {
+		shown_note(m.pid, m.u.mirror.code);
 		born_stands(m.pid, m.u.mirror.code == CLD_STOPPED ? r->status : 0);
+	}
 	ev = is_end(m.u.mirror.code) ? malloc(sizeof(*ev)) : NULL;
 	if (!ev)
 		return move_after_ghost(&m);
