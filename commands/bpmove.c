@@ -23,12 +23,14 @@
 static _Noreturn void usage(FILE *to)
 {
 	fputs("usage: bpmove [--live | --lazy] [--locks] [-v] PID NODE\n"
+	      "       bpmove --tree [-v] PID NODE\n"
 	      "       bpmove --dry-run PID\n"
 	      "NODE is a node's number; -1 or \"master\" is the front end.\n"
 	      "\n"
 	      "      --live     send most of its memory while it still runs\n"
 	      "  -l, --lazy     run there at once, large memory follows\n"
 	      "      --locks    its locks are given up and taken again there\n"
+	      "  -t, --tree     with all that descend from it: all of them, or none\n"
 	      "  -v, --verbose  say how long it stood still\n"
 	      "  -n, --dry-run  say what would go along and what keeps it from going\n"
 	      "  -h, --help     -V, --version\n",
@@ -120,7 +122,7 @@ static int dry_run(int pid)
 
 /* -- the move */
 
-static int live, lazy, locks, verbose;
+static int live, lazy, locks, tree, verbose;
 
 static void print_stat(int pid)
 {
@@ -131,7 +133,10 @@ static void print_stat(int pid)
 		fprintf(stderr, "bpmove: %d: %s: moved without\n", pid, s.why);
 	if (!verbose)
 		return;
-	if (s.rounds)
+	if (tree)
+		printf("%d: %u processes, stood still for %.2f ms\n", pid, s.processes,
+		       (double)s.frozen_us / 1000);
+	else if (s.rounds)
 		printf("%d: %u rounds, %.1f MB ahead in %.1f ms; stood still for %.2f ms, and for "
 		       "%.2f ms before to ask\n",
 		       pid, s.rounds, (double)s.ahead_bytes / 1e6, (double)s.ahead_us / 1000,
@@ -155,7 +160,8 @@ static void send_on(void *arg)
 static int move(int pid, int node)
 {
 	int flags = BPROC_DUMP_EXEC | BPROC_DUMP_OTHER | (live ? BPROC_MOVE_LIVE : 0) |
-		    (lazy ? BPROC_MOVE_LAZY : 0) | (locks ? BPROC_MOVE_LOCKS : 0);
+		    (lazy ? BPROC_MOVE_LAZY : 0) | (locks ? BPROC_MOVE_LOCKS : 0) |
+		    (tree ? BPROC_MOVE_TREE : 0);
 	struct sending s = {.pid = pid, .node = node, .flags = flags};
 
 	for (int tries = 0;; tries++) {
@@ -179,19 +185,21 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{"dry-run", no_argument, NULL, 'n'}, {"live", no_argument, NULL, 256},
 		{"lazy", no_argument, NULL, 'l'},	 {"locks", no_argument, NULL, 257},
+		{"tree", no_argument, NULL, 't'},
 		{"verbose", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'}, {0}};
 	int c, pid, dry = 0;
 
 	/* Whatever the caller's shell had open: it may have to go to a node. */
 	close_range(3, ~0u, 0);
-	while ((c = getopt_long(argc, argv, "+nlvhV", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+nltvhV", options, NULL)) != -1) {
 		dry |= c == 'n';
 		live |= c == 256;
 		lazy |= c == 'l';
 		locks |= c == 257;
+		tree |= c == 't';
 		verbose |= c == 'v';
-		if (c == 'n' || c == 256 || c == 257 || c == 'l' || c == 'v')
+		if (c == 'n' || c == 256 || c == 257 || c == 'l' || c == 't' || c == 'v')
 			continue;
 		if (c == 'h')
 			usage(stdout);
@@ -201,7 +209,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	/* A node of -1 looks like an option, which "+" has kept from being one. */
-	if (argc - optind != 2 - dry)
+	if (argc - optind != 2 - dry || (tree && (dry || live || lazy || locks)))
 		usage(stderr);
 	pid = number(argv[optind], 1, "process");
 	if (dry)

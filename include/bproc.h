@@ -70,6 +70,10 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  * and the process waits where it was until it has it again. Whether what the lock protects may
  * change then is the caller's to judge.
  *
+ * With BPROC_MOVE_TREE all that descend from it move too, at most 64 processes: all of them, or
+ * none. What they have open together stays shared; what one of them shares with another process
+ * keeps all of them here. LIVE, LAZY and LOCKS do not go with it.
+ *
  * Return: 0 when it runs there (also if it was there already); -1 with errno set, and it goes on
  *         where it was.
  * Errors: those of a move; ESRCH (there is no such process, or it has ended); EINVAL (@pid is a
@@ -85,6 +89,7 @@ int bproc_movepid(int pid, int node, int flags);
 #define BPROC_MOVE_LAZY 0x200
 #define BPROC_MOVE_LIVE 0x100
 #define BPROC_MOVE_LOCKS 0x400
+#define BPROC_MOVE_TREE 0x800
 
 /**
  * struct bproc_movestat_t - what the last bproc_movepid() of this thread did.
@@ -93,12 +98,14 @@ int bproc_movepid(int pid, int node, int flags);
  * @rounds: with BPROC_MOVE_LIVE: in which pages were sent while it ran; 0: it was moved without.
  * @ahead_bytes, @ahead_us: how many bytes of pages in all, and for how long.
  * @asked_us: how long it stood still before that, to ask for it.
+ * @processes: with BPROC_MOVE_TREE: how many have moved.
  * @why: why it was moved without, or "".
  */
 struct bproc_movestat_t {
 	unsigned long long frozen_us;
 	unsigned int rounds;
 	unsigned long long ahead_bytes, ahead_us, asked_us;
+	unsigned int processes;
 	char why[160];
 };
 

@@ -37,6 +37,8 @@ void bproc_movestat(struct bproc_movestat_t *stat)
 	*stat = last;
 }
 
+#define STALE_TRIES 4 /* each has a program more sent whole */
+
 static int failed(const struct vmad_err *err)
 {
 	return bproc_err_set(api_err(), err->code ? err->code : EIO, "%s", err->text);
@@ -81,6 +83,35 @@ static int leave_live(int pid, int node, int flags)
 	return 0;
 }
 
+/* All that descend from it go too. */
+static int leave_tree(int pid, int node, int flags, int self)
+{
+	struct vmad_err err = {0};
+	int conn = client_connect(api_err()), r;
+	uint64_t us = 0;
+
+	if (conn < 0)
+		return conn;
+	r = vmad_leave_tree(pid, conn, node, (unsigned)flags,
+			    self == BPROC_NODE_MASTER ? 0 : VMAD_AWAY, &us, &err);
+	last.frozen_us = us;
+	if (r < 0)
+		return failed(&err);
+	last.processes = (unsigned)r;
+	return 0;
+}
+
+/* ESTALE: what the node had of one of their programs it has no more. */
+static int leave_trees(int pid, int node, int flags, int self)
+{
+	int e, tries = 0;
+
+	do
+		e = leave_tree(pid, node, flags, self);
+	while (api_follows(e, pid) || (e == -ESTALE && ++tries < STALE_TRIES));
+	return e;
+}
+
 /* The node's kernel is not able to have memory follow: then all goes along. */
 static int leave_plain(int pid, int node, int flags, int e)
 {
@@ -92,11 +123,13 @@ static int leave_plain(int pid, int node, int flags, int e)
 
 int bproc_movepid(int pid, int node, int flags)
 {
-	int self, e = api_currnode(&self), live = flags & BPROC_MOVE_LIVE;
+	int self, e = api_currnode(&self), live = flags & BPROC_MOVE_LIVE,
+		  tree = flags & BPROC_MOVE_TREE;
 
 	memset(&last, 0, sizeof(last));
-	flags &= ~BPROC_MOVE_LIVE;
-	if (e == 0 && flags & ~(BPROC_DUMP_ALL | BPROC_MOVE_LAZY | BPROC_MOVE_LOCKS))
+	flags &= ~(BPROC_MOVE_LIVE | BPROC_MOVE_TREE);
+	if (e == 0 && (flags & ~(BPROC_DUMP_ALL | BPROC_MOVE_LAZY | BPROC_MOVE_LOCKS) ||
+		       (tree && (live || flags & (BPROC_MOVE_LAZY | BPROC_MOVE_LOCKS)))))
 		e = bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
 	if (e == 0)
 		e = is_here(pid, self);
@@ -104,6 +137,10 @@ int bproc_movepid(int pid, int node, int flags)
 		return api_ret(e);
 	if (node == self || node == BPROC_NODE_SELF)
 		return 0;
+	if (tree) {
+		e = leave_trees(pid, node, flags, self);
+		return e < 0 ? api_ret(e) : 0;
+	}
 	if (live) {
 		do
 			e = leave_live(pid, node, flags & ~BPROC_MOVE_LAZY);

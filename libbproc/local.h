@@ -129,6 +129,9 @@ struct local_move {
 	uint32_t kind;
 	int32_t node;
 	uint32_t flags; /* BPROC_DUMP_* */
-	uint32_t zero;
+	/* Of a tree that moves together, whose members ask on one connection: how many they are,
+	 * and which one this is, parents first. 0: it moves alone. */
+	uint16_t members, index;
 };
+#define MOVE_TREE_MAX 64 /* members */
 

@@ -5,7 +5,7 @@
  *   bpmaster.c  options, start, end          listen.c  the port
  *   peer.c      slaves: Hello, dispatch      nodes.c   connect, ping, loss
  *   nodeset.c   the table, its changes       nodeup.c  the script
- *   nodefile.c  what outlives a master of it
+ *   nodefile.c  what outlives a master of it; tree.c  those that move together
  *   moves.c     the judge: MoveAsk           moveact.c what follows a move's events
  *   procs.c     signals, exits, questions    resync.c  after a restart of the master
  *   born.c      births on nodes               kills.c   kill() there
@@ -113,6 +113,25 @@ void nodeup_stop(struct node *n);
 
 /* moves.c, moveact.c */
 void moves_ask(struct peer *p, const Bproc__MoveAsk *a);
+struct judged { /* a move that may be granted; nobody has been told of it */
+	struct node *target;
+	struct proc *proc; /* PS_MOVING; NULL: of an rfork */
+	struct move *mv;
+};
+struct move_tree { /* those that move together; all 0: it moves alone */
+	uint64_t first; /* move of the first of them */
+	uint32_t members;
+};
+/* What no bpslave of ours sends: why not, or NULL. */
+const char *moves_malformed(const Bproc__MoveAsk *a);
+/* 0, and granted or taken back next; or -code. */
+int moves_judge(struct peer *p, const Bproc__MoveAsk *a, struct judged *ret, struct bproc_err *err);
+void moves_unjudge(struct master *m, const struct judged *j);
+void moves_grant(struct peer *p, const struct judged *j, const Bproc__MoveAsk *a,
+		 const struct move_tree *tree);
+void moves_deny(struct peer *p, uint32_t req, const struct bproc_err *err);
+/* tree.c */
+void tree_ask(struct peer *p, const Bproc__MoveAskTree *t);
 /* Steps the move and carries the action out. False: the peer may not say that now. */
 bool moves_event(struct master *m, struct move *mv, enum move_event event);
 void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int err,

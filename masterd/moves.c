@@ -14,7 +14,7 @@
 #include "libbproc/log.h"
 #include "master.h"
 
-static void deny(struct peer *p, uint32_t req, const struct bproc_err *err)
+void moves_deny(struct peer *p, uint32_t req, const struct bproc_err *err)
 {
 	Bproc__MoveDeny d = BPROC__MOVE_DENY__INIT;
 
@@ -26,7 +26,7 @@ static void deny(struct peer *p, uint32_t req, const struct bproc_err *err)
 }
 
 /* What no bpslave of ours sends: 0, or why not. */
-static const char *malformed(const Bproc__MoveAsk *a)
+const char *moves_malformed(const Bproc__MoveAsk *a)
 {
 	struct chan_cred cred;
 
@@ -194,7 +194,8 @@ static void note_chain(struct master *m, const struct node *source, struct node 
 	}
 }
 
-static void send_start(struct master *m, const struct move *mv, const Bproc__MoveAsk *a)
+static void send_start(struct master *m, const struct move *mv, const Bproc__MoveAsk *a,
+		       const struct move_tree *tree)
 {
 	Bproc__MoveStart s = BPROC__MOVE_START__INIT;
 
@@ -214,6 +215,8 @@ static void send_start(struct master *m, const struct move *mv, const Bproc__Mov
 	s.exec = a->exec;
 	s.after = a->after;
 	s.threads = a->threads;
+	s.tree = tree->first;
+	s.members = tree->members;
 	node_send(m, node_get(&m->nodes, mv->target), &s.base);
 }
 
@@ -239,9 +242,19 @@ static void note_rfork(struct master *m, const struct move *mv)
 		p->rfork = mv->id;
 }
 
-static void grant(struct master *m, struct move *mv, const struct node *source, struct node *target,
-		  const Bproc__MoveAsk *a)
+void moves_grant(struct peer *p, const struct judged *j, const Bproc__MoveAsk *a,
+		 const struct move_tree *tree)
 {
+	struct master *m = p->m;
+	struct node *source = p->node, *target = j->target;
+	struct move *mv = j->mv;
+
+	if (j->proc) {
+		if (j->proc->move) /* its last one, whose source is still becoming a ghost */
+			j->proc->move->proc = NULL;
+		j->proc->move = mv;
+		mv->proc = j->proc;
+	}
 	mv->kind = a->kind;
 	mv->req = a->req;
 	mv->source = source->num;
@@ -266,9 +279,9 @@ static void grant(struct master *m, struct move *mv, const struct node *source, 
 		send_grant(m, mv);
 		sched_yield();
 		fault_point(FAULT_MASTER_STARTED);
-		send_start(m, mv, a);
+		send_start(m, mv, a, tree);
 	} else {
-		send_start(m, mv, a);
+		send_start(m, mv, a, tree);
 		fault_point(FAULT_MASTER_STARTED);
 		send_grant(m, mv);
 	}
@@ -276,39 +289,46 @@ static void grant(struct master *m, struct move *mv, const struct node *source, 
 	note_chain(m, source, target, a);
 }
 
-void moves_ask(struct peer *p, const Bproc__MoveAsk *a)
+static void undo(struct master *m, struct proc *proc)
+{
+	if (!proc)
+		return;
+	procs_decided(m, proc);
+	procs_release(m, proc);
+}
+
+void moves_unjudge(struct master *m, const struct judged *j)
+{
+	move_remove(&m->moves, j->mv);
+	undo(m, j->proc);
+}
+
+int moves_judge(struct peer *p, const Bproc__MoveAsk *a, struct judged *ret, struct bproc_err *err)
 {
 	struct master *m = p->m;
-	struct node *source = p->node, *target = NULL;
-	const char *bad = malformed(a);
-	struct bproc_err err = {.text = ""};
-	struct proc *proc = NULL;
-	struct move *mv;
+	int e = judge_node(m, p->node, a, &ret->target, err);
 
-	if (bad) {
+	if (e == 0)
+		e = judge_proc(m, p->node, a, &ret->proc, err);
+	if (e < 0)
+		return e;
+	ret->mv = move_new(&m->moves);
+	if (ret->mv)
+		return 0;
+	undo(m, ret->proc);
+	return bproc_err_set(err, EAGAIN, "%u moves are under way", m->moves.count);
+}
+
+void moves_ask(struct peer *p, const Bproc__MoveAsk *a)
+{
+	const char *bad = moves_malformed(a);
+	struct bproc_err err = {.text = ""};
+	struct judged j;
+
+	if (bad)
 		peer_drop(p, "protocol error: MoveAsk with a bad %s", bad);
-		return;
-	}
-	if (judge_node(m, source, a, &target, &err) < 0 ||
-	    judge_proc(m, source, a, &proc, &err) < 0) {
-		deny(p, a->req, &err);
-		return;
-	}
-	mv = move_new(&m->moves);
-	if (!mv) {
-		bproc_err_set(&err, EAGAIN, "%u moves are under way", m->moves.count);
-		deny(p, a->req, &err);
-		if (proc) {
-			procs_decided(m, proc);
-			procs_release(m, proc);
-		}
-		return;
-	}
-	if (proc) {
-		if (proc->move) /* its last one, whose source is still becoming a ghost */
-			proc->move->proc = NULL;
-		proc->move = mv;
-		mv->proc = proc;
-	}
-	grant(m, mv, source, target, a);
+	else if (moves_judge(p, a, &j, &err) < 0)
+		moves_deny(p, a->req, &err);
+	else
+		moves_grant(p, &j, a, &(struct move_tree){0});
 }

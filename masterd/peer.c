@@ -199,6 +199,11 @@ static void on_move_ask(struct peer *p, const Bproc__Envelope *e)
 	moves_ask(p, e->move_ask);
 }
 
+static void on_move_ask_tree(struct peer *p, const Bproc__Envelope *e)
+{
+	tree_ask(p, e->move_ask_tree);
+}
+
 static int32_t pid_in(const Bproc__Proc *proc)
 {
 	return proc && wire_pid_ok(proc->pid) ? proc->pid : 0;
@@ -328,6 +333,7 @@ static const struct {
 	{BPROC__ENVELOPE__MSG_STATS_ASK, true, on_stats_ask},
 	{BPROC__ENVELOPE__MSG_STATS_TELL, true, on_stats_tell},
 	{BPROC__ENVELOPE__MSG_MOVE_ASK, true, on_move_ask},
+	{BPROC__ENVELOPE__MSG_MOVE_ASK_TREE, true, on_move_ask_tree},
 	{BPROC__ENVELOPE__MSG_MOVE_SENT, true, on_move_sent},
 	{BPROC__ENVELOPE__MSG_MOVE_RAN, true, on_move_ran},
 	{BPROC__ENVELOPE__MSG_MOVE_FAILED, true, on_move_failed},

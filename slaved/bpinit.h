@@ -13,6 +13,7 @@
  *	bpinit_skel.c	warm children of ghosts, and the words of their arrivals
  *	bpinit_arrive.c	the target's, bpinit_off.c when it is not to be,
  *	bpinit_children.c the children of what arrives, bpinit_restop.c a stop once more
+ *	bpinit_tree.c	processes that arrive together
  *	bpinit_lazy.c	memory that follows a process, and pager*.c that has it filled in
  *	bpinit_make.c	processes under the number that they are to have
  *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
@@ -294,6 +295,7 @@ enum move_phase {
 	ARRIVE_RESTORING,
 	ARRIVE_DETACHING, /* home: complete, the tracer lets go */
 	ARRIVE_EXECING,
+	ARRIVE_HELD, /* complete, of a tree of which not all are */
 };
 /* What is being done for the children of one that arrives, in this order. */
 enum kids_phase {
@@ -323,6 +325,10 @@ struct move {
 	int data;
 	int back; /* lazy: by which the far side is heard, if not by data; -1 */
 	bool lazy; /* target: memory may follow the image */
+	uint64_t tree;	  /* target: the move of the first of its tree; 0: it comes alone */
+	uint32_t members; /* of that */
+	bool off;	  /* another of its tree cannot come */
+	int32_t wants;	  /* a descriptor of the first, plus 1; 0: none */
 	int stream[CHAN_STREAMS];
 	unsigned char token[32];
 	int abort_err;
@@ -386,7 +392,19 @@ void arrive_has_run(struct move *m);
 void arrive_settle(void);
 void arrive_progress(void); /* a ghost has been made: chains may go on */
 
+/* Those of this tree: noted as running, all of them, and then told to run. */
+void arrive_run_tree(uint64_t tree);
+
+/* -- bpinit_tree.c */
+bool tree_is_over(uint64_t tree);   /* one of it could not come */
+/* Its ghost is still to be made, for its parent's move; or has another parent: it has failed. */
+bool tree_not_yet(struct move *m, const struct proc *p);
+void tree_complete(struct move *m); /* it could run: it does when all can */
+void tree_failed(uint64_t tree, const char *text);
+void tree_want(struct move *m, int32_t fd); /* it has asked for what the first has open so */
+
 /* -- bpinit_off.c */
+void arrive_call_off(struct move *m, int err, const char *text);
 void arrive_failed(struct move *m, int err, const char *text);
 /* Its copy is not to be: it ends itself, or is a ghost again. */
 void arrive_drop(struct proc *p);

@@ -95,11 +95,27 @@ void arrive_progress(void)
 	}
 }
 
+/* Why it is not even begun, or NULL. */
+static const char *refused(const struct init_msg *msg, int *ret_err)
+{
+	*ret_err = ECONNABORTED;
+	/* A bpslave that hung reads what the master said before it gave the node up. */
+	if (fence_is_up())
+		return "the node was cut off for too long";
+	*ret_err = ECANCELED;
+	if (tree_is_over(msg->u.arrive.tree))
+		return "one that was to come with it cannot";
+	*ret_err = EAGAIN;
+	return NULL;
+}
+
 void init_arrive(const struct init_msg *msg)
 {
 	struct move *m = move_find(msg->move_id);
 	enum init_type how;
+	const char *why;
 	int32_t pid = 0;
+	int err;
 
 	if (m) {
 		if (m->phase == ARRIVE_READY)
@@ -111,18 +127,13 @@ void init_arrive(const struct init_msg *msg)
 		event_move(how, msg->move_id, msg->req_id, pid);
 		return;
 	}
-	if (fence_is_up()) {
-		/* A bpslave that hung reads what the master said before it gave the node up. */
-		event_failed(msg->move_id, msg->req_id, EVF_TARGET, ECONNABORTED,
-			     "the node was cut off for too long");
-		return;
-	}
-	m = msg->u.arrive.nchain <= INIT_CHAIN_MAX && ran_has_room(msg->move_id)
+	why = refused(msg, &err);
+	m = !why && msg->u.arrive.nchain <= INIT_CHAIN_MAX && ran_has_room(msg->move_id)
 		    ? move_new(ARRIVE_CHAIN)
 		    : NULL;
 	if (!m) {
-		event_failed(msg->move_id, msg->req_id, EVF_TARGET, EAGAIN,
-			     "too many moves at once on the node");
+		event_failed(msg->move_id, msg->req_id, EVF_TARGET, err, "%s",
+			     why ? why : "too many moves at once on the node");
 		return;
 	}
 	m->id = msg->move_id;
@@ -136,6 +147,8 @@ void init_arrive(const struct init_msg *msg)
 	m->home_here = msg->u.arrive.home_here;
 	m->from_home = msg->u.arrive.from_home;
 	m->threads = msg->u.arrive.threads > 1;
+	m->tree = msg->u.arrive.tree;
+	m->members = msg->u.arrive.members;
 	if (m->threads)
 		lease_raise(INT32_MAX); /* whatever numbers those have */
 	m->cred = msg->u.arrive.cred;
@@ -174,7 +187,8 @@ static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 {
 	struct chan_msg c = {.type = CHAN_ARRIVE,
 			     .move_id = m->id,
-			     .flags = flags | (m->threads ? CHAN_ARRIVE_THREADS : 0),
+			     .flags = flags | (m->threads ? CHAN_ARRIVE_THREADS : 0) |
+				      (m->tree ? CHAN_ARRIVE_TREE : 0),
 			     .u.clone.cred = m->cred};
 	int fd[2 + CHAN_STREAMS] = {m->data}, n = 1, e;
 	const char *why_not;
@@ -244,8 +258,9 @@ static struct proc *make_arrival(struct move *m)
 static void make_early(struct move *m)
 {
 	/* What is in the way of it is told when the image is here, not before. */
-	if (m->kind != MOVE_LIVE && m->pid > 0 && !proc_find(m->pid) && !born_waits(m->pid) &&
-	    !children_are_coming(m->ppid) && (!m->home_here || proc_can_clone(proc_find(m->ppid))))
+	if (m->kind != MOVE_LIVE && !m->tree && m->pid > 0 && !proc_find(m->pid) &&
+	    !born_waits(m->pid) && !children_are_coming(m->ppid) &&
+	    (!m->home_here || proc_can_clone(proc_find(m->ppid))))
 		make_arrival(m);
 }
 
@@ -264,6 +279,8 @@ static void start_arrival(struct move *m)
 	      : born_waits(m->pid))
 		return;
 	if (!p && children_are_coming(m->ppid))
+		return;
+	if (m->tree && tree_not_yet(m, p))
 		return;
 	/* So quick a child that its parent, which left a moment ago, is no ghost at home yet. */
 	if (!p && m->home_here && (parent = proc_find(m->ppid)) && parent->state == PROC_LEAVING)
@@ -367,21 +384,57 @@ void arrive_settle(void)
 			arrive_has_run(&moves[i]);
 }
 
-static void commit(struct move *m, struct proc *p)
+/* What is left to do when it is noted that it runs. */
+struct going {
+	struct proc *p;
+	uint64_t id;
+	int data; /* closed when the arrival is on its way: it costs 15 us */
+};
+
+static struct going note(struct move *m, struct proc *p)
 {
-	int data = take_fd(m->data); /* closed when the arrival is on its way: it costs 15 us */
-	uint64_t id = m->id;
+	struct going g = {.p = p, .id = m->id, .data = take_fd(m->data)};
 
 	if (m->kind == MOVE_REXEC)
 		/* The exec decides; its channel's end is the word that it was one. */
 		m->phase = ARRIVE_EXECING;
 	else
 		ran(m, p);
+	return g;
+}
+
+static void let_run(const struct going *g)
+{
 	/* It waits for its order, and we run where the daemons run: woken here it would be last,
 	 * behind those that pass on the news. It puts its own mask back. */
-	cpu_away(p->pid);
-	proc_order(p, CHAN_RUN, id);
-	close_fd(data);
+	cpu_away(g->p->pid);
+	proc_order(g->p, CHAN_RUN, g->id);
+	close_fd(g->data);
+}
+
+static void commit(struct move *m, struct proc *p)
+{
+	struct going g;
+
+	if (m->tree) {
+		tree_complete(m);
+		return;
+	}
+	g = note(m, p);
+	let_run(&g);
+}
+
+void arrive_run_tree(uint64_t tree)
+{
+	struct going g[MOVE_TREE_MAX];
+	uint32_t n = 0;
+
+	/* Nothing comes between: either all are noted or none is. */
+	for (uint32_t i = 0; i < moves_used && n < MOVE_TREE_MAX; i++)
+		if (moves[i].phase == ARRIVE_HELD && moves[i].tree == tree)
+			g[n++] = note(&moves[i], proc_find(moves[i].pid));
+	for (uint32_t i = 0; i < n; i++)
+		let_run(&g[i]);
 }
 
 /* A ghost that is complete again is not traced any more. */
@@ -389,7 +442,7 @@ static void untraced(struct proc *p)
 {
 	struct move *m = move_of(p);
 
-	if (m && !m->voided && m->phase == ARRIVE_DETACHING) {
+	if (m && !m->voided && !m->off && m->phase == ARRIVE_DETACHING) {
 		commit(m, p);
 		return;
 	}
@@ -399,7 +452,7 @@ static void untraced(struct proc *p)
 		say("ghost %d cannot be traced any more", p->pid);
 	if (m) {
 		proc_order(p, CHAN_ABORT, m->id);
-		arrive_failed(m, EIO, "it was called off");
+		arrive_failed(m, m->off ? ECANCELED : EIO, "it was called off");
 	}
 }
 
@@ -424,6 +477,8 @@ void arrive_message(struct proc *p, const struct chan_msg *c)
 		arrive_has_run(m);
 	} else if (c->type == CHAN_PREPARED && m->phase == ARRIVE_RESTORING) {
 		prepared(m, p);
+	} else if (c->type == CHAN_WANT && m->tree) {
+		tree_want(m, c->u.status);
 	} else if (c->type == CHAN_FAILED) {
 		arrive_drop(p);
 		arrive_failed(m, c->err, lazy_why(m, c));
@@ -434,7 +489,9 @@ void arrive_chan_closed(struct proc *p)
 {
 	struct move *m = move_of(p);
 
-	if (p->state == PROC_ARRIVING && m && m->phase == ARRIVE_EXECING)
+	if (m && m->phase == ARRIVE_HELD)
+		arrive_died(p); /* it is not traced, and nothing else may tell it here */
+	else if (p->state == PROC_ARRIVING && m && m->phase == ARRIVE_EXECING)
 		ran(m, p);
 	else if (m && m->phase == ARRIVE_RESTORING && skel_ran(m))
 		arrive_has_run(m);

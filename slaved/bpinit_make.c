@@ -110,6 +110,9 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 	cleanup_fd int theirs = -1;
 	int pair[2], e;
 
+	/* Nobody else is to be the parent of what arrives with it. */
+	if (by && by->state == PROC_ARRIVING && by->move && moves[by->move - 1].tree)
+		return -ECHILD;
 	if (m && m->kind == MOVE_RFORK && id->kind == CLONE_ARRIVAL)
 		who.flags = CHAN_CLONE_TEMPLATE;
 	if (m && m->threads && id->kind != CLONE_GHOST)

@@ -13,6 +13,7 @@ void arrive_failed(struct move *m, int err, const char *text)
 	uint64_t id = m->id;
 	uint32_t req_id = m->req_id;
 	bool voided = m->voided;
+	uint64_t tree = m->tree;
 
 	if (m->kind == MOVE_LIVE)
 		live_over(m);
@@ -23,6 +24,8 @@ void arrive_failed(struct move *m, int err, const char *text)
 		event_move(EV_VOIDED, id, req_id, 0);
 	else
 		event_failed(id, req_id, EVF_TARGET, err, "%s", text);
+	if (tree)
+		tree_failed(tree, voided ? "it was called off" : text);
 }
 
 /*
@@ -65,6 +68,22 @@ void arrive_drop(struct proc *p)
 	}
 	if (made)
 		arrive_end(p);
+}
+
+void arrive_call_off(struct move *m, int err, const char *text)
+{
+	/* What goes ahead makes a ghost, as of an ancestor: no copy that is to be killed. */
+	struct proc *p = m->pid && m->kind != MOVE_LIVE ? proc_find(m->pid) : NULL;
+	bool held = m->phase == ARRIVE_HELD;
+
+	if (p && move_of(p) == m) {
+		if (held) /* traced again before it is a ghost again */
+			arrive_drop(p);
+		proc_order(p, CHAN_ABORT, m->id);
+		if (!held)
+			arrive_drop(p);
+	}
+	arrive_failed(m, err, text);
 }
 
 bool arrive_has_dropped(int32_t pid)
@@ -124,7 +143,6 @@ void init_void(const struct init_msg *msg)
 	struct move *m = move_find(msg->move_id);
 	int32_t pid = 0;
 	enum init_type how;
-	struct proc *p;
 
 	if (!m || m->phase < ARRIVE_CHAIN) {
 		how = how_ended(msg->move_id, &pid);
@@ -144,13 +162,7 @@ void init_void(const struct init_msg *msg)
 	m->voided = true;
 	if (m->phase == ARRIVE_EXECING || m->phase == ARRIVE_DETACHING)
 		return; /* decided in a moment, and told then */
-	/* What goes ahead makes a ghost, as of an ancestor: no copy that is to be killed. */
-	p = m->pid && m->kind != MOVE_LIVE ? proc_find(m->pid) : NULL;
-	if (p && move_of(p) == m) {
-		proc_order(p, CHAN_ABORT, m->id);
-		arrive_drop(p);
-	}
-	arrive_failed(m, 0, "");
+	arrive_call_off(m, 0, "");
 }
 
 /*
@@ -162,7 +174,6 @@ void arrive_fence(void)
 {
 	for (uint32_t i = 0; i < moves_used; i++) {
 		struct move *m = &moves[i];
-		struct proc *p = m->pid && m->kind != MOVE_LIVE ? proc_find(m->pid) : NULL;
 
 		if (m->phase < ARRIVE_CHAIN)
 			continue;
@@ -174,10 +185,6 @@ void arrive_fence(void)
 			m->voided = true;
 		if (m->phase == ARRIVE_DETACHING || m->phase == ARRIVE_EXECING)
 			continue;
-		if (p && move_of(p) == m) {
-			proc_order(p, CHAN_ABORT, m->id);
-			arrive_drop(p);
-		}
-		arrive_failed(m, ECONNABORTED, "the node was cut off for too long");
+		arrive_call_off(m, ECONNABORTED, "the node was cut off for too long");
 	}
 }

@@ -417,7 +417,6 @@ struct asker {
 /* 0, or -errno with the reason in text: who it is; then what it has and whom it needs. */
 int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX]);
 int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX]);
-void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node, int32_t pid);
 void move_tell_failed(uint64_t move, int err, const char *text, bool target);
 /* MoveState: an undecided move that is told to a master which may not know it. */
 void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, bool sent,

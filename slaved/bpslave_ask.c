@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bpslave.h"
-#include "libbproc/wire.h"
+#include "bpslave_move.h"
 
 int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX])
 {
@@ -64,48 +63,54 @@ int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
 	return e;
 }
 
-void asker_ask(const struct asker *a, uint32_t req, uint32_t kind, int32_t node, int32_t pid)
+void asker_put(const struct asker *a, const struct asker_of *of, struct asker_msg *q)
 {
 	const struct proc_chain *chain = &a->chain;
-	Bproc__MoveAsk m = BPROC__MOVE_ASK__INIT;
-	Bproc__Creds creds = BPROC__CREDS__INIT;
-	Bproc__ExecFile exec = BPROC__EXEC_FILE__INIT;
-	Bproc__Chain link[INIT_CHAIN_MAX], *links[INIT_CHAIN_MAX];
-	unsigned char raw[WIRE_CRED_SIZE];
-	bool fork = kind == MOVE_RFORK || kind == MOVE_LIVE;
+	bool fork = of->kind == MOVE_RFORK || of->kind == MOVE_LIVE;
+	Bproc__MoveAsk *m = &q->m;
 
-	wire_put_cred(&a->cred, raw);
-	creds.raw.data = raw;
-	creds.raw.len = sizeof(raw);
+	bproc__move_ask__init(m);
+	bproc__creds__init(&q->creds);
+	bproc__exec_file__init(&q->exec);
+	wire_put_cred(&a->cred, q->raw);
+	q->creds.raw.data = q->raw;
+	q->creds.raw.len = sizeof(q->raw);
 	for (int i = 0; i < chain->n; i++) {
-		chain_put(&chain->member[i], &link[i]);
-		links[i] = &link[i];
+		chain_put(&chain->member[i], &q->link[i]);
+		q->links[i] = &q->link[i];
 	}
-	m.req = req;
-	if (kind == MOVE_MOVE && a->ids.threads > 1)
-		m.threads = a->ids.threads;
-	m.kind = kind;
-	m.node = node;
-	m.asker_pid = a->ids.pid;
-	m.pid = pid;
-	m.ppid = fork ? a->ids.pid : chain->ppid;
-	m.pgid = a->ids.pgid;
-	m.sid = a->ids.sid;
-	m.n_chain = (size_t)chain->n;
-	m.chain = links;
-	m.creds = &creds;
-	m.uid = a->ids.uid[1];
-	m.gid = a->ids.gid[1];
-	m.n_groups = a->cred.ngroups;
-	m.groups = (uint32_t *)(uintptr_t)a->cred.group;
-	exec.path = (char *)(uintptr_t)a->exec.path;
-	exec.size = a->exec.size;
-	exec.mtime_ns = a->exec.mtime_ns;
+	m->req = of->req;
+	if (of->kind == MOVE_MOVE && a->ids.threads > 1)
+		m->threads = a->ids.threads;
+	m->kind = of->kind;
+	m->node = of->node;
+	m->asker_pid = a->ids.pid;
+	m->pid = of->pid;
+	m->ppid = fork ? a->ids.pid : chain->ppid;
+	m->pgid = a->ids.pgid;
+	m->sid = a->ids.sid;
+	m->n_chain = (size_t)chain->n;
+	m->chain = q->links;
+	m->creds = &q->creds;
+	m->uid = a->ids.uid[1];
+	m->gid = a->ids.gid[1];
+	m->n_groups = a->cred.ngroups;
+	m->groups = (uint32_t *)(uintptr_t)a->cred.group;
+	q->exec.path = (char *)(uintptr_t)a->exec.path;
+	q->exec.size = a->exec.size;
+	q->exec.mtime_ns = a->exec.mtime_ns;
 	if (a->exec.path[0])
-		m.exec = &exec;
+		m->exec = &q->exec;
 	if (!fork)
-		m.after = stdio_visit(pid);
-	master_send(&m.base);
+		m->after = stdio_visit(of->pid);
+}
+
+void asker_ask(const struct asker *a, const struct asker_of *of)
+{
+	struct asker_msg q;
+
+	asker_put(a, of, &q);
+	master_send(&q.m.base);
 }
 
 void move_tell_failed(uint64_t move, int err, const char *text, bool target)

@@ -45,6 +45,7 @@ static struct leaving *by_move(uint64_t move)
 /* Sends what was held back. */
 static void forget(struct leaving *v)
 {
+	tree_part(v);
 	if (v->kind != MOVE_LIVE)
 		born_leaving(v->pid, false);
 	if (v->ticket)
@@ -59,7 +60,7 @@ static void forget(struct leaving *v)
 }
 
 /* The process goes on here: by bpinit's word on the channel, and the asker by ours. */
-static void refuse(struct leaving *v, int err, const char *text)
+void leaving_refuse(struct leaving *v, int err, const char *text)
 {
 	struct init_msg m = {.type = INIT_DECIDE,
 			     .move_id = v->move,
@@ -101,11 +102,19 @@ static void depart(const struct leaving *v, int32_t asker_pid, int chan)
 	init_send(&m, &chan, 1);
 }
 
-static void ask_master(struct leaving *v)
+void leaving_question(struct leaving *v, struct asker_of *ret)
 {
-	asker_ask(v->who, v->req, v->kind, v->node, v->pid);
+	*ret = (struct asker_of){v->req, v->kind, v->node, v->pid};
 	v->pgid = v->who->ids.pgid;
 	v->sid = v->who->ids.sid;
+}
+
+static void ask_master(struct leaving *v)
+{
+	struct asker_of of;
+
+	leaving_question(v, &of);
+	asker_ask(v->who, &of);
 	free(v->who);
 	v->who = NULL;
 }
@@ -178,7 +187,8 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 		snprintf(text, sizeof(text), "%d moves of this user are under way",
 			 LEAVING_PER_UID);
 	}
-	if (e == 0 && (ask->kind < MOVE_RFORK || ask->kind > MOVE_LIVE || ask->zero != 0)) {
+	if (e == 0 && (ask->kind < MOVE_RFORK || ask->kind > MOVE_LIVE ||
+		       (ask->members && ask->kind != MOVE_MOVE))) {
 		e = -EINVAL;
 		snprintf(text, sizeof(text), "no such kind of move: %u", ask->kind);
 	} else if (e == 0 && !master_is_up()) {
@@ -186,13 +196,16 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 		snprintf(text, sizeof(text), "no link to the master");
 	}
 	if (e < 0)
-		return refuse(v, -e, text);
+		return leaving_refuse(v, -e, text);
 	v->exec = who->exec;
 	/* The child's number follows at once: the target makes a place for it by that. */
 	if (ask->kind != MOVE_RFORK) {
 		if (ask->kind != MOVE_LIVE)
 			born_leaving(v->pid, true);
-		ask_master(v);
+		if (ask->members)
+			tree_join(v, client, ask);
+		else
+			ask_master(v);
 	}
 }
 
@@ -210,11 +223,11 @@ void move_child(uint32_t client, uint32_t id, int32_t pid)
 		return; /* refused meanwhile */
 	/* The master ends the link over a number that none can have. */
 	if (pid <= 0 || pid >= WIRE_PID_MAX)
-		return refuse(v, EINVAL, "not the number of a child");
+		return leaving_refuse(v, EINVAL, "not the number of a child");
 	gen_forget(pid);
 	v->pid = pid;
 	if (!master_is_up())
-		return refuse(v, ENOTCONN, "no link to the master");
+		return leaving_refuse(v, ENOTCONN, "no link to the master");
 	born_child_asks(pid, v->who->ids.pid);
 	born_leaving(pid, true);
 	ask_master(v);
@@ -228,6 +241,7 @@ void move_client_gone(uint32_t client)
 	LIST_FOREACH(v, &leavings, next)
 	if (v->client == client)
 		v->client = 0;
+	tree_client_gone(client);
 }
 
 /* -- step 3: the master has judged */
@@ -237,7 +251,7 @@ void move_on_deny(const Bproc__MoveDeny *d)
 	struct leaving *v = by_req(d->req);
 
 	if (v)
-		refuse(v, d->err ? (int)d->err : EIO, d->text);
+		leaving_refuse(v, d->err ? (int)d->err : EIO, d->text);
 }
 
 /* -- step 5: granted */
@@ -299,7 +313,7 @@ static void on_failed(struct leaving *v, const struct init_msg *m)
 	if (v->move)
 		move_tell_failed(v->move, m->err ? m->err : EIO, text, false);
 	else
-		refuse(v, m->err ? m->err : EIO, text);
+		leaving_refuse(v, m->err ? m->err : EIO, text);
 }
 
 /* -- step 9: committed, or aborted */
@@ -350,7 +364,7 @@ void move_on_abort(const Bproc__MoveAbort *a)
 	if (v && a->err == ESTALE)
 		exec_note(v->node, &v->exec, false);
 	if (v && !v->committed)
-		return refuse(v, a->err ? (int)a->err : EIO, a->text);
+		return leaving_refuse(v, a->err ? (int)a->err : EIO, a->text);
 	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", a->text);
 	init_send(&m, NULL, 0);
 	if (!v)
@@ -427,11 +441,12 @@ void move_link_lost(void)
 {
 	struct leaving *v, *more;
 
+	tree_link_lost();
 	/* Whether the master has heard of these cannot be known: it will be told it is off. */
 	for (v = LIST_FIRST(&leavings); v; v = more) {
 		more = LIST_NEXT(v, next);
 		if (v->move == 0)
-			refuse(v, ENOTCONN, "the link to the master was lost");
+			leaving_refuse(v, ENOTCONN, "the link to the master was lost");
 	}
 }
 

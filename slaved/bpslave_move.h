@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "libbproc/wire.h"
 #include "slaved/bpslave.h"
 
 struct leaving {
@@ -17,6 +18,7 @@ struct leaving {
 	uint32_t uid;	     /* likewise, real */
 	int32_t pid;	     /* of the one that leaves; 0 while not known */
 	int32_t pgid, sid;   /* as the master was told */
+	struct tree *tree;   /* of those that have not all asked yet; NULL: none */
 	struct asker *who;   /* owned: what the master will be asked, while that waits for pid */
 	unsigned char token[32];
 	uint32_t ticket;     /* a data connection is waited for */
@@ -27,6 +29,33 @@ struct leaving {
 	struct exec_file exec;
 	struct after *after; /* owned: committed, and no ghost yet */
 };
+
+/* bpslave_ask.c: the question. */
+struct asker_of { /* what is asked: pid is to leave for node */
+	uint32_t req, kind;
+	int32_t node, pid;
+};
+struct asker_msg { /* MoveAsk, and what it points to */
+	Bproc__MoveAsk m;
+	Bproc__Creds creds;
+	Bproc__ExecFile exec;
+	Bproc__Chain link[INIT_CHAIN_MAX], *links[INIT_CHAIN_MAX];
+	unsigned char raw[WIRE_CRED_SIZE];
+};
+void asker_put(const struct asker *a, const struct asker_of *of, struct asker_msg *q);
+void asker_ask(const struct asker *a, const struct asker_of *of);
+
+/* bpslave_move.c: it goes on here. */
+void leaving_refuse(struct leaving *v, int err, const char *text);
+/* The question of v, as the master gets it; it is noted what that is told. */
+void leaving_question(struct leaving *v, struct asker_of *ret);
+
+/* bpslave_tree.c: processes that leave together. v has asked; the master is asked for all at once,
+ * or all that have are refused. */
+void tree_join(struct leaving *v, uint32_t client, const struct local_move *ask);
+void tree_part(struct leaving *v); /* v is forgotten: before all have asked the others stay too */
+void tree_client_gone(uint32_t client);
+void tree_link_lost(void);
 
 /* bpslave_grant.c: a connection for its image, now or when there is one; bpinit gets it. */
 void grant_connect(struct leaving *v);

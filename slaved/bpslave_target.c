@@ -256,6 +256,8 @@ void target_on_start(const Bproc__MoveStart *s)
 	m.u.arrive.home_here = a->home_here;
 	m.u.arrive.from_home = s->source == HOME_NODE;
 	m.u.arrive.threads = s->threads;
+	m.u.arrive.tree = s->tree;
+	m.u.arrive.members = s->members;
 	move_after_ghost(&m);
 	a->has_exec = exec_is_here(s->exec);
 	if (!a->home_here && !IS_LIVE(a))

@@ -16,7 +16,7 @@
 #include "vmadump/blob/channel.h"
 
 #define INIT_SOCK "init.sock"
-#define INIT_VERSION 3
+#define INIT_VERSION 4
 #define INIT_CHAIN_MAX 64 /* ancestors, leaders and children of one arrival */
 
 /* Of the codes of SIGCHLD (CLD_*): it has ended. */
@@ -185,6 +185,9 @@ struct init_msg {
 						  * the first member of their group;
 						  * then its children */
 			uint32_t threads;	 /* more than 1: so many are in the image */
+			uint32_t members;	 /* of its tree, and */
+			uint32_t zero;
+			uint64_t tree; /* the move of the first of it; 0: it comes alone */
 			struct chan_cred cred;
 			struct init_chain chain[INIT_CHAIN_MAX];
 		} arrive;

@@ -103,6 +103,21 @@ int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_
 		   struct vmad_err *err);
 
 /**
+ * vmad_leave_tree() - vmad_leave_pid() of a process and all that descend from it, together.
+ * @pid, @node, @flags, @ret_us, @err: as there.
+ * @conn: the same, and nobody else's; it is closed.
+ * @how: VMAD_AWAY or 0.
+ *
+ * All of them leave, or all go on where they were. What they have open together goes along as it
+ * is shared; what one of them shares with a process that is not among them is refused by name.
+ *
+ * Return: how many have left; -1 with errno set as by vmad_leave_pid(), or E2BIG (more than 64).
+ *         @err names the process that could not. Blocks, Threads: as there. Since: 0.3.
+ */
+int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how, uint64_t *ret_us,
+		    struct vmad_err *err);
+
+/**
  * vmad_leave_marked() - vmad_leave_pid(), and in the process @value is at @at where it arrives.
  * @at: address in it, of 32 bits. Where it goes on here they are as they were; but if the caller
  *      is killed meanwhile they may be @value here as well.

@@ -39,11 +39,16 @@ int chan_send_with(int fd, const struct chan_msg *m, int with)
 	return send_fds(fd, m, &with, with >= 0);
 }
 
+int chan_send_two(int fd, const struct chan_msg *m, int with, int and_with)
+{
+	return send_fds(fd, m, (const int[]){with, and_with}, 2);
+}
+
 int chan_dump(int fd, int image, int order, uint32_t flags)
 {
 	const struct chan_msg m = {.type = CHAN_DUMP, .flags = flags};
 
-	return send_fds(fd, &m, (const int[]){image, order}, 2);
+	return chan_send_two(fd, &m, image, order);
 }
 
 int chan_lend(int fd, int with, int number)

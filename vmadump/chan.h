@@ -7,6 +7,7 @@
 
 /* One message, with a descriptor unless with is -1. -1 with errno set. */
 int chan_send_with(int fd, const struct chan_msg *m, int with);
+int chan_send_two(int fd, const struct chan_msg *m, int with, int and_with);
 /* One order, with a descriptor unless with is -1. -1 with errno set. */
 int chan_order(int fd, uint32_t type, int with);
 /* To a parked process: CHAN_DUMP of one of a tree; CHAN_LEND; CHAN_REAP. */

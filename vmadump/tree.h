@@ -1,5 +1,6 @@
 /*
- * A process and all that descend from it, stopped together: tree.c stops and dumps them,
+ * A process and all that descend from it, stopped together: tree_collect.c stops them, tree.c
+ * dumps and tree_away.c moves them,
  * tree_share.c finds what they share. Library code, not installed.
  */
 #pragma once
@@ -44,6 +45,7 @@ struct tree {
 	uint32_t nmemory, memory_room, nobjects;
 	int32_t lent_lo, lent_hi; /* numbers that the first is lent others' descriptors under */
 	int32_t fd_base;
+	int leaves, away; /* by a move; from a node, where only pipes are streams of home */
 	struct vmad_err *err;
 };
 
@@ -55,6 +57,14 @@ int tree_grow(struct tree *t, void *array, uint32_t n, uint32_t *room, size_t si
 int tree_find_shared(struct tree *t);
 /* What the blob of member i is to be told, as a file; -1. */
 int tree_order_file(struct tree *t, uint32_t i);
+
+/* tree_collect.c: pid and all that descend from it, parked; -1: those that are in it are. */
+int tree_collect(struct tree *t, pid_t pid, unsigned copy);
+/* The first is lent what it does not have. */
+int tree_lend(struct tree *t);
+/* err says "fd 30 is …" of one that was lent: its own process and number are named. */
+void tree_name_owner(struct tree *t);
+void tree_free(struct tree *t);
 
 /* tree.c */
 long tree_dump(pid_t pid, int fd, unsigned copy, unsigned flags, uint64_t *ret_us,

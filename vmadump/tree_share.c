@@ -146,12 +146,29 @@ static const struct tree_memory *memory_of(const struct tree *t, uint64_t dev, u
 	return NULL;
 }
 
+static int is_inside(const struct tree *t, const struct tree_open *o);
+
+/* Of what moves: is this description, [from, to), forwarded by home for each that has it? */
+static int is_stream(const struct tree *t, uint32_t from, uint32_t to)
+{
+	const struct tree_open *o = &t->open[from];
+
+	if (!t->leaves || o->rdev == makedev(1, 3) || (t->away && o->mode != S_IFIFO))
+		return 0;
+	for (; o < t->open + to; o++)
+		if (o->fd <= 2)
+			return !is_inside(t, o);
+	return 0;
+}
+
 /* Does this description, [from, to), go through the first process? others: so many have its inode.
  */
 static int is_shared(const struct tree *t, uint32_t from, uint32_t to, int others)
 {
 	const struct tree_open *o = &t->open[from];
 
+	if (is_stream(t, from, to))
+		return 0;
 	if (t->open[to - 1].member != o->member || (others && o->mode == S_IFIFO))
 		return 1;
 	/* Whom a socket is connected with is seen where both are. */
@@ -224,7 +241,8 @@ static int find_open(struct tree *t)
 		number(t, from, to);
 	}
 	t->lent_hi--;
-	number_terminals(t);
+	if (!t->leaves)
+		number_terminals(t);
 	if (t->lent_lo && t->lent_hi >= t->fd_base)
 		t->fd_base = t->lent_hi + 1;
 	return 0;
@@ -434,7 +452,7 @@ int tree_order_file(struct tree *t, uint32_t i)
 		.index = i,
 		.first_pid = (uint32_t)t->member[0].pid,
 		.nmaps = t->member[i].nmaps,
-		.plan_len = i ? 0 : TREE_HEAD + t->n * TREE_ENTRY,
+		.plan_len = i || t->leaves ? 0 : TREE_HEAD + t->n * TREE_ENTRY,
 		.memory_len = i ? 0 : t->nobjects * MEMORY_LEN,
 	};
 	int fd = memfd_create("vmadump", MFD_CLOEXEC), keep = fd < 0 ? -1 : dup(fd);
@@ -455,7 +473,7 @@ int tree_order_file(struct tree *t, uint32_t i)
 		close(fd);
 		return -1;
 	}
-	if (i == 0) {
+	if (head.plan_len) {
 		put_plan(t, f);
 		put_memory(t, f);
 	}

@@ -22,7 +22,7 @@ endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
 foreach(source rfork nest roam exec signals errors odd many hop family broken matrix storm kills
-		again lazy places)
+		again lazy places kin)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
@@ -80,6 +80,8 @@ lab_test(daemon.states 3 120 ${quick} COMMAND ${lab_dir}/states.sh)
 lab_test(daemon.restart 2 120 ${quick} COMMAND ${lab_dir}/restart.sh)
 lab_test(move.bpmove 2 240 ${quick} COMMAND ${lab_dir}/bpmove.sh ${PROJECT_BINARY_DIR}/bin)
 lab_test(move.locks 2 120 ${quick} COMMAND ${lab_dir}/locks.sh)
+lab_test(move.tree 2 120 ${quick} COMMAND ${lab_dir}/tree.sh)
+lab_test(move.tree_faults 2 120 ${quick} COMMAND ${lab_dir}/tree_faults.sh)
 lab_test(move.work 2 120 ${quick} COMMAND ${lab_dir}/work.sh ${PROJECT_SOURCE_DIR}/test/unit)
 lab_test(move.lazy 2 300 ${quick} COMMAND ${lab_dir}/lazy.sh 10)
 lab_test(move.lazy_plain 2 180 ${quick} -o imageencryption=no COMMAND ${lab_dir}/lazy.sh 4)

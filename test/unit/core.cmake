@@ -11,7 +11,7 @@ target_link_libraries(test_master_tables PRIVATE master_core PkgConfig::CHECK)
 add_test(NAME unit.master_tables COMMAND test_master_tables)
 set_tests_properties(unit.master_tables PROPERTIES LABELS unit TIMEOUT 120)
 
-foreach(part daemon moves resync gone faults)
+foreach(part daemon moves resync gone faults tree)
 	add_executable(test_master_${part} unit/master_${part}.c unit/core_slave.c)
 	target_link_libraries(test_master_${part} PRIVATE bproc_net PkgConfig::CHECK)
 	target_compile_definitions(test_master_${part} PRIVATE

@@ -215,7 +215,10 @@ struct blob {
 	int32_t outer;		  /* PARK: while it leaves: to whoever put it here; 0: none */
 	uint32_t nkept, kept_len; /* GHOST: threads that wait for its original, */
 	uint64_t kept;		  /* the first struct blob_thread, kept_len apart */
-	int32_t lent_lo, lent_hi; /* PARK: descriptors handed to it for a dump; lo 0: none */
+	/* PARK: descriptors handed to it for a dump; lo 0: none. Of the first of a tree that
+	 * arrives: those that it has for the others, until it runs. */
+	int32_t lent_lo, lent_hi;
+	int32_t order; /* LEAVE, of one of a tree: what it is to be told (tree.h); 0: nothing */
 
 	/* RESTORE, CHECK: what was read of the image before, in this memory */
 	uint64_t ahead, ahead_len;
@@ -332,6 +335,8 @@ struct blob_restore {
 	uint32_t index;	       /* and which of the tree it is */
 	uint32_t look;	       /* 1: nothing is to be made that others see */
 	int lazy_fd; /* /dev/userfaultfd, if its memory follows; 0: it does not */
+	uint64_t tree; /* one of a tree that arrives together: its move; what they share comes by
+			* the channel. 0: it is not */
 	uint32_t destroyed;    /* out */
 };
 long blob_restore(struct blob *b, struct blob_restore *opt);
@@ -369,6 +374,8 @@ void blob_keep_threads(struct blob *b);
 void blob_end_kept(struct blob *b);
 /* The kept thread with this number is to be what t says. 0: there is none. */
 int blob_wake_kept(struct blob *b, struct blob_thread *t);
+/* What it was lent is closed. */
+void park_give_back(struct blob *b);
 /* park_leave.c: CHAN_LEAVE; comes back if it has not left. */
 struct chan_pkt;
 void park_leave(struct blob *b, struct chan_pkt *order);

@@ -52,6 +52,8 @@ enum chan_type {
 	CHAN_LAZY_READY = 21, /* the memory that is to follow is under it: start a pager */
 	CHAN_FOLLOWS = 22,    /* of a ghost: its original's memory is still to follow; */
 	CHAN_FOLLOWED = 23,   /* it has, or nobody wants it any more */
+	CHAN_WANT = 25,	      /* of a tree: what its first has open as u.status; answered by */
+			      /* CHAN_LENT */
 
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
@@ -75,6 +77,7 @@ enum chan_type {
 	CHAN_LAZY_SET = 45,	       /* err, text; 0: it is */
 	CHAN_HOLD = 43,	       /* flags: CHAN_HOLD_*: its children are somebody's to wait for */
 	CHAN_LIVE = 48,	       /* + data fd: to a ghost: pages of its original, live.h */
+	CHAN_LENT = 49,	       /* + fd; without: err */
 
 	CHAN_PLACE = 44, /* place: be in this group and session, or have this child be */
 
@@ -85,8 +88,9 @@ enum chan_type {
 			    * the same: there is no other copy that could run */
 	CHAN_LOOK = 70,	   /* + fd; leave.flags: CHAN_GO_*: what keeps it, and the head of */
 			   /* an image; answered by CHAN_REFUSED for each, then CHAN_DUMPED */
-	CHAN_LEAVE = 66,   /* + a connection to bpslave; leave: ask there, and leave; answered by */
-			   /* CHAN_LEFT, or CHAN_FAILED: then it is parked as before */
+	CHAN_LEAVE = 66,   /* + a connection to bpslave, + of one of a tree its order (tree.h); */
+			   /* leave: ask there, and leave; answered by CHAN_LEFT, or */
+			   /* CHAN_FAILED: then it is parked as before */
 	CHAN_LEND = 67,	   /* + fd: have it open as u.status until the dump is done */
 	CHAN_PRECOPY = 80, /* + a connection to bpslave; leave: as CHAN_LEAVE, but its pages are */
 			   /* to go ahead; answered by CHAN_PRECOPIED; it stays parked */
@@ -118,6 +122,7 @@ enum chan_type {
 #define CHAN_ARRIVE_CHILDREN 4u /* they are as it knows them: a pending SIGCHLD is of that */
 #define CHAN_ARRIVE_THREADS 8u	/* the image has more than one: it keeps the right to make them */
 #define CHAN_ARRIVE_LAZY 16u	/* + /dev/userfaultfd, last: memory may follow the image */
+#define CHAN_ARRIVE_TREE 32u	/* it is one of a tree that arrives together */
 #define CHAN_HOLD_NOT 0u	/* as ever */
 #define CHAN_HOLD_DEAD 1u	/* those that end stay */
 #define CHAN_HOLD_ALL 2u	/* stops that are there are taken; of what comes then, nothing */
@@ -185,7 +190,7 @@ struct chan_msg {
 			uint32_t flags; /* BPROC_DUMP_* */
 			uint64_t live;	/* the id of what went ahead (live.h); 0: nothing */
 			uint32_t go;	/* with that: the flags that CHAN_GO will have */
-			uint32_t zero;
+			uint16_t members, index; /* as in struct local_move */
 			/* Of MOVE_REXEC: the arguments, in its memory; length 0: it moves. */
 			uint64_t args, args_len;
 		} leave;

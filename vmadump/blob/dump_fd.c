@@ -100,7 +100,10 @@ static int is_stream(struct dump *d, const struct dump_fd *f, const struct stat 
 
 	if (f->fd > 2 || is_null(st))
 		return 0;
-	if (d->order && (d->order->index || (t && t->flags & TREE_FD_INSIDE)))
+	if (d->order && t && t->flags & TREE_FD_INSIDE)
+		return 0;
+	/* Whoever moves has streams of its own, but for what it shares with its tree. */
+	if (d->order && d->order->index && (!d->opt->leaves || (t && t->as >= 0)))
 		return 0;
 	if (d->opt->streams)
 		return 1;
@@ -248,9 +251,11 @@ static long share(struct dump *d, struct dump_fd *f, const struct stat *st)
 	f->others = t && t->flags & TREE_FD_EXTRA;
 	if (!t || t->as < 0 || !d->order->index)
 		return 0;
+	if (d->opt->leaves && (st->st_mode & TYPE_MASK) == TYPE_SOCK && is_daemons(f))
+		return FD_STAYS;
 	f->kind = FD_TREE;
 	f->dup_of = t->as;
-	return (st->st_mode & TYPE_MASK) == TYPE_REG && !(f->oflags & O_PATH) ? locks_take(d, f)
+	return (st->st_mode & TYPE_MASK) == TYPE_REG && !(f->oflags & O_PATH) ? check_lock(d, f)
 									      : 0;
 }
 
@@ -287,8 +292,8 @@ static long add_fd(struct dump *d, int fd)
 	f->oflags = (uint32_t)sys_fcntl(fd, F_GETFL, 0) & REOPEN_FLAGS;
 	f->path = "";
 	n = share(d, f, &st);
-	if (n < 0)
-		return n;
+	if (n != 0)
+		return n == FD_STAYS ? 0 : n;
 	stream = is_stream(d, f, &st);
 	if (!f->kind)
 		twin_find(d, f);

@@ -135,6 +135,8 @@ uint8_t *tree_recs(struct dump *d, uint8_t *rec)
 		put64(rec + IMAGE_REC_HEAD + 8, 0);
 		return rec_end(rec, TAG_MEMBER, MEMBER_LEN);
 	}
+	if (!o->plan_len) /* it moves, and so do the others, each by itself */
+		return rec;
 	memcpy(rec + IMAGE_REC_HEAD, plan, o->plan_len);
 	rec = rec_end(rec, TAG_TREE, o->plan_len);
 	memcpy(rec + IMAGE_REC_HEAD, plan + o->plan_len, o->memory_len);

@@ -98,7 +98,9 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost);
 _Noreturn void ghost_loop(struct ghost *g);
 
 /* park_leave.c, park_live.c */
-long park_ask(int conn, int far, uint32_t kind, int32_t node, uint32_t flags);
+long park_ask(const struct chan_pkt *order, int far, uint32_t kind);
+/* park_leave.c: what one of a tree is told of it is not needed any more. */
+void leave_order_close(struct blob *b);
 void park_precopy(struct blob *b, struct chan_pkt *order);
 
 /* ghost_kill.c: CHAN_KILL, as itself. */

@@ -127,12 +127,15 @@ int wait_run(struct blob *b, uint64_t move_id)
 	while (chan_recv(b, &p, 0) > 0) {
 		chan_close_fds(&p, 0);
 		if (p.m.move_id == move_id && p.m.type == CHAN_RUN) {
+			park_give_back(b);
 			if (n > 0) /* bpinit has moved it off its own processor */
 				sys_sched_setaffinity(0, (size_t)n, mine);
 			return 1;
 		}
-		if (p.m.move_id == move_id && p.m.type == CHAN_ABORT)
+		if (p.m.move_id == move_id && p.m.type == CHAN_ABORT) {
+			park_give_back(b);
 			return 0;
+		}
 	}
 	/* bpinit has gone, and the record of this move with it: it cannot run. */
 	return 0;
@@ -199,6 +202,7 @@ _Noreturn void take_in(struct blob *b, uint64_t move_id, const struct made_ahead
 	opt.cred = p.m.flags & CHAN_ARRIVE_THREADS ? &p.m.u.clone.cred : NULL;
 	chan_streams(&p, 1, opt.stream_fd);
 	opt.lazy_fd = lazy_device(&p);
+	opt.tree = p.m.flags & CHAN_ARRIVE_TREE ? p.m.move_id : 0;
 	b->sigs_default = 1;
 	if (blob_restore(b, &opt) < 0) {
 		chan_fail(b, p.m.move_id);
@@ -309,6 +313,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	opt.fd = p->fd[0];
 	opt.keep_streams = !!(p->m.flags & CHAN_ARRIVE_HOME);
 	opt.lazy_fd = lazy_device(p);
+	opt.tree = p->m.flags & CHAN_ARRIVE_TREE ? move_id : 0;
 	stash = take_streams(g, p, &opt, &in);
 	if (stash < 0) {
 		input_undo(&in);
@@ -326,6 +331,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	b->sigs_default = 0;
 	restore_in_place(g, &opt, &in, move_id);
 	/* A ghost as before, whatever it is that has been restored. */
+	b->lent_lo = 0; /* the next arrival closes what is open yet */
 	live_drop(b, &g->live);
 	blob_end_threads(b);
 	if (opt.fd >= 0)

@@ -125,6 +125,8 @@ static void describe(const struct blob *b, uint32_t flags, struct blob_dump *ret
 		.leaves = b->exec_kind != MOVE_RFORK,
 		.live = b->live,
 		.lazy = b->exec_kind == MOVE_MOVE && flags >> 8 & DUMP_LAZY,
+		.has_order = b->order > 0,
+		.order = b->order,
 	};
 	blob_dump_from(ret, flags);
 }
@@ -260,6 +262,9 @@ long blob_leave(struct blob *b, struct blob_dump *looked)
 		return abort_here(b, &l, r);
 	}
 	hang_up(&l);
+	leave_order_close(b);
+	/* What arrives in its ghost has other numbers open: it is not to close those of now. */
+	park_give_back(b);
 
 	/* 4. The vote: from here on only the master decides. bpinit takes it of an rfork's child
 	 *    that it has voted as soon as it may, so that its word wakes nobody. */

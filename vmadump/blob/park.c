@@ -121,7 +121,7 @@ static void lend(struct blob *b, struct chan_pkt *p)
 	b->lent_hi = fd;
 }
 
-static void give_back(struct blob *b)
+void park_give_back(struct blob *b)
 {
 	if (b->lent_lo)
 		sys_close_range((unsigned)b->lent_lo, (unsigned)b->lent_hi, 0);
@@ -143,7 +143,7 @@ static void dump_to(struct blob *b, struct blob_dump *opt)
 	if (opt->has_order)
 		sys_close(opt->order);
 	if (!opt->only_look)
-		give_back(b);
+		park_give_back(b);
 	m.u.bytes = opt->bytes;
 	if (r < 0)
 		chan_fail(b, CHAN_NO_MOVE);
@@ -201,7 +201,7 @@ long blob_park(struct blob *b)
 			park_precopy(b, &p);
 			continue;
 		}
-		if (p.m.type == CHAN_LEAVE && p.nfd == 1) {
+		if (p.m.type == CHAN_LEAVE && p.nfd >= 1) {
 			park_leave(b, &p);
 			continue;
 		}
@@ -213,7 +213,7 @@ long blob_park(struct blob *b)
 			lend(b, &p);
 		chan_close_fds(&p, 0);
 	}
-	give_back(b);
+	park_give_back(b);
 	sys_close(b->chan);
 	b->chan = -1;
 	return 0; /* to blob_resume(), which lets its threads go */

@@ -28,17 +28,21 @@ static void own_protection(struct blob *b)
 }
 
 /* LOCAL_MOVE, with the far end of the channel. */
-long park_ask(int conn, int far, uint32_t kind, int32_t node, uint32_t flags)
+long park_ask(const struct chan_pkt *order, int far, uint32_t kind)
 {
 	struct {
 		struct local_hdr h;
 		struct local_move m;
 	} q = {
 		.h = {.version = LOCAL_VERSION, .type = LOCAL_MOVE, .len = sizeof q.m},
-		.m = {.kind = kind, .node = node, .flags = flags},
+		.m = {.kind = kind,
+		      .node = order->m.u.leave.node,
+		      .flags = order->m.u.leave.flags,
+		      .members = order->m.u.leave.members,
+		      .index = order->m.u.leave.index},
 	};
 
-	return fd_send(conn, &q, sizeof q, &far, 1);
+	return fd_send(order->fd[0], &q, sizeof q, &far, 1);
 }
 
 /* The channel of the move, whose far end goes to bpslave with the question. */
@@ -49,9 +53,7 @@ static long begin(struct blob *b, const struct chan_pkt *order)
 
 	if (r >= 0) {
 		up = above_stdio(end[0]);
-		r = up < 0 ? up
-			   : park_ask(order->fd[0], end[1], b->exec_kind, order->m.u.leave.node,
-				      order->m.u.leave.flags);
+		r = up < 0 ? up : park_ask(order, end[1], b->exec_kind);
 		sys_close(end[1]);
 		if (r < 0 && up >= 0)
 			sys_close(up);
@@ -62,6 +64,23 @@ static long begin(struct blob *b, const struct chan_pkt *order)
 	b->hide_fd[0] = b->outer;
 	b->chan = up;
 	return 0;
+}
+
+/* Of one of a tree: what it is to be told. */
+static void take_order(struct blob *b, struct chan_pkt *p)
+{
+	int fd = p->nfd > 1 ? above_stdio(p->fd[1]) : 0;
+
+	if (p->nfd > 1)
+		p->nfd = 1;
+	b->order = MAX(fd, 0);
+}
+
+void leave_order_close(struct blob *b)
+{
+	if (b->order)
+		sys_close(b->order);
+	b->order = 0;
 }
 
 void park_leave(struct blob *b, struct chan_pkt *order)
@@ -78,6 +97,7 @@ void park_leave(struct blob *b, struct chan_pkt *order)
 	b->live = order->m.u.leave.live;
 	b->live_go = order->m.u.leave.go;
 	b->hide_fd[1] = order->fd[0];
+	take_order(b, order);
 	r = exec ? 0 : blob_leave_look(b, &looked);
 	if (r == 0)
 		r = begin(b, order);
@@ -87,6 +107,8 @@ void park_leave(struct blob *b, struct chan_pkt *order)
 		blob_leave(b, exec ? NULL : &looked);
 	blob_thaw(b);
 	b->live = 0;
+	leave_order_close(b);
+	park_give_back(b);
 	if (b->outer) {
 		if (b->chan >= 0)
 			sys_close(b->chan);

@@ -136,7 +136,7 @@ static long rest_member(struct restore *r)
 	r->first = r->opt->first;
 	if (r->first && (!one || r->index != r->opt->index))
 		return rest_bad(r, "another process of the tree was to come");
-	if (!r->first && one)
+	if (!r->first && one && !r->opt->tree)
 		return blob_err_set(&r->b->err, ENOTSUP,
 				    "the image is of one process of a tree, and needs the others");
 	if (r->first)

@@ -103,6 +103,8 @@ void rest_close(struct restore *r);
 long rest_tree(struct restore *r);
 void tree_room(struct restore *r);
 long tree_fd_open(struct restore *r, struct rest_fd *f);
+/* Of the first of one that moves: what it has for the others it keeps, until it runs. */
+void tree_keep(struct restore *r);
 int tree_memory(const struct restore *r, uint32_t object); /* -1: there is none */
 
 /* restore_live.c: what went ahead of the image, and was put aside (live.h). */

@@ -198,6 +198,11 @@ static long open_fd(struct restore *r, struct rest_fd *f)
 	return 0;
 }
 
+static int is_trees(const struct restore *r, const struct rest_fd *f)
+{
+	return r->opt->tree && (f->kind == FD_OBJECT || f->kind == FD_TREE);
+}
+
 static long open_fds(struct restore *r)
 {
 	const char *cwd = (const char *)r->rec[TAG_CWD].p;
@@ -210,9 +215,11 @@ static long open_fds(struct restore *r)
 	for (uint32_t i = 0; i < r->nfds; i++) {
 		struct rest_fd *f = &r->fds[i];
 
-		/* On the way home 0 to 2 are the originals, whatever they are. */
+		/* On the way home 0 to 2 are the originals, whatever they are; but for what
+		 * comes along in its tree. */
 		if (f->kind == FD_STREAM || f->kind == FD_DUP ||
-		    (r->opt->keep_streams && f->fd <= 2) || (r->opt->look && f->kind == FD_TREE))
+		    (r->opt->keep_streams && f->fd <= 2 && !is_trees(r, f)) ||
+		    (r->opt->look && f->kind == FD_TREE))
 			continue;
 		fd = f->kind == FD_OBJECT ? object_open(r, f)
 		     : f->kind == FD_TREE ? tree_fd_open(r, f)

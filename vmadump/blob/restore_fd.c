@@ -82,6 +82,7 @@ long rest_fds(struct restore *r)
 	long e;
 
 	sys_fchdir(r->cwd_fd);
+	tree_keep(r);
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		stream[i] = r->opt->stream_fd[i];
 		if (stream[i] >= 0 && stream[i] < r->fd_base)

@@ -233,8 +233,56 @@ static const struct rest_fd *fd_of(const struct restore *r, int fd)
 	return NULL;
 }
 
+/* Of a tree that moves: bpinit has it from the first, when that has it. */
+static long borrow(struct restore *r, const struct rest_fd *f)
+{
+	struct blob *b = r->b;
+	struct chan_msg m;
+	struct chan_pkt p;
+	long fd;
+
+	memset(&m, 0, sizeof m);
+	m.type = CHAN_WANT;
+	m.move_id = r->opt->tree;
+	m.u.status = f->dup_of;
+	chan_send(b, &m);
+	for (;;) {
+		if (chan_recv(b, &p, 0) <= 0)
+			return blob_err_set(&b->err, ECONNRESET, "bpinit has ended");
+		if (p.m.move_id == r->opt->tree &&
+		    (p.m.type == CHAN_ABORT || p.m.type == CHAN_LENT))
+			break;
+		chan_close_fds(&p, 0);
+	}
+	fd = p.nfd == 1 ? rest_move_up(r, p.fd[0]) : -(p.m.err > 0 ? p.m.err : ECANCELED);
+	if (fd < 0)
+		return blob_err_set(&b->err, (int)-fd, "fd %d, of the first of its tree: %s", f->fd,
+				    errno_name(fd));
+	return fd;
+}
+
+void tree_keep(struct restore *r)
+{
+	struct blob *b = r->b;
+
+	for (uint32_t i = 0; r->opt->tree && i < r->nfds; i++) {
+		if (!r->fds[i].others)
+			continue;
+		b->lent_lo = b->lent_lo ? b->lent_lo : r->fds[i].fd;
+		b->lent_hi = r->fds[i].fd;
+		r->fds[i].others = 0;
+		r->fds[i].cloexec = 1;
+	}
+}
+
 long tree_fd_open(struct restore *r, struct rest_fd *f)
 {
+	if (r->opt->tree) {
+		long got = borrow(r, f);
+
+		f->opened = (int32_t)got;
+		return MIN(got, 0);
+	}
 	const struct rest_fd *o = r->first ? fd_of(r->first, f->dup_of) : NULL;
 	int from = !o ? -1 : o->opened >= 0 ? o->opened : o->kind == FD_STREAM ? o->fd : -1;
 	long fd;

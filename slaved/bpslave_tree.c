@@ -1,0 +1,145 @@
+/*
+ * Processes that leave together (doc/move.md), at their source. Runs in bpslave. Each asks as if it
+ * left alone, all on one connection, which holds them together. When the last one has asked the
+ * master is asked for all of them at once. If one cannot, or the connection ends before, those
+ * that have asked go on where they were.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "bpslave_move.h"
+
+#define ASK_MS 10000 /* from the first to the last: they are told in one go */
+
+struct tree {
+	LIST_ENTRY(tree) next;
+	uint32_t client, members, n;
+	struct leaving *v[MOVE_TREE_MAX];
+	struct event *late; /* owned */
+};
+static LIST_HEAD(, tree) trees = LIST_HEAD_INITIALIZER(trees);
+
+static struct tree *find(uint32_t client)
+{
+	struct tree *t;
+
+	LIST_FOREACH(t, &trees, next)
+	if (t->client == client)
+		return t;
+	return NULL;
+}
+
+/* Its members are their own again. */
+static void release(struct tree *t)
+{
+	for (uint32_t i = 0; i < t->members; i++)
+		if (t->v[i])
+			t->v[i]->tree = NULL;
+	LIST_REMOVE(t, next);
+	free_event(&t->late);
+}
+
+static void give_up(struct tree *t, const char *text)
+{
+	release(t);
+	for (uint32_t i = 0; i < t->members; i++)
+		if (t->v[i])
+			leaving_refuse(t->v[i], ECANCELED, text);
+	free(t);
+}
+
+static void on_late(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	give_up(arg, "not all that were to go with it have asked");
+}
+
+static struct tree *begin(uint32_t client, uint32_t members)
+{
+	struct tree *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->late = new_timer(on_late, t);
+	if (!t->late) {
+		free(t);
+		return NULL;
+	}
+	t->client = client;
+	t->members = members;
+	start_timer(t->late, ASK_MS);
+	LIST_INSERT_HEAD(&trees, t, next);
+	return t;
+}
+
+static void ask_for_all(struct tree *t)
+{
+	struct asker_msg *q = calloc(t->members, sizeof(*q));
+	Bproc__MoveAskTree m = BPROC__MOVE_ASK_TREE__INIT;
+	Bproc__MoveAsk *member[MOVE_TREE_MAX];
+
+	if (!q)
+		return give_up(t, "bpslave has no memory");
+	release(t);
+	for (uint32_t i = 0; i < t->members; i++) {
+		struct leaving *v = t->v[i];
+		struct asker_of of;
+
+		leaving_question(v, &of);
+		asker_put(v->who, &of, &q[i]);
+		member[i] = &q[i].m;
+	}
+	m.n_member = t->members;
+	m.member = member;
+	master_send(&m.base);
+	for (uint32_t i = 0; i < t->members; i++) {
+		free(t->v[i]->who);
+		t->v[i]->who = NULL;
+	}
+	free(q);
+	free(t);
+}
+
+void tree_join(struct leaving *v, uint32_t client, const struct local_move *ask)
+{
+	struct tree *t = find(client);
+
+	if (!t && ask->members <= MOVE_TREE_MAX)
+		t = begin(client, ask->members);
+	if (!t || ask->members != t->members || ask->index >= t->members || t->v[ask->index]) {
+		leaving_refuse(v, t ? EINVAL : EAGAIN, "it is not one of those that go together");
+		return;
+	}
+	t->v[ask->index] = v;
+	v->tree = t;
+	if (++t->n == t->members)
+		ask_for_all(t);
+}
+
+void tree_part(struct leaving *v)
+{
+	struct tree *t = v->tree;
+
+	if (!t)
+		return;
+	for (uint32_t i = 0; i < t->members; i++)
+		if (t->v[i] == v)
+			t->v[i] = NULL;
+	v->tree = NULL;
+	give_up(t, "one that was to go with it cannot");
+}
+
+void tree_client_gone(uint32_t client)
+{
+	struct tree *t = find(client);
+
+	if (t)
+		give_up(t, "one that was to go with it cannot");
+}
+
+void tree_link_lost(void)
+{
+	while (!LIST_EMPTY(&trees))
+		give_up(LIST_FIRST(&trees), "the link to the master was lost");
+}
