@@ -34,6 +34,7 @@ struct tree_memory {
 	uint32_t last, object;		   /* the member seen last; index in the image, plus 1 */
 	uint64_t covered_from, covered_to; /* pages that go with a mapping before */
 	int32_t as;			   /* the first process's descriptor of it; -1 */
+	int lent;			   /* as is of an empty file, which is to be it */
 };
 
 struct tree {
@@ -60,7 +61,8 @@ int tree_order_file(struct tree *t, uint32_t i);
 
 /* tree_collect.c: pid and all that descend from it, parked; -1: those that are in it are. */
 int tree_collect(struct tree *t, pid_t pid, unsigned copy);
-/* The first is lent what it does not have. */
+/* The first is lent what it does not have, and of what leaves a file for all memory that is
+ * shared. */
 int tree_lend(struct tree *t);
 /* err says "fd 30 is …" of one that was lent: its own process and number are named. */
 void tree_name_owner(struct tree *t);

@@ -41,12 +41,9 @@ static int count(struct leaving *l)
 	if (l->members > MOVE_TREE_MAX)
 		return tree_fail(&l->t, E2BIG, "it is %u processes; %u can move together",
 				 l->members, MOVE_TREE_MAX);
-	if (tree_find_shared(&l->t) < 0)
-		return -1;
-	if (l->t.nobjects)
-		return tree_fail(&l->t, ENOTSUP,
-				 "processes of the tree share memory, which cannot move with them");
-	return tree_lend(&l->t);
+	if (l->members == 1)
+		return 0;
+	return tree_find_shared(&l->t) < 0 ? -1 : tree_lend(&l->t);
 }
 
 static int tell(struct leaving *l, uint32_t i, uint32_t index, int node, unsigned flags)

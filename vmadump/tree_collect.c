@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -247,7 +248,23 @@ void tree_name_owner(struct tree *t)
 		}
 }
 
-int tree_lend(struct tree *t)
+/* Memory that nobody has open: a file of its own, empty. Its pages go with the mappings. */
+static int lend_memory(struct tree *t, struct tree_memory *m)
+{
+	int fd = memfd_create("shared", MFD_CLOEXEC), r;
+
+	if (fd < 0)
+		return tree_fail(t, errno, "memory: %s", strerror(errno));
+	m->as = ++t->lent_hi;
+	m->lent = 1;
+	t->lent_lo = t->lent_lo ? t->lent_lo : m->as;
+	r = chan_lend(t->member[0].f.chan, fd, m->as);
+	close(fd);
+	return r < 0 ? tree_fail(t, errno, "process %d: %s", t->member[0].pid, strerror(errno))
+		     : 0;
+}
+
+static int lend_open(struct tree *t)
 {
 	int have = t->lent_lo;
 
@@ -273,6 +290,16 @@ int tree_lend(struct tree *t)
 		i = (uint32_t)-1; /* they are few, and in any order */
 	}
 	return 0;
+}
+
+int tree_lend(struct tree *t)
+{
+	int r = lend_open(t);
+
+	for (uint32_t i = 0; r == 0 && t->leaves && i < t->nmemory; i++)
+		if (t->memory[i].object && t->memory[i].as < 0)
+			r = lend_memory(t, &t->memory[i]);
+	return r;
 }
 
 void tree_free(struct tree *t)

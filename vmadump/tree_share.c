@@ -406,7 +406,7 @@ static void put_memory(const struct tree *t, FILE *f)
 			continue;
 		put32(e, t->memory[i].as < 0 ? MEMORY_NEW : MEMORY_FD);
 		put32(e + 4, t->memory[i].as < 0 ? 0 : (uint32_t)t->memory[i].as);
-		put64(e + 8, t->memory[i].bytes);
+		put64(e + 8, t->memory[i].as < 0 || t->memory[i].lent ? t->memory[i].bytes : 0);
 		fwrite(e, sizeof e, 1, f);
 	}
 }
@@ -419,7 +419,7 @@ static int by_fd(const void *a, const void *b)
 /* What the blob is told of member's descriptors, by rising numbers; it is searched there. */
 static int put_fds(struct tree *t, uint32_t member, FILE *f, uint32_t *ret_n)
 {
-	struct tree_fd *all = malloc((t->nopen + 1) * sizeof *all);
+	struct tree_fd *all = malloc((t->nopen + t->nmemory + 1ul) * sizeof *all);
 	uint32_t n = 0;
 
 	if (!all)
@@ -439,6 +439,10 @@ static int put_fds(struct tree *t, uint32_t member, FILE *f, uint32_t *ret_n)
 		}
 		all[n++] = e;
 	}
+	for (uint32_t i = 0; member == 0 && i < t->nmemory; i++)
+		if (t->memory[i].lent)
+			all[n++] = (struct tree_fd){t->memory[i].as, t->memory[i].as,
+						    TREE_FD_EXTRA};
 	qsort(all, n, sizeof *all, by_fd);
 	fwrite(all, sizeof *all, n, f);
 	free(all);
@@ -453,7 +457,7 @@ int tree_order_file(struct tree *t, uint32_t i)
 		.first_pid = (uint32_t)t->member[0].pid,
 		.nmaps = t->member[i].nmaps,
 		.plan_len = i || t->leaves ? 0 : TREE_HEAD + t->n * TREE_ENTRY,
-		.memory_len = i ? 0 : t->nobjects * MEMORY_LEN,
+		.memory_len = i && !t->leaves ? 0 : t->nobjects * MEMORY_LEN,
 	};
 	int fd = memfd_create("vmadump", MFD_CLOEXEC), keep = fd < 0 ? -1 : dup(fd);
 	FILE *f = keep < 0 ? NULL : fdopen(keep, "w");
@@ -473,10 +477,10 @@ int tree_order_file(struct tree *t, uint32_t i)
 		close(fd);
 		return -1;
 	}
-	if (head.plan_len) {
+	if (head.plan_len)
 		put_plan(t, f);
+	if (head.memory_len)
 		put_memory(t, f);
-	}
 	fclose(f);
 	if (pwrite(fd, &head, sizeof head, 0) == sizeof head)
 		return fd;

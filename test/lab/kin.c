@@ -2,7 +2,9 @@
  * Three generations that work together, to be moved as a tree. kin DIR MB: the first writes numbers
  * into a pipe, many at a time; its child adds one and hands them on by a socket pair; that one's
  * child adds one and writes them into a pipe back. Each has MB of memory of its own, and all write
- * a line now and then into one file, by one description, whose offset they share.
+ * a line now and then into one file, by one description, whose offset they share. Each number is
+ * also in memory that its sender and its reader share: of the first and the second without a file,
+ * of the second and the third in one without a name, which the third has mapped twice.
  *
  * Until there is DIR/stop; each round's count is in DIR/count. Then the first looks that no number
  * was lost or came twice, that the file has every line, whole, and how its child ended (7).
@@ -17,6 +19,7 @@
 #include <unistd.h>
 
 #define AHEAD 400 /* numbers on their way */
+#define SLOTS 4096 /* of those shared, more than are on their way */
 #define LINE 32
 #define LINE_EACH 500
 
@@ -47,6 +50,19 @@ static void look(int who)
 	for (size_t i = 0; i < bytes; i++)
 		if (memory[i] != expected(i, who))
 			bad("memory", memory[i], expected(i, who));
+}
+
+static unsigned long *common; /* of the first and the second */
+static unsigned long *own, *own_tail; /* of the second and the third; the second half of it */
+
+static void *share(int fd, off_t from)
+{
+	void *p = mmap(NULL, SLOTS * sizeof(long) - (size_t)from, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, from);
+
+	if (p == MAP_FAILED)
+		bad("mmap", 0, 0);
+	return p;
 }
 
 static int get(int fd, unsigned long *n)
@@ -89,6 +105,15 @@ static int pass(int in, int out, int file, int who)
 
 	fill(who);
 	while (get(in, &n)) {
+		unsigned long at = n % SLOTS;
+		unsigned long shared = who == 1	   ? common[at]
+				       : at < SLOTS / 2 ? own[at]
+							: own_tail[at - SLOTS / 2];
+
+		if (shared != n)
+			bad("shared memory", shared, n);
+		if (who == 1)
+			own[(n + 1) % SLOTS] = n + 1;
 		note(file, who, n);
 		put(out, n + 1);
 	}
@@ -98,15 +123,20 @@ static int pass(int in, int out, int file, int who)
 
 static int second(int in, int file, int back)
 {
-	int pair[2], status;
+	int pair[2], status, memfd = memfd_create("own", 0);
 	pid_t pid;
 
+	if (memfd < 0 || ftruncate(memfd, SLOTS * sizeof(long)) < 0)
+		bad("memfd", 0, 0);
+	own = share(memfd, 0);
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
 		bad("socketpair", 0, 0);
 	pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
 		close(in);
+		own_tail = share(memfd, SLOTS * sizeof(long) / 2);
+		close(memfd);
 		_exit(pass(pair[1], back, file, 2));
 	}
 	close(pair[1]);
@@ -159,6 +189,7 @@ static unsigned long run(const char *dir, int out, int in, int file)
 			break;
 		while (sent < came + AHEAD) {
 			note(file, 0, sent);
+			common[sent % SLOTS] = sent;
 			put(out, sent++);
 		}
 		for (int i = 0; i < AHEAD / 2; i++, came++)
@@ -192,6 +223,7 @@ int main(int argc, char **argv)
 	file = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	if (file < 0 || pipe(there) < 0 || pipe(back) < 0)
 		bad("pipes", 0, 0);
+	common = share(-1, 0);
 	pid = fork();
 	if (pid == 0) {
 		close(there[1]);

@@ -133,12 +133,14 @@ uint8_t *tree_recs(struct dump *d, uint8_t *rec)
 		put32(rec + IMAGE_REC_HEAD, o->index);
 		put32(rec + IMAGE_REC_HEAD + 4, o->first_pid);
 		put64(rec + IMAGE_REC_HEAD + 8, 0);
-		return rec_end(rec, TAG_MEMBER, MEMBER_LEN);
+		rec = rec_end(rec, TAG_MEMBER, MEMBER_LEN);
 	}
-	if (!o->plan_len) /* it moves, and so do the others, each by itself */
+	if (o->plan_len) { /* else it moves, and so do the others, each by itself */
+		memcpy(rec + IMAGE_REC_HEAD, plan, o->plan_len);
+		rec = rec_end(rec, TAG_TREE, o->plan_len);
+	}
+	if (!o->memory_len)
 		return rec;
-	memcpy(rec + IMAGE_REC_HEAD, plan, o->plan_len);
-	rec = rec_end(rec, TAG_TREE, o->plan_len);
 	memcpy(rec + IMAGE_REC_HEAD, plan + o->plan_len, o->memory_len);
 	return rec_end(rec, TAG_MEMORY, o->memory_len);
 }

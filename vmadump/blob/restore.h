@@ -105,7 +105,7 @@ void tree_room(struct restore *r);
 long tree_fd_open(struct restore *r, struct rest_fd *f);
 /* Of the first of one that moves: what it has for the others it keeps, until it runs. */
 void tree_keep(struct restore *r);
-int tree_memory(const struct restore *r, uint32_t object); /* -1: there is none */
+long tree_memory(struct restore *r, uint32_t object); /* < 0: there is none */
 
 /* restore_live.c: what went ahead of the image, and was put aside (live.h). */
 long rest_parse_live(struct restore *r);

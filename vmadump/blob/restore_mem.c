@@ -203,9 +203,9 @@ static long map_one(struct restore *r, const struct rest_vma *v)
 	if (v->kind == VMA_ANON || v->kind == VMA_ANON_SHARED)
 		flags |= MAP_ANONYMOUS;
 	else
-		fd = v->kind == VMA_MEMORY ? tree_memory(r, v->file) : r->files[v->file].fd;
+		fd = v->kind == VMA_MEMORY ? (int)tree_memory(r, v->file) : r->files[v->file].fd;
 	if (v->kind == VMA_MEMORY && fd < 0)
-		return rest_bad(r, "memory that its tree has not");
+		return fd;
 	if (v->flags & VMA_DROPPABLE)
 		flags = (flags & ~MAP_PRIVATE) | MAP_DROPPABLE;
 	if (v->flags & VMA_GROWSDOWN)

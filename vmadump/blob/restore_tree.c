@@ -234,7 +234,7 @@ static const struct rest_fd *fd_of(const struct restore *r, int fd)
 }
 
 /* Of a tree that moves: bpinit has it from the first, when that has it. */
-static long borrow(struct restore *r, const struct rest_fd *f)
+static long borrow(struct restore *r, int number)
 {
 	struct blob *b = r->b;
 	struct chan_msg m;
@@ -244,7 +244,7 @@ static long borrow(struct restore *r, const struct rest_fd *f)
 	memset(&m, 0, sizeof m);
 	m.type = CHAN_WANT;
 	m.move_id = r->opt->tree;
-	m.u.status = f->dup_of;
+	m.u.status = number;
 	chan_send(b, &m);
 	for (;;) {
 		if (chan_recv(b, &p, 0) <= 0)
@@ -256,7 +256,7 @@ static long borrow(struct restore *r, const struct rest_fd *f)
 	}
 	fd = p.nfd == 1 ? rest_move_up(r, p.fd[0]) : -(p.m.err > 0 ? p.m.err : ECANCELED);
 	if (fd < 0)
-		return blob_err_set(&b->err, (int)-fd, "fd %d, of the first of its tree: %s", f->fd,
+		return blob_err_set(&b->err, (int)-fd, "fd %d of the first of its tree: %s", number,
 				    errno_name(fd));
 	return fd;
 }
@@ -278,7 +278,7 @@ void tree_keep(struct restore *r)
 long tree_fd_open(struct restore *r, struct rest_fd *f)
 {
 	if (r->opt->tree) {
-		long got = borrow(r, f);
+		long got = borrow(r, f->dup_of);
 
 		f->opened = (int32_t)got;
 		return MIN(got, 0);
@@ -296,11 +296,36 @@ long tree_fd_open(struct restore *r, struct rest_fd *f)
 	return 0;
 }
 
-int tree_memory(const struct restore *r, uint32_t object)
+/* Once more, to be mapped by whoever may write there. */
+static long writable(struct restore *r, int fd)
 {
-	const struct restore *first = r->first ? r->first : r;
+	char link[32];
 
-	return first->memory && object < first->nmemory ? first->memory[object] : -1;
+	str_format(link, sizeof link, "/proc/self/fd/%d", fd);
+	return rest_move_up(r, sys_open(link, O_RDWR | O_CLOEXEC, 0));
+}
+
+static long bad_memory(struct restore *r, long e)
+{
+	return blob_err_set(&r->b->err, (int)-e, "its shared memory: %s", errno_name(e));
+}
+
+long tree_memory(struct restore *r, uint32_t object)
+{
+	struct restore *of = r->first ? r->first : r;
+	long fd;
+
+	if (!of->memory || object >= of->nmemory)
+		return rest_bad(r, "memory that its tree has not");
+	if (of->memory[object] >= 0)
+		return of->memory[object];
+	/* Of a tree that moves, and not the first. */
+	fd = borrow(r, (int)get32(r->rec[TAG_MEMORY].p + object * (uint64_t)MEMORY_LEN + 4));
+	if (fd < 0)
+		return fd;
+	fd = writable(r, (int)fd);
+	of->memory[object] = (int32_t)fd;
+	return fd < 0 ? bad_memory(r, fd) : fd;
 }
 
 static long open_memory(struct restore *r)
@@ -311,22 +336,17 @@ static long open_memory(struct restore *r)
 	for (uint32_t i = 0; i < r->nmemory; i++) {
 		const uint8_t *p = r->rec[TAG_MEMORY].p + i * (uint64_t)MEMORY_LEN;
 		const struct rest_fd *o = fd_of(r, (int)get32(p + 4));
-		char link[32];
-		long fd, e = 0;
+		long bytes = (long)get64(p + 8), fd = -1, e = 0;
 
-		if (get32(p) == MEMORY_NEW) {
-			fd = sys_memfd_create("shared", 1 /* MFD_CLOEXEC */);
-			if (fd >= 0)
-				e = sys_ftruncate((int)fd, (long)get64(p + 8));
-		} else {
-			str_format(link, sizeof link, "/proc/self/fd/%d", o ? o->opened : -1);
-			fd = sys_open(link, O_RDWR | O_CLOEXEC, 0);
-		}
-		fd = rest_move_up(r, fd);
-		if (fd < 0 || e < 0)
-			return blob_err_set(&r->b->err, (int)-MIN(fd, e), "its shared memory: %s",
-					    errno_name(MIN(fd, e)));
+		if (get32(p) == MEMORY_NEW)
+			fd = rest_move_up(r, sys_memfd_create("shared", 1 /* MFD_CLOEXEC */));
+		else if (!r->index)
+			fd = writable(r, o ? o->opened : -1);
+		if (fd >= 0 && (get32(p) == MEMORY_NEW || (r->opt->tree && bytes)))
+			e = sys_ftruncate((int)fd, bytes);
 		r->memory[i] = (int32_t)fd;
+		if ((fd < 0 && !r->index) || e < 0)
+			return bad_memory(r, MIN(fd, e));
 	}
 	return 0;
 }
@@ -359,7 +379,7 @@ long rest_tree(struct restore *r)
 	long e;
 
 	if (!r->nplan)
-		return 0;
+		return r->opt->tree ? open_memory(r) : 0;
 	if (!r->opt->alone || b->chan < 0)
 		return blob_err_set(&b->err, ENOTSUP, "the image is of %u processes; this is one",
 				    r->nplan);

@@ -32,7 +32,9 @@ enum tree_kind { TREE_PROCESS = 1, TREE_ZOMBIE = 2 };
 #define MEMORY_MAX 65536u
 enum memory_kind {
 	MEMORY_NEW = 1, /* made anew; its pages come with the mappings */
-	MEMORY_FD = 2,	/* the file that the first process has open as fd, its contents too */
+	MEMORY_FD = 2,	/* the file that the first process has open as fd, its contents too; of a
+			 * tree that moves with bytes: it is to be so long, and the pages come with
+			 * the mappings */
 };
 
 /* TAG_MEMBER, in all others: u32 index of its entry, u32 pid of the first, u64 0 */
@@ -43,7 +45,9 @@ enum memory_kind {
 struct tree_order {
 	uint32_t index, first_pid;
 	uint32_t nfds, nmaps;
-	uint32_t plan_len, memory_len; /* contents of TAG_TREE and TAG_MEMORY; 0 but in the first */
+	/* Contents of TAG_TREE, of the first, and of TAG_MEMORY; a move has no plan, and memory for
+	 * each. */
+	uint32_t plan_len, memory_len;
 };
 #define TREE_FD_EXTRA 1u  /* handed to the first for this dump (CHAN_LEND) */
 #define TREE_FD_INSIDE 2u /* its other end is in the tree: no stream of home's */
