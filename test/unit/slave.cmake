@@ -4,6 +4,17 @@ target_link_libraries(test_slave_after PRIVATE bpslave_parts PkgConfig::CHECK)
 add_test(NAME unit.slave_after COMMAND test_slave_after)
 set_tests_properties(unit.slave_after PROPERTIES LABELS unit TIMEOUT 60)
 
+add_executable(test_slave_ask unit/slave_ask.c ${PROJECT_SOURCE_DIR}/slaved/bpslave_ask.c
+	${PROJECT_SOURCE_DIR}/slaved/bpslave_event.c)
+target_link_libraries(test_slave_ask PRIVATE bpslave_parts PkgConfig::CHECK)
+add_test(NAME unit.slave_ask COMMAND test_slave_ask)
+set_tests_properties(unit.slave_ask PROPERTIES LABELS unit TIMEOUT 60)
+
+add_executable(test_slave_init unit/slave_init.c ${PROJECT_SOURCE_DIR}/slaved/bpslave_init.c)
+target_link_libraries(test_slave_init PRIVATE bpslave_parts PkgConfig::CHECK)
+add_test(NAME unit.slave_init COMMAND test_slave_init)
+set_tests_properties(unit.slave_init PROPERTIES LABELS unit TIMEOUT 60)
+
 foreach(part stream proc hdr)
 	add_executable(test_slave_${part} unit/slave_${part}.c)
 	target_link_libraries(test_slave_${part} PRIVATE bpslave_parts PkgConfig::CHECK)
