@@ -6,7 +6,8 @@
 is 'a number' "$(bprsh 1 hostname)" n1
 is 'an address' "$(bprsh 10.77.1.3 hostname)" n2
 is 'master' "$(bprsh master hostname)" "$(hostname)"
-is 'a name' "$(bprsh localhost hostname)" "$(hostname)"
+is 'a name' "$(bprsh n0 hostname)" n0
+is 'a name of the front end' "$(bprsh localhost hostname)" "$(hostname)"
 status 'no such node' 255 bprsh 9 true
 has 'and which' "$(bprsh 9 true 2>&1)" '*node 9*'
 has 'no node there' "$(bprsh 10.9.9.9 true 2>&1)" 'bprsh: 10.9.9.9: no node has its address'
@@ -35,7 +36,7 @@ is 'a signal to it' $? 143
 
 # 4 MPICH's launcher, with ranks that are processes of the front end
 rank='echo $PMI_RANK $(hostname)'
-mpi=(mpiexec.hydra -launcher rsh -launcher-exec bprsh -hosts '0,1,2' -n 6)
+mpi=(mpiexec.hydra -launcher rsh -launcher-exec bprsh -hosts '0,1,n2' -n 6)
 is 'six ranks' "$("${mpi[@]}" sh -c "$rank" | sort | tr '\n' ' ')" '0 n0 1 n1 2 n2 3 n0 4 n1 5 n2 '
 status 'the status of a rank' 5 "${mpi[@]}" sh -c 'exit $((PMI_RANK == 4 ? 5 : 0))'
 "${mpi[@]}" sh -c 'exec sleep 3217' >"$t/mpi" 2>&1 &
