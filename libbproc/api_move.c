@@ -105,7 +105,8 @@ int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void 
 	long r;
 	int e;
 
-	vmad_prepare();
+	if (kind != MOVE_RFORK) /* its parent has, just before the fork */
+		vmad_prepare();
 	b = vmad_blob_map();
 	if (!b) {
 		e = bproc_err_set(api_err(), errno, "no room for the blob: %s", strerror(errno));

@@ -21,7 +21,7 @@
 
 #define RSEQ_SIG_X86 0x53053053u /* glibc registers with it on x86 */
 #define STACK_USED (8ul << 10) /* bytes, about; see populate() */
-#define SCRATCH_USED (48ul << 10)
+#define SCRATCH_USED (44ul << 10)
 #define ENTERED 1 /* what the blob of a restored copy puts into rax */
 
 _Static_assert(offsetof(struct blob, base) == 0x08, "enter.S");
@@ -120,8 +120,9 @@ static struct blob *map_new(void)
 static void populate(struct blob *b)
 {
 	char *at = (char *)b;
+	uint64_t xsave = env_cache.xsave_size ? env_cache.xsave_size : BLOB_XSAVE_MAX;
 
-	madvise(at, BLOB_STRUCT_MAX, MADV_POPULATE_WRITE);
+	madvise(at, (offsetof(struct blob, xsave) + xsave + 4095) & ~4095ul, MADV_POPULATE_WRITE);
 	madvise(at + BLOB_SCRATCH - STACK_USED, STACK_USED + SCRATCH_USED, MADV_POPULATE_WRITE);
 }
 

@@ -94,6 +94,7 @@ struct dump {
 	uint64_t missing; /* some of its memory has not followed it yet: where; or 0 */
 	uint32_t nlazy; /* mappings whose pages are not in the image, but follow it: lazy_out.h */
 	const char *exe, *cwd;
+	uint8_t *strings; /* room for TAG_STRINGS */
 	struct dump_run *runs;
 	uint64_t nruns, page_bytes;
 	uint64_t live;	       /* opt->live, if it is made use of */
@@ -176,6 +177,7 @@ long dump_hold_look(struct dump *d);
 /* dump_state.c: the STATE note's records, appended at p; returns the end. */
 uint64_t dump_state_max(const struct dump *d);
 uint8_t *dump_state(struct dump *d, uint8_t *p);
+long dump_strings(struct dump *d); /* before it, and before there is room for p */
 /* dump_elf.c: the head, and all of it to the descriptor. */
 long dump_head(struct dump *d);
 long dump_write(struct dump *d);

@@ -241,6 +241,8 @@ long dump_head(struct dump *d)
 	uint64_t mark, end;
 	uint8_t *head, *p, *rec, *desc, *need;
 
+	if (dump_strings(d) < 0)
+		return -ENOMEM;
 	head = arena_raw(d->b, at + notes_max(d) + IMAGE_PAGE);
 	if (!head)
 		return -ENOMEM;
@@ -256,8 +258,6 @@ long dump_head(struct dump *d)
 	p = thread_notes(d, p);
 	rec = p + note_len(sizeof IMAGE_NAME, 0);
 	desc = dump_state(d, rec);
-	if (!desc)
-		return -ENOMEM;
 	put32(p, sizeof IMAGE_NAME);
 	put32(p + 4, (uint32_t)(desc - rec));
 	put32(p + 8, IMAGE_NOTE_STATE);
@@ -278,6 +278,7 @@ long dump_head(struct dump *d)
 	put64(desc, image_sum(0, head, (uint64_t)(p - head)));
 	memset(head + end, 0, d->head_len - end);
 	d->head = head;
+	arena_shrink(d->b, head, d->head_len);
 
 	note(d->end, IMAGE_NAME, IMAGE_NOTE_END, 16, &desc);
 	put64(desc, d->page_bytes);

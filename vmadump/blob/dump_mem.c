@@ -13,7 +13,7 @@
 #include "sys.h"
 
 #define VMA_RUNS_SOFT 131072u /* runs of one mapping; beyond it gaps are sent as well */
-#define SCAN_REGIONS 512u
+#define SCAN_REGIONS 168u /* a page of them */
 #define PAGEMAP_BATCH 4096u
 #define AHEAD_PAGES 16u /* whose first word is fetched ahead of the look at it */
 
@@ -25,7 +25,7 @@ struct pages {
 	struct scan_region *region; /* SCAN_REGIONS */
 	uint32_t next, have;
 	uint64_t scanned, end; /* address reached; where the last mapping ends */
-	uint64_t *map;	       /* PAGEMAP_BATCH entries, or mincore bytes */
+	uint64_t *map;	       /* PAGEMAP_BATCH entries, or mincore bytes; NULL: not needed */
 	uint64_t room;	       /* runs that fit into d->runs */
 };
 
@@ -319,6 +319,20 @@ static long runs_of(struct pages *p)
 	return p->d->b->env.kernel == KERNEL_SCAN ? private_by_scan(p) : private_by_pagemap(p);
 }
 
+/* Only where it is needed: what comes behind it would lie where no pages are yet (populate()). */
+static long room_for_map(struct pages *p)
+{
+	int shares = 0;
+
+	for (const struct dump_vma *v = p->d->vmas; v; v = v->next)
+		shares |= v->kind == VMA_ANON_SHARED;
+	p->all_shared = shares && swap_in_use();
+	if (!shares && p->d->b->env.kernel == KERNEL_SCAN)
+		return 0;
+	p->map = arena_raw(p->d->b, PAGEMAP_BATCH * 8);
+	return p->map ? 0 : -ENOMEM;
+}
+
 long dump_runs(struct dump *d)
 {
 	struct blob *b = d->b;
@@ -328,17 +342,19 @@ long dump_runs(struct dump *d)
 	if (!d->last_vma)
 		return blob_err_set(&b->err, EIO, "/proc/self/smaps: nothing in it");
 	p.region = arena_raw(b, SCAN_REGIONS * sizeof *p.region);
-	p.map = arena_raw(b, PAGEMAP_BATCH * 8);
-	d->runs = arena_raw(b, p.room * sizeof *d->runs);
-	if (!p.region || !p.map || !d->runs)
+	if (!p.region)
 		return -ENOMEM;
 	p.end = d->last_vma->end;
-	p.all_shared = swap_in_use();
 	r = open_pagemap(&p);
 	if (r == 0 && !b->env.kernel)
 		b->env.kernel = probe_scan(&p);
 	if (r == 0)
+		r = room_for_map(&p);
+	if (r == 0)
 		r = live_open(d);
+	/* The last: it grows. */
+	if (r == 0 && !(d->runs = arena_raw(b, p.room * sizeof *d->runs)))
+		r = -ENOMEM;
 	for (p.v = d->vmas; r == 0 && p.v; p.v = p.v->next)
 		r = runs_of(&p);
 	if (p.fd >= 0)

@@ -344,15 +344,19 @@ static uint8_t *rec_cgroup(struct dump *d, uint8_t *rec)
 	return end;
 }
 
+/* In front of the head: behind the most that it may need there are no pages yet. */
+long dump_strings(struct dump *d)
+{
+	d->strings = arena_raw(d->b, strings_max(d));
+	return d->strings ? 0 : -ENOMEM;
+}
+
 uint8_t *dump_state(struct dump *d, uint8_t *p)
 {
-	uint64_t max = strings_max(d);
-	struct strings s = {.base = arena_raw(d->b, max), .used = 1};
+	struct strings s = {.base = d->strings, .used = 1};
 	uint8_t *rec;
 	uint32_t exe;
 
-	if (!s.base)
-		return NULL;
 	s.base[0] = 0;
 	exe = add_string(&s, d->exe);
 	p = rec_regs(d, p);
