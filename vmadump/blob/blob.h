@@ -255,7 +255,7 @@ struct blob {
 	 * skeletons and arrivals: the word (channel.h), then the template. 0: nothing.
 	 */
 	uint64_t annex;
-	int maker; /* of an arrival by a skeleton, which shares its memory: 0 when that has ended */
+	int maker; /* of an arrival: its skeleton, which shares its memory and sleeps */
 	uint64_t lazy; /* of one whose memory follows it: struct lazy_out, or 0 */
 	uint8_t xsave[BLOB_XSAVE_MAX] __attribute__((aligned(64)));
 };

@@ -160,6 +160,8 @@ void annex_drop(struct blob *b);
 int skeleton_ended(struct ghost *g, int pid);
 /* They are ended and waited for: this ghost's original is about to come back. */
 void skeletons_end(struct ghost *g);
+/* Where it is made. */
+void skeleton_place(int pid);
 /* In a fresh child: warms up, and waits for the arrival that it is to make. */
 _Noreturn void skeleton(struct blob *b, struct chan_pkt *who);
 

@@ -37,6 +37,8 @@ void clone_child(struct ghost *g, struct chan_pkt *p)
 		b->chan = p->fd[0];
 		clone_become(b);
 	}
+	if (r > 0 && p->m.u.clone.kind == CLONE_SKELETON)
+		skeleton_place((int)r);
 	sys_sigprocmask(SIG_SETMASK, &old, NULL);
 	chan_close_fds(p, 0);
 	if (p->m.u.clone.kind == CLONE_SKELETON) {
@@ -151,10 +153,6 @@ static void take_word(struct blob *b, uint64_t move_id)
 	struct chan_msg m;
 
 	leave_cpu();
-	/* Its skeleton may have lost the processor to it right behind its clone3(), and would go on
-	 * where nothing is mapped any more: then it waits. */
-	while (__atomic_load_n(&b->maker, __ATOMIC_SEQ_CST))
-		sys_futex((uint32_t *)&b->maker, FUTEX_WAIT, 1, NULL);
 	if (!__atomic_compare_exchange_n(word, &want, CHAN_WORD_RAN(move_id), 0, __ATOMIC_SEQ_CST,
 					 __ATOMIC_SEQ_CST))
 		sys_exit_group(127);
@@ -168,6 +166,12 @@ static void take_word(struct blob *b, uint64_t move_id)
 	m.flags = CHAN_PREPARED_RAN;
 	m.move_id = move_id;
 	chan_send(b, &m);
+	/*
+	 * Its skeleton sleeps in its clone3() and must never come back from there: a SIGKILL that
+	 * is pending is seen to before user memory is. It is of the same user. If somebody has
+	 * killed it already it is a zombie, or its number is free and not given again so soon.
+	 */
+	sys_kill(b->maker, SIGKILL);
 }
 
 /* The last of its descriptors, if it is there. 0: there is none. */

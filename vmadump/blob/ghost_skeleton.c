@@ -3,7 +3,10 @@
  * rforked from before, so another of its children is likely: the skeleton has its user's
  * credentials, the memory of the last one mapped and populated, and sleeps. To arrive is
  * then clone3() with CLONE_VM and CLONE_PARENT: the new process has the right number, the
- * right parent and warm memory at once, and the skeleton ends.
+ * right parent and warm memory at once. With CLONE_VFORK the skeleton sleeps in that call, and
+ * the arrival goes first; when it has told that it runs it kills the skeleton, which so never
+ * runs in memory that is the arrival's own by then. If the arrival ends before that the kernel
+ * wakes the skeleton, and it ends as well.
  */
 #include "ghost.h"
 #include "proc.h"
@@ -55,12 +58,13 @@ void skeletons_end(struct ghost *g)
 }
 
 /*
- * The daemons share one processor, and we began there: what comes is better made on another, at
- * the same time. Where there is no other, or none is ours, it may be made anywhere.
+ * The daemons share one processor, and it began there: what comes is better made on another, at
+ * the same time. Where there is no other, or none is ours, it may be made anywhere. By its parent,
+ * before it has run: then the kernel only puts it into another queue.
  */
-static void leave_daemons(void)
+void skeleton_place(int pid)
 {
-	uint64_t mask[MASK_WORDS];
+	uint64_t mask[MASK_WORDS], any[MASK_WORDS];
 	long n = sys_sched_getaffinity(0, sizeof mask, mask);
 	int bits = 0;
 
@@ -69,8 +73,9 @@ static void leave_daemons(void)
 			bits++;
 		mask[i] = ~mask[i];
 	}
-	if (bits != 1 || sys_sched_setaffinity(0, (size_t)n, mask) < 0)
-		leave_cpu();
+	memset(any, 0xff, sizeof any);
+	if (bits != 1 || sys_sched_setaffinity(pid, (size_t)n, mask) < 0)
+		sys_sched_setaffinity(pid, sizeof any, any);
 }
 
 struct arrival {
@@ -94,7 +99,7 @@ static _Noreturn void arrival(struct arrival *a)
 	take_in(b, a->who.m.move_id, &a->ahead);
 }
 
-/* -errno; or the arrival begins, and this process ends. */
+/* -errno; or the arrival begins, and this process does nothing more. */
 static long become(struct arrival *a)
 {
 	uint64_t stack = a->b->self + BLOB_STRUCT_MAX;
@@ -106,7 +111,7 @@ static long become(struct arrival *a)
 	__asm__ volatile("mov %%rsp, %0" : "=r"(sp));
 	sp = (sp - GAP) & ~15ul;
 	memset(&ca, 0, sizeof ca);
-	ca.flags = CLONE_VM | CLONE_PARENT | CLONE_CLEAR_SIGHAND;
+	ca.flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_CLEAR_SIGHAND;
 	ca.set_tid = (uint64_t)&tid;
 	ca.set_tid_size = 1;
 	ca.stack = stack;
@@ -146,7 +151,6 @@ _Noreturn void skeleton(struct blob *b, struct chan_pkt *who)
 		     who->fd[0], (long)who->m.stream_mask * CHAN_WORD_BYTES) != (long)at)
 		sys_exit_group(127);
 	close_all_but(&b->chan, 1);
-	leave_daemons();
 	if (cred_skeleton(b, &who->m.u.clone.cred) < 0)
 		sys_exit_group(127);
 	memset(&opt, 0, sizeof opt);
@@ -164,9 +168,7 @@ _Noreturn void skeleton(struct blob *b, struct chan_pkt *who)
 			sys_exit_group(0);
 	} while (a.who.m.type != CHAN_CLONE);
 	b->err.code = 0;
-	/* Until we have left the memory that the arrival will unmap: the kernel clears it then. */
-	b->maker = 1;
-	sys_set_tid_address(&b->maker);
+	b->maker = (int)sys_getpid();
 	r = become(&a);
 	memset(&m, 0, sizeof m);
 	m.type = CHAN_CLONED;
