@@ -118,29 +118,6 @@ static void forget_libc(struct blob *b)
 	b->rseq_addr = 0;
 }
 
-/*
- * The blob's code, as bytes of a file that all ghosts of this machine share, in
- * place of a copy of its own: 40 KiB less a ghost. Only if they are the same.
- */
-static void share_code(struct blob *b, int fd)
-{
-	struct stat st;
-	uint64_t len;
-	long at;
-
-	if (sys_fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > (long)BLOB_CODE_MAX)
-		return;
-	len = ROUND_UP((uint64_t)st.st_size, 4096);
-	/* Near, so that page tables are there: it moves to its place with its pages. */
-	at = sys_mmap((void *)(b->base + (1ul << 20)), len, PROT_READ | PROT_EXEC,
-		      MAP_PRIVATE | MAP_POPULATE, fd, 0);
-	if (at < 0)
-		return;
-	if (memcmp((void *)at, (void *)b->base, (size_t)st.st_size) != 0 ||
-	    sys_mremap((void *)at, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)b->base) < 0)
-		sys_munmap((void *)at, len);
-}
-
 /* Gives back the pages of the blob's own that a dump or restore has touched. */
 static void shed_pages(struct blob *b, uint64_t args_len)
 {
@@ -258,7 +235,8 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 {
 	struct chan_pkt *p = be_ghost;
 	struct ghost g = {
-		.b = b, .reap = !!(p->m.flags & CHAN_GHOST_REAP), .sigfd = -1, .live.fd = -1};
+		.b = b, .reap = !!(p->m.flags & CHAN_GHOST_REAP), .sigfd = -1, .code_fd = -1,
+		.live.fd = -1};
 	struct sys_rlimit lim;
 	struct args a;
 	int sock[CHAN_STREAMS];
@@ -276,13 +254,11 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	b->frozen.held = 0;
 	arena_reset(b);
 	chan_streams(p, 0, sock);
-	if (p->m.flags & CHAN_GHOST_CODE && p->nfd > 0) {
-		share_code(b, p->fd[p->nfd - 1]);
-		sys_close(p->fd[p->nfd - 1]);
-	}
+	if (p->m.flags & CHAN_GHOST_CODE && p->nfd > 0)
+		code_come(&g, p->fd[p->nfd - 1]);
 	/* Not at home it has no use for them, and others would wait for the end of a pipe. */
 	if (g.reap)
-		lazy_close_others(b);
+		lazy_close_others(b, g.code_fd);
 	args_save(b, &a);
 	sys_prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	forget_libc(b);
@@ -388,6 +364,7 @@ static void obey(struct ghost *g, struct chan_pkt *p)
 
 	switch (p->m.type) {
 	case CHAN_CLONE:
+		code_share(g); /* it is the clone's, too */
 		clone_child(g, p);
 		g->parent = 1;
 		break;
@@ -465,7 +442,7 @@ _Noreturn void ghost_loop(struct ghost *g)
 	set_handlers();
 	for (;;) {
 		struct timespec t = {0};
-		long timeout_ms = -1;
+		long timeout_ms = -1, r;
 		int n;
 
 		if (g->parent && g->sigfd < 0) {
@@ -481,10 +458,15 @@ _Noreturn void ghost_loop(struct ghost *g)
 		p[2] = (struct sys_pollfd){.fd = g->live.fd, .events = POLLIN};
 		n = relay_poll_fill(g, 0, p + 3, &timeout_ms);
 		lazy_poll(g->b, p + 3 + n);
+		if (g->code_fd >= 0 && timeout_ms < 0)
+			timeout_ms = CODE_SHARE_MS;
 		t.tv_nsec = timeout_ms * 1000000;
 		/* A stop by the tracer or a signal that it let pass gives EINTR: look again. */
-		if (sys_ppoll(p, (unsigned)n + 3 + LAZY_POLL, timeout_ms < 0 ? NULL : &t, NULL) < 0)
+		r = sys_ppoll(p, (unsigned)n + 3 + LAZY_POLL, timeout_ms < 0 ? NULL : &t, NULL);
+		if (r < 0)
 			continue;
+		if (r == 0)
+			code_share(g);
 		if (p[1].revents)
 			children_to_tell = sys_read(g->sigfd, info, sizeof info) > 0;
 		relay_poll_done(g, 0, p + 3, n);

@@ -55,6 +55,7 @@ struct ghost {
 	uint32_t serves; /* its memory has not all followed its original */
 	uint32_t deaf;	 /* the channel has ended: an inquiry is bpinit's, not ours */
 	int sigfd;
+	int code_fd; /* the blob's bytes, which it does not share yet; or -1 */
 	uint64_t special_home[BLOB_SPECIALS]; /* where the vdso was before */
 	struct live_stream live;
 	struct relay relay[CHAN_STREAMS];
@@ -105,6 +106,11 @@ void park_precopy(struct blob *b, struct chan_pkt *order);
 
 /* ghost_kill.c: CHAN_KILL, as itself. */
 void send_signal(struct ghost *g, const struct chan_msg *m);
+
+/* ghost_code.c: the file has come; what was left for later, if it was. */
+#define CODE_SHARE_MS 20 /* so long nothing happens */
+void code_come(struct ghost *g, int fd);
+void code_share(struct ghost *g);
 
 /* ghost_name.c */
 void ghost_name(struct ghost *g, const struct chan_name *n);

@@ -70,7 +70,7 @@ static void keep_own(struct blob *b, int stdio)
 
 _Noreturn void clone_become(struct blob *b)
 {
-	struct ghost g = {.b = b, .cloned = 1, .sigfd = -1, .live.fd = -1};
+	struct ghost g = {.b = b, .cloned = 1, .sigfd = -1, .code_fd = -1, .live.fd = -1};
 	const int none[CHAN_STREAMS] = {-1, -1, -1};
 	const struct chan_cred *c;
 	struct chan_pkt p;
@@ -296,6 +296,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 
 	skeletons_end(g);
 	annex_drop(b);
+	code_share(g);
 	memset(&opt, 0, sizeof opt);
 	deafen(g, &p->m);
 	b->err.code = 0;

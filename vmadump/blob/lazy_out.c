@@ -382,10 +382,10 @@ void lazy_finish(struct ghost *g)
 	}
 }
 
-void lazy_close_others(struct blob *b)
+void lazy_close_others(struct blob *b, int fd)
 {
 	const struct lazy_out *l = lazy_of(b);
-	int keep[] = {b->chan, l ? l->data : -1, l ? l->back : -1, l ? l->pagemap : -1};
+	int keep[] = {b->chan, fd, l ? l->data : -1, l ? l->back : -1, l ? l->pagemap : -1};
 
 	close_all_but(keep, COUNT(keep));
 }
