@@ -47,6 +47,9 @@ static void changed_unheard(int32_t pid)
 
 	if (!b || b->ended || scan_stat(pid, &now) < 0)
 		return;
+	/* It goes on, but has not run yet: what was foreseen is told already, and is looked for. */
+	if (b->foreseen && b->old_pgid == now.pgid && b->old_sid == now.sid)
+		return;
 	b->pgid = now.pgid;
 	b->sid = now.sid;
 	b->place++;

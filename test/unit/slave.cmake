@@ -39,7 +39,8 @@ set_tests_properties(unit.slave_turn PROPERTIES LABELS unit TIMEOUT 120)
 # What is born on a node, in a /proc that the test is.
 add_executable(test_slave_born unit/slave_born.c
 	${PROJECT_SOURCE_DIR}/slaved/bpslave_born.c ${PROJECT_SOURCE_DIR}/slaved/bpslave_away.c
-	${PROJECT_SOURCE_DIR}/slaved/bpslave_tell.c ${PROJECT_SOURCE_DIR}/slaved/bpslave_look.c)
+	${PROJECT_SOURCE_DIR}/slaved/bpslave_tell.c ${PROJECT_SOURCE_DIR}/slaved/bpslave_look.c
+	${PROJECT_SOURCE_DIR}/slaved/bpslave_place.c)
 target_link_libraries(test_slave_born PRIVATE bpslave_parts PkgConfig::CHECK)
 add_test(NAME unit.slave_born COMMAND test_slave_born)
 set_tests_properties(unit.slave_born PROPERTIES LABELS unit TIMEOUT 60)

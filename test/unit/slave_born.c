@@ -1,7 +1,8 @@
 /*
  * What a bpslave that starts makes of a process that is parked on its node
  * (slaved/bpslave_away.c): a child of rfork whose move is called off is gone before
- * anybody has looked into /proc, or lives. The test is that /proc, bpinit and the master.
+ * anybody has looked into /proc, or lives. And of one that makes a group unheard by
+ * home (slaved/bpslave_place.c). The test is that /proc, bpinit and the master.
  */
 #include <check.h>
 #include <errno.h>
@@ -18,13 +19,15 @@ struct slave slave = {.node = 0};
 uint32_t target_unheard;
 
 static bool child_lives;
+static int32_t group = 9; /* of all of them */
+static int32_t told_group; /* of the parent, by the last word to home */
 static int births, ends, reaps; /* of the child, that the master has heard of */
 
 /* -- what bpslave has around it */
 
 static struct scan_proc process(int32_t pid, int32_t ppid)
 {
-	return (struct scan_proc){.pid = pid, .ppid = ppid, .pgid = pid, .sid = pid, .state = 'S'};
+	return (struct scan_proc){.pid = pid, .ppid = ppid, .pgid = group, .sid = 9, .state = 'S'};
 }
 
 int scan_stat(int32_t pid, struct scan_proc *ret)
@@ -71,7 +74,10 @@ bool master_send(const void *msg)
 	const Bproc__ProcReaped *r = msg;
 	const Bproc__ProcEvent *e = msg;
 	const Bproc__ProcBorn *b = msg;
+	const Bproc__Place *p = msg;
 
+	if (what == &bproc__place__descriptor && p->proc->pid == PARENT)
+		told_group = p->pgid;
 	for (size_t i = 0; what == &bproc__proc_born__descriptor && i < b->n_birth; i++)
 		births += b->birth[i]->proc->pid == CHILD && !b->birth[i]->moved;
 	if (what == &bproc__proc_event__descriptor)
@@ -132,18 +138,33 @@ bool target_expects(int32_t pid)
 	return false;
 }
 
-bool place_differs(struct born *b, const struct scan_proc *p, bool late)
+void init_done(uint64_t seq)
 {
-	(void)b;
-	(void)p;
-	(void)late;
-	return false;
+	(void)seq;
 }
 
-void place_tell(struct born *b, bool changed)
+void move_after_ghost(const struct init_msg *m)
 {
-	(void)b;
-	(void)changed;
+	(void)m;
+}
+
+int proc_read_leader(int32_t pid, struct init_chain *ret)
+{
+	(void)pid;
+	(void)ret;
+	return -ENOENT;
+}
+
+void chain_put(const struct init_chain *c, Bproc__Chain *ret)
+{
+	(void)c;
+	(void)ret;
+}
+
+void chain_take(const Bproc__Chain *c, struct init_chain *ret)
+{
+	(void)c;
+	(void)ret;
 }
 
 void source_take(void)
@@ -202,6 +223,36 @@ START_TEST(lives_on)
 }
 END_TEST
 
+/*
+ * It makes a group, and home does not answer: bpinit lets it go on, and says so, before it has run.
+ * That it is where it was is no news, of which home would tell all nodes.
+ */
+START_TEST(goes_on_unheard)
+{
+	struct init_msg m = {.type = EV_PLACE, .pid = PARENT, .u.place = {.pid = PARENT}};
+
+	child_lives = false;
+	born_scan();
+	born_flush();
+	m.u.place.pgid = PARENT;
+	m.u.place.sid = 9;
+	m.u.place.number = 7;
+	place_on_init(&m);
+	ck_assert_int_eq(told_group, PARENT);
+	m.u.place.number = 0;
+	place_on_init(&m);
+	ck_assert_int_eq(told_group, PARENT);
+	group = PARENT;
+	place_on_init(&m);
+	ck_assert_int_eq(told_group, PARENT);
+	group = 8; /* and if it has gone elsewhere that is told */
+	place_on_init(&m);
+	ck_assert_int_eq(told_group, 8);
+	group = 9;
+	born_clear();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("born");
@@ -212,6 +263,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, NULL);
 	tcase_add_test(t, gone_before_the_first_scan);
 	tcase_add_test(t, lives_on);
+	tcase_add_test(t, goes_on_unheard);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
