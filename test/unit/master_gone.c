@@ -380,6 +380,52 @@ START_TEST(asked_by_its_child)
 }
 END_TEST
 
+/*
+ * Its move with a child is called off. Node 1 has made a ghost of it for the child's, and hears of
+ * its end; it says that it has one, or that it never had.
+ */
+START_TEST(ghost_that_stays)
+{
+	struct fake_slave *home, *n0, *n1;
+	Bproc__MoveFailed failed = BPROC__MOVE_FAILED__INIT;
+	Bproc__Mirrored done = BPROC__MIRRORED__INIT;
+	uint64_t id = join_three(&home, &n0, &n1);
+	Bproc__Proc p = proc_of(2001);
+	Bproc__Envelope *env;
+
+	tell_proc(home, 2001, true);
+	tell_end(home);
+	hear_asked(n0, n1);
+	tell_state(n0, 2001, false, id);
+	tell_end(n0);
+	tell_end(n1);
+	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
+					       .node = 1,
+					       .asker = 2001,
+					       .pid = 2001,
+					       .parent = 1000,
+					       .child = BORN});
+	env = slave_expect(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	failed.move = env->move_start->move;
+	failed.target = true;
+	failed.err = EAGAIN;
+	bproc__envelope__free_unpacked(env, NULL);
+	slave_send(n1, &failed.base);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
+	hear(n0, BPROC__ENVELOPE__MSG_WATCH); /* of the child, */
+	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* and of the parent */
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	tell_event(n0, 2001, CLD_EXITED, 7, 9, 0);
+	hear_told(n1, 2001, CLD_EXITED, 7, 9);
+	hear_told(home, 2001, CLD_EXITED, 7, 9);
+	done.proc = &p;
+	slave_send(n1, &done.base);
+	slave_send(home, &done.base);
+	hear(n0, BPROC__ENVELOPE__MSG_EVENT_ACK); /* nobody is waited for any more */
+	free_three(home, n0, n1);
+}
+END_TEST
+
 static void tell_zombie(struct fake_slave *s, int pid, int ppid)
 {
 	Bproc__Zombies m = BPROC__ZOMBIES__INIT;
@@ -435,6 +481,7 @@ int main(void)
 	tcase_add_loop_test(t, asked_of_before, 0, 2);
 	tcase_add_loop_test(t, born_where_it_begins, 0, 2);
 	tcase_add_test(t, asked_by_its_child);
+	tcase_add_test(t, ghost_that_stays);
 	tcase_add_test(t, zombies);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
