@@ -272,9 +272,10 @@ static void start_arrival(struct move *m)
 		live_arrived(m);
 		return;
 	}
-	/* Born on a node, and its ghost at home is being made: arrive_progress() comes back. */
+	/* Born on a node, and its ghost at home is being made; or it has left from here, and a new
+	 * master has not said so yet: arrive_progress() comes back. */
 	m->phase = ARRIVE_GHOST;
-	if (p ? p->state == PROC_MAKING || arrive_has_dropped(p->pid) ||
+	if (p ? p->state == PROC_MAKING || p->state == PROC_LEAVING || arrive_has_dropped(p->pid) ||
 			    (m->home_here && !born_settled(p->pid))
 	      : born_waits(m->pid))
 		return;

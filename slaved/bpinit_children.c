@@ -102,7 +102,8 @@ static bool make_parent(struct move *m)
 	struct chan_clone id = {.kind = CLONE_GHOST, .pid = m->pid, .pgid = m->pgid, .sid = m->sid};
 	struct proc *p = proc_find(m->pid);
 
-	if (p && (p->state == PROC_MAKING || arrive_has_dropped(p->pid) || child_arrives(m)))
+	if (p && (p->state == PROC_MAKING || p->state == PROC_LEAVING ||
+		  arrive_has_dropped(p->pid) || child_arrives(m)))
 		return false;
 	if (p && proc_can_clone(p)) {
 		if (!place_ready(m, p)) /* before its children, who are born into that */

@@ -172,7 +172,7 @@ static void vote_unread(void)
 static uint64_t next_id = 0x700;
 
 /* Of AWAY's kind, or of its child; returns the number of the move. */
-static uint64_t arrive(int32_t away, bool child_comes, bool with_child)
+static uint64_t arrive_at(struct side *s, int32_t away, bool child_comes, bool with_child)
 {
 	struct init_msg m = {.type = INIT_ARRIVE, .move_id = next_id};
 	int32_t sid = getsid(0), pgid = getpgid(0);
@@ -181,6 +181,7 @@ static uint64_t arrive(int32_t away, bool child_comes, bool with_child)
 	m.pid = child_comes ? ITS_CHILD(away) : away;
 	m.u.arrive.epoch = 1;
 	m.u.arrive.kind = MOVE_MOVE;
+	m.u.arrive.home_here = s == &home;
 	m.u.arrive.ppid = child_comes ? away : getpid();
 	m.u.arrive.pgid = pgid;
 	m.u.arrive.sid = sid;
@@ -195,21 +196,24 @@ static uint64_t arrive(int32_t away, bool child_comes, bool with_child)
 				   .comm = "child",
 				   .child = !child_comes,
 				   .state = CHAIN_RUNS};
-	tell(&node, &m, NULL, 0);
+	tell(s, &m, NULL, 0);
 	return next_id++;
 }
+#define arrive(away, child_comes, with_child) arrive_at(&node, away, child_comes, with_child)
 
-static void call_off(uint64_t id)
+static void call_off_at(struct side *s, uint64_t id)
 {
-	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = id}, NULL, 0);
-	want(&node, EV_VOIDED, 0);
+	tell(s, &(struct init_msg){.type = INIT_VOID, .move_id = id}, NULL, 0);
+	want(s, EV_VOIDED, 0);
 }
+#define call_off(id) call_off_at(&node, id)
 
-static void ready(uint64_t id)
+static void ready_at(struct side *s, uint64_t id)
 {
-	while (want(&node, EV_READY, 0).move_id != id)
+	while (want(s, EV_READY, 0).move_id != id)
 		;
 }
+#define ready(id) ready_at(&node, id)
 
 /* 0: it is not there, or a zombie. */
 static int32_t parent_there(int32_t pid)
@@ -282,6 +286,39 @@ static void child_is_not_to_be(void)
 	printf("a child that is not to arrive: ok\n");
 }
 
+/*
+ * It has left and comes back with a child before it is said here that it has left: its children are
+ * seen to when it is a ghost.
+ */
+static void not_told_to_be_a_ghost(void)
+{
+	struct init_msg m = {.type = INIT_DECIDE};
+	struct trip t = {0};
+	int chan;
+	int32_t pid = fork_mover(&t, MOVE_MOVE, &chan);
+	uint64_t id;
+
+	if (pid == 0)
+		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0));
+	trip_begin(&t, chan);
+	want(&home, EV_HERE, pid);
+	trip_swallow(&t);
+	want(&home, EV_SENT, pid);
+	id = arrive_at(&home, pid, false, true);
+	want_none(&home, EV_READY, 100);
+	m.move_id = t.id;
+	m.pid = pid;
+	m.u.decide.ghost = 1;
+	tell(&home, &m, NULL, 0);
+	want(&home, EV_GHOST, pid);
+	ready_at(&home, id);
+	call_off_at(&home, id);
+	call_off(t.id);
+	mirror(&home, pid, CLD_EXITED, 5);
+	CHECK(wait_for(pid, 0) == 5 << 8);
+	printf("back before it is a ghost: ok\n");
+}
+
 int main(void)
 {
 	sigset_t set;
@@ -297,6 +334,7 @@ int main(void)
 	ghost_not_to_be();
 	comes_again();
 	child_is_not_to_be();
+	not_told_to_be_a_ghost();
 	rig_stop();
 	return 0;
 }
