@@ -19,6 +19,8 @@
 #define INCOMING_MAX 1024    /* connections that have not said whose they are, or are TLS */
 #define HDR_DEADLINE_MS 5000 /* from the first byte of a header to its last */
 #define DATA_ROOM (1 << 20)  /* bytes held for a writer: a small image is written at once */
+#define BIND_MS 20
+#define BIND_TRIES 50 /* 1 s */
 #define CLASS_PEER 0x16	     /* a TLS handshake record: the link's own first byte */
 #define CLASS_PLAIN 'B'	     /* first byte of DATA_MAGIC, little endian; part of the header */
 
@@ -195,22 +197,37 @@ static void on_accept(evutil_socket_t lfd, short what, void *arg)
 		incoming_free(in);
 }
 
+/*
+ * A bpdata that a bpslave before us has spawned as its last act may have the port yet: vfork(2)
+ * lets the parent go on before the exec has closed what it is to close (begin_new_exec()).
+ */
+static int bind_and_listen(int fd, const struct sockaddr_in *a)
+{
+	for (int tries = BIND_TRIES;; tries--) {
+		if (bind(fd, (const struct sockaddr *)a, sizeof(*a)) == 0 && listen(fd, 256) == 0)
+			return 0;
+		if (errno != EADDRINUSE || tries == 0)
+			return -errno;
+		usleep(BIND_MS * 1000);
+	}
+}
+
 int data_start(struct bproc_err *err)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET,
 				.sin_port = htons(slave.opt.data_port),
 				.sin_addr = slave.opt.local_addr};
-	int one = 1;
+	int one = 1, e;
 
 	listen_fd = data_socket();
 	if (listen_fd < 0)
 		return bproc_err_set(err, errno, "data port: %s", strerror(errno));
 	setsockopt(listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(listen_fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(listen_fd, 256) < 0) {
-		int e = errno;
-
+	e = bind_and_listen(listen_fd, &a);
+	if (e < 0) {
 		listen_fd = close_fd(listen_fd);
-		return bproc_err_set(err, e, "data port %u: %s", slave.opt.data_port, strerror(e));
+		return bproc_err_set(err, -e, "data port %u: %s", slave.opt.data_port,
+				     strerror(-e));
 	}
 	listen_ev = watch_fd(listen_fd, EV_READ, on_accept, NULL);
 	return listen_ev ? 0 : bproc_err_set(err, ENOMEM, "data port: no memory");
