@@ -229,10 +229,41 @@ static void kill_process(uint64_t *rng, enum fault_kind kind)
 
 /* -- machines and daemons ----------------------------------------------------------- */
 
+/* As the master's log has it; -1: there is none. */
+static int times_connected(int node)
+{
+	char path[300], text[64], line[256];
+	int n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/bpmaster", getenv("CHAOS_LOGS") ?: "");
+	snprintf(text, sizeof(text), "node %d: connected from", node);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		n += strstr(line, text) != NULL;
+	if (!f)
+		return -1;
+	fclose(f);
+	return n;
+}
+
+/* The master has missed the one before: also if that is over before it could be seen. */
+static bool await_new(int node, int was, int limit_ms)
+{
+	int64_t end = now_ms() + limit_ms;
+
+	while (now_ms() < end)
+		if (await_not(node, "up", 300) || times_connected(node) > was)
+			return true;
+	return false;
+}
+
 static void kill_node(uint64_t *rng, int node)
 {
+	int ms, was = times_connected(node);
 	bool till_down = roll(rng, 4) == 0;
-	int ms = (int)roll(rng, 400);
+
+	ms = (int)roll(rng, 400);
 
 	lab_ask("kill", NULL, node);
 	if (till_down)
@@ -241,7 +272,7 @@ static void kill_node(uint64_t *rng, int node)
 		nap_ms(ms);
 	lab_ask("start", NULL, node);
 	/* Nobody has told the master: it lets the new one in when it has missed the old one. */
-	if (!till_down && !await_not(node, "up", 3 * led->ping_ms))
+	if (!till_down && !await_new(node, was, 3 * led->ping_ms))
 		diff(-1, "node %d was killed and is up after %d ms", node, 3 * led->ping_ms);
 }
 

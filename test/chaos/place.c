@@ -5,10 +5,28 @@
  */
 #include "chaos.h"
 
+/*
+ * Whose parent was killed, and with it the leader of its session, is in that of process 1 where it
+ * goes then (bproc(7)).
+ */
+static bool is_orphan(void)
+{
+	const struct slot *parent = &led->slot[led->slot[me.slot].parent];
+
+	return parent->state != SLOT_RUNNING;
+}
+
 static void stays(pid_t group, pid_t session)
 {
-	pid_t g = getpgrp(), s = getsid(0);
+	int64_t t0 = now_ms();
+	pid_t g, s;
 
+	/* Made while home was away, it is told to others when that is back. */
+	while ((g = getpgrp(), s = getsid(0), g != group || s != session) &&
+	       fault_near(here(), -1, t0) && now_ms() - t0 < SLACK_MS)
+		live(4);
+	if (s == 1 && is_orphan())
+		return;
 	if (g != group)
 		diff(me.slot, "on node %d its group is %d, not %d", here(), (int)g, (int)group);
 	if (s != session)
