@@ -177,6 +177,9 @@ static void note_chain(struct master *m, const struct node *source, struct node 
 		}
 		/* A child that is real there may have ended by the time its parent arrives, whose
 		 * ghost it is made then. At home its zombie waits. */
+		/* One that is still on its way there has perhaps come, and ended, before it too. */
+		if (p->move && p->move->target == target->num)
+			p->awaited |= c->child && target->num != NODE_HOME;
 		if (p->node == target->num) {
 			p->awaited |= c->child && target->num != NODE_HOME;
 			if (!p->awaited || p->state != PS_DYING)
