@@ -152,6 +152,15 @@ struct blob_arena {
 	uint64_t base, used, size; /* address; bytes of it handed out; bytes mapped */
 };
 
+/* A socket that listens, of one that leaves. */
+#define BLOB_LISTENERS 16
+struct blob_listener {
+	int32_t fd; /* -1: it was lent */
+	uint32_t zero;
+	uint64_t dev, ino; /* of its name; 0: none */
+	char name[112];
+};
+
 /* What a dump that is to leave took out of the kernel; blob_thaw() puts it back. */
 #define BLOB_PENDING_MAX 4096 /* signals queued; more: the process cannot move */
 struct blob_frozen {
@@ -257,6 +266,9 @@ struct blob {
 	uint64_t annex;
 	int maker; /* of an arrival: its skeleton, which shares its memory and sleeps */
 	uint64_t lazy; /* of one whose memory follows it: struct lazy_out, or 0 */
+	/* LEAVE: sockets that listen: listeners_decided() takes their names away, or mends them */
+	uint32_t nlisteners;
+	struct blob_listener listener[BLOB_LISTENERS];
 	uint8_t xsave[BLOB_XSAVE_MAX] __attribute__((aligned(64)));
 };
 _Static_assert(sizeof(struct blob) <= BLOB_STRUCT_MAX, "struct blob outgrew its place");
@@ -308,6 +320,8 @@ long blob_look(struct blob *b);
 void blob_send_failure(struct blob *b, int fd);
 /* As write(2), but a reader that is gone is -EPIPE and no signal. Signals are blocked. */
 long blob_write_quietly(int fd, const void *p, uint64_t n);
+/* listen.c: it has left, or goes on. */
+void listeners_decided(struct blob *b, int left);
 /* After blob_dump(): puts back what is held and frees the memory of the dump. May be called always.
  */
 void blob_thaw(struct blob *b);

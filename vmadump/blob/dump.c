@@ -142,6 +142,7 @@ long blob_dump_look(struct blob *b, struct blob_dump *opt)
 
 	arena_reset(b);
 	b->dump = 0;
+	b->nlisteners = 0;
 	d = arena_alloc(b, sizeof *d);
 	if (!d)
 		return -ENOMEM;

@@ -129,7 +129,6 @@ static int is_daemons(const struct dump_fd *f)
 	       str_ends(at.path, "/" LOCAL_SOCK);
 }
 
-/* Who wants to be connected comes to its name, and that stays here. */
 static int listens(const struct dump_fd *f)
 {
 	int yes = 0, len = sizeof yes;
@@ -151,7 +150,8 @@ static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st
 	if (d->opt->leaves && (st->st_mode & TYPE_MASK) == TYPE_SOCK) {
 		if (is_daemons(f))
 			return FD_STAYS;
-		if (listens(f))
+		/* Who wants to be connected comes to its name, and that is for its tree at most. */
+		if (!d->order && listens(f))
 			return refuse(b, REFUSE_FD_SOCKET, f->fd);
 	}
 	if (d->opt->objects) {
@@ -255,6 +255,8 @@ static long share(struct dump *d, struct dump_fd *f, const struct stat *st)
 		return FD_STAYS;
 	f->kind = FD_TREE;
 	f->dup_of = t->as;
+	if ((st->st_mode & TYPE_MASK) == TYPE_SOCK && listens(f))
+		return listener_add(d, f, NULL);
 	return (st->st_mode & TYPE_MASK) == TYPE_REG && !(f->oflags & O_PATH) ? check_lock(d, f)
 									      : 0;
 }

@@ -102,7 +102,7 @@ static long take_listener(struct dump *d, struct dump_fd *f, int type, const str
 	struct timespec now = {0};
 	struct dump_obj *o = object_add(d, f, OBJECT_LISTENER, OBJECT_LISTENER_LEN);
 	uint8_t name[2 + SOCKET_NAME_MAX] = {0}, *p;
-	char path[SOCKET_NAME_MAX];
+	char path[SOCKET_NAME_MAX] = "";
 	int len = 2 + 108;
 	struct stat st;
 
@@ -119,10 +119,13 @@ static long take_listener(struct dump *d, struct dump_fd *f, int type, const str
 	memcpy(p + 16, name + 2, (uint64_t)len - 2);
 	if (name[2]) {
 		str_copy(path, sizeof path, (char *)name + 2);
-		if (sys_stat(path, &st) == 0)
+		if (sys_stat(path, &st) == 0) {
 			put32(p + 8, st.st_mode & 07777);
+			put64(p + 16 + SOCKET_NAME_MAX, st.st_dev);
+			put64(p + 24 + SOCKET_NAME_MAX, st.st_ino);
+		}
 	}
-	return 0;
+	return listener_add(d, f, path);
 }
 
 static struct dump_obj *find_other(struct dump *d, uint64_t ino)

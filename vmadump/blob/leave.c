@@ -210,6 +210,7 @@ static void hang_up(struct leave *l)
 
 static long abort_here(struct blob *b, struct leave *l, long r)
 {
+	listeners_decided(b, 0);
 	lazy_end(b);
 	hang_up(l);
 	if (b->regs_given) {
@@ -277,8 +278,10 @@ long blob_leave(struct blob *b, struct blob_dump *looked)
 		r = next_order(b, &l, &p);
 		if (r < 0)
 			return abort_here(b, &l, r);
-		if (p.m.type == CHAN_BE_GHOST)
+		if (p.m.type == CHAN_BE_GHOST) {
+			listeners_decided(b, 1);
 			ghost_in_place(b, &p);
+		}
 		chan_close_fds(&p, 0);
 	}
 }

@@ -17,7 +17,9 @@ enum object_kind {
 	/* u32 type, u32 0, 2 ends: u32 sndbuf, u32 rcvbuf, u32 SOCKET_*, u32 bytes to be read at
 	   it; then those: u32 length and bytes, one piece after the other */
 	OBJECT_SOCKET = 8,
-	OBJECT_LISTENER = 9, /* u32 type, u32 backlog, u32 mode, u32 n, name (112), n bytes of it */
+	/* u32 type, u32 backlog, u32 mode, u32 n, name (112), n bytes of it, u64 device and inode
+	   of that, 0: it has none */
+	OBJECT_LISTENER = 9,
 	OBJECT_INOTIFY = 10, /* contents: for each: u32 wd, u32 mask, u32 n, u32 0, path, to 8 */
 	OBJECT_KINDS,
 };
@@ -30,9 +32,11 @@ enum object_kind {
 #define OBJECT_MEMFD_LEN (16u + 256u)
 #define OBJECT_FILE_LEN (16u + 4096u)
 #define OBJECT_SOCKET_LEN (8u + 2 * 16u)
-#define OBJECT_LISTENER_LEN (16u + SOCKET_NAME_MAX)
+#define OBJECT_LISTENER_LEN (16u + SOCKET_NAME_MAX + 16u)
 #define OBJECT_INOTIFY_LEN 0u
 #define SOCKET_NAME_MAX 112u
+#define SOCKET_ASIDE "%s.bproc" /* a name that is another's until its move is decided */
+#define SOCKET_ASIDE_MAX (SOCKET_NAME_MAX + 8u)
 #define SOCKET_PASSCRED 1u
 #define SOCKET_SHUT_READ 2u
 #define SOCKET_SHUT_WRITE 4u
@@ -70,6 +74,8 @@ long object_fdinfo(struct dump *d, const struct dump_fd *f, struct text *t);
 /* dump_sock.c, dump_watch.c */
 long take_socket(struct dump *d, struct dump_fd *f);
 long finish_socket(struct dump *d, struct dump_obj *o);
+/* listen.c: f listens, and by that name, or NULL: the first of its tree has that. */
+long listener_add(struct dump *d, const struct dump_fd *f, const char *name);
 long take_inotify(struct dump *d, struct dump_fd *f);
 uint64_t objects_max(const struct dump *d);
 uint8_t *objects_rec(struct dump *d, uint8_t *rec);

@@ -81,31 +81,51 @@ long open_socket(struct restore *r, struct rest_obj *o)
 	return e;
 }
 
-/* Its name in the file system may still be there, with nobody behind it. */
-static void clear_name(int fd, const uint8_t *addr, int len)
+/*
+ * Its name in the file system may still be there, with nobody behind it. Of one that moves, where
+ * this is the file system that it comes from, it is put aside: should it go on there, it takes it
+ * back (listen.c). By its number it is known in one that two machines share.
+ */
+static void clear_name(struct restore *r, const struct rest_obj *o, const uint8_t *addr, int len)
 {
+	const char *name = (const char *)addr + 2;
+	const uint8_t *at = o->p + 16 + SOCKET_NAME_MAX;
+	char aside[SOCKET_ASIDE_MAX];
 	struct stat st;
+	long probe;
+	int its, here;
 
-	if (addr[2] && sys_stat((const char *)addr + 2, &st) == 0 &&
-	    (st.st_mode & 0170000) == 0140000 && sys_connect(fd, addr, len) == -ECONNREFUSED)
-		sys_unlink((const char *)addr + 2);
+	if (!*name || sys_stat(name, &st) < 0 || (st.st_mode & 0170000) != 0140000)
+		return;
+	its = r->opt->tree && st.st_ino == get64(at + 8);
+	here = its && st.st_dev == get64(at);
+	probe = here ? -1 : sys_socket(SYS_AF_UNIX, (int)get32(o->p) | SYS_SOCK_CLOEXEC, 0);
+	if (!here && sys_connect((int)probe, addr, len) == -ECONNREFUSED)
+		here = 1;
+	if (probe >= 0)
+		sys_close((int)probe);
+	if (!here)
+		return;
+	str_format(aside, sizeof aside, SOCKET_ASIDE, name);
+	if (its)
+		sys_rename(name, aside);
+	else
+		sys_unlink(name);
 }
 
 long open_listener(struct restore *r, struct rest_obj *o)
 {
 	uint8_t addr[2 + SOCKET_NAME_MAX] = {SYS_AF_UNIX, 0};
 	uint32_t n = get32(o->p + 12), mode = get32(o->p + 8);
-	long probe, fd, e;
+	long fd, e;
 
 	memcpy(addr + 2, o->p + 16, n);
 	if (addr[2] && addr[2] != '/')
 		sys_fchdir(r->cwd_fd);
 	fd = sys_socket(SYS_AF_UNIX, (int)get32(o->p) | SYS_SOCK_CLOEXEC, 0);
-	probe = sys_socket(SYS_AF_UNIX, (int)get32(o->p) | SYS_SOCK_CLOEXEC, 0);
-	if (fd < 0 || probe < 0)
-		return MIN(fd, probe);
-	clear_name((int)probe, addr, (int)n + 2);
-	sys_close((int)probe);
+	if (fd < 0)
+		return fd;
+	clear_name(r, o, addr, (int)n + 2);
 	e = sys_bind((int)fd, addr, (int)n + 2);
 	if (e == 0 && addr[2])
 		sys_chmod((const char *)addr + 2, mode & 07777);

@@ -218,6 +218,8 @@ SYS(sys_inotify_add_watch, (int fd, const char *path, unsigned mask),
 SYS(sys_inotify_rm_watch, (int fd, int wd), sys2(__NR_inotify_rm_watch, fd, wd))
 SYS(sys_open_by_handle_at, (int mount, void *handle, int flags),
     sys3(__NR_open_by_handle_at, mount, (long)handle, flags))
+SYS(sys_rename, (const char *from, const char *to),
+    sys4(__NR_renameat, AT_FDCWD, (long)from, AT_FDCWD, (long)to))
 SYS(sys_unlink, (const char *path), sys3(__NR_unlinkat, AT_FDCWD, (long)path, 0))
 SYS(sys_chmod, (const char *path, unsigned mode), sys3(__NR_fchmodat, AT_FDCWD, (long)path, mode))
 SYS(sys_flock, (int fd, int op), sys2(__NR_flock, fd, op))
