@@ -438,6 +438,39 @@ static void tell_zombie(struct fake_slave *s, int pid, int ppid)
 	slave_send(s, &m.base);
 }
 
+/* Both are on their way to node 1, and the child has come and ended when its parent comes. */
+START_TEST(both_go_there)
+{
+	struct slave_question q = {.kind = MOVE_MOVE, .node = 1, .asker = 2002, .pid = 2002};
+	struct fake_slave *home, *n0, *n1;
+	uint64_t id = join_three(&home, &n0, &n1);
+	Bproc__Envelope *env;
+
+	for (int pid = 2001; pid <= 2002; pid++) {
+		tell_proc(home, pid, true);
+		tell_state(n0, pid, false, id + (uint64_t)pid);
+	}
+	tell_end(home);
+	hear_asked(n0, n1);
+	tell_end(n0);
+	tell_end(n1);
+	q.parent = 2001;
+	slave_ask(n0, &q);
+	env = slave_expect(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	id = env->move_start->move;
+	bproc__envelope__free_unpacked(env, NULL);
+	q.asker = q.pid = 2001;
+	q.parent = 1000;
+	q.child = 2002;
+	slave_ask(n0, &q);
+	hear(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	tell_ran(n1, 2002, id, false);
+	tell_event(n1, 2002, CLD_EXITED, 7, 9, id);
+	hear_told(n1, 2002, CLD_EXITED, 7, 9);
+	free_three(home, n0, n1);
+}
+END_TEST
+
 /* The node of a zombie's parent hears of it; nobody but home may say. */
 START_TEST(zombies)
 {
@@ -482,6 +515,7 @@ int main(void)
 	tcase_add_loop_test(t, born_where_it_begins, 0, 2);
 	tcase_add_test(t, asked_by_its_child);
 	tcase_add_test(t, ghost_that_stays);
+	tcase_add_test(t, both_go_there);
 	tcase_add_test(t, zombies);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
