@@ -96,8 +96,15 @@ static int dry_run(int pid)
 		perror("bpmove: memfd");
 		return 1;
 	}
-	n = vmad_look_pid(pid, fd, node == BPROC_NODE_MASTER ? 0 : VMAD_AWAY, print_refused, &r,
-			  &us, &err);
+	if (bproc_movepid(pid, node, BPROC_MOVE_JUDGE) < 0) {
+		if (errno != ENOTSUP)
+			fail(pid);
+		print_refused(bproc_errtext(), &r);
+		puts("\nnot stopped");
+		return 1;
+	}
+	n = vmad_look_pid(pid, fd, VMAD_JUDGED | (node == BPROC_NODE_MASTER ? 0 : VMAD_AWAY),
+			  print_refused, &r, &us, &err);
 	if (n < 0 && err.code == ENOTSUP) {
 		print_refused(err.text, &r);
 		return 1;

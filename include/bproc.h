@@ -74,6 +74,9 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  * none. What they have open together stays shared; what one of them shares with another process
  * keeps all of them here. LIVE, LAZY and LOCKS do not go with it.
  *
+ * Its seccomp filters go along, if they allow what a move calls (ENOTSUP). With BPROC_MOVE_JUDGE
+ * only that is looked at, and nothing is moved.
+ *
  * Return: 0 when it runs there (also if it was there already); -1 with errno set, and it goes on
  *         where it was.
  * Errors: those of a move; ESRCH (there is no such process, or it has ended); EINVAL (@pid is a
@@ -90,6 +93,7 @@ int bproc_movepid(int pid, int node, int flags);
 #define BPROC_MOVE_LIVE 0x100
 #define BPROC_MOVE_LOCKS 0x400
 #define BPROC_MOVE_TREE 0x800
+#define BPROC_MOVE_JUDGE 0x1000
 
 /**
  * struct bproc_movestat_t - what the last bproc_movepid() of this thread did.

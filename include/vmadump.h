@@ -189,12 +189,13 @@ int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err);
 int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err);
 
 #define VMAD_AWAY 1 /* it is on a node: its stdin, stdout and stderr, if pipes, are home's */
+#define VMAD_JUDGED 2 /* its seccomp filters, if it has any, are known to allow a move */
 
 /**
  * vmad_look_pid() - could another process leave this machine?
  * @pid: the process.
  * @fd: where the head of its image goes, without its pages: for vmad_info().
- * @flags: VMAD_AWAY or 0.
+ * @flags: VMAD_AWAY, VMAD_JUDGED.
  * @refused: called with a text for each thing that cannot be carried.
  * @arg: for @refused.
  * @ret_us: how long it was stopped, in microseconds; may be NULL.

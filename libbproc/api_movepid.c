@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "bproc.h"
 #include "libbproc/api.h"
@@ -28,6 +30,19 @@ static int is_here(int pid, int self)
 	if (node != self)
 		return bproc_err_set(api_err(), BE_INVALIDPROC, "pid %d is on node %d", pid, node);
 	return 0;
+}
+
+int api_look_filters(int pid, unsigned flags)
+{
+	const struct local_look ask = {.flags = flags};
+	cleanup_fd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct client c;
+	int e;
+
+	if (pidfd < 0)
+		return 0; /* whoever looks at it will say why */
+	e = client_begin(&c, LOCAL_LOOK, &ask, sizeof(ask), pidfd, api_err());
+	return e < 0 ? e : client_finish(&c, NULL, 1, api_err());
 }
 
 static _Thread_local struct bproc_movestat_t last;
@@ -125,9 +140,10 @@ int bproc_movepid(int pid, int node, int flags)
 {
 	int self, e = api_currnode(&self), live = flags & BPROC_MOVE_LIVE,
 		  tree = flags & BPROC_MOVE_TREE;
+	unsigned judge = flags & BPROC_MOVE_JUDGE, ahead, locks;
 
 	memset(&last, 0, sizeof(last));
-	flags &= ~(BPROC_MOVE_LIVE | BPROC_MOVE_TREE);
+	flags &= ~(BPROC_MOVE_LIVE | BPROC_MOVE_TREE | BPROC_MOVE_JUDGE);
 	if (e == 0 && (flags & ~(BPROC_DUMP_ALL | BPROC_MOVE_LAZY | BPROC_MOVE_LOCKS) ||
 		       (tree && (live || flags & (BPROC_MOVE_LAZY | BPROC_MOVE_LOCKS)))))
 		e = bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
@@ -135,7 +151,21 @@ int bproc_movepid(int pid, int node, int flags)
 		e = is_here(pid, self);
 	if (e < 0)
 		return api_ret(e);
-	if (node == self || node == BPROC_NODE_SELF)
+	if (!judge && (node == self || node == BPROC_NODE_SELF))
+		return 0;
+	/* Before it is touched: what the blob calls there could be its death. */
+	ahead = live || flags & BPROC_MOVE_LAZY ? LOCAL_LOOK_AHEAD : 0;
+	locks = flags & BPROC_MOVE_LOCKS ? LOCAL_LOOK_LOCKS : 0;
+	e = api_look_filters(pid, ahead | locks);
+	if (e == -ENOTSUP && ahead) {
+		snprintf(last.why, sizeof(last.why), "%s", api_err()->text);
+		live = 0;
+		flags &= ~BPROC_MOVE_LAZY;
+		e = api_look_filters(pid, locks);
+	}
+	if (e < 0)
+		return api_ret(e);
+	if (judge)
 		return 0;
 	if (tree) {
 		e = leave_trees(pid, node, flags, self);

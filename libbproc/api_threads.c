@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bproc.h"
 #include "libbproc/api.h"
 #include "libbproc/err.h"
 #include "libbproc/sysio.h"
@@ -82,7 +83,11 @@ static _Noreturn void help(const struct leave *l, int gate)
 	if (write(3, &self, sizeof(self)) != (ssize_t)sizeof(self) || read(3, &go, 1) != 0)
 		_exit(1);
 	close(3);
-	conn = client_connect(api_err());
+	conn = api_look_filters(pid, l->args			      ? LOCAL_LOOK_EXEC
+				     : l->flags & BPROC_MOVE_LOCKS ? LOCAL_LOOK_LOCKS
+								   : 0);
+	if (conn == 0)
+		conn = client_connect(api_err());
 	if (conn >= 0 && send_off(l, conn, &err) == 0)
 		_exit(0);
 	if (conn >= 0)

@@ -27,6 +27,7 @@ enum local_type {
 	LOCAL_VERSION_ASK = 6, /* {} -> char[] version text of the daemon */
 	LOCAL_MOVE_CHILD = 7,  /* local_pid, under the id of a MOVE_RFORK: its child; no answer */
 	LOCAL_STATS = 8,       /* local_stats_ask -> local_stats: the real processes of a node */
+	LOCAL_LOOK = 9, /* local_look + pidfd -> {}: its seccomp filters let it leave */
 };
 
 /* err: 0, or a positive errno or BE_ value; then the payload is char text[LOCAL_TEXT_MAX]. */
@@ -135,3 +136,11 @@ struct local_move {
 };
 #define MOVE_TREE_MAX 64 /* members */
 
+/* Of a process of the asker's: would it be refused for its filters? It is not stopped for long. */
+struct local_look {
+	uint32_t flags; /* LOCAL_LOOK_* */
+	uint32_t zero;
+};
+#define LOCAL_LOOK_AHEAD 1u /* of a move whose memory goes ahead or follows */
+#define LOCAL_LOOK_EXEC 2u  /* of bproc_rexec() */
+#define LOCAL_LOOK_LOCKS 4u /* of one whose locks go along */

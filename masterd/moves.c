@@ -13,6 +13,7 @@
 #include "libbproc/local.h"
 #include "libbproc/log.h"
 #include "master.h"
+#include "vmadump/blob/filters.h"
 
 void moves_deny(struct peer *p, uint32_t req, const struct bproc_err *err)
 {
@@ -38,6 +39,8 @@ const char *moves_malformed(const Bproc__MoveAsk *a)
 		return "pid";
 	if (!a->creds || wire_get_cred(a->creds->raw.data, a->creds->raw.len, &cred) < 0)
 		return "creds";
+	if (a->filters.len > FILTERS_MAX)
+		return "filters";
 	for (size_t i = 0; i < a->n_chain; i++)
 		if (!wire_pid_ok(a->chain[i]->pid) || strlen(a->chain[i]->comm) > 15)
 			return "chain";
@@ -220,6 +223,7 @@ static void send_start(struct master *m, const struct move *mv, const Bproc__Mov
 	s.threads = a->threads;
 	s.tree = tree->first;
 	s.members = tree->members;
+	s.filters = a->filters;
 	node_send(m, node_get(&m->nodes, mv->target), &s.base);
 }
 

@@ -329,6 +329,8 @@ struct move {
 	uint32_t members; /* of that */
 	bool off;	  /* another of its tree cannot come */
 	int32_t wants;	  /* a descriptor of the first, plus 1; 0: none */
+	int filters;	     /* target: a file of its seccomp filters; -1 */
+	uint64_t filters_id; /* source: which it has: vmadump/blob/filters.h */
 	int stream[CHAN_STREAMS];
 	unsigned char token[32];
 	int abort_err;

@@ -190,7 +190,7 @@ static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 			     .flags = flags | (m->threads ? CHAN_ARRIVE_THREADS : 0) |
 				      (m->tree ? CHAN_ARRIVE_TREE : 0),
 			     .u.clone.cred = m->cred};
-	int fd[2 + CHAN_STREAMS] = {m->data}, n = 1, e;
+	int fd[3 + CHAN_STREAMS] = {m->data}, n = 1, e;
 	const char *why_not;
 
 	for (int i = 0; i < CHAN_STREAMS; i++) {
@@ -202,6 +202,10 @@ static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 	if (m->lazy && lazy_device(&why_not) >= 0) {
 		c.flags |= CHAN_ARRIVE_LAZY;
 		fd[n++] = lazy_device(&why_not);
+	}
+	if (m->filters >= 0) {
+		c.flags |= CHAN_ARRIVE_FILTERS;
+		fd[n++] = m->filters;
 	}
 	skel_arm(m);
 	e = proc_tell(p, &c, fd, n);
@@ -314,12 +318,14 @@ static void start_arrival(struct move *m)
 				    (m->home_here ? CHAN_ARRIVE_HOME : 0));
 }
 
-/* Of what comes with the image: the streams, then by which its source is heard. */
+/* Of what comes with the image: streams, seccomp filters, by which its source is heard. */
 static int take_fds(struct move *m, const struct init_msg *msg, struct sysio_pkt *pkt)
 {
 	int n = 1 + __builtin_popcount(msg->stream_mask),
 	    e = sort_streams(pkt, 1, msg->stream_mask, m->stream);
 
+	if (e == 0 && msg->flags & INIT_DATA_FILTERS && pkt->nfd > n)
+		m->filters = take_fd(pkt->fd[n++]);
 	m->lazy = msg->flags & INIT_DATA_LAZY && m->kind == MOVE_MOVE;
 	if (e == 0 && m->lazy && pkt->nfd > n)
 		m->back = take_fd(pkt->fd[n]);

@@ -76,7 +76,10 @@ uint32_t leave_go_flags(const struct move *m)
 
 static void go(struct move *m, struct proc *p)
 {
-	struct chan_msg c = {.type = CHAN_GO, .move_id = m->id, .flags = leave_go_flags(m)};
+	struct chan_msg c = {.type = CHAN_GO,
+			     .move_id = m->id,
+			     .flags = leave_go_flags(m),
+			     .u.filters = m->filters_id};
 	int fd[2] = {m->data, m->back}, e = move_write_header(m);
 
 	m->phase = LEAVE_SENDING;
@@ -224,6 +227,7 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 	m->target = msg->u.depart.target;
 	m->pgid = msg->u.depart.pgid;
 	m->sid = msg->u.depart.sid;
+	m->filters_id = msg->u.depart.filters;
 	memcpy(m->token, msg->u.depart.token, sizeof(m->token));
 	if (pkt->nfd > 0)
 		m->data = take_fd(pkt->fd[0]);

@@ -42,6 +42,7 @@ struct move *move_new(enum move_phase phase)
 					 .chan = -1,
 					 .data = -1,
 					 .back = -1,
+					 .filters = -1,
 					 .stream = {-1, -1, -1}};
 		return &moves[i];
 	}
@@ -61,6 +62,7 @@ void move_free(struct move *m)
 	m->chan = close_fd(m->chan);
 	m->data = close_fd(m->data);
 	m->back = close_fd(m->back);
+	m->filters = close_fd(m->filters);
 	lazy_off(m);
 	close_streams(m->stream);
 	m->phase = MOVE_NONE;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bpslave_move.h"
@@ -63,6 +64,13 @@ int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
 	return e;
 }
 
+void asker_free(struct asker *a)
+{
+	if (a)
+		free(a->filters);
+	free(a);
+}
+
 void asker_put(const struct asker *a, const struct asker_of *of, struct asker_msg *q)
 {
 	const struct proc_chain *chain = &a->chain;
@@ -101,6 +109,8 @@ void asker_put(const struct asker *a, const struct asker_of *of, struct asker_ms
 	q->exec.mtime_ns = a->exec.mtime_ns;
 	if (a->exec.path[0])
 		m->exec = &q->exec;
+	m->filters.data = a->filters;
+	m->filters.len = a->filters_len;
 	if (!fork)
 		m->after = stdio_visit(of->pid);
 }

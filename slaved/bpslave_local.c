@@ -163,6 +163,7 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 		[LOCAL_VERSION_ASK] = 0,
 		[LOCAL_MOVE_CHILD] = sizeof(struct local_pid),
 		[LOCAL_STATS] = sizeof(struct local_stats_ask),
+		[LOCAL_LOOK] = sizeof(struct local_look),
 	};
 	void *body = h + 1;
 
@@ -170,7 +171,8 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 		return local_error(c->number, h->id, h->type, EPROTO,
 				   "the library is of another version than bpslave");
 	if (h->type == 0 || h->type >= sizeof(sizes) / sizeof(sizes[0]) ||
-	    h->len != sizes[h->type] || pkt->nfd != (h->type == LOCAL_MOVE))
+	    h->len != sizes[h->type] ||
+	    pkt->nfd != (h->type == LOCAL_MOVE || h->type == LOCAL_LOOK))
 		return local_error(c->number, h->id, h->type, EPROTO,
 				   "not a question of the local protocol");
 	switch (h->type) {
@@ -186,6 +188,8 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 		return move_ask(c->number, h->id, body, pkt->cred.pid, take_fd(pkt->fd[0]));
 	case LOCAL_STATS:
 		return stats_ask(c->number, h->id, body);
+	case LOCAL_LOOK:
+		return filters_look(c->number, h->id, body, pkt->cred.uid, pkt->fd[0]);
 	case LOCAL_MOVE_CHILD:
 		return move_child(c->number, h->id, ((struct local_pid *)body)->pid);
 	default:

@@ -1,15 +1,14 @@
 /*
- * Moves as their source sees them, in the numbered steps of doc/move.md; the
- * target's steps are in bpslave_target.c. Runs in bpslave. Nothing here decides:
- * the master judges, bpinit holds the process and is the record. A move that was
+ * Moves as their source sees them, in the numbered steps of doc/move.md from 3 on; what comes
+ * before is in bpslave_asks.c, the target's steps in bpslave_target.c. Runs in bpslave. Nothing
+ * here decides: the master judges, bpinit holds the process and is the record. A move that was
  * granted waits for the master's word however long that takes.
  */
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
+#include <sys/socket.h>
 
 #include "bpslave_move.h"
 #include "include/sys/bproc.h"
@@ -17,12 +16,9 @@
 #include "libbproc/log.h"
 #include "libbproc/wire.h"
 
-#define LEAVING_PER_UID 768 /* of MOVES_MAX in bpinit */
+struct leavings leavings = LIST_HEAD_INITIALIZER(leavings);
 
-static LIST_HEAD(, leaving) leavings = LIST_HEAD_INITIALIZER(leavings);
-static uint32_t last_req;
-
-static struct leaving *by_req(uint32_t req)
+struct leaving *leaving_by_req(uint32_t req)
 {
 	struct leaving *v;
 
@@ -51,12 +47,29 @@ static void forget(struct leaving *v)
 	if (v->ticket)
 		data_cancel(v->ticket);
 	free_event(&v->later);
-	free(v->who);
+	filters_cancel(v->reading);
+	asker_free(v->who);
 	LIST_REMOVE(v, next);
 	after_end(v->after);
 	if (v->move)
 		data_warm(v->node);
+	close_fd(v->chan);
 	free(v);
+}
+
+/*
+ * Nobody else reads the channel yet, so the word on it is ours. A socket that is closed with
+ * something unread in it makes its far end forget what that has not read yet (ECONNRESET).
+ */
+void chan_refuse(int chan, int err, const char *text)
+{
+	struct chan_msg abort = {.type = CHAN_ABORT, .err = err}, here;
+
+	snprintf(abort.u.text, sizeof(abort.u.text), "%s", text);
+	pkt_send(chan, &abort, sizeof(abort), NULL, 0);
+	shutdown(chan, SHUT_RD);
+	while (recv(chan, &here, sizeof(here), MSG_DONTWAIT) > 0)
+		;
 }
 
 /* The process goes on here: by bpinit's word on the channel, and the asker by ours. */
@@ -69,168 +82,16 @@ void leaving_refuse(struct leaving *v, int err, const char *text)
 			     .err = err};
 
 	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", text);
-	init_send(&m, NULL, 0);
+	if (v->chan >= 0)
+		chan_refuse(v->chan, err, text);
+	else
+		init_send(&m, NULL, 0);
+	v->chan = close_fd(v->chan);
 	if (v->client)
 		local_error(v->client, v->id, LOCAL_MOVE, err, text);
 	if (v->parked)
 		stdio_stays(v->pid);
 	forget(v);
-}
-
-/* -- step 1: a process asks */
-
-static uint32_t new_req(void)
-{
-	/* A random start: events of a departure that an earlier bpslave began match nothing. */
-	if (last_req == 0 && getrandom(&last_req, sizeof(last_req), 0) < 0)
-		last_req = 1;
-	do {
-		last_req++;
-	} while (last_req == 0 || by_req(last_req));
-	return last_req;
-}
-
-/* Step 2, to bpinit: it reads the channel from here on. */
-static void depart(const struct leaving *v, int32_t asker_pid, int chan)
-{
-	struct init_msg m = {.type = INIT_DEPART, .req_id = v->req};
-
-	m.u.depart.kind = v->kind;
-	m.u.depart.dump_flags = v->flags;
-	m.u.depart.away = slave.node != HOME_NODE;
-	m.u.depart.asker_pid = asker_pid;
-	init_send(&m, &chan, 1);
-}
-
-void leaving_question(struct leaving *v, struct asker_of *ret)
-{
-	*ret = (struct asker_of){v->req, v->kind, v->node, v->pid};
-	v->pgid = v->who->ids.pgid;
-	v->sid = v->who->ids.sid;
-}
-
-static void ask_master(struct leaving *v)
-{
-	struct asker_of of;
-
-	leaving_question(v, &of);
-	asker_ask(v->who, &of);
-	free(v->who);
-	v->who = NULL;
-}
-
-/* bpinit's table is for all users; root's moves are not counted. */
-static bool too_many(uint32_t uid)
-{
-	struct leaving *v;
-	uint32_t n = 0;
-
-	if (uid == 0)
-		return false;
-	LIST_FOREACH(v, &leavings, next)
-	n += v->uid == uid;
-	return n > LEAVING_PER_UID;
-}
-
-void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan)
-{
-	struct leaving *v = calloc(1, sizeof(*v));
-	char text[LOCAL_TEXT_MAX] = "";
-	struct chan_msg abort = {.type = CHAN_ABORT, .err = ENOTCONN};
-	struct asker *who;
-	int e;
-
-	if (target_defer(client, id, ask, asker, chan)) {
-		free(v);
-		return;
-	}
-	who = v ? calloc(1, sizeof(*who)) : NULL;
-	if (!who || !init_is_up()) {
-		/* Nobody else reads the channel, so the word on it is ours. */
-		snprintf(abort.u.text, sizeof(abort.u.text), "bpinit is not running here");
-		pkt_send(chan, &abort, sizeof(abort), NULL, 0);
-		if (ask->kind == MOVE_RFORK)
-			local_error(client, id, LOCAL_MOVE, ENOTCONN, abort.u.text);
-		close_fd(chan);
-		free(who);
-		free(v);
-		return;
-	}
-	*v = (struct leaving){.req = new_req(),
-			      .who = who,
-			      .kind = ask->kind,
-			      .flags = ask->kind == MOVE_MOVE ? ask->flags
-							      : ask->flags & ~(uint32_t)DUMP_LAZY,
-			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
-			      .host_pid = asker};
-	if (ask->kind == MOVE_RFORK) {
-		v->client = client;
-		v->id = id;
-	}
-	LIST_INSERT_HEAD(&leavings, v, next);
-	e = asker_identify(who, asker, text);
-	if (e == 0 && ask->kind != MOVE_RFORK)
-		v->pid = who->ids.pid;
-	if (e == 0)
-		born_asks(who->ids.pid, ask->kind != MOVE_RFORK && ask->kind != MOVE_LIVE);
-	/* bpinit goes to work on it while the rest is read. */
-	depart(v, who->ids.pid, chan);
-	close_fd(chan);
-	/* On our processor: the program is executed elsewhere while the rest is done here. */
-	if (ask->kind == MOVE_EXECMOVE)
-		sched_yield();
-	if (e == 0)
-		e = asker_read(who, ask->kind, text);
-	v->uid = who->ids.uid[0];
-	if (e == 0 && too_many(v->uid)) {
-		e = -EAGAIN;
-		snprintf(text, sizeof(text), "%d moves of this user are under way",
-			 LEAVING_PER_UID);
-	}
-	if (e == 0 && (ask->kind < MOVE_RFORK || ask->kind > MOVE_LIVE ||
-		       (ask->members && ask->kind != MOVE_MOVE))) {
-		e = -EINVAL;
-		snprintf(text, sizeof(text), "no such kind of move: %u", ask->kind);
-	} else if (e == 0 && !master_is_up()) {
-		e = -ENOTCONN;
-		snprintf(text, sizeof(text), "no link to the master");
-	}
-	if (e < 0)
-		return leaving_refuse(v, -e, text);
-	v->exec = who->exec;
-	/* The child's number follows at once: the target makes a place for it by that. */
-	if (ask->kind != MOVE_RFORK) {
-		if (ask->kind != MOVE_LIVE)
-			born_leaving(v->pid, true);
-		if (ask->members)
-			tree_join(v, client, ask);
-		else
-			ask_master(v);
-	}
-}
-
-void move_child(uint32_t client, uint32_t id, int32_t pid)
-{
-	struct leaving *v;
-
-	/* Its parent has only just come: the question itself waits. */
-	if (target_defer_child(client, id, pid))
-		return;
-	LIST_FOREACH(v, &leavings, next)
-	if (v->client == client && v->id == id && v->who)
-		break;
-	if (!v || v->pid)
-		return; /* refused meanwhile */
-	/* The master ends the link over a number that none can have. */
-	if (pid <= 0 || pid >= WIRE_PID_MAX)
-		return leaving_refuse(v, EINVAL, "not the number of a child");
-	gen_forget(pid);
-	v->pid = pid;
-	if (!master_is_up())
-		return leaving_refuse(v, ENOTCONN, "no link to the master");
-	born_child_asks(pid, v->who->ids.pid);
-	born_leaving(pid, true);
-	ask_master(v);
 }
 
 /* It has ended without waiting. The move goes on: what it asked for is its child's life. */
@@ -248,7 +109,7 @@ void move_client_gone(uint32_t client)
 
 void move_on_deny(const Bproc__MoveDeny *d)
 {
-	struct leaving *v = by_req(d->req);
+	struct leaving *v = leaving_by_req(d->req);
 
 	if (v)
 		leaving_refuse(v, d->err ? (int)d->err : EIO, d->text);
@@ -258,7 +119,7 @@ void move_on_deny(const Bproc__MoveDeny *d)
 
 void move_on_grant(const Bproc__MoveGrant *g)
 {
-	struct leaving *v = by_req(g->req);
+	struct leaving *v = leaving_by_req(g->req);
 
 	if (!v || g->token.len != sizeof(v->token)) {
 		move_tell_failed(g->move, ECONNRESET, "the source does not know of this move",
@@ -391,7 +252,7 @@ static void on_ghost(const struct init_msg *m)
 
 static void tell_state(const struct init_msg *m)
 {
-	struct leaving *v = by_req(m->req_id);
+	struct leaving *v = leaving_by_req(m->req_id);
 
 	if (m->u.state.phase >= INIT_PHASE_CHAIN)
 		return target_on_state(m);
@@ -416,7 +277,7 @@ static void tell_state(const struct init_msg *m)
 
 void move_on_init(const struct init_msg *m)
 {
-	struct leaving *v = m->req_id ? by_req(m->req_id) : NULL;
+	struct leaving *v = m->req_id ? leaving_by_req(m->req_id) : NULL;
 
 	if (!v)
 		v = by_move(m->move_id);

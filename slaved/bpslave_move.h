@@ -1,5 +1,5 @@
 /*
- * Moves at their source: what bpslave_move.c and bpslave_grant.c share.
+ * Moves at their source: what bpslave_asks.c, bpslave_move.c and bpslave_grant.c share.
  */
 #pragma once
 
@@ -20,6 +20,9 @@ struct leaving {
 	int32_t pgid, sid;   /* as the master was told */
 	struct tree *tree;   /* of those that have not all asked yet; NULL: none */
 	struct asker *who;   /* owned: what the master will be asked, while that waits for pid */
+	int chan;	     /* owned, until bpinit has it: -1 */
+	struct filter_reader *reading; /* its seccomp filters are being read */
+	uint64_t filters;    /* which it has (vmadump/blob/filters.h) */
 	unsigned char token[32];
 	uint32_t ticket;     /* a data connection is waited for */
 	struct event *later; /* owned: the node's address is not in our table yet */
@@ -30,6 +33,13 @@ struct leaving {
 	struct after *after; /* owned: committed, and no ghost yet */
 };
 
+/* bpslave_move.c */
+LIST_HEAD(leavings, leaving);
+extern struct leavings leavings;
+struct leaving *leaving_by_req(uint32_t req);
+/* The process goes on here, and v is gone. */
+void leaving_refuse(struct leaving *v, int err, const char *text);
+void chan_refuse(int chan, int err, const char *text);
 /* bpslave_ask.c: the question. */
 struct asker_of { /* what is asked: pid is to leave for node */
 	uint32_t req, kind;
@@ -45,9 +55,7 @@ struct asker_msg { /* MoveAsk, and what it points to */
 void asker_put(const struct asker *a, const struct asker_of *of, struct asker_msg *q);
 void asker_ask(const struct asker *a, const struct asker_of *of);
 
-/* bpslave_move.c: it goes on here. */
-void leaving_refuse(struct leaving *v, int err, const char *text);
-/* The question of v, as the master gets it; it is noted what that is told. */
+/* bpslave_asks.c: the question of v, as the master gets it; it is noted what that is told. */
 void leaving_question(struct leaving *v, struct asker_of *ret);
 
 /* bpslave_tree.c: processes that leave together. v has asked; the master is asked for all at once,

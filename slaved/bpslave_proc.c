@@ -86,6 +86,8 @@ enum field {
 	F_BND,
 	F_AMB,
 	F_NNP,
+	F_SECCOMP,
+	F_FILTERS, /* Linux 5.9 */
 	F_COUNT
 };
 static const struct {
@@ -99,6 +101,7 @@ static const struct {
 	FIELD(F_THREADS, "Threads"),
 	FIELD(F_INH, "CapInh"),	 FIELD(F_PRM, "CapPrm"),    FIELD(F_EFF, "CapEff"),
 	FIELD(F_BND, "CapBnd"),	 FIELD(F_AMB, "CapAmb"),    FIELD(F_NNP, "NoNewPrivs"),
+	FIELD(F_SECCOMP, "Seccomp"), FIELD(F_FILTERS, "Seccomp_filters"),
 #undef FIELD
 };
 
@@ -153,6 +156,12 @@ static void take_field(enum field f, const char *p, struct proc_ids *ids)
 	case F_NNP:
 		ids->no_new_privs = (uint32_t)strtoul(p, NULL, 10);
 		break;
+	case F_SECCOMP:
+		ids->seccomp = (uint32_t)strtoul(p, NULL, 10);
+		break;
+	case F_FILTERS:
+		ids->filters = (uint32_t)strtoul(p, NULL, 10);
+		break;
 	case F_COUNT:
 		break;
 	}
@@ -175,6 +184,7 @@ int proc_parse_status(const char *text, struct proc_ids *ret_ids)
 			break;
 		}
 	}
+	seen |= 1u << F_SECCOMP | 1u << F_FILTERS; /* not every kernel has them */
 	if (seen != (1u << F_COUNT) - 1 || ids.pid < 0 || ids.pgid < 0 || ids.sid < 0)
 		return -EBADMSG;
 	*ret_ids = ids;

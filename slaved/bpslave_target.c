@@ -25,6 +25,7 @@ struct arriving {
 	bool fresh, home_here, ready, flushing, handed_over, has_exec;
 	int fd;		      /* owned: the image, if it has come before the ghosts are made */
 	int back;	      /* owned: of a lazy one in TLS, by which its source is heard; -1 */
+	int filters;	      /* owned: a file of its seccomp filters; -1: it has none */
 	struct stdio_fds fds; /* owned */
 	uint64_t since_ms;    /* the master has announced it */
 	struct {	      /* it asks to leave again already */
@@ -56,6 +57,7 @@ static void forget(struct arriving *a)
 	target_unheard -= a->handed_over && !IS_LIVE(a);
 	close_fd(a->fd);
 	close_fd(a->back);
+	close_fd(a->filters);
 	close_fd(a->again.chan);
 	stdio_fds_close(&a->fds);
 	free(a);
@@ -228,6 +230,10 @@ void target_on_start(const Bproc__MoveStart *s)
 	if (e == 0 && !init_is_up())
 		e = -ENOTCONN;
 	a = e == 0 ? calloc(1, sizeof(*a)) : NULL;
+	if (a && (e = filters_file(s, &a->filters)) < 0) {
+		free(a);
+		a = NULL;
+	}
 	if (!a)
 		return move_tell_failed(s->move, e ? -e : ENOMEM,
 					"the target cannot take the move up", true);
@@ -297,7 +303,7 @@ static bool wait_for_output(struct arriving *a)
 static void hand_over(struct arriving *a)
 {
 	struct init_msg m = {.type = INIT_DATA, .move_id = a->want.move_id, .pid = a->pid};
-	int fd[2 + CHAN_STREAMS] = {a->fd}, n = 1;
+	int fd[3 + CHAN_STREAMS] = {a->fd}, n = 1;
 
 	log_debug("move %llx: the image of %d is handed over", (unsigned long long)m.move_id,
 		  a->pid);
@@ -316,6 +322,10 @@ static void hand_over(struct arriving *a)
 		fd[n++] = a->fds.theirs[i];
 	}
 	m.flags = a->lazy ? INIT_DATA_LAZY : 0;
+	if (a->filters >= 0) {
+		m.flags |= INIT_DATA_FILTERS;
+		fd[n++] = a->filters;
+	}
 	if (a->back >= 0)
 		fd[n++] = a->back;
 	init_send(&m, fd, n);
@@ -323,6 +333,7 @@ static void hand_over(struct arriving *a)
 	target_unheard += !IS_LIVE(a);
 	a->fd = close_fd(a->fd);
 	a->back = close_fd(a->back);
+	a->filters = close_fd(a->filters);
 	/* The process has them; with a copy here nobody would ever see an end. */
 	for (int i = 0; i < CHAN_STREAMS; i++)
 		a->fds.theirs[i] = close_fd(a->fds.theirs[i]);

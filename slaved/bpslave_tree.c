@@ -94,7 +94,7 @@ static void ask_for_all(struct tree *t)
 	m.member = member;
 	master_send(&m.base);
 	for (uint32_t i = 0; i < t->members; i++) {
-		free(t->v[i]->who);
+		asker_free(t->v[i]->who);
 		t->v[i]->who = NULL;
 	}
 	free(q);

@@ -94,7 +94,8 @@ enum init_type {
 #define EVF_LEFT 128u	   /* EV_RAN: it did, and has gone on since by another move */
 
 #define SIGNAL_ORPHANED 0x81 /* no code of the kernel's for a SIGHUP */
-#define INIT_DATA_LAZY 1u    /* memory may follow the image; more fds than streams: the last one */
+#define INIT_DATA_LAZY 1u    /* memory may follow the image; more fds than these: the last one */
+#define INIT_DATA_FILTERS 2u /* behind the streams: a file of its seccomp filters */
 			     /* is by which the source hears of this side, if not by the first */
 #define INIT_ACKS_MAX 64     /* in one INIT_ACK */
 
@@ -167,6 +168,7 @@ struct init_msg {
 			int32_t pgid;	  /* INIT_GRANT: as the target was told */
 			int32_t sid;
 			uint32_t zero;
+			uint64_t filters; /* INIT_GRANT: which seccomp filters it has */
 			unsigned char token[32];
 		} depart;
 		struct {

@@ -70,7 +70,7 @@ static void stay(struct freeze *f, const struct mark *mark)
 static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t *ret_us,
 		    struct vmad_err *err)
 {
-	unsigned looked = h->live || h->args_len ? FREEZE_LOOKED : 0;
+	unsigned looked = FREEZE_JUDGED | (h->live || h->args_len ? FREEZE_LOOKED : 0);
 	struct chan_msg m = {0};
 	struct freeze f;
 	int r;

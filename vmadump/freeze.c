@@ -419,6 +419,8 @@ int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, stru
 		freeze_gadget_now(f);
 	if (r == 0 && to_leave)
 		r = check_leaving(&f->t);
+	if (r == 0 && flags & FREEZE_JUDGED)
+		r = freeze_look_again(f);
 	if (r == 0) {
 		trace_shield(&was);
 		r = put_in(f);

@@ -24,6 +24,7 @@ struct freeze {
 	uint64_t vdso;	   /* 0: not seen; the same */
 	unsigned flags;	   /* FREEZE_* and VMAD_* as it was entered with */
 	int seccomp;	   /* its mode; freeze_more.c */
+	int has_filters;   /* so many, this place's too; as it was when it was looked at */
 	uint8_t *filters;  /* malloc'd: contents of TAG_SECCOMP, filters_len bytes */
 	uint32_t filters_len;
 	char *root; /* malloc'd: its root directory, if that is not ours */
@@ -33,6 +34,7 @@ struct freeze {
 #define FREEZE_LOOKED 0x10000u	/* one that has much: it was looked at before, or is not to be */
 #define FREEZE_FILTERS 0x20000u /* its seccomp filters can go along; else they are refused */
 #define FREEZE_ROOT 0x40000u	/* its root directory, the same */
+#define FREEZE_JUDGED 0x80000u	/* its seccomp filters allow what the blob calls: not refused */
 #define FREEZE_LOOK (1u << 30)	/* that is to be looked for, however little it is */
 
 /*
@@ -58,6 +60,8 @@ int leave_pid(pid_t pid, int conn, int node, unsigned flags, const struct live *
 
 /* freeze_look.c: what shows before it is stopped: 0, or -1 and it cannot be taken. */
 int freeze_look(struct freeze *f);
+/* It is stopped: has it set a filter since? 0, or refused. */
+int freeze_look_again(struct freeze *f);
 /* Has it so much that a look takes milliseconds? After freeze_look(). */
 int freeze_is_much(struct freeze *f);
 /* freeze.c: a thread as it was read, but for where it lies in the blob's memory. */
@@ -76,6 +80,8 @@ int freeze_look_aside(struct freeze *f);
 int look_at_filters(struct freeze *f, const char *status);
 int freeze_root(struct freeze *f);
 int freeze_filters(struct freeze *f);
+/* The newest most filters of a thread that is stopped, as contents of TAG_SECCOMP at rec. */
+int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec, uint32_t *ret_len);
 /* freeze_lock.c; it is parked: 0, or refused because another process shares what holds a lock */
 int freeze_look_at_locks(struct freeze *f);
 /* The other way round: of one that is restored and about to leave the blob. */

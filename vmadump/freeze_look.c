@@ -41,19 +41,34 @@ static int filters(const char *status)
 	return s ? atoi(s) : 0;
 }
 
+/* A file of /proc, n bytes with a NUL. 0 or -1. */
+static int read_text(const char *path, char *text, size_t n)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t r = fd < 0 ? -1 : read(fd, text, n - 1);
+
+	if (fd >= 0)
+		close(fd);
+	text[r > 0 ? r : 0] = 0;
+	return r > 0 ? 0 : -1;
+}
+
 /* Those that we have ourselves are this place's, a node's or a container's, and not its own. */
 static int own_filters(void)
 {
 	char text[8192];
-	int fd = open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
 
-	if (fd >= 0)
-		close(fd);
-	if (n <= 0)
+	return read_text("/proc/thread-self/status", text, sizeof text) < 0 ? 0 : filters(text);
+}
+
+int freeze_look_again(struct freeze *f)
+{
+	char path[40], text[8192];
+
+	snprintf(path, sizeof path, "/proc/%d/status", f->t.pid);
+	if (read_text(path, text, sizeof text) == 0 && filters(text) == f->has_filters)
 		return 0;
-	text[n] = 0;
-	return filters(text);
+	return trace_fail(&f->t, EAGAIN, "process %d has set a seccomp filter just now", f->t.pid);
 }
 
 /* What of this place a process is to have in common with us: an image has it by name only. */
@@ -132,17 +147,10 @@ int freeze_look(struct freeze *f)
 	struct trace *t = &f->t;
 	char path[40], text[8192];
 	const char *s;
-	ssize_t n;
-	int fd, have;
 
 	snprintf(path, sizeof path, "/proc/%d/status", t->pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-	if (fd >= 0)
-		close(fd);
-	if (n <= 0)
+	if (read_text(path, text, sizeof text) < 0)
 		return trace_fail(t, ESRCH, "there is no process %d", t->pid);
-	text[n] = 0;
 	s = line_of(text, "\nTgid:\t");
 	if (s && atoi(s) != t->pid)
 		return trace_fail(t, EINVAL, "%d is a thread of process %d", t->pid, atoi(s));
@@ -162,8 +170,9 @@ int freeze_look(struct freeze *f)
 	f->fds = s ? atoi(s) : 0;
 	s = line_of(text, "\nVmPTE:\t");
 	f->pte_kb = s ? atoi(s) : 0;
-	have = filters(text);
-	if (have && have > own_filters() && look_at_filters(f, text) < 0)
+	f->has_filters = filters(text);
+	if (f->has_filters && !(f->flags & FREEZE_JUDGED) && f->has_filters > own_filters() &&
+	    look_at_filters(f, text) < 0)
 		return -1;
 	return look_at_places(f);
 }

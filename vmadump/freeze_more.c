@@ -91,15 +91,13 @@ static int asks(const struct sock_filter *p, long n)
 	return 0;
 }
 
-/* Filter number i of a thread, 0 the newest, at rec + at. Bytes; 0: there is none; -1. */
+/* Filter number i of a thread, 0 the oldest, at rec + at. Bytes, or -1. */
 static long read_filter(struct trace *t, pid_t tid, long i, uint8_t *rec, uint32_t at)
 {
 	struct metadata m = {.index = (uint64_t)i};
 	long n = ptrace(GET_FILTER, tid, (void *)i, NULL);
 
-	if (n < 0 && errno == ENOENT)
-		return 0;
-	if (n < 0)
+	if (n <= 0)
 		return trace_refuse(t, REFUSE_SECCOMP_READ);
 	if (at + 8 + 8 * (uint64_t)n > IMAGE_SECCOMP_MAX)
 		return trace_refuse(t, REFUSE_LIMIT, (unsigned long)IMAGE_SECCOMP_MAX,
@@ -115,19 +113,27 @@ static long read_filter(struct trace *t, pid_t tid, long i, uint8_t *rec, uint32
 	return 8 + 8 * n;
 }
 
-static int read_thread(struct trace *t, pid_t tid, uint8_t *rec, uint32_t *ret_len)
+int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec, uint32_t *ret_len)
 {
 	uint32_t at = SECCOMP_HEAD, n = 0;
-	long r;
+	long i = 0, r = 1;
 
-	while ((r = read_filter(t, tid, n, rec, at)) > 0) {
-		at += (uint32_t)r;
-		n++;
+	/* __get_nth_filter() of the kernel counts from the oldest; ENOENT behind the newest. */
+	while (r > 0) {
+		r = ptrace(GET_FILTER, tid, (void *)i, NULL);
+		i += r > 0;
+	}
+	if (errno != ENOENT)
+		return trace_refuse(t, REFUSE_SECCOMP_READ);
+	for (; i > 0 && n < most; n++, at += (uint32_t)r) {
+		r = read_filter(t, tid, --i, rec, at);
+		if (r < 0)
+			return -1;
 	}
 	put32(rec, SECCOMP_MODE_FILTER);
 	put32(rec + 4, n);
 	*ret_len = at;
-	return r < 0 ? -1 : 0;
+	return 0;
 }
 
 /* All threads alike, as seccomp(2) with TSYNC makes them. */
@@ -148,10 +154,10 @@ int freeze_filters(struct freeze *f)
 		f->filters_len = SECCOMP_HEAD;
 		return 0;
 	}
-	r = read_thread(t, t->pid, f->filters, &f->filters_len);
+	r = read_filters(t, t->pid, UINT32_MAX, f->filters, &f->filters_len);
 	other = f->filters + IMAGE_SECCOMP_MAX;
 	for (uint32_t i = 1; r == 0 && i < t->n; i++) {
-		r = read_thread(t, t->task[i].tid, other, &len);
+		r = read_filters(t, t->task[i].tid, UINT32_MAX, other, &len);
 		if (r == 0 && (len != f->filters_len || memcmp(other, f->filters, len) != 0))
 			r = trace_refuse(t, REFUSE_SECCOMP_THREAD, (int)t->task[i].tid);
 	}

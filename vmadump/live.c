@@ -72,7 +72,8 @@ static int stop(struct live *l, struct freeze *f, unsigned flags)
 {
 	const struct timespec nap = {.tv_nsec = AGAIN_NS};
 
-	for (int tries = 0; freeze_enter(f, l->pid, flags | FREEZE_LOOK, 1, l->err) < 0; tries++) {
+	flags |= FREEZE_LOOK | FREEZE_JUDGED;
+	for (int tries = 0; freeze_enter(f, l->pid, flags, 1, l->err) < 0; tries++) {
 		int e = errno;
 
 		freeze_free(f);

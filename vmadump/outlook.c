@@ -38,7 +38,8 @@ int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char 
 	unsigned away = flags & VMAD_AWAY
 				? CHAN_GO_AWAY | AWAY_STREAMS << CHAN_GO_STREAM_SHIFT
 				: 0;
-	struct freeze f = {.t = {.pid = pid, .err = err}};
+	const unsigned judged = flags & VMAD_JUDGED ? FREEZE_JUDGED : 0;
+	struct freeze f = {.t = {.pid = pid, .err = err}, .flags = judged};
 	int e;
 	long r, known = -1;
 
@@ -51,7 +52,7 @@ int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char 
 			*ret_us = 0;
 		return (int)known;
 	}
-	if (freeze_enter(&f, pid, FREEZE_LOOKED, 0, err) < 0) {
+	if (freeze_enter(&f, pid, FREEZE_LOOKED | judged, 0, err) < 0) {
 		freeze_free(&f);
 		return -1;
 	}

@@ -22,7 +22,7 @@ endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
 foreach(source rfork nest roam exec signals errors odd many hop family broken matrix storm kills
-		again lazy places kin)
+		again lazy places kin filtered)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
@@ -80,6 +80,7 @@ lab_test(daemon.states 3 120 ${quick} COMMAND ${lab_dir}/states.sh)
 lab_test(daemon.restart 2 120 ${quick} COMMAND ${lab_dir}/restart.sh)
 lab_test(move.bpmove 2 240 ${quick} COMMAND ${lab_dir}/bpmove.sh ${PROJECT_BINARY_DIR}/bin)
 lab_test(move.locks 2 120 ${quick} COMMAND ${lab_dir}/locks.sh)
+lab_test(move.filters 2 120 ${quick} COMMAND ${lab_dir}/filters.sh ${lab_programs})
 lab_test(move.tree 2 240 ${quick} COMMAND ${lab_dir}/tree.sh)
 lab_test(move.tree_faults 2 120 ${quick} COMMAND ${lab_dir}/tree_faults.sh)
 lab_test(move.tree_redis 2 240 ${quick} COMMAND ${lab_dir}/tree_redis.sh)

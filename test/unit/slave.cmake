@@ -15,7 +15,7 @@ target_link_libraries(test_slave_init PRIVATE bpslave_parts PkgConfig::CHECK)
 add_test(NAME unit.slave_init COMMAND test_slave_init)
 set_tests_properties(unit.slave_init PROPERTIES LABELS unit TIMEOUT 60)
 
-foreach(part stream proc hdr)
+foreach(part stream proc hdr filter)
 	add_executable(test_slave_${part} unit/slave_${part}.c)
 	target_link_libraries(test_slave_${part} PRIVATE bpslave_parts PkgConfig::CHECK)
 	add_test(NAME unit.slave_${part} COMMAND test_slave_${part})
@@ -51,3 +51,7 @@ target_compile_definitions(test_slave_data PRIVATE BPDATA="$<TARGET_FILE:bpdata>
 add_dependencies(test_slave_data bpdata)
 add_test(NAME unit.slave_data COMMAND test_slave_data)
 set_tests_properties(unit.slave_data PROPERTIES LABELS unit TIMEOUT 120)
+
+add_test(NAME unit.filter_calls
+	COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/filter_calls.sh ${PROJECT_SOURCE_DIR})
+set_tests_properties(unit.filter_calls PROPERTIES LABELS unit TIMEOUT 60)

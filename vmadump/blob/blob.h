@@ -269,6 +269,7 @@ struct blob {
 	/* LEAVE: sockets that listen: listeners_decided() takes their names away, or mends them */
 	uint32_t nlisteners;
 	struct blob_listener listener[BLOB_LISTENERS];
+	uint64_t filters; /* which seccomp filters this process has of its own (filters.h) */
 	uint8_t xsave[BLOB_XSAVE_MAX] __attribute__((aligned(64)));
 };
 _Static_assert(sizeof(struct blob) <= BLOB_STRUCT_MAX, "struct blob outgrew its place");

@@ -121,8 +121,9 @@ enum chan_type {
 #define CHAN_ARRIVE_EXEC 2u	/* MOVE_REXEC: an argument block comes, not an image */
 #define CHAN_ARRIVE_CHILDREN 4u /* they are as it knows them: a pending SIGCHLD is of that */
 #define CHAN_ARRIVE_THREADS 8u	/* the image has more than one: it keeps the right to make them */
-#define CHAN_ARRIVE_LAZY 16u	/* + /dev/userfaultfd, last: memory may follow the image */
+#define CHAN_ARRIVE_LAZY 16u	/* + /dev/userfaultfd: memory may follow the image */
 #define CHAN_ARRIVE_TREE 32u	/* it is one of a tree that arrives together */
+#define CHAN_ARRIVE_FILTERS 64u /* + a file of its seccomp filters (filters.h), last */
 #define CHAN_HOLD_NOT 0u	/* as ever */
 #define CHAN_HOLD_DEAD 1u	/* those that end stay */
 #define CHAN_HOLD_ALL 2u	/* stops that are there are taken; of what comes then, nothing */
@@ -202,6 +203,7 @@ struct chan_msg {
 		int32_t status;
 		int32_t pid;
 		uint64_t bytes;
+		uint64_t filters; /* CHAN_GO: which seccomp filters it has (filters.h) */
 		unsigned char siginfo[128];
 	} u;
 };

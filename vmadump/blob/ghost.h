@@ -9,7 +9,7 @@
 #include "live.h"
 #include "sys.h"
 
-#define GHOST_FDS_MAX 5 /* of one packet: data or code, three streams, a channel */
+#define GHOST_FDS_MAX 6 /* of one packet: data, three streams, a device, seccomp filters */
 #define GHOST_RELAY_BUF 16384
 #define GHOST_ARGS_MAX (32ul << 10)
 
@@ -201,6 +201,12 @@ long cred_finish(struct blob *b, const struct chan_cred *c);
 long cred_ghost(struct blob *b, const uint32_t uid[3], const uint32_t gid[2]);
 /* The capabilities that count, of those it may have; and what it had. */
 long cred_effective(uint64_t want, uint64_t *ret_had);
+
+/*
+ * ghost_filter.c: what comes with CHAN_ARRIVE, and is taken off p, is set, as far as this process
+ * has not got it already. 0 or -errno with err filled.
+ */
+long filters_take(struct blob *b, struct chan_pkt *p);
 
 /* Says CHAN_PREPARED. 1: it is to run; 0: it is not to be. */
 int wait_run(struct blob *b, uint64_t move_id);

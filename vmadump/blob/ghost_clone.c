@@ -190,6 +190,10 @@ _Noreturn void take_in(struct blob *b, uint64_t move_id, const struct made_ahead
 		if (chan_recv(b, &p, 0) <= 0 || p.m.type == CHAN_ABORT)
 			sys_exit_group(127);
 	} while (p.m.type != CHAN_ARRIVE || p.nfd < 1);
+	if (filters_take(b, &p) < 0) {
+		chan_fail(b, p.m.move_id);
+		sys_exit_group(127);
+	}
 	if (p.m.flags & CHAN_ARRIVE_EXEC) {
 		arrive_exec(b, &p, NULL);
 		sys_exit_group(127);
@@ -305,7 +309,8 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	/* The kernel's word on the source, not the image's: that is the user's to write. */
 	if (p->m.flags & CHAN_ARRIVE_THREADS)
 		opt.cred = &p->m.u.clone.cred;
-	if ((opt.cred ? cred_skeleton : cred_arrival)(b, &p->m.u.clone.cred) < 0) {
+	if ((opt.cred ? cred_skeleton : cred_arrival)(b, &p->m.u.clone.cred) < 0 ||
+	    filters_take(b, p) < 0) {
 		chan_fail(b, move_id);
 		chan_close_fds(p, 0);
 		return;

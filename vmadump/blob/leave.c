@@ -79,6 +79,7 @@ static long wait_go(struct blob *b, struct leave *l)
 	chan_close_fds(&p, 2);
 	l->move_id = p.m.move_id;
 	l->flags = p.m.flags;
+	b->filters = p.m.u.filters;
 	return 0;
 }
 

@@ -277,6 +277,8 @@ SYS(sys_getsid, (int pid), sys1(__NR_getsid, pid))
 SYS(sys_arch_prctl, (int op, unsigned long arg), sys2(__NR_arch_prctl, op, arg))
 SYS(sys_prctl, (int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d),
     sys6(__NR_prctl, op, (long)a, (long)b, (long)c, (long)d, CALL_MARK))
+SYS(sys_seccomp, (unsigned op, unsigned flags, const void *arg),
+    sys3(__NR_seccomp, op, flags, (long)arg))
 SYS(sys_personality, (unsigned long p), sys1(__NR_personality, p))
 SYS(sys_prlimit, (int pid, int what, const struct sys_rlimit *set, struct sys_rlimit *old),
     sys4(__NR_prlimit64, pid, what, (long)set, (long)old))

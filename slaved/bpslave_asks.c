@@ -1,0 +1,229 @@
+/*
+ * Moves as their source sees them, steps 1 and 2 of doc/move.md: a process asks, bpinit is told,
+ * its seccomp filters, if it has any of its own, are read and judged, and the master is asked. Runs
+ * in bpslave.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "bpslave_move.h"
+#include "libbproc/wire.h"
+#include "slaved/filter_run.h"
+#include "vmadump/blob/blob.h"
+
+#define LEAVING_PER_UID 768 /* of MOVES_MAX in bpinit */
+
+static uint32_t last_req;
+
+static uint32_t new_req(void)
+{
+	/* A random start: events of a departure that an earlier bpslave began match nothing. */
+	if (last_req == 0 && getrandom(&last_req, sizeof(last_req), 0) < 0)
+		last_req = 1;
+	do {
+		last_req++;
+	} while (last_req == 0 || leaving_by_req(last_req));
+	return last_req;
+}
+
+/* Step 2, to bpinit: it reads the channel from here on. */
+static void depart(struct leaving *v)
+{
+	struct init_msg m = {.type = INIT_DEPART, .req_id = v->req};
+
+	m.u.depart.kind = v->kind;
+	m.u.depart.dump_flags = v->flags;
+	m.u.depart.away = slave.node != HOME_NODE;
+	m.u.depart.asker_pid = v->who->ids.pid;
+	init_send(&m, &v->chan, 1);
+	v->chan = close_fd(v->chan);
+}
+
+void leaving_question(struct leaving *v, struct asker_of *ret)
+{
+	*ret = (struct asker_of){v->req, v->kind, v->node, v->pid};
+	v->pgid = v->who->ids.pgid;
+	v->sid = v->who->ids.sid;
+	v->filters = v->who->filters_id;
+}
+
+static void ask_master(struct leaving *v)
+{
+	struct asker_of of;
+
+	leaving_question(v, &of);
+	asker_ask(v->who, &of);
+	asker_free(v->who);
+	v->who = NULL;
+}
+
+/* bpinit's table is for all users; root's moves are not counted. */
+static bool too_many(uint32_t uid)
+{
+	struct leaving *v;
+	uint32_t n = 0;
+
+	if (uid == 0)
+		return false;
+	LIST_FOREACH(v, &leavings, next)
+	n += v->uid == uid;
+	return n > LEAVING_PER_UID;
+}
+
+/* The child's number follows at once: the target makes a place for it by that. */
+static void child_asks(struct leaving *v)
+{
+	born_child_asks(v->pid, v->who->ids.pid);
+	born_leaving(v->pid, true);
+	ask_master(v);
+}
+
+/*
+ * Its filters are known; e: they, or who it is, are in the way. tree: what one of a tree has asked
+ * client; or NULL.
+ */
+static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX], uint32_t client,
+		  const struct local_move *tree)
+{
+	struct asker *who = v->who;
+
+	if (e < 0)
+		return leaving_refuse(v, -e, text);
+	/* bpinit goes to work on it while the rest is read. */
+	depart(v);
+	/* On our processor: the program is executed elsewhere while the rest is done here. */
+	if (v->kind == MOVE_EXECMOVE)
+		sched_yield();
+	e = asker_read(who, v->kind, text);
+	v->uid = who->ids.uid[0];
+	if (e == 0 && too_many(v->uid)) {
+		e = -EAGAIN;
+		snprintf(text, LOCAL_TEXT_MAX, "%d moves of this user are under way",
+			 LEAVING_PER_UID);
+	}
+	if (e == 0 && !master_is_up()) {
+		e = -ENOTCONN;
+		snprintf(text, LOCAL_TEXT_MAX, "no link to the master");
+	}
+	if (e < 0)
+		return leaving_refuse(v, -e, text);
+	v->exec = who->exec;
+	if (v->kind == MOVE_RFORK) {
+		if (v->pid)
+			child_asks(v);
+		return;
+	}
+	if (v->kind != MOVE_LIVE)
+		born_leaving(v->pid, true);
+	if (tree)
+		tree_join(v, client, tree);
+	else
+		ask_master(v);
+}
+
+static void on_filters(void *arg, const struct filter_answer *a)
+{
+	char text[LOCAL_TEXT_MAX];
+	struct leaving *v = arg;
+
+	v->reading = NULL;
+	snprintf(text, sizeof(text), "%s", a->text);
+	if (a->err == 0) {
+		v->who->filters = a->bytes;
+		v->who->filters_len = a->len;
+		v->who->filters_id = filters_id(a->bytes, a->len);
+	}
+	go_on(v, -a->err, text, 0, NULL);
+}
+
+/* There is no bpinit to read the channel. */
+static void no_bpinit(uint32_t client, uint32_t id, const struct local_move *ask, int chan)
+{
+	static const char text[] = "bpinit is not running here";
+
+	chan_refuse(chan, ENOTCONN, text);
+	if (ask->kind == MOVE_RFORK)
+		local_error(client, id, LOCAL_MOVE, ENOTCONN, text);
+	close_fd(chan);
+}
+
+void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan)
+{
+	const struct filter_move how = {.ahead = ask->kind == MOVE_LIVE ||
+						 (ask->kind == MOVE_MOVE && ask->flags & DUMP_LAZY),
+					.exec = ask->kind == MOVE_REXEC,
+					.locks = ask->flags & DUMP_LOCKS,
+					.asks = true,
+					.fork = ask->kind == MOVE_RFORK};
+	struct leaving *v;
+	char text[LOCAL_TEXT_MAX] = "";
+	struct asker *who;
+	int e;
+
+	if (target_defer(client, id, ask, asker, chan))
+		return;
+	v = calloc(1, sizeof(*v));
+	who = v && init_is_up() ? calloc(1, sizeof(*who)) : NULL;
+	if (!who) {
+		no_bpinit(client, id, ask, chan);
+		free(v);
+		return;
+	}
+	*v = (struct leaving){.req = new_req(),
+			      .who = who,
+			      .chan = chan,
+			      .kind = ask->kind,
+			      .flags = ask->kind == MOVE_MOVE ? ask->flags
+							      : ask->flags & ~(uint32_t)DUMP_LAZY,
+			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
+			      .host_pid = asker};
+	if (ask->kind == MOVE_RFORK) {
+		v->client = client;
+		v->id = id;
+	}
+	LIST_INSERT_HEAD(&leavings, v, next);
+	e = asker_identify(who, asker, text);
+	if (e == 0 && ask->kind != MOVE_RFORK)
+		v->pid = who->ids.pid;
+	if (e == 0 && (ask->kind < MOVE_RFORK || ask->kind > MOVE_LIVE ||
+		       (ask->members && ask->kind != MOVE_MOVE))) {
+		e = -EINVAL;
+		snprintf(text, sizeof(text), "no such kind of move: %u", ask->kind);
+	}
+	if (e == 0)
+		born_asks(who->ids.pid, ask->kind != MOVE_RFORK && ask->kind != MOVE_LIVE);
+	if (e == 0)
+		e = filters_want(&who->ids, &how, on_filters, v, &v->reading, text);
+	if (v->reading && ask->members)
+		/* It has set one since it was looked at; the others do not wait for it. */
+		leaving_refuse(v, ENOTSUP, "it has a seccomp filter; it cannot move with others");
+	else if (!v->reading)
+		go_on(v, e, text, client, ask->members ? ask : NULL);
+}
+
+void move_child(uint32_t client, uint32_t id, int32_t pid)
+{
+	struct leaving *v;
+
+	/* Its parent has only just come: the question itself waits. */
+	if (target_defer_child(client, id, pid))
+		return;
+	LIST_FOREACH(v, &leavings, next)
+	if (v->client == client && v->id == id && v->who)
+		break;
+	if (!v || v->pid)
+		return; /* refused meanwhile */
+	/* The master ends the link over a number that none can have. */
+	if (pid <= 0 || pid >= WIRE_PID_MAX)
+		return leaving_refuse(v, EINVAL, "not the number of a child");
+	gen_forget(pid);
+	v->pid = pid;
+	if (!master_is_up())
+		return leaving_refuse(v, ENOTCONN, "no link to the master");
+	if (!v->reading)
+		child_asks(v);
+}
