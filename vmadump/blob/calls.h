@@ -70,7 +70,8 @@
 	X(eventfd2, HAS) X(timerfd_create, HAS) X(timerfd_settime, HAS) X(epoll_create1, HAS) \
 	X(epoll_ctl, HAS) X(epoll_wait, HAS) X(memfd_create, HAS) X(inotify_init1, HAS) \
 	X(inotify_add_watch, HAS) X(inotify_rm_watch, HAS) X(open_by_handle_at, HAS) \
-	X(unlinkat, HAS) X(renameat, HAS) X(fchmodat, HAS) X(flock, LOCKS) X(bind, HAS) X(listen, HAS) \
+	X(unlinkat, HAS) X(renameat, HAS) X(fchmodat, HAS) \
+	X(flock, LOCKS) X(bind, HAS) X(listen, HAS) \
 	X(connect, HAS) X(mseal, SEAL) \
 	Y(socket, HAS, 0, 1, "SYS_AF_UNIX") Y(socket, HAS, 0, 16, "16") \
 	/* of memory that goes ahead, or follows */ \
