@@ -86,6 +86,16 @@ static void each(void (*fn)(int32_t pid, struct place *known), bool moving)
 	}
 }
 
+void place_watched(int32_t pid, struct place *known)
+{
+	*known = place_of(pid);
+	if (!self.keeper || !known->pgid)
+		return;
+	known->changed = true;
+	known->when = clock_ms();
+	tell(pid, known, NULL);
+}
+
 /* Of those at home that have come back there is a record of their own. */
 static void look_native(int32_t pid, struct place *known)
 {

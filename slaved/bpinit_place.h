@@ -40,6 +40,12 @@ int group_tick(int ms);
 
 struct place place_of(int32_t pid); /* pgid 0: it has gone */
 
+/*
+ * Its ghosts were made as the relative of theirs was read that moves, and it may have changed
+ * since: what it has now is told.
+ */
+void place_watched(int32_t pid, struct place *known);
+
 /* -- bpinit_wait.c: fn for each real process that is watched; *known is fn's to keep */
 extern uint32_t watches_count;
 void watch_each(void (*fn)(int32_t pid, struct place *known));

@@ -363,10 +363,10 @@ void init_watch(const struct init_msg *m)
 	}
 	watches[at].pid = m->pid;
 	watches[at].fd = fd;
-	watches[at].place = place_of(m->pid);
 	if (at == nwatches)
 		nwatches++;
 	watches_count++;
+	place_watched(m->pid, &watches[at].place);
 	watch_fd(fd, ON_PIDFD, at, 0, EPOLLIN);
 }
 

@@ -184,6 +184,25 @@ static void test_credentials(void)
 	printf("credentials: ok\n");
 }
 
+/* A relative that has changed its group since it was read whose relative it is. */
+static void test_watched(void)
+{
+	struct init_msg m;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	CHECK(pid > 0 && setpgid(pid, pid) == 0);
+	tell(&home, &(struct init_msg){.type = INIT_WATCH, .pid = pid}, NULL, 0);
+	m = want(&home, EV_PLACE, pid);
+	CHECK(m.u.place.pgid == pid && m.u.place.sid == getsid(0));
+	CHECK(kill(pid, SIGKILL) == 0);
+	CHECK(want(&home, EV_CHILD, pid).u.child.status == SIGKILL);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	printf("watched: ok\n");
+}
+
 /* The number of a process that is there already. */
 static void test_in_use(void)
 {
@@ -308,6 +327,7 @@ int main(void)
 	test_lease();
 	test_senders();
 	test_credentials();
+	test_watched();
 	test_late_stop();
 	test_in_use();
 	rig_stop();
