@@ -11,7 +11,8 @@
  *	bpinit_ran.c	which moves to here have run
  *	bpinit_move.c	the table of moves; bpinit_leave.c the source's side of one,
  *	bpinit_skel.c	warm children of ghosts, and the words of their arrivals
- *	bpinit_arrive.c	the target's, bpinit_off.c when it is not to be,
+ *	bpinit_arrive.c	the target's, bpinit_complete.c its commit, bpinit_off.c when it is not
+ *			to be,
  *	bpinit_children.c the children of what arrives, bpinit_restop.c a stop once more
  *	bpinit_tree.c	processes that arrive together
  *	bpinit_lazy.c	memory that follows a process, and pager*.c that has it filled in
@@ -276,7 +277,7 @@ void fence_lift(void); /* a bpslave has greeted: it knows what was fenced */
 bool fence_is_up(void);
 int fence_tick(int ms); /* ms until the next look, at most this (-1: any time) */
 
-/* -- bpinit_move.c, bpinit_leave.c, bpinit_arrive.c */
+/* -- bpinit_move.c, bpinit_leave.c, bpinit_arrive.c, bpinit_complete.c */
 
 enum move_phase {
 	MOVE_NONE,

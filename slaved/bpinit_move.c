@@ -1,6 +1,7 @@
 /*
  * bpinit: the table of moves and of how they ended. The source's side of a move is
- * in bpinit_leave.c, the target's in bpinit_arrive.c.
+ * in bpinit_leave.c, the target's in bpinit_arrive.c
+ * and bpinit_complete.c.
  */
 #include <errno.h>
 #include <netinet/in.h>
