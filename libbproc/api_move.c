@@ -69,22 +69,6 @@ void api_tell_failure(int chan, uint64_t move_id)
 	pkt_send(chan, &m, sizeof(m), NULL, 0);
 }
 
-/* Flag um of a mapping: a userfaultfd tells of pages that are not there. */
-static bool is_missing_some(int pid)
-{
-	char path[40], line[512];
-	bool some = false;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
-	f = fopen(path, "re");
-	while (f && !some && fgets(line, sizeof(line), f))
-		some = strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " um");
-	if (f)
-		fclose(f);
-	return some;
-}
-
 bool api_follows(int e, int pid)
 {
 	const struct timespec nap = {.tv_nsec = FOLLOW_NAP_MS * 1000000};
@@ -92,7 +76,8 @@ bool api_follows(int e, int pid)
 	if (e != -EINPROGRESS)
 		return false;
 	for (int i = 0; i < FOLLOW_WAIT_MS / FOLLOW_NAP_MS; i++) {
-		if (!is_missing_some(pid))
+		/* um: a userfaultfd tells of pages that are not there. */
+		if (!has_vm_flag(pid, "um"))
 			return true;
 		nanosleep(&nap, NULL);
 	}

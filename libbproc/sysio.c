@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -222,4 +223,24 @@ int64_t clock_ns(clockid_t id)
 int64_t clock_ms(void)
 {
 	return clock_ns(CLOCK_MONOTONIC) / 1000000;
+}
+
+bool has_vm_flag(pid_t pid, const char *flag)
+{
+	const char *at;
+	char line[512];
+	bool found = false;
+	FILE *f;
+
+	snprintf(line, sizeof(line), "/proc/%d/smaps", pid);
+	f = fopen(line, "re");
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, "VmFlags:", 8) != 0)
+			continue;
+		at = strstr(line, flag);
+		found = at && at[-1] == ' ';
+	}
+	if (f)
+		fclose(f);
+	return found;
 }

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -54,5 +55,7 @@ int unix_connect(const char *path);
 void tcp_unpaced(int fd);
 /* A new one, close-on-exec and non-blocking; or -1 with errno. */
 int tcp_socket(void);
+/* Has any mapping of the process this flag (two letters, of VmFlags in proc(5))? */
+bool has_vm_flag(pid_t pid, const char *flag);
 /* Directory of the daemons' sockets: BPROC_RUN_DIR, or its environment override. */
 const char *run_dir(void);

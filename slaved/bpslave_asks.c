@@ -12,6 +12,7 @@
 
 #include "bpslave_move.h"
 #include "libbproc/wire.h"
+#include "slaved/bpslave_filter.h"
 #include "slaved/filter_run.h"
 #include "vmadump/blob/blob.h"
 

@@ -18,7 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "slaved/bpslave.h"
+#include "slaved/bpslave_filter.h"
 #include "slaved/filter_run.h"
 #include "vmadump/blob/filters.h"
 #include "vmadump/carry.h"
@@ -178,21 +178,6 @@ static bool has_objects(int32_t host_pid, bool asks)
 	return found;
 }
 
-static bool has_sealed(int32_t host_pid)
-{
-	bool found = false;
-	char line[512];
-	FILE *f;
-
-	snprintf(line, sizeof(line), "/proc/%d/smaps", host_pid);
-	f = fopen(line, "re");
-	while (f && !found && fgets(line, sizeof(line), f))
-		found = strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " sl");
-	if (f)
-		fclose(f);
-	return found;
-}
-
 /* What they do not allow, as an error. */
 static void judge(const uint8_t *bytes, const struct filter_move *m, struct result *r)
 {
@@ -210,11 +195,6 @@ static void judge(const uint8_t *bytes, const struct filter_move *m, struct resu
 			 "its seccomp filter is too long to tell whether it allows %s()", call);
 }
 
-static int restarts(const uint8_t *bytes, uint32_t len)
-{
-	return filters_restart(bytes, len);
-}
-
 static _Noreturn void child(int32_t host_pid, struct filter_move m, uint32_t n, int to)
 {
 	static uint8_t bytes[FILTERS_MAX] __attribute__((aligned(8)));
@@ -225,8 +205,8 @@ static _Noreturn void child(int32_t host_pid, struct filter_move m, uint32_t n, 
 	if (dup2(to, 3) < 0 || syscall(SYS_close_range, 4u, ~0u, 0u) < 0)
 		_exit(1);
 	m.objects = has_objects(host_pid, m.asks);
-	m.sealed = has_sealed(host_pid);
-	if (vmad_filters_pid(host_pid, n, restarts, bytes, &r.len, &err) < 0) {
+	m.sealed = has_vm_flag(host_pid, "sl");
+	if (vmad_filters_pid(host_pid, n, filters_restart, bytes, &r.len, &err) < 0) {
 		r.err = err.code ? err.code : EIO;
 		snprintf(r.text, sizeof(r.text), "%s", err.text);
 	} else {

@@ -10,6 +10,7 @@
 
 #include "bpslave.h"
 #include "libbproc/log.h"
+#include "slaved/bpslave_filter.h"
 
 #define CLIENTS_MAX 8192
 #define CLIENTS_PER_UID 4096 /* the library keeps one or two in each process; root: no limit */

@@ -12,6 +12,7 @@
 
 #include "bpslave_move.h"
 #include "include/sys/bproc.h"
+#include "slaved/bpslave_filter.h"
 #include "vmadump/blob/blob.h"
 #include "libbproc/log.h"
 #include "libbproc/wire.h"

@@ -10,6 +10,7 @@
 #include "bpslave.h"
 #include "libbproc/log.h"
 #include "libbproc/wire.h"
+#include "slaved/bpslave_filter.h"
 
 #define IMAGE_MS 60000 /* from the announcement to the connection; many times what it takes */
 #define IMAGE_VAR "BPROC_IMAGE_MS" /* another number, for tests */

@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "vmadump.h"
 
 struct blob;
@@ -127,7 +129,7 @@ int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how,
  * Return: 0; -1 with errno set: it has fewer, or threads that differ, or they may not be read.
  * Blocks: until it has stopped, for which it may have to be waited for 2 s. Since: 0.3.
  */
-int vmad_filters_pid(pid_t pid, uint32_t n, int (*restarts)(const uint8_t *bytes, uint32_t len),
+int vmad_filters_pid(pid_t pid, uint32_t n, bool (*restarts)(const uint8_t *bytes, size_t len),
 		     uint8_t *ret, uint32_t *ret_len, struct vmad_err *err);
 
 /**

@@ -34,24 +34,6 @@ static int turn(struct trace *t, const uint8_t *rec, uint32_t len, uint8_t *ret,
 	return 0;
 }
 
-static int read_all(struct trace *t, uint32_t most, uint8_t *rec, uint8_t *other, uint8_t *ret,
-		    uint32_t *ret_len)
-{
-	uint32_t len, n;
-
-	if (read_filters(t, t->pid, most, rec, &len) < 0)
-		return -1;
-	for (uint32_t i = 1; i < t->n; i++) {
-		if (read_filters(t, t->task[i].tid, most, other, &n) < 0)
-			return -1;
-		if (n != len || memcmp(rec, other, n) != 0)
-			return trace_refuse(t, REFUSE_SECCOMP_THREAD, (int)t->task[i].tid);
-	}
-	if (get32(rec + 4) != most)
-		return trace_fail(t, EAGAIN, "its seccomp filters change");
-	return turn(t, rec, len, ret, ret_len);
-}
-
 /*
  * A sleep that our stop has interrupted goes on by restart_syscall(), if the filters let it; else
  * it would be the death of the program, or an error that it has never heard of. So it begins anew.
@@ -68,11 +50,12 @@ static void sleep_again(struct trace *t)
 	}
 }
 
-int vmad_filters_pid(pid_t pid, uint32_t n, int (*restarts)(const uint8_t *bytes, uint32_t len),
+int vmad_filters_pid(pid_t pid, uint32_t n, bool (*restarts)(const uint8_t *bytes, size_t len),
 		     uint8_t *ret, uint32_t *ret_len, struct vmad_err *err)
 {
 	struct trace t = {.pid = pid, .err = err};
 	uint8_t *rec = calloc(2, IMAGE_SECCOMP_MAX);
+	uint32_t len;
 	int r;
 
 	if (!rec)
@@ -80,7 +63,11 @@ int vmad_filters_pid(pid_t pid, uint32_t n, int (*restarts)(const uint8_t *bytes
 	trace_listen(&t);
 	r = trace_stop(&t);
 	if (r == 0)
-		r = read_all(&t, n, rec, rec + IMAGE_SECCOMP_MAX, ret, ret_len);
+		r = read_filters_alike(&t, n, rec, &len);
+	if (r == 0 && get32(rec + 4) != n)
+		r = trace_fail(&t, EAGAIN, "its seccomp filters change");
+	if (r == 0)
+		r = turn(&t, rec, len, ret, ret_len);
 	if (r < 0 || !restarts(ret, *ret_len)) {
 		struct vmad_err unused;
 

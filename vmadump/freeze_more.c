@@ -113,7 +113,7 @@ static long read_filter(struct trace *t, pid_t tid, long i, uint8_t *rec, uint32
 	return 8 + 8 * n;
 }
 
-int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec, uint32_t *ret_len)
+static int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec, uint32_t *ret_len)
 {
 	uint32_t at = SECCOMP_HEAD, n = 0;
 	long i = 0, r = 1;
@@ -136,13 +136,24 @@ int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec, uint32
 	return 0;
 }
 
-/* All threads alike, as seccomp(2) with TSYNC makes them. */
+/* As seccomp(2) with TSYNC makes them. */
+int read_filters_alike(struct trace *t, uint32_t most, uint8_t *rec, uint32_t *ret_len)
+{
+	uint8_t *other = rec + IMAGE_SECCOMP_MAX;
+	int r = read_filters(t, t->pid, most, rec, ret_len);
+	uint32_t len;
+
+	for (uint32_t i = 1; r == 0 && i < t->n; i++) {
+		r = read_filters(t, t->task[i].tid, most, other, &len);
+		if (r == 0 && (len != *ret_len || memcmp(other, rec, len) != 0))
+			r = trace_refuse(t, REFUSE_SECCOMP_THREAD, (int)t->task[i].tid);
+	}
+	return r;
+}
+
 int freeze_filters(struct freeze *f)
 {
 	struct trace *t = &f->t;
-	uint8_t *other;
-	uint32_t len;
-	int r;
 
 	if (!f->seccomp)
 		return 0;
@@ -154,14 +165,7 @@ int freeze_filters(struct freeze *f)
 		f->filters_len = SECCOMP_HEAD;
 		return 0;
 	}
-	r = read_filters(t, t->pid, UINT32_MAX, f->filters, &f->filters_len);
-	other = f->filters + IMAGE_SECCOMP_MAX;
-	for (uint32_t i = 1; r == 0 && i < t->n; i++) {
-		r = read_filters(t, t->task[i].tid, UINT32_MAX, other, &len);
-		if (r == 0 && (len != f->filters_len || memcmp(other, f->filters, len) != 0))
-			r = trace_refuse(t, REFUSE_SECCOMP_THREAD, (int)t->task[i].tid);
-	}
-	return r;
+	return read_filters_alike(t, UINT32_MAX, f->filters, &f->filters_len);
 }
 
 /* -- and put back: the last thing that it does in the blob */

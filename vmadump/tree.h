@@ -1,7 +1,7 @@
 /*
  * A process and all that descend from it, stopped together: tree_collect.c stops them, tree.c
- * dumps and tree_away.c moves them,
- * tree_share.c finds what they share. Library code, not installed.
+ * dumps and tree_away.c moves them, tree_share.c finds what they share. Library code, not
+ * installed.
  */
 #pragma once
 
