@@ -178,16 +178,12 @@ static void note_chain(struct master *m, const struct node *source, struct node 
 			if (!p)
 				continue;
 		}
-		/* A child that is real there may have ended by the time its parent arrives, whose
-		 * ghost it is made then. At home its zombie waits. */
-		/* One that is still on its way there has perhaps come, and ended, before it too. */
-		if (p->move && p->move->target == target->num)
+		/* A child that is real there, or on its way, may have ended by the time its parent
+		 * arrives, whose ghost it is made then. At home its zombie waits. */
+		if (p->node == target->num || (p->move && p->move->target == target->num))
 			p->awaited |= c->child && target->num != NODE_HOME;
-		if (p->node == target->num) {
-			p->awaited |= c->child && target->num != NODE_HOME;
-			if (!p->awaited || p->state != PS_DYING)
-				continue;
-		}
+		if (p->node == target->num && (!p->awaited || p->state != PS_DYING))
+			continue;
 		/*
 		 * Home has a ghost of all but what is real there. Of one that nobody has told of
 		 * yet home itself will say which; taken for a ghost it would be nowhere, and swept.
