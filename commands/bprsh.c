@@ -185,8 +185,8 @@ static char *one_line(char **argv)
 
 int main(int argc, char **argv)
 {
-	const char *host, *shell;
-	char flag[] = "-c";
+	char sh[] = "/bin/sh", flag[] = "-c";
+	const char *host;
 	char *args[4];
 	int node;
 
@@ -198,14 +198,13 @@ int main(int argc, char **argv)
 	if (optind >= argc)
 		usage(stderr);
 	node = find_node(host);
-	shell = me()->pw_shell && *me()->pw_shell ? me()->pw_shell : "/bin/sh";
-	args[0] = strdup(shell);
+	args[0] = me()->pw_shell && *me()->pw_shell ? me()->pw_shell : sh;
 	args[1] = flag;
 	args[2] = one_line(argv + optind);
 	args[3] = NULL;
 	if (!attach_is_here(node))
-		attach_there("bprsh", node, shell, args, FAILED);
-	execv(shell, args);
-	fprintf(stderr, "bprsh: %s: %s\n", shell, strerror(errno));
+		attach_there("bprsh", node, args[0], args, FAILED);
+	execv(args[0], args);
+	fprintf(stderr, "bprsh: %s: %s\n", args[0], strerror(errno));
 	return 127;
 }
