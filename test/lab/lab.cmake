@@ -84,6 +84,7 @@ lab_test(move.filters 2 120 ${quick} COMMAND ${lab_dir}/filters.sh ${lab_program
 lab_test(move.tree 2 240 ${quick} COMMAND ${lab_dir}/tree.sh)
 lab_test(move.tree_faults 2 120 ${quick} COMMAND ${lab_dir}/tree_faults.sh)
 lab_test(move.tree_redis 2 240 ${quick} COMMAND ${lab_dir}/tree_redis.sh)
+lab_test(move.tree_work 2 240 ${quick} COMMAND ${lab_dir}/tree_work.sh)
 lab_test(move.work 2 240 ${quick} COMMAND ${lab_dir}/work.sh ${PROJECT_SOURCE_DIR}/test/unit)
 lab_test(move.lazy 2 300 ${quick} COMMAND ${lab_dir}/lazy.sh 10)
 lab_test(move.lazy_plain 2 180 ${quick} -o imageencryption=no COMMAND ${lab_dir}/lazy.sh 4)

@@ -61,14 +61,15 @@ ends() {
 	done
 	return 1
 }
-# moved NAME LAPS [OPTION...]: process $p goes round as long as it lives; it must have been at home again once
+# moved NAME LAPS [OPTION...]: process $p goes round as long as it lives; it must have been at home
+# again once. $laps: how often it was
 moved() {
-	local lap to
-	for ((lap = 0; lap < $2; lap++)); do
+	local to
+	for ((laps = 0; laps < $2; laps++)); do
 		for to in 0 1 master; do
 			bpmove "${@:3}" "$p" $to 2>said && continue
-			ends "$p" || bad "$1, lap $lap, to $to: $(cat said)"
-			[ $lap -gt 0 ] || bad "$1 ended in its first lap"
+			ends "$p" || bad "$1, lap $laps, to $to: $(cat said)"
+			[ "$laps" -gt 0 ] || bad "$1 ended in its first lap"
 			return
 		done
 	done
