@@ -31,18 +31,6 @@ static void say_alive(void)
 	tell(&node, &m, NULL, 0);
 }
 
-static int32_t on_node(struct trip *t)
-{
-	int32_t pid = rig_rfork(t);
-
-	if (pid == 0)
-		for (;;)
-			pause();
-	trip_send(t);
-	trip_commit(t);
-	return pid;
-}
-
 static bool lives(int32_t pid)
 {
 	return access(node_stat(pid).path, F_OK) == 0;
@@ -58,7 +46,7 @@ static void ends_here(int32_t pid)
 static void dead_man(bool gone)
 {
 	struct trip t = {0};
-	int32_t pid = on_node(&t);
+	int32_t pid = rig_sleeper(&t);
 	int64_t t0 = now_ms(), last = t0;
 	struct init_msg m;
 

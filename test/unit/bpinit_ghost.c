@@ -140,14 +140,8 @@ static void test_signals(void)
 static void test_mirrors(void)
 {
 	struct trip t = {0};
-	int32_t pid = rig_rfork(&t);
+	int32_t pid = rig_sleeper(&t);
 
-	if (pid == 0) {
-		for (;;)
-			pause();
-	}
-	trip_send(&t);
-	trip_commit(&t);
 	for (int i = 0; i < 50; i++) {
 		mirror(&home, pid, CLD_STOPPED, i % 2 ? SIGTSTP : SIGTTIN);
 		CHECK(wait_for(pid, WUNTRACED) == (i % 2 ? 0x147f : 0x157f));
@@ -215,12 +209,7 @@ static void test_looks(void)
 	int fd;
 
 	prctl(PR_SET_NAME, "looks");
-	pid = rig_rfork(&t);
-	if (pid == 0)
-		for (;;)
-			pause();
-	trip_send(&t);
-	trip_commit(&t);
+	pid = rig_sleeper(&t);
 	fd = open("/proc/self/cmdline", O_RDONLY);
 	n = read(fd, mine, sizeof(mine));
 	close(fd);
@@ -315,14 +304,9 @@ static void test_uses(void)
 {
 	const uint64_t epoch = 5ull << 32;
 	struct trip t = {0};
-	int32_t pid = rig_rfork(&t);
+	int32_t pid = rig_sleeper(&t);
 	int status;
 
-	if (pid == 0)
-		for (;;)
-			pause();
-	trip_send(&t);
-	trip_commit(&t);
 	born(epoch | 10, pid);
 	await_born(false, 0);
 	mirror_use(epoch | 9, 3);
@@ -358,13 +342,8 @@ static void test_called_off(void)
 {
 	struct init_msg m = {.type = INIT_ARRIVE, .move_id = 0x77, .pid = BORN};
 	struct trip t = {0};
-	int32_t pid = rig_rfork(&t);
+	int32_t pid = rig_sleeper(&t);
 
-	if (pid == 0)
-		for (;;)
-			pause();
-	trip_send(&t);
-	trip_commit(&t);
 	m.u.arrive.kind = MOVE_RFORK;
 	m.u.arrive.ppid = pid;
 	m.u.arrive.pgid = getpgrp();
@@ -390,14 +369,9 @@ static void test_called_off(void)
 static void test_remembered(void)
 {
 	struct trip t = {0};
-	int32_t pid = rig_rfork(&t);
+	int32_t pid = rig_sleeper(&t);
 	struct init_msg m;
 
-	if (pid == 0)
-		for (;;)
-			pause();
-	trip_send(&t);
-	trip_commit(&t);
 	kill_there(pid, SIGTERM);
 	relay_child(&node, &home, pid, CLD_KILLED, SIGTERM);
 	CHECK(wait_for(pid, 0) == SIGTERM);

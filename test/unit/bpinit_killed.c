@@ -93,15 +93,10 @@ static _Noreturn void keep_busy(int32_t pid)
 static void killed_ghost(int turn)
 {
 	struct trip t = {0};
-	int32_t pid = rig_rfork(&t), busy;
+	int32_t pid = rig_sleeper(&t), busy;
 	struct ucred bpinit;
 	socklen_t len = sizeof(bpinit);
 
-	if (pid == 0)
-		for (;;)
-			pause();
-	trip_send(&t);
-	trip_commit(&t);
 	CHECK(getsockopt(home.sock, SOL_SOCKET, SO_PEERCRED, &bpinit, &len) == 0);
 	busy = fork();
 	if (busy == 0)

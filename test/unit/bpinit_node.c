@@ -208,14 +208,9 @@ static void test_in_use(void)
 {
 	struct trip t = {0};
 	struct init_msg m;
-	int32_t pid = rig_rfork(&t);
+	int32_t pid = rig_sleeper(&t);
 	int data[2];
 
-	if (pid == 0)
-		for (;;)
-			pause();
-	trip_send(&t);
-	trip_commit(&t);
 	m = (struct init_msg){.type = INIT_ARRIVE, .move_id = 77};
 	m.u.arrive.kind = MOVE_RFORK;
 	tell(&node, &m, NULL, 0);
@@ -287,14 +282,9 @@ static void test_late_stop(void)
 	struct ucred bpinit;
 	socklen_t len = sizeof(bpinit);
 	struct trip t = {0};
-	int32_t pid = rig_rfork(&t), here;
+	int32_t pid = rig_sleeper(&t), here;
 	struct init_msg m;
 
-	if (pid == 0)
-		for (;;)
-			pause();
-	trip_send(&t);
-	trip_commit(&t);
 	here = number_here(pid);
 	ended(pid, CLD_STOPPED, SIGSTOP);
 	ended(pid, CLD_CONTINUED, SIGCONT);

@@ -428,6 +428,18 @@ int32_t rig_rfork_with(struct trip *t, void (*before)(void))
 	return pid;
 }
 
+int32_t rig_sleeper(struct trip *t)
+{
+	int32_t pid = rig_rfork(t);
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	trip_send(t);
+	trip_commit(t);
+	return pid;
+}
+
 void mirror(struct side *s, int32_t pid, int code, int status)
 {
 	struct init_msg m = {.type = INIT_MIRROR,

@@ -70,6 +70,8 @@ void trip_run(struct trip *t, int far_end);
 /* rfork by the library's engine: returns 0 in the child on the node. before runs in it here. */
 int32_t rig_rfork_with(struct trip *t, void (*before)(void));
 #define rig_rfork(t) rig_rfork_with(t, NULL)
+/* A child that is on the node and does nothing. */
+int32_t rig_sleeper(struct trip *t);
 /* In the process that leaves: by itself. 0: arrived; -errno: aborted. */
 int rig_leave(int chan, uint32_t kind, const void *args, size_t len);
 int channel(int *ret_far);

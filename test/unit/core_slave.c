@@ -325,6 +325,15 @@ struct fake_slave *slave_join(int node, const char *init_id, Bproc__Welcome *ret
 	return s;
 }
 
+struct fake_slave *slave_join_empty(int node, const char *init_id)
+{
+	struct fake_slave *s = slave_join(node, init_id, NULL);
+	Bproc__StateEnd end = BPROC__STATE_END__INIT;
+
+	slave_send(s, &end.base);
+	return s;
+}
+
 Bproc__Envelope *slave_expect(struct fake_slave *s, Bproc__Envelope__MsgCase type)
 {
 	uint64_t end = now() + 10000;

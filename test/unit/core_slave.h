@@ -51,6 +51,8 @@ void slave_free(struct fake_slave *s);
 void slave_hello(struct fake_slave *s, int want_node, unsigned int protocol, const char *init_id);
 /* slave_new, Hello, Welcome (returned in *ret_welcome if not NULL), all in order. */
 struct fake_slave *slave_join(int node, const char *init_id, Bproc__Welcome *ret_welcome);
+/* slave_join, of one that holds nothing. */
+struct fake_slave *slave_join_empty(int node, const char *init_id);
 void slave_send(struct fake_slave *s, const ProtobufCMessage *msg);
 /* MoveAsk, request 5; its chain is the parent, and child if that is not 0. */
 struct slave_question {

@@ -195,7 +195,7 @@ START_TEST(ends_where_parent_goes)
 					       .pid = 2001,
 					       .parent = 1000,
 					       .child = 2002});
-	hear(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	hear_start(n1);
 	if (_i == 0)
 		tell_event(n1, 2002, CLD_EXITED, 7, 9, id + 1);
 	hear_told(n1, 2002, CLD_EXITED, 7, 9);
@@ -248,7 +248,7 @@ START_TEST(goes_on_at_source)
 					       .pid = 2001,
 					       .parent = 1000,
 					       .child = 2002});
-	hear(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	hear_start(n1);
 	if (_i == 0)
 		hear_told(n1, 2002, CLD_STOPPED, SIGSTOP, 9);
 	slave_expect_nothing(n1, 100);
@@ -280,7 +280,7 @@ START_TEST(asked_of_before)
 					       .pid = 2001,
 					       .parent = 1000,
 					       .child = BORN});
-	hear(home, BPROC__ENVELOPE__MSG_MOVE_START);
+	hear_start(home);
 	n0 = slave_join(0, "a", NULL);
 	tell_born(n0, BORN, false);
 	tell_event(n0, BORN, CLD_EXITED, 43, 0, 0);
@@ -302,7 +302,6 @@ START_TEST(born_where_it_begins)
 {
 	struct fake_slave *home, *n0, *n1;
 	int target = _i == 0 ? -1 : 1;
-	Bproc__Envelope *env;
 	uint64_t id;
 
 	join_three(&home, &n0, &n1);
@@ -317,9 +316,7 @@ START_TEST(born_where_it_begins)
 					       .asker = 2001,
 					       .pid = BORN,
 					       .parent = 2001});
-	env = slave_expect(_i == 0 ? home : n1, BPROC__ENVELOPE__MSG_MOVE_START);
-	id = env->move_start->move;
-	bproc__envelope__free_unpacked(env, NULL);
+	id = hear_start(_i == 0 ? home : n1);
 	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
 	slave_free(home);
 	home = slave_join(-1, "h", NULL);
@@ -346,7 +343,6 @@ END_TEST
 START_TEST(asked_by_its_child)
 {
 	struct fake_slave *home, *n0, *n1;
-	Bproc__Envelope *env;
 	uint64_t id;
 
 	join_three(&home, &n0, &n1);
@@ -358,9 +354,7 @@ START_TEST(asked_by_its_child)
 						 .asker = 2000,
 						 .pid = 2001,
 						 .parent = 2000});
-	env = slave_expect(n0, BPROC__ENVELOPE__MSG_MOVE_START);
-	id = env->move_start->move;
-	bproc__envelope__free_unpacked(env, NULL);
+	id = hear_start(n0);
 	hear(home, BPROC__ENVELOPE__MSG_MOVE_GRANT);
 	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* of its parent */
 	tell_born(n0, BORN, false);
@@ -370,7 +364,7 @@ START_TEST(asked_by_its_child)
 					       .asker = BORN,
 					       .pid = BORN,
 					       .parent = 2001});
-	hear(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	hear_start(n1);
 	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
 	tell_ran(n0, 2001, id, false);
 	ck_assert_int_eq(pidnode(n0, 2001), 0);
@@ -391,7 +385,6 @@ START_TEST(ghost_that_stays)
 	Bproc__Mirrored done = BPROC__MIRRORED__INIT;
 	uint64_t id = join_three(&home, &n0, &n1);
 	Bproc__Proc p = proc_of(2001);
-	Bproc__Envelope *env;
 
 	tell_proc(home, 2001, true);
 	tell_end(home);
@@ -405,11 +398,9 @@ START_TEST(ghost_that_stays)
 					       .pid = 2001,
 					       .parent = 1000,
 					       .child = BORN});
-	env = slave_expect(n1, BPROC__ENVELOPE__MSG_MOVE_START);
-	failed.move = env->move_start->move;
+	failed.move = hear_start(n1);
 	failed.target = true;
 	failed.err = EAGAIN;
-	bproc__envelope__free_unpacked(env, NULL);
 	slave_send(n1, &failed.base);
 	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
 	hear(n0, BPROC__ENVELOPE__MSG_WATCH); /* of the child, */
@@ -444,7 +435,6 @@ START_TEST(both_go_there)
 	struct slave_question q = {.kind = MOVE_MOVE, .node = 1, .asker = 2002, .pid = 2002};
 	struct fake_slave *home, *n0, *n1;
 	uint64_t id = join_three(&home, &n0, &n1);
-	Bproc__Envelope *env;
 
 	for (int pid = 2001; pid <= 2002; pid++) {
 		tell_proc(home, pid, true);
@@ -456,14 +446,12 @@ START_TEST(both_go_there)
 	tell_end(n1);
 	q.parent = 2001;
 	slave_ask(n0, &q);
-	env = slave_expect(n1, BPROC__ENVELOPE__MSG_MOVE_START);
-	id = env->move_start->move;
-	bproc__envelope__free_unpacked(env, NULL);
+	id = hear_start(n1);
 	q.asker = q.pid = 2001;
 	q.parent = 1000;
 	q.child = 2002;
 	slave_ask(n0, &q);
-	hear(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	hear_start(n1);
 	tell_ran(n1, 2002, id, false);
 	tell_event(n1, 2002, CLD_EXITED, 7, 9, id);
 	hear_told(n1, 2002, CLD_EXITED, 7, 9);

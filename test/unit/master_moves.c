@@ -17,23 +17,13 @@
 
 static struct fake_slave *home, *n0, *n1;
 
-/* One that holds nothing. */
-static struct fake_slave *new_slave(int node, const char *init_id)
-{
-	struct fake_slave *s = slave_join(node, init_id, NULL);
-	Bproc__StateEnd end = BPROC__STATE_END__INIT;
-
-	slave_send(s, &end.base);
-	return s;
-}
-
 static void setup(void)
 {
 	master_setup("pingtimeout 2\n");
 	master_start();
-	home = new_slave(-1, "h");
-	n0 = new_slave(0, "a");
-	n1 = new_slave(1, "b");
+	home = slave_join_empty(-1, "h");
+	n0 = slave_join_empty(0, "a");
+	n1 = slave_join_empty(1, "b");
 	ck_assert(slave_sees(home, 0, "up", 2000));
 	ck_assert(slave_sees(home, 1, "up", 2000));
 }

@@ -214,7 +214,7 @@ START_TEST(home_in_chain)
 	tell_end(n0);
 	home = slave_join(-1, "h", NULL);
 	ask_move(n0, -1, 1001);
-	hear(home, BPROC__ENVELOPE__MSG_MOVE_START);
+	hear_start(home);
 	tell_proc(home, 1001, true);
 	tell_end(home);
 	env = slave_expect(home, BPROC__ENVELOPE__MSG_WATCH);
@@ -242,7 +242,7 @@ START_TEST(dying_parent)
 	hear_told(home, 1000, CLD_EXITED, 5, 1);
 	ask_move(home, 1, 1001);
 	hear(home, BPROC__ENVELOPE__MSG_MOVE_GRANT);
-	hear(n1, BPROC__ENVELOPE__MSG_MOVE_START);
+	hear_start(n1);
 	hear_told(n1, 1000, CLD_EXITED, 5, 1);
 	slave_expect_nothing(home, 100);
 	slave_free(n1);
@@ -261,7 +261,7 @@ START_TEST(asks_early)
 	ck_assert(slave_sees(n1, 0, "up", 2000));
 	ask_move(n1, 0, 1001);
 	hear(n1, BPROC__ENVELOPE__MSG_MOVE_GRANT);
-	hear(n0, BPROC__ENVELOPE__MSG_MOVE_START);
+	hear_start(n0);
 	slave_free(n1);
 	slave_free(n0);
 }

@@ -126,3 +126,12 @@ void hear_told(struct fake_slave *s, int pid, unsigned int code, int status, uin
 	ck_assert_uint_eq(env->mirror->seq, seq);
 	bproc__envelope__free_unpacked(env, NULL);
 }
+
+uint64_t hear_start(struct fake_slave *s)
+{
+	Bproc__Envelope *env = slave_expect(s, BPROC__ENVELOPE__MSG_MOVE_START);
+	uint64_t id = env->move_start->move;
+
+	bproc__envelope__free_unpacked(env, NULL);
+	return id;
+}

@@ -9,6 +9,7 @@ void tell_proc(struct fake_slave *s, int pid, bool ghost);
 void tell_move(struct fake_slave *s, uint64_t id, unsigned int kind, int target, int pid);
 void tell_end(struct fake_slave *s);
 void hear(struct fake_slave *s, Bproc__Envelope__MsgCase type);
+uint64_t hear_start(struct fake_slave *s); /* the move that is to come to it */
 int pidnode(struct fake_slave *s, int pid);
 void tell_ran(struct fake_slave *s, int pid, uint64_t id, bool left);
 void tell_voided(struct fake_slave *s, uint64_t id);

@@ -13,21 +13,12 @@
 
 static struct fake_slave *home, *n0;
 
-static struct fake_slave *new_slave(int node, const char *init_id)
-{
-	struct fake_slave *s = slave_join(node, init_id, NULL);
-	Bproc__StateEnd end = BPROC__STATE_END__INIT;
-
-	slave_send(s, &end.base);
-	return s;
-}
-
 static void setup(void)
 {
 	master_setup("pingtimeout 2\n");
 	master_start();
-	home = new_slave(-1, "h");
-	n0 = new_slave(0, "a");
+	home = slave_join_empty(-1, "h");
+	n0 = slave_join_empty(0, "a");
 	ck_assert(slave_sees(home, 0, "up", 2000));
 }
 
