@@ -363,6 +363,10 @@ void moves_from_target(struct peer *p, uint64_t id, enum move_event event, int e
 			  (unsigned long long)id);
 		return;
 	}
+	/* A source whose connection broke knows no more than that; who closed it knows why. */
+	if (event == ME_DST_FAILED && err != EBADMSG &&
+	    (mv->err.code == ECONNRESET || mv->err.code == EPIPE))
+		mv->err.code = 0;
 	if (event == ME_DST_FAILED)
 		note_error(mv, err, text);
 	if (event == ME_VOIDED) {

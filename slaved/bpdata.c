@@ -59,8 +59,7 @@ static int say(uint32_t type, int err, const char *text, int fd)
 /*
  * Until the plain end (-1: none) or the TCP socket has something. 0: the plain one has; 1: only
  * the other, or first of all that if tcp_first; -errno. Between images also ORDER: bpslave says
- * something, or has ended, and so do we. In the middle of
- * one we do not, since the image belongs to the process.
+ * something, or has ended.
  */
 static int wait_for(int plain, int tcp, int between, int tcp_first)
 {
@@ -120,11 +119,11 @@ static int finish(SSL *ssl, struct back *back)
  */
 static int image_out(SSL *ssl, int tcp, int plain, struct back *back)
 {
-	int begun = 0, wide = 0, r;
+	int begun = 0, alone = 0, wide = 0, r;
 	ssize_t n;
 
 	for (;;) {
-		r = wait_for(plain, tcp, !begun, back->lazy);
+		r = wait_for(plain, tcp, !begun && !alone, back->lazy);
 		if (r == 1) {
 			/* Else the server says nothing: what comes from it is its end. */
 			r = back->lazy ? 0 : -ECONNRESET;
@@ -135,8 +134,12 @@ static int image_out(SSL *ssl, int tcp, int plain, struct back *back)
 				return r < 0 ? r : -EBADMSG;
 			continue;
 		}
-		if (r == ORDER && (r = back_order(back)) == 0)
+		if (r == ORDER) {
+			/* bpslave has ended: its own end of the pipe with it, and if a process has
+			 * that already the image is the process's, also before its first byte. */
+			alone = back_order(back) < 0;
 			continue;
+		}
 		if (r < 0)
 			return r;
 		n = read(plain, buf + FRAME_HEAD, BUF_BYTES);

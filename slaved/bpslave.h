@@ -290,6 +290,7 @@ void data_cancel(uint32_t ticket);
  * -errno.
  */
 int data_back(void);
+void data_carries(uint64_t move); /* likewise: whose image it is, which may be lost with it */
 /* One was taken, and now there is time to make another. */
 void data_warm(int32_t node);
 /* 0, or -EBADMSG: not a header of this version. */
@@ -423,6 +424,7 @@ void asker_free(struct asker *a);
 int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX]);
 int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX]);
 void move_tell_failed(uint64_t move, int err, const char *text, bool target);
+void move_image_lost(uint64_t move); /* bpslave_move.c: some of it may not have been sent */
 /* MoveState: an undecided move that is told to a master which may not know it. */
 void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, bool sent,
 		     bool moved);

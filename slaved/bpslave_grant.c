@@ -29,6 +29,7 @@ static void have_connection(int fd, void *arg)
 		move_tell_failed(v->move, EHOSTUNREACH, text, false);
 		return;
 	}
+	data_carries(v->move);
 	m.u.depart.kind = v->kind;
 	m.u.depart.dump_flags = v->flags;
 	if (exec_is_on(v->node, &v->exec))

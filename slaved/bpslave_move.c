@@ -139,6 +139,25 @@ void move_on_grant(const Bproc__MoveGrant *g)
 	grant_connect(v);
 }
 
+static void tell_lost(const struct leaving *v)
+{
+	move_tell_failed(v->move, ECONNRESET, "the data connection to the node was lost", false);
+}
+
+/*
+ * The connection has ended, and the far side has not said that it has handed on all of the image.
+ * Who has sent it waits for a decision; without this the target would give up by its own time.
+ */
+void move_image_lost(uint64_t move)
+{
+	struct leaving *v = by_move(move);
+
+	if (!v || v->committed)
+		return;
+	v->lost = true;
+	tell_lost(v);
+}
+
 /* It is parked: its last byte of output is written. What it has not read goes with it. */
 static void parked(struct leaving *v)
 {
@@ -322,8 +341,13 @@ void move_tell_granted(void)
 	struct leaving *v;
 
 	LIST_FOREACH(v, &leavings, next)
-	if (v->move && !v->committed)
+	{
+		if (!v->move || v->committed)
+			continue;
 		move_tell_state(v->move, v->kind, v->node, v->pid, false, v->moved);
+		if (v->lost)
+			tell_lost(v);
+	}
 }
 
 void move_init_lost(void)

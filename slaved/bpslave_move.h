@@ -28,6 +28,7 @@ struct leaving {
 	struct event *later; /* owned: the node's address is not in our table yet */
 	int tries;
 	bool parked, committed;
+	bool lost; /* the connection that carried its image, before all was handed on */
 	bool moved; /* it is here by a move, as bpinit has told; false also where it has not */
 	struct exec_file exec;
 	struct after *after; /* owned: committed, and no ghost yet */

@@ -40,6 +40,7 @@ struct outgoing {
 	enum out_state state;
 	int fd;			  /* owned */
 	struct worker *worker;	  /* tls, once TCP is up */
+	uint64_t move;		  /* of the image that is on its way; 0: not known */
 	struct event *ev, *timer; /* owned */
 };
 
@@ -126,12 +127,18 @@ static int count(int32_t node, enum out_state state)
 	return n;
 }
 
-/* It could not be made: so it is for one of those who wait. Or it was lost: another is made. */
+/*
+ * It could not be made: so it is for one of those who wait. Or it was lost: another is made, and
+ * who has written its image into it, and voted, would not hear that some of it was not sent.
+ */
 static void outgoing_fail(struct outgoing *o, int err)
 {
 	struct waiter *w = o->state == OUT_CONNECTING ? first_waiter(o->node) : NULL;
+	uint64_t move = o->state == OUT_BUSY ? o->move : 0;
 
 	outgoing_free(o);
+	if (move)
+		move_image_lost(move);
 	if (w)
 		waiter_tell(w, err);
 	/* Who was patient because of this one has nothing to wait for. */
@@ -166,17 +173,18 @@ static void on_spare(evutil_socket_t fd, short what, void *arg)
 		outgoing_free(o);
 }
 
-static struct worker *last_worker; /* of what was handed out last; valid while it is told */
+static struct outgoing *last_out; /* TLS: handed out last; NULL: plain. Valid while it is told */
 
 /* What one image is written to; the connection is o's no more, or busy. */
 static int outgoing_use(struct outgoing *o)
 {
 	int fd = take_fd(o->fd);
 
-	last_worker = o->worker;
+	last_out = o->tls ? o : NULL;
 	free_event(&o->ev);
 	free_event(&o->timer);
 	o->state = OUT_BUSY;
+	o->move = 0;
 	if (!o->tls)
 		outgoing_free(o);
 	return fd;
@@ -447,15 +455,21 @@ uint32_t data_take(int32_t node, void (*taken)(int fd, void *arg), void *arg)
 	return last_ticket;
 }
 
+void data_carries(uint64_t move)
+{
+	if (last_out)
+		last_out->move = move;
+}
+
 int data_back(void)
 {
 	int fd[2];
 
-	if (!last_worker)
+	if (!last_out)
 		return -1;
 	if (pipe2(fd, O_CLOEXEC) < 0)
 		return -errno;
-	if (worker_back(last_worker, fd[1]) < 0)
+	if (worker_back(last_out->worker, fd[1]) < 0)
 		fd[0] = close_fd(fd[0]);
 	close_fd(fd[1]);
 	return fd[0] < 0 ? -EPIPE : fd[0];

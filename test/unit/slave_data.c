@@ -334,6 +334,25 @@ START_TEST(writer_cut)
 }
 END_TEST
 
+/* bpslave ends when a process has its end, and nothing is written yet: the image is that one's. */
+START_TEST(alone)
+{
+	int out = start_worker(7), in = start_worker(7), a, b;
+	struct pollfd p = {.fd = in, .events = POLLIN};
+
+	fill();
+	connect_workers(out, in);
+	a = image_end(out);
+	close(out);
+	ck_assert_int_eq(poll(&p, 1, 200), 0);
+	writer(a, 70000);
+	b = image_end(in);
+	ck_assert_uint_eq(drain(b), 70000);
+	close(b);
+	ck_assert_uint_eq(heard(in).type, BPDATA_IDLE);
+}
+END_TEST
+
 /* A peer with the right key that sends what is none of our frames: dropped, and said so. */
 static void sends(const void *p, size_t n)
 {
@@ -435,6 +454,7 @@ int main(void)
 	tcase_add_test(t, reader_gone);
 	tcase_add_test(t, tcp_cut);
 	tcase_add_test(t, writer_cut);
+	tcase_add_test(t, alone);
 	tcase_add_test(t, no_frames);
 	tcase_add_test(t, frames);
 	suite_add_tcase(s, t);
