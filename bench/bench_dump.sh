@@ -145,10 +145,11 @@ many() { # what a thread adds, and that it is the same for each
 }
 
 python() {
-	local a b
+	local a b i how
 	victim python3 -c 'import time; time.sleep(1000)'
 	sleep 0.5
 	"$bin/vmadump" dump "$pid" "$work/image"
+	"$bin/vmadump" dump -z "$pid" "$work/image.z"
 	rm -rf "$work/criu"
 	mkdir "$work/criu"
 	[ -x "${CRIU:-}" ] && "$CRIU" dump -R -t "$pid" -D "$work/criu" -o /dev/null >/dev/null 2>&1
@@ -156,8 +157,25 @@ python() {
 	a=$(stat -c %s "$work/image")
 	b=$(du -bcs "$work/criu"/*.img 2>/dev/null | awk 'END {print $1}')
 	row 'image of a fresh python3, bytes' "$a" "${b:-no figure}" "$(ratio "${b:-0}" "$a")"
-	row '  through gzip -1' "$(gzip -1 <"$work/image" | wc -c)" \
-		"$([ -n "$b" ] && cat "$work/criu"/*.img | gzip -1 | wc -c)" ''
+	row '  compressed: dump -z; criu | zstd -1' "$(stat -c %s "$work/image.z")" \
+		"$([ -n "$b" ] && cat "$work/criu"/*.img | zstd -1q | wc -c)" \
+		"$(ratio "${b:-0}" "$(stat -c %s "$work/image.z")") x plain criu"
+	for ((i = 0; i < runs; i++)); do
+		[ $((i % 2)) -eq 0 ] && how='' || how=z
+		victim python3 -c 'import time; time.sleep(1000)'
+		sleep 0.2
+		rm -f "$work/image"
+		timed "$work/python$how.dump" "$bin/vmadump" dump -v${how:+"$how"} "$pid" "$work/image" 2>"$work/said"
+		sed -n 's/.*stopped for \(.*\) ms/\1/p' "$work/said" >>"$work/python$how.still"
+		"$bin/vmadump" dump -k${how:+"$how"} "$pid" "$work/image"
+		wait "$pid" 2>/dev/null
+		timed "$work/python$how.restore" "$bin/vmadump" restore -d "$work/image" >/dev/null
+		kill -9 "$pid"
+	done
+	row '  plain: dump; stopped; restore, ms' "$(ms "$work/python.dump" | spread)" \
+		"$(spread <"$work/python.still")" "$(ms "$work/python.restore" | spread)"
+	row '  -z: dump; stopped; restore, ms' "$(ms "$work/pythonz.dump" | spread)" \
+		"$(spread <"$work/pythonz.still")" "$(ms "$work/pythonz.restore" | spread)"
 }
 
 row 'what' 'vmadump' 'criu' 'criu / vmadump'

@@ -25,7 +25,7 @@ static struct vmad_err err;
 
 static void usage(FILE *to)
 {
-	fputs("usage: vmadump dump [-akstv] PID FILE\n"
+	fputs("usage: vmadump dump [-akstvz] PID FILE\n"
 	      "       vmadump restore [-dn] FILE\n"
 	      "       vmadump info [-l] FILE\n"
 	      "       vmadump check FILE\n"
@@ -37,6 +37,7 @@ static void usage(FILE *to)
 	      "  -s, --stop     dump: it is stopped then, until a SIGCONT\n"
 	      "  -t, --tree     dump: the process and all that descend from it\n"
 	      "  -v, --verbose  dump: say how long it was stopped\n"
+	      "  -z, --zstd     dump: compressed\n"
 	      "  -d, --detach   restore: print the process id and do not wait\n"
 	      "  -n, --new-pid  restore: whatever process id is free\n"
 	      "  -l, --long     info: threads, files, mappings and descriptors too\n"
@@ -251,6 +252,7 @@ static int parse(int argc, char **argv, struct options *o)
 		{"kill", 0, NULL, 'k'},
 		{"stop", 0, NULL, 's'},
 		{"verbose", 0, NULL, 'v'},
+		{"zstd", 0, NULL, 'z'},
 		{"detach", 0, NULL, 'd'},
 		{"new-pid", 0, NULL, 'n'},
 		{"tree", 0, NULL, 't'},
@@ -261,7 +263,7 @@ static int parse(int argc, char **argv, struct options *o)
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "akstvdnlVh", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "akstvzdnlVh", longs, NULL)) != -1) {
 		switch (c) {
 		case 'a':
 			o->dump |= VMAD_DUMP_ALL;
@@ -274,6 +276,9 @@ static int parse(int argc, char **argv, struct options *o)
 			break;
 		case 't':
 			o->dump |= VMAD_TREE;
+			break;
+		case 'z':
+			o->dump |= VMAD_PACK;
 			break;
 		case 'v':
 			o->verbose = 1;

@@ -90,12 +90,14 @@ int vmad_undump(int fd, struct vmad_err *err);
 #define VMAD_STOP 0x200	   /* it is stopped then (SIGSTOP) */
 #define VMAD_NEW_PID 0x400 /* whatever process id there is */
 #define VMAD_TREE 0x800	   /* all that descend from it as well */
+#define VMAD_PACK 0x1000   /* the image is compressed: one zstd frame */
 
 /**
  * vmad_dump_pid() - write an image of another process, which need not know of it.
  * @pid: the process; all its threads are in the image, its children with VMAD_TREE.
  * @fd: where to, from its present offset on: a file, a pipe, a stream socket.
- * @flags: VMAD_DUMP_*, VMAD_TREE, and VMAD_KILL or VMAD_STOP; else it goes on when it is dumped.
+ * @flags: VMAD_DUMP_*, VMAD_TREE, VMAD_PACK, and VMAD_KILL or VMAD_STOP; else it goes on when it
+ *         is dumped.
  * @ret_us: how long it was stopped, in microseconds; may be NULL.
  * @err: filled on failure; may be NULL.
  *
@@ -106,6 +108,11 @@ int vmad_undump(int fd, struct vmad_err *err);
  * not its own, so that vmadump(1) calls from a process that nobody knows. One with very many
  * descriptors or mappings is looked at before it is stopped, by a short-lived child that takes
  * copies of its descriptors: what cannot be carried need not stand still for that.
+ *
+ * With VMAD_PACK a clone of the caller compresses what the process writes, and keeps what comes
+ * too fast in up to half of the memory that is available: the process goes on before that is all
+ * written, but with VMAD_KILL and VMAD_STOP. Every call below that reads an image knows such a
+ * one by its first four bytes; vmad_undump() does not, and a debugger does not either.
  *
  * Return: bytes written (> 0); -1 with errno set, and then the process goes on as
  *         it was.

@@ -9,7 +9,10 @@
 
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
+#include "vmadump/pack.h"
 #include "vmadump/tree.h"
+
+#define COPY (VMAD_DUMP_LIBS | VMAD_DUMP_EXEC | VMAD_DUMP_OTHER)
 
 /*
  * Ends it where it is parked: it never runs again, for our end of its channel is open still.
@@ -25,20 +28,13 @@ void freeze_end(struct freeze *f)
 	kill(f->t.pid, SIGKILL);
 }
 
-long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct vmad_err *err)
+static long dump_alone(pid_t pid, int fd, unsigned flags, struct pack_child *pack, uint64_t *ret_us,
+		       struct vmad_err *err)
 {
-	const unsigned copy = VMAD_DUMP_LIBS | VMAD_DUMP_EXEC | VMAD_DUMP_OTHER;
 	struct freeze f;
 	struct chan_msg m = {0};
 	long r = -1;
 
-	if (flags & ~(copy | VMAD_KILL | VMAD_STOP | VMAD_TREE) ||
-	    (flags & VMAD_KILL && flags & VMAD_STOP)) {
-		f.t = (struct trace){.err = err};
-		return trace_fail(&f.t, EINVAL, "vmadump: flags");
-	}
-	if (flags & VMAD_TREE)
-		return tree_dump(pid, fd, flags & copy, flags, ret_us, err);
 	if (freeze_enter(&f, pid, flags | FREEZE_FILTERS | FREEZE_ROOT, 0, err) < 0) {
 		freeze_free(&f);
 		return -1;
@@ -47,6 +43,8 @@ long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct v
 		trace_fail(&f.t, errno, "process %d: %s", pid, strerror(errno));
 	else if (chan_answer(&f.t, f.chan, &m) == 0)
 		r = (long)m.u.bytes;
+	if (flags & (VMAD_KILL | VMAD_STOP)) /* it is there to go on if this fails */
+		r = pack_end(pack, r, &f.t);
 	if (r > 0 && flags & VMAD_KILL) {
 		freeze_end(&f);
 	} else {
@@ -62,4 +60,20 @@ long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct v
 		*ret_us = freeze_now_us() - f.since_us;
 	freeze_free(&f);
 	return r;
+}
+
+long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct vmad_err *err)
+{
+	struct trace t = {.err = err};
+	struct pack_child pack = {.pipe = -1};
+	long r;
+
+	if (flags & ~(COPY | VMAD_KILL | VMAD_STOP | VMAD_TREE | VMAD_PACK) ||
+	    (flags & VMAD_KILL && flags & VMAD_STOP))
+		return trace_fail(&t, EINVAL, "vmadump: flags");
+	if (flags & VMAD_PACK && (fd = pack_begin(&pack, fd, &t)) < 0)
+		return -1;
+	r = flags & VMAD_TREE ? tree_dump(pid, fd, flags & COPY, flags, &pack, ret_us, err)
+			      : dump_alone(pid, fd, flags, &pack, ret_us, err);
+	return pack_end(&pack, r, &t);
 }

@@ -15,7 +15,7 @@
 #include "vmadump/carry.h"
 #include "vmadump/look.h"
 
-int look_at_image(int fd, int all, struct blob **ret, struct vmad_err *err)
+int look_at_image(struct source *s, int all, struct blob **ret, struct vmad_err *err)
 {
 	struct blob *b = vmad_blob_map();
 	long r;
@@ -32,7 +32,10 @@ int look_at_image(int fd, int all, struct blob **ret, struct vmad_err *err)
 		return -1;
 	}
 	b->verb = BLOB_CHECK;
-	b->fd = fd;
+	b->fd = s->fd;
+	b->ahead = (uint64_t)s->first;
+	b->ahead_len = s->nfirst;
+	s->nfirst = 0;
 	b->check_stream = (uint32_t)all;
 	r = vmad_blob_call(b);
 	if (r < 0) {
@@ -258,13 +261,13 @@ static void descriptors(const struct image *im, FILE *out)
 	}
 }
 
-int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err)
+static int info(struct source *s, FILE *out, unsigned flags, struct vmad_err *err)
 {
 	struct image im = {0};
 	struct blob *b;
 	int r;
 
-	if (look_at_image(fd, 0, &b, err) < 0)
+	if (look_at_image(s, 0, &b, err) < 0)
 		return -1;
 	im.head = (const uint8_t *)b->head;
 	look_find_notes(&im);
@@ -280,7 +283,7 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err)
 		mappings(&im, out);
 		descriptors(&im, out);
 	}
-	r = look_tree_info(fd, b, out, err);
+	r = look_tree_info(s, b, out, err);
 	if (r < 0)
 		return -1;
 	if (fflush(out) == 0 && !ferror(out))
@@ -290,4 +293,14 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err)
 		snprintf(err->text, sizeof err->text, "writing: %s", strerror(errno));
 	}
 	return -1;
+}
+
+int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err)
+{
+	struct trace t = {.err = err};
+	struct source s;
+
+	if (source_open(&s, fd, &t) < 0)
+		return -1;
+	return source_close(&s, info(&s, out, flags, err), &t);
 }

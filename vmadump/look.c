@@ -84,7 +84,8 @@ static void put_entry(FILE *out, const struct image *tree, uint32_t i, const str
 	fputc('\n', out);
 }
 
-static int table(int fd, uint64_t head_len, const struct image *im, FILE *out, struct vmad_err *err)
+static int table(struct source *s, uint64_t head_len, const struct image *im, FILE *out,
+		 struct vmad_err *err)
 {
 	uint64_t at = total(im), left = total(im) - head_len;
 
@@ -101,7 +102,7 @@ static int table(int fd, uint64_t head_len, const struct image *im, FILE *out, s
 			put_entry(out, im, i, NULL, 0);
 			continue;
 		}
-		if (pass_on(fd, left, -1, err) < 0 || look_at_image(fd, 0, &next, err) < 0)
+		if (pass_on(s->fd, left, -1, err) < 0 || look_at_image(s, 0, &next, err) < 0)
 			return -1;
 		find(&one, next);
 		put_entry(out, im, i, &one, at);
@@ -113,7 +114,7 @@ static int table(int fd, uint64_t head_len, const struct image *im, FILE *out, s
 }
 
 /* There is one blob at a time: the first head is kept in memory of our own. */
-int look_tree_info(int fd, struct blob *b, FILE *out, struct vmad_err *err)
+int look_tree_info(struct source *s, struct blob *b, FILE *out, struct vmad_err *err)
 {
 	uint64_t len = b->head_len;
 	uint8_t *head;
@@ -133,30 +134,42 @@ int look_tree_info(int fd, struct blob *b, FILE *out, struct vmad_err *err)
 		return fail(err, ENOMEM, strerror(ENOMEM));
 	im = (struct image){.head = head};
 	look_find_notes(&im);
-	r = table(fd, len, &im, out, err);
+	r = table(s, len, &im, out, err);
 	free(head);
 	return r;
 }
 
 /* As vmad_check() for each of them: they are one image. */
-int vmad_check(int fd, struct vmad_err *err)
+static int check(struct source *s, struct vmad_err *err)
 {
 	struct blob *b;
 	struct image im;
 	uint32_t more = 0;
 
-	if (look_at_image(fd, 1, &b, err) < 0)
+	if (look_at_image(s, 1, &b, err) < 0)
 		return -1;
 	find(&im, b);
 	for (uint32_t i = 1; i < entries(&im); i++)
 		more += get32(entry(&im, i) + TREE_KIND) == TREE_PROCESS;
 	vmad_blob_drop(b);
 	while (more--) {
-		if (look_at_image(fd, 1, &b, err) < 0)
+		if (look_at_image(s, 1, &b, err) < 0)
 			return -1;
 		vmad_blob_drop(b);
 	}
 	return 0;
+}
+
+int vmad_check(int fd, struct vmad_err *err)
+{
+	struct trace t = {.err = err};
+	struct source s;
+	int r;
+
+	if (source_open(&s, fd, &t) < 0)
+		return -1;
+	r = check(&s, err);
+	return source_close(&s, r < 0 ? r : source_whole(&s, &t), &t);
 }
 
 static int write_head(const struct blob *b, int out, struct vmad_err *err)
@@ -173,7 +186,7 @@ static int write_head(const struct blob *b, int out, struct vmad_err *err)
 	return 0;
 }
 
-int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err)
+static int member(struct source *s, pid_t pid, int out, struct vmad_err *err)
 {
 	uint32_t left = 1;
 	int first = 1;
@@ -183,7 +196,7 @@ int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err)
 		struct image im;
 		int found, r;
 
-		if (look_at_image(fd, 0, &b, err) < 0)
+		if (look_at_image(s, 0, &b, err) < 0)
 			return -1;
 		find(&im, b);
 		for (uint32_t i = 1; first && i < entries(&im); i++)
@@ -192,10 +205,20 @@ int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err)
 		found = get32(im.need + NEED_PID) == (uint32_t)pid;
 		r = found ? write_head(b, out, err) : 0;
 		if (r == 0)
-			r = pass_on(fd, total(&im) - b->head_len, found ? out : -1, err);
+			r = pass_on(s->fd, total(&im) - b->head_len, found ? out : -1, err);
 		vmad_blob_drop(b);
 		if (r < 0 || found)
 			return r;
 	}
 	return fail(err, ESRCH, "there is no such process in the image");
+}
+
+int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err)
+{
+	struct trace t = {.err = err};
+	struct source s;
+
+	if (source_open(&s, fd, &t) < 0)
+		return -1;
+	return source_close(&s, member(&s, pid, out, err), &t);
 }

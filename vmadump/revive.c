@@ -23,6 +23,7 @@
 #include "vmadump/blob/image.h"
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
+#include "vmadump/pack.h"
 #include "vmadump/tree.h"
 
 #define NEED_NOTE_LEN (12 + 8 + IMAGE_NEED_LEN)
@@ -54,12 +55,14 @@ static int read_all(struct trace *t, int fd, uint8_t *p, uint64_t n)
  * The pid has to be known before there is a process that could read. It is in the
  * first note; what is read to get there is handed on. All else is the child's.
  */
-static int read_ahead(struct trace *t, int fd, struct ahead *a)
+static int read_ahead(struct trace *t, struct source *s, struct ahead *a)
 {
+	const int fd = s->fd;
 	uint8_t first[IMAGE_PREFIX], *p;
 	uint64_t at;
 
-	if (read_all(t, fd, first, sizeof first) < 0)
+	memcpy(first, s->first, s->nfirst);
+	if (read_all(t, fd, first + s->nfirst, sizeof first - s->nfirst) < 0)
 		return -1;
 	at = get64(first + 72);
 	if (memcmp(first, "\177ELF\2\1\1", 7) != 0 || get16(first + 16) != ET_CORE ||
@@ -269,7 +272,9 @@ int revive_let_go(struct trace *t, int chan, const struct chan_msg *m)
 
 static int finish(struct trace *t, int chan, struct chan_msg *m)
 {
-	return m->type == CHAN_MEMBER ? tree_revive(t, chan, m) : revive_let_go(t, chan, m);
+	if (m->type == CHAN_MEMBER)
+		return tree_revive(t, chan, m);
+	return source_whole(t->source, t) < 0 ? -1 : revive_let_go(t, chan, m);
 }
 
 static pid_t make(struct trace *t, int fd, unsigned flags, const struct ahead *a)
@@ -306,15 +311,19 @@ static pid_t make(struct trace *t, int fd, unsigned flags, const struct ahead *a
 
 pid_t vmad_restore(int fd, unsigned flags, struct vmad_err *err)
 {
-	struct trace t = {.err = err};
+	struct source s;
+	struct trace t = {.source = &s, .err = err};
 	struct ahead a = {0};
 	pid_t pid = -1;
 	int e;
 
 	if (flags & ~(unsigned)VMAD_NEW_PID)
 		return trace_fail(&t, EINVAL, "vmadump: flags");
-	if (read_ahead(&t, fd, &a) == 0)
-		pid = make(&t, fd, flags, &a);
+	if (source_open(&s, fd, &t) < 0)
+		return -1;
+	if (read_ahead(&t, &s, &a) == 0)
+		pid = make(&t, s.fd, flags, &a);
+	source_close(&s, pid, &t);
 	e = errno;
 	free(a.p);
 	trace_free(&t);

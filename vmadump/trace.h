@@ -50,6 +50,7 @@ struct trace {
 	int listening, heard_other;
 	siginfo_t heard; /* the last SIGCHLD of another child of the caller */
 	sigset_t mask_was;
+	struct source *source; /* where what is restored is read from; NULL */
 	struct vmad_err *err;
 };
 

@@ -16,6 +16,7 @@
 
 #include "vmadump/blob/refuse.h"
 #include "vmadump/chan.h"
+#include "vmadump/pack.h"
 #include "vmadump/tree.h"
 
 /* fd -1: nothing is written: could it be? */
@@ -110,9 +111,10 @@ static void leave_all(struct tree *t, int stop)
 	errno = e;
 }
 
-long tree_dump(pid_t pid, int fd, unsigned copy, unsigned flags, uint64_t *ret_us,
-	       struct vmad_err *err)
+long tree_dump(pid_t pid, int fd, unsigned copy, unsigned flags, struct pack_child *pack,
+	       uint64_t *ret_us, struct vmad_err *err)
 {
+	struct trace said = {.err = err};
 	struct tree t = {.err = err};
 	uint64_t since = freeze_now_us();
 	long r = -1;
@@ -120,6 +122,8 @@ long tree_dump(pid_t pid, int fd, unsigned copy, unsigned flags, uint64_t *ret_u
 
 	if (tree_collect(&t, pid, copy) == 0)
 		r = dump_all(&t, fd);
+	if (flags & (VMAD_KILL | VMAD_STOP))
+		r = pack_end(pack, r, &said);
 	if (r > 0 && flags & VMAD_KILL)
 		end_all(&t);
 	else

@@ -69,8 +69,9 @@ void tree_name_owner(struct tree *t);
 void tree_free(struct tree *t);
 
 /* tree.c */
-long tree_dump(pid_t pid, int fd, unsigned copy, unsigned flags, uint64_t *ret_us,
-	       struct vmad_err *err);
+struct pack_child;
+long tree_dump(pid_t pid, int fd, unsigned copy, unsigned flags, struct pack_child *pack,
+	       uint64_t *ret_us, struct vmad_err *err);
 
 /* tree_revive.c: the first member of a tree is there and has said so in m; all others come. */
 struct chan_msg;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "vmadump/chan.h"
+#include "vmadump/pack.h"
 #include "vmadump/tree.h"
 
 #define STOP_TRIES 2000 /* of 1 ms */
@@ -191,7 +192,8 @@ int tree_revive(struct trace *first, int chan, struct chan_msg *m)
 	g.s[0].kind = TREE_PROCESS;
 	g.s[0].t.pid = first->pid;
 	r = heed(&g, 0, m, -1);
-	if (r == 0 && (gather(&g) < 0 || restore_each(&g) < 0 || release(&g) < 0))
+	if (r == 0 && (gather(&g) < 0 || restore_each(&g) < 0 ||
+		       source_whole(first->source, first) < 0 || release(&g) < 0))
 		r = -1;
 	e = errno;
 	if (r < 0)

@@ -34,7 +34,7 @@ foreach(kind "" _static)
 	target_link_libraries(test_vmadump_threads${kind} PRIVATE bproc_flags Threads::Threads)
 endforeach()
 target_link_options(test_vmadump_threads_static PRIVATE -static)
-foreach(name programs trees work state refusals safety)
+foreach(name programs trees work state refusals safety pack)
 	add_test(NAME unit.vmadump_${name}
 		COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/vmadump_${name}.sh
 			$<TARGET_FILE:vmadump_command> $<TARGET_FILE_DIR:test_vmadump_asm>)
