@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,8 @@ static void usage(FILE *to)
 
 static int complain(const char *what, int code)
 {
-	fprintf(stderr, "vmadump: %s: %s\n", what, code ? strerror(code) : err.text);
+	fprintf(stderr, "vmadump: %s: %s\n", *what ? what : "\"\"",
+		code ? strerror(code) : err.text);
 	return 1;
 }
 
@@ -67,6 +69,10 @@ static int open_out(const char *file, char *tmp, size_t size)
 	tmp[0] = 0;
 	if (is_dash(file))
 		return dup(1);
+	if (!*file) {
+		errno = ENOENT;
+		return -1;
+	}
 	if (stat(file, &st) == 0 && !S_ISREG(st.st_mode))
 		return open(file, O_WRONLY | O_CLOEXEC);
 	if ((size_t)snprintf(tmp, size, "%s.XXXXXX", file) >= size) {
@@ -74,6 +80,19 @@ static int open_out(const char *file, char *tmp, size_t size)
 		return -1;
 	}
 	return mkostemp(tmp, O_CLOEXEC);
+}
+
+/* The image goes by its name, or, if it is not whole, goes. */
+static int close_out(const char *file, const char *tmp, bool whole)
+{
+	if (!tmp[0])
+		return 0;
+	if (!whole)
+		return unlink(tmp);
+	if (rename(tmp, file) == 0)
+		return 0;
+	fprintf(stderr, "vmadump: %s: %s; the image is %s\n", file, strerror(errno), tmp);
+	return 1;
 }
 
 /* A process id, or 0 when it is none, and that is said. */
@@ -122,15 +141,10 @@ static int dump(const struct options *o, const char *pid_text, const char *file)
 	if (t.fd < 0)
 		return complain(file, errno);
 	run_apart(take, &t, true);
-	if (t.n < 0) {
-		if (tmp[0])
-			unlink(tmp);
-		return complain(pid_text, 0);
-	}
-	if (tmp[0] && rename(tmp, file) < 0) {
-		fprintf(stderr, "vmadump: %s: %s; the image is %s\n", file, strerror(errno), tmp);
+	if (close_out(file, tmp, t.n >= 0) > 0)
 		return 1;
-	}
+	if (t.n < 0)
+		return complain(pid_text, 0);
 	if (o->verbose)
 		fprintf(stderr, "vmadump: %ld bytes, stopped for %llu.%03llu ms\n", t.n,
 			(unsigned long long)t.us / 1000, (unsigned long long)t.us % 1000);
@@ -231,6 +245,7 @@ static int look(const struct options *o, const char *file, int check)
 static int extract(const char *pid_text, const char *file, const char *to)
 {
 	long pid = read_pid(pid_text);
+	char tmp[4096];
 	int in, out, r;
 
 	if (!pid)
@@ -238,10 +253,12 @@ static int extract(const char *pid_text, const char *file, const char *to)
 	in = open_in(file);
 	if (in < 0)
 		return complain(file, errno);
-	out = is_dash(to) ? dup(1) : open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	out = open_out(to, tmp, sizeof tmp);
 	if (out < 0)
 		return complain(to, errno);
 	r = vmad_member(in, (pid_t)pid, out, &err);
+	if (close_out(to, tmp, r >= 0) > 0)
+		return 1;
 	return r < 0 ? complain(file, 0) : 0;
 }
 

@@ -75,6 +75,11 @@ static int read_ahead(struct trace *t, struct source *s, struct ahead *a)
 	memcpy(p, first, sizeof first);
 	if (read_all(t, fd, p + sizeof first, a->n - sizeof first) < 0)
 		return -1;
+	/* Before a process is made for it, under an id that may be in use here. */
+	if (get16(first + 18) != EM_X86_64)
+		return trace_fail(t, ENOEXEC,
+				  "the image is of machine type %u, this is %u (x86-64)",
+				  get16(first + 18), EM_X86_64);
 	p += at;
 	if (get32(p) != 8 || get32(p + 4) != IMAGE_NEED_LEN || get32(p + 8) != IMAGE_NOTE_NEED ||
 	    memcmp(p + 12, IMAGE_NAME, 8) != 0)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # An image as another machine would have made it: vmadump_forge.py clocks SECONDS IN OUT,
-# vmadump_forge.py vdso BITS IN OUT.
+# vmadump_forge.py vdso BITS IN OUT, vmadump_forge.py machine NUMBER IN OUT.
 # Changes the first image in a file, and makes the sum of its head right again.
 import struct
 import sys
@@ -51,5 +51,7 @@ elif what == "vdso":
     _, _, need, _ = note(image, 0x564D0001)
     value, = struct.unpack_from("<Q", image, need + 64)
     struct.pack_into("<Q", image, need + 64, value ^ number)
+elif what == "machine":
+    struct.pack_into("<H", image, 18, number)
 resum(image)
 open(target, "wb").write(image)

@@ -20,6 +20,11 @@ for p in $(awk '/^[0-9].* test_vmadump_tr$/ && !/zombie/ {print $1}' said); do
 	gdb -nx -batch -ex 'info registers rip' "$bin/test_vmadump_tree" member >gdb 2>&1
 	grep -q '^rip ' gdb || fail "gdb: $(cat gdb)"
 done
+cp member before
+"$vmadump" extract 4000000 tree.image member 2>said && fail 'who is not in it is taken out'
+cmp member before || fail 'what is not taken out replaces a file'
+"$vmadump" extract 4000000 tree.image nobody 2>said
+[ ! -e nobody ] || fail 'an empty file is left'
 "$vmadump" restore member 2>said && fail 'one of a tree is restored by itself'
 grep -qF 'one process of a tree' said || fail "one of a tree: $(cat said)"
 "$vmadump" restore -n tree.image 2>said && fail 'a tree under other ids'

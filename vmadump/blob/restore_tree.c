@@ -385,8 +385,8 @@ long rest_tree(struct restore *r)
 				    r->nplan);
 	if ((uint32_t)sys_getpid() != field(r, 0, TREE_PID))
 		return blob_err_set(&b->err, ENOTSUP,
-				    "the image has %u processes: they need their own ids, the "
-				    "first %u",
+				    "the image is of a tree (%u in all): they need their own ids, "
+				    "the first %u",
 				    r->nplan, field(r, 0, TREE_PID));
 	/* Ignored it would have the kernel reap what is to stay. */
 	sys_sigaction(SIGCHLD, &dfl, NULL);
