@@ -3,6 +3,7 @@
  * own node's kernel and with the caller's rights there: so bpmove first goes where the
  * process is, then sends it on. bpmove(1).
  */
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -49,6 +50,14 @@ static int number(const char *s, int least, const char *what)
 		return (int)n;
 	fprintf(stderr, "bpmove: %s: not the number of a %s\n", s, what);
 	exit(1);
+}
+
+/* -1 and master, or as bpsh has it: 3, n3, .3 */
+static int node_number(const char *s)
+{
+	if (strcmp(s, "master") == 0)
+		return BPROC_NODE_MASTER;
+	return number((*s == 'n' || *s == '.') && isdigit(s[1]) ? s + 1 : s, -1, "node");
 }
 
 static _Noreturn void fail(int pid)
@@ -141,8 +150,8 @@ static void print_stat(int pid)
 	if (!verbose)
 		return;
 	if (tree)
-		printf("%d: %u processes, stood still for %.2f ms\n", pid, s.processes,
-		       (double)s.frozen_us / 1000);
+		printf("%d: %u process%s, stood still for %.2f ms\n", pid, s.processes,
+		       s.processes == 1 ? "" : "es", (double)s.frozen_us / 1000);
 	else if (s.rounds)
 		printf("%d: %u rounds, %.1f MB ahead in %.1f ms; stood still for %.2f ms, and for "
 		       "%.2f ms before to ask\n",
@@ -189,12 +198,15 @@ static int move(int pid, int node)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"dry-run", no_argument, NULL, 'n'}, {"live", no_argument, NULL, 256},
-		{"lazy", no_argument, NULL, 'l'},	 {"locks", no_argument, NULL, 257},
-		{"tree", no_argument, NULL, 't'},
-		{"verbose", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'}, {0}};
+	static const struct option options[] = {{"dry-run", no_argument, NULL, 'n'},
+						{"live", no_argument, NULL, 256},
+						{"lazy", no_argument, NULL, 'l'},
+						{"locks", no_argument, NULL, 257},
+						{"tree", no_argument, NULL, 't'},
+						{"verbose", no_argument, NULL, 'v'},
+						{"help", no_argument, NULL, 'h'},
+						{"version", no_argument, NULL, 'V'},
+						{0}};
 	int c, pid, dry = 0;
 
 	/* Whatever the caller's shell had open: it may have to go to a node. */
@@ -216,12 +228,18 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	/* A node of -1 looks like an option, which "+" has kept from being one. */
-	if (argc - optind != 2 - dry || (tree && (dry || live || lazy || locks)))
+	if (tree && (dry || live || lazy || locks)) {
+		fprintf(stderr, "bpmove: --tree excludes %s\n",
+			dry    ? "--dry-run"
+			: live ? "--live"
+			: lazy ? "--lazy"
+			       : "--locks");
+		return 1;
+	}
+	if (argc - optind != 2 - dry)
 		usage(stderr);
 	pid = number(argv[optind], 1, "process");
 	if (dry)
 		return dry_run(pid);
-	if (strcmp(argv[optind + 1], "master") == 0)
-		return move(pid, BPROC_NODE_MASTER);
-	return move(pid, number(argv[optind + 1], -1, "node"));
+	return move(pid, node_number(argv[optind + 1]));
 }

@@ -184,13 +184,15 @@ bpctl -S 0 -s down
 has 'a node that is down' "$(bpmove $p 0 2>&1)" '*node 0 is *down'
 ok 'it goes on' goes_on
 has 'no such node' "$(bpmove $p 7 2>&1)" '*there is no node 7'
+has 'nor by name' "$(bpmove $p nothing 2>&1)" 'bpmove: nothing: not the number of a node'
+has 'what does not go with a tree' "$(bpmove -t --locks $p 1 2>&1)" 'bpmove: --tree excludes --locks'
 ok 'it goes on' goes_on
 bpctl -S 0 -s up
 within 20 'node 0 is up' node_is 0 up
 has 'of another user' "$(setpriv --reuid=65534 --regid=65534 --clear-groups bpmove $p 1 2>&1)" \
 	'*ot permitted'
 ok 'it goes on' goes_on
-ok 'and can still go' bpmove $p 1
+ok 'and can still go, to a node by its name' bpmove $p n1
 ok 'it goes on there' goes_on
 kill $p
 wait $p 2>/dev/null
