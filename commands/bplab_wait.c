@@ -19,7 +19,7 @@
 
 struct want {
 	int node[LAB_NODES_MAX];
-	int n;
+	int n; /* 0: all nodes */
 	const char *state;
 };
 
@@ -35,7 +35,8 @@ static int64_t now_ms(void)
 static int ask(int *sock, void *buf, size_t size)
 {
 	struct local_hdr h = {.version = LOCAL_VERSION, .type = LOCAL_NODES, .id = 1};
-	struct timeval t = {.tv_sec = 1};
+	const struct local_nodes *t = (const void *)((char *)buf + sizeof(h));
+	struct timeval limit = {.tv_sec = 1};
 	struct sysio_pkt pkt;
 	char path[128];
 	int r;
@@ -45,7 +46,7 @@ static int ask(int *sock, void *buf, size_t size)
 		*sock = unix_connect(path);
 		if (*sock < 0)
 			return *sock;
-		setsockopt(*sock, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
+		setsockopt(*sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	}
 	r = pkt_send(*sock, &h, sizeof(h), NULL, 0);
 	if (r == 0)
@@ -53,8 +54,13 @@ static int ask(int *sock, void *buf, size_t size)
 	if (r == 0) {
 		pkt_close(&pkt);
 		memcpy(&h, buf, sizeof(h));
-		if (pkt.len < sizeof(h) + sizeof(struct local_nodes))
-			r = pkt.len == 0 ? -EPIPE : h.err ? -h.err : -EPROTO;
+		if (pkt.len == 0)
+			r = -EPIPE;
+		else if (h.err) /* with a text */
+			r = -h.err;
+		else if (pkt.len < sizeof(h) + sizeof(*t) ||
+			 pkt.len != sizeof(h) + sizeof(*t) + t->count * sizeof(t->node[0]))
+			r = -EPROTO;
 	}
 	if (r < 0) {
 		close_fd(*sock);
@@ -71,8 +77,23 @@ static const struct local_node *find(const struct local_nodes *t, int node)
 	return NULL;
 }
 
+/* Without a link to the master the table is what it was when that was lost. */
+static bool is_news(const struct local_nodes *t)
+{
+	const struct local_node *master = find(t, -1);
+
+	return !master || strncmp(master->status, "unreachable", sizeof(master->status)) != 0;
+}
+
 static bool all_there(const struct local_nodes *t, const struct want *w)
 {
+	if (!is_news(t))
+		return false;
+	if (w->n == 0)
+		for (uint32_t i = 0; i < t->count; i++)
+			if (t->node[i].node >= 0 &&
+			    strncmp(t->node[i].status, w->state, sizeof(t->node[i].status)))
+				return false;
 	for (int i = 0; i < w->n; i++) {
 		const struct local_node *n = find(t, w->node[i]);
 
@@ -82,18 +103,30 @@ static bool all_there(const struct local_nodes *t, const struct want *w)
 	return true;
 }
 
+static void say_state(const struct local_node *n, const char *state, int wait_ms)
+{
+	if (strncmp(n->status, state, sizeof(n->status)))
+		lab_warn("%s is '%.16s', not '%s', after %.1f s%s%.100s", lab_name(n->node),
+			 n->status, state, wait_ms / 1000.0, n->reason[0] ? ": " : "", n->reason);
+}
+
 static void say_missing(const struct local_nodes *t, const struct want *w, int wait_ms)
 {
+	if (!is_news(t)) {
+		lab_warn("this place has no link to the master after %.1f s", wait_ms / 1000.0);
+		return;
+	}
 	for (int i = 0; i < w->n; i++) {
 		const struct local_node *n = find(t, w->node[i]);
 
-		if (!n)
+		if (n)
+			say_state(n, w->state, wait_ms);
+		else
 			lab_warn("%s is not in the node table", lab_name(w->node[i]));
-		else if (strncmp(n->status, w->state, sizeof(n->status)))
-			lab_warn("%s is '%.16s', not '%s', after %.1f s%s%.100s", lab_name(n->node),
-				 n->status, w->state, wait_ms / 1000.0, n->reason[0] ? ": " : "",
-				 n->reason);
 	}
+	for (uint32_t i = 0; w->n == 0 && i < t->count; i++)
+		if (t->node[i].node >= 0)
+			say_state(&t->node[i], w->state, wait_ms);
 }
 
 static int wait_for(const struct want *w, int wait_ms)
@@ -148,8 +181,7 @@ int wait_main(int argc, char **argv)
 
 	optind = 1;
 	while ((c = getopt(argc, argv, "+w:s:n:")) >= 0) {
-		if (c == '?' ||
-		    (c == 'w' && lab_number(optarg, 0, 3600, &number) < 0) ||
+		if (c == '?' || (c == 'w' && lab_number(optarg, 0, 3600, &number) < 0) ||
 		    (c == 'n' && lab_number(optarg, 1, LAB_NODES_MAX, &number) < 0))
 			return LAB_EXIT_FAIL;
 		if (c == 'w')

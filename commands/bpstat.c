@@ -190,6 +190,16 @@ static int choose(const struct options *o, char *const specs[], struct bproc_nod
 	return 0;
 }
 
+/* What bpslave has of the master's table is shown without a link too; that it is old is said. */
+static void say_if_old(void)
+{
+	struct bproc_node_info_t master;
+
+	if (bproc_nodeinfo(BPROC_NODE_MASTER, &master) == 0 &&
+	    strcmp(master.status, "unreachable") == 0)
+		fputs("bpstat: no link to the master: this was so when it was lost\n", stderr);
+}
+
 /* -A: the number of the node with that address or name. */
 static int find_host(const char *host)
 {
@@ -264,6 +274,8 @@ int main(int argc, char **argv)
 			o.print(&ns);
 		if (fflush(stdout) == EOF)
 			e = -1;
+		if (!o.processes)
+			say_if_old();
 		if (e == 0 && o.update)
 			e = wait_for_change(&o, argv, &ns);
 		bproc_nodeset_free(&ns);

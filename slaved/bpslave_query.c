@@ -41,6 +41,10 @@ static void fill_node(struct local_node *n, const struct node_row *r)
 				 .port = r->data_port};
 	memcpy(n->status, r->status, sizeof(n->status));
 	memcpy(n->reason, r->reason, sizeof(n->reason));
+	if (r->node == NODE_MASTER && !master_is_up()) { /* nor is the rest news */
+		snprintf(n->status, sizeof(n->status), "unreachable");
+		snprintf(n->reason, sizeof(n->reason), "no link to the master");
+	}
 }
 
 void query_nodes(uint32_t client, const struct local_hdr *h)

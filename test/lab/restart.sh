@@ -38,6 +38,16 @@ wait $job
 is 'its end is seen' $? 143
 is 'new ones start' "$(bpsh 1 hostname)" n1
 
+# Who has no link to the master knows what was; it says so, and waits for what is
+ok 'stop-master --kill' bplab stop-master --kill
+has 'what is shown is old' "$(bpstat 2>&1 >/dev/null)" 'bpstat: no link to the master*'
+is 'home is not reachable' "$(bpstat -s master 2>/dev/null)" unreachable
+has 'nobody waits for old news' "$(bplab wait -w 0.5 2>&1)" '*no link to the master*'
+ok 'start-master' bplab start-master
+ok 'all nodes are waited for' bplab wait
+is 'and work at once' "$(bpsh 0,1 hostname | sort | xargs)" 'n0 n1'
+is 'nothing is old' "$(bpstat -s master 2>&1)" up
+
 # A clean end
 for who in 'stop-slave 1' 'stop-slave master' stop-master; do
 	# shellcheck disable=SC2086
