@@ -43,6 +43,11 @@ struct peer *stdio_link(const struct stdio *s)
 	return stdio_at_home() ? s->peer : peer_home();
 }
 
+uint64_t stdio_visit_of(const struct stdio *s)
+{
+	return stdio_at_home() ? s->visit : s->proc->visit.move;
+}
+
 /* -- one stream */
 
 void stdio_progress(struct stdio_proc *p)
@@ -67,7 +72,8 @@ void stdio_break(struct stdio *s, bool tell)
 	stream_out_init(&s->out, true);
 	stream_in_init(&s->in, true);
 	if (tell)
-		stdio_say_reset(stdio_link(s), s->proc->pid, STREAM_BIT(s->no), used);
+		stdio_say_reset(stdio_link(s), s->proc->pid, stdio_visit_of(s), STREAM_BIT(s->no),
+				used);
 }
 
 void stdio_read_on(struct stdio *s, bool on)
@@ -318,143 +324,13 @@ void stdio_then(struct stdio_proc *p)
 		then(arg);
 }
 
-/* -- from the links */
-
-static void protocol_error(struct stdio *s, const char *what)
-{
-	log_warn("stream %u of %d: %s; it is closed", s->no, s->proc->pid, what);
-	stdio_break(s, true);
-}
-
-static void on_data(struct stdio *s, const Bproc__StreamData *m)
-{
-	if (s->sends) {
-		if (stdio_at_home())
-			stdio_home_back(s, m);
-		return;
-	}
-	if (stream_in_data(&s->in, m->offset, m->data.data, m->data.len) < 0)
-		protocol_error(s, "data that no credit was given for");
-	else
-		stdio_drain(s);
-	stdio_progress(s->proc);
-}
-
-static void on_credit(struct stdio *s, uint64_t upto)
-{
-	if (!s->sends)
-		return;
-	if (stream_out_credit(&s->out, upto) < 0)
-		return protocol_error(s, "credit beyond what was sent");
-	stdio_pump(s);
-	/* Room in the window again: the pipe may have been waiting. */
-	if (!s->reading || s->drain)
-		stdio_fill(s);
-}
-
-static void on_end(struct stdio *s, uint64_t offset)
-{
-	if (stdio_at_home())
-		return stdio_home_end(s, offset);
-	if (s->sends)
-		return;
-	if (stream_in_end(&s->in, offset) < 0)
-		return protocol_error(s, "an end that is not where the bytes end");
-	stdio_drain(s);
-}
-
-static void on_reset(struct stdio *s, uint64_t used)
-{
-	if (stdio_at_home())
-		stdio_home_reset(s, used);
-	else
-		stdio_break(s, false);
-}
-
-/* A record that has left still gets what belongs to its last bytes. */
-static struct stdio *stream_of(struct peer *q, const Bproc__Proc *proc, uint32_t no)
-{
-	struct stdio_proc *p, *old = NULL;
-
-	if (!proc || no >= CHAN_STREAMS)
-		return NULL;
-	LIST_FOREACH(p, bucket(proc->pid), next)
-	if (p->pid == proc->pid && !p->s[no].broken)
-		old = p;
-	if (!old || (stdio_at_home() && old->s[no].peer != q))
-		return NULL;
-	return &old->s[no];
-}
-
-/* Home: whoever takes over knows by that whether it is the one that is meant. */
-static void note_leave(struct peer *q, const Bproc__StreamEnd *m)
-{
-	for (uint32_t i = 0; i < CHAN_STREAMS; i++) {
-		struct stdio *s = m->mask & STREAM_BIT(i) ? stream_of(q, m->proc, i) : NULL;
-
-		if (s)
-			s->left_by = m->move;
-	}
-}
-
-/* Each stream of a mask, with its value; then their process, once. */
-static void each(struct peer *q, const Bproc__Proc *proc, uint32_t mask, const uint64_t *at,
-		 size_t n, void (*on)(struct stdio *s, uint64_t at))
-{
-	struct stdio_proc *p[CHAN_STREAMS] = {NULL};
-	size_t k = 0;
-
-	for (uint32_t i = 0; i < CHAN_STREAMS && k < n; i++) {
-		struct stdio *s = mask & STREAM_BIT(i) ? stream_of(q, proc, i) : NULL;
-
-		if (s) {
-			p[i] = s->proc;
-			on(s, at[k]);
-		}
-		k += !!(mask & STREAM_BIT(i));
-	}
-	for (int i = 0; i < CHAN_STREAMS; i++)
-		if (p[i] && (i == 0 || p[i] != p[0]) && (i != 2 || p[2] != p[1]))
-			stdio_progress(p[i]);
-}
-
-void stdio_on_msg(struct peer *q, const Bproc__Envelope *env)
-{
-	const uint64_t *at;
-	struct stdio *s;
-
-	switch (env->msg_case) {
-	case BPROC__ENVELOPE__MSG_STREAM_OPEN:
-		if (stdio_at_home() && env->stream_open->proc)
-			stdio_home_open(q, env->stream_open);
-		return;
-	case BPROC__ENVELOPE__MSG_STREAM_DATA:
-		s = stream_of(q, env->stream_data->proc, env->stream_data->stream);
-		if (s)
-			on_data(s, env->stream_data);
-		return;
-	case BPROC__ENVELOPE__MSG_STREAM_CREDIT:
-		return each(q, env->stream_credit->proc, env->stream_credit->mask,
-			    env->stream_credit->upto, env->stream_credit->n_upto, on_credit);
-	case BPROC__ENVELOPE__MSG_STREAM_END:
-		note_leave(q, env->stream_end);
-		return each(q, env->stream_end->proc, env->stream_end->mask, env->stream_end->at,
-			    env->stream_end->n_at, on_end);
-	case BPROC__ENVELOPE__MSG_STREAM_RESET:
-		if (stdio_at_home())
-			stdio_home_reset_later(q, env->stream_reset);
-		at = (uint64_t[]){env->stream_reset->used, STREAM_UNKNOWN, STREAM_UNKNOWN};
-		return each(q, env->stream_reset->proc, env->stream_reset->mask, at, CHAN_STREAMS,
-			    on_reset);
-	default:
-		return;
-	}
-}
+/* -- links */
 
 void stdio_peer_up(struct peer *q)
 {
-	(void)q;
-	if (!stdio_at_home())
+	if (stdio_at_home())
+		stdio_home_peer_up(q);
+	else
 		stdio_node_peer_up();
 }
 

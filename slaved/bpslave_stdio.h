@@ -2,6 +2,7 @@
  * What the files of forwarded stdio share (bpslave only; doc/streams.md).
  *
  *	bpslave_stdio.c		pipes, sockets and links of one stream, whichever way it flows
+ *	bpslave_stdio_msg.c	what comes from the links
  *	bpslave_stdio_fd.c	how the descriptors are made, and the messages
  *	bpslave_stdio_node.c	where the process is: arrival, departure, exit
  *	bpslave_stdio_home.c	where its ghost is: the last byte; bpslave_stdio_turn.c: of
@@ -107,8 +108,9 @@ extern struct stdio_list stdio_table[];
 void stdio_wait(struct stdio_proc *p, void (*then)(void *arg), void *arg);
 void stdio_then(struct stdio_proc *p);
 
-/* The link a stream is on, or NULL. */
+/* The link a stream is on, or NULL; and the node's visit that it is of, 0: not known. */
 struct peer *stdio_link(const struct stdio *s);
+uint64_t stdio_visit_of(const struct stdio *s);
 void stdio_close(struct stdio *s);
 /* Nobody reads: the other machine is told, and the writer gets EPIPE. */
 void stdio_break(struct stdio *s, bool tell);
@@ -129,7 +131,7 @@ void stdio_end_input(struct stdio *s);
 void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_STREAMS],
 		    bool later);
 void stdio_say_credit(struct stdio *s, bool now);
-void stdio_say_reset(struct peer *to, int32_t pid, uint32_t mask, uint64_t used);
+void stdio_say_reset(struct peer *to, int32_t pid, uint64_t visit, uint32_t mask, uint64_t used);
 void stdio_say_data(const struct stdio *s, uint64_t offset, const unsigned char *p, size_t len);
 /* Credits and ends that are due: those of one process to one machine are one message. */
 void stdio_say_due(struct stdio_proc *p);
@@ -140,6 +142,7 @@ void stdio_home_progress(struct stdio_proc *p);
 void stdio_node_peer_up(void);
 /* Node: p has ended or gone, and others hold its pipes. */
 void stdio_rest_begin(struct stdio_proc *rest);
+void stdio_home_peer_up(struct peer *q);
 void stdio_home_peer_down(struct peer *q);
 
 /* bpslave_stdio_turn.c: a node opens a stream: now, or when those before it are done. */

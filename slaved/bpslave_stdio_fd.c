@@ -183,9 +183,10 @@ void stdio_say_open(struct stdio_proc *p, uint32_t mask, const uint64_t at[CHAN_
 }
 
 /* over: they are for bytes that have all come, so the other end waits for no room. */
-static void say_credits(struct peer *to, int32_t pid, uint32_t mask, uint64_t *upto, size_t n,
-			bool over)
+static void say_credits(struct peer *to, const struct stdio *first, uint32_t mask, uint64_t *upto,
+			size_t n, bool over)
 {
+	int32_t pid = first->proc->pid;
 	Bproc__StreamCredit m = BPROC__STREAM_CREDIT__INIT;
 	PROC_OF(proc, pid);
 
@@ -193,6 +194,7 @@ static void say_credits(struct peer *to, int32_t pid, uint32_t mask, uint64_t *u
 	m.mask = mask;
 	m.upto = upto;
 	m.n_upto = n;
+	m.visit = stdio_visit_of(first);
 	tell("StreamCredit", to, pid, mask, upto[n - 1]);
 	(over ? peer_send_later : peer_send)(to, &m.base);
 }
@@ -208,6 +210,7 @@ static void say_ends(struct peer *to, const struct stdio_proc *p, uint32_t mask,
 	m.at = at;
 	m.n_at = n;
 	m.move = p->exited ? 0 : p->leaves_by;
+	m.visit = p->visit.move;
 	send_to(to, &m.base, p->pid, mask, at[n - 1]);
 }
 
@@ -227,10 +230,11 @@ void stdio_say_data(const struct stdio *s, uint64_t offset, const unsigned char 
 	m.offset = offset;
 	m.data.data = (unsigned char *)(uintptr_t)p;
 	m.data.len = len;
+	m.visit = stdio_visit_of(s);
 	send_to(stdio_link(s), &m.base, s->proc->pid, STREAM_BIT(s->no), offset);
 }
 
-void stdio_say_reset(struct peer *to, int32_t pid, uint32_t mask, uint64_t used)
+void stdio_say_reset(struct peer *to, int32_t pid, uint64_t visit, uint32_t mask, uint64_t used)
 {
 	Bproc__StreamReset m = BPROC__STREAM_RESET__INIT;
 	PROC_OF(proc, pid);
@@ -238,6 +242,7 @@ void stdio_say_reset(struct peer *to, int32_t pid, uint32_t mask, uint64_t used)
 	m.proc = &proc;
 	m.mask = mask;
 	m.used = used;
+	m.visit = visit;
 	if (to && mask)
 		send_to(to, &m.base, pid, mask, used);
 }
@@ -311,7 +316,8 @@ void stdio_say_due(struct stdio_proc *p)
 		for (int k = i; to && k < CHAN_STREAMS; k++) {
 			struct stdio *s = &p->s[k];
 
-			if (!s->credit_due || stdio_link(s) != to)
+			if (!s->credit_due || stdio_link(s) != to ||
+			    stdio_visit_of(s) != stdio_visit_of(&p->s[i]))
 				continue;
 			mask |= STREAM_BIT(k);
 			upto[n++] = s->upto;
@@ -319,7 +325,7 @@ void stdio_say_due(struct stdio_proc *p)
 			over = over && stream_in_finished(&s->in);
 		}
 		if (n > 0)
-			say_credits(to, p->pid, mask, upto, n, over);
+			say_credits(to, &p->s[i], mask, upto, n, over);
 	}
 	say_due_ends(p);
 }

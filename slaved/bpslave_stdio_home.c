@@ -39,6 +39,36 @@ static void forget_early(struct stdio_proc *p)
 	stdio_free(p);
 }
 
+static struct event *early_timer; /* lives as long as we */
+
+/* Nobody else may come, and the node keeps all of it until it hears something. */
+static void on_early_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct stdio_proc *p, *more;
+	uint64_t now = now_ms();
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	for (p = TAILQ_FIRST(&earlies); p; p = more) {
+		more = TAILQ_NEXT(p, early_next);
+		if (!master_is_up())
+			p->since_ms = now; /* whose word is waited for */
+		else if (now - p->since_ms >= EARLY_MS)
+			forget_early(p);
+	}
+	if (nearly > 0)
+		start_timer(early_timer, EARLY_MS);
+}
+
+static void sweep_later(void)
+{
+	if (!early_timer)
+		early_timer = new_timer(on_early_late, NULL);
+	if (early_timer && !event_pending(early_timer, EV_TIMEOUT, NULL))
+		start_timer(early_timer, EARLY_MS);
+}
+
 static struct stdio_proc *new_early(const Bproc__StreamOpen *m)
 {
 	struct stdio_proc *p;
@@ -55,6 +85,7 @@ static struct stdio_proc *new_early(const Bproc__StreamOpen *m)
 	p->since_ms = now;
 	TAILQ_INSERT_TAIL(&earlies, p, early_next);
 	nearly++;
+	sweep_later();
 	return p;
 }
 
@@ -82,7 +113,8 @@ static bool join(struct stdio_proc *p, struct stdio_proc *parent)
 	stdio_adopt(p, &f);
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		if (p->s[i].broken && p->s[i].peer)
-			stdio_say_reset(p->s[i].peer, p->pid, STREAM_BIT(i), STREAM_UNKNOWN);
+			stdio_say_reset(p->s[i].peer, p->pid, p->s[i].visit, STREAM_BIT(i),
+					STREAM_UNKNOWN);
 		stdio_drain(&p->s[i]);
 	}
 	return true;
@@ -115,7 +147,8 @@ void stdio_home_open(struct peer *q, const Bproc__StreamOpen *m)
 	if (!p) {
 		p = new_early(m);
 		if (!p)
-			return stdio_say_reset(q, m->proc->pid, m->mask, STREAM_UNKNOWN);
+			return stdio_say_reset(q, m->proc->pid, m->visit, m->mask,
+					       STREAM_UNKNOWN);
 		join_first(p);
 	}
 	for (uint32_t i = 0; i < CHAN_STREAMS && k < m->n_at; i++)
@@ -206,9 +239,18 @@ void stdio_home_used(const struct stdio *s, uint64_t used)
 
 /* -- the last byte */
 
+/* The node of what others hold there: nobody tells of its end but that node. */
+static int32_t rest_node(int32_t pid)
+{
+	return (-pid >> 16) - 1;
+}
+
 static bool node_is_lost(const struct stdio *s)
 {
-	const struct node_row *row = s->peer ? table_find(peer_node(s->peer)) : NULL;
+	int32_t pid = s->proc->pid;
+	const struct node_row *row = s->peer  ? table_find(peer_node(s->peer))
+				     : pid < 0 ? table_find(rest_node(pid))
+					       : NULL;
 
 	return row && strcmp(row->status, "down") == 0;
 }
@@ -380,6 +422,21 @@ void stdio_lost(int32_t pid)
 
 	for (int i = 0; p && i < CHAN_STREAMS; i++)
 		stdio_break(&p->s[i], false);
+}
+
+/* What it has not opened again soon, a new bpslave there knows nothing of. */
+void stdio_home_peer_up(struct peer *q)
+{
+	struct stdio_proc *p;
+
+	STDIO_EACH(p, i)
+	{
+		if (p->pid > 0 || p->early || p->give_up || rest_node(p->pid) != peer_node(q))
+			continue;
+		p->give_up = new_timer(on_give_up, p);
+		if (p->give_up)
+			start_timer(p->give_up, GIVE_UP_MS);
+	}
 }
 
 void stdio_home_peer_down(struct peer *q)

@@ -15,7 +15,7 @@ static void attach(struct stdio *s, struct peer *q, uint64_t visit, uint64_t off
 	s->left_by = 0;
 	s->turned = s->credit_due = false;
 	if (s->broken)
-		return stdio_say_reset(q, s->proc->pid, STREAM_BIT(s->no), STREAM_UNKNOWN);
+		return stdio_say_reset(q, s->proc->pid, visit, STREAM_BIT(s->no), STREAM_UNKNOWN);
 	if (!s->sends && offset == STREAM_UNKNOWN) {
 		s->upto = stream_in_rebase(&s->in);
 		s->credit_due = true;
@@ -33,13 +33,25 @@ static void attach(struct stdio *s, struct peer *q, uint64_t visit, uint64_t off
 	stdio_fill(s);
 }
 
+/* The last node has said its end: without a link it may still be about to. */
+static bool has_ended(const struct stdio *s)
+{
+	return s->broken || (s->sends ? s->turned : s->in.ended);
+}
+
 /*
  * Links are not in step: a node may open a stream before the one where the process was before. And
  * that one may have said its end for a move that was aborted, and is to open the stream again.
  */
 static bool follows(const struct stdio *s, uint64_t visit, uint64_t after)
 {
-	return after == 0 || (after == s->visit && (!s->left_by || s->left_by == visit));
+	return after == 0 || (after == s->visit && has_ended(s) &&
+			      (!s->left_by || s->left_by == visit));
+}
+
+static void is_over(const struct stdio *s, struct peer *q, uint64_t visit)
+{
+	stdio_say_reset(q, s->proc->pid, visit, STREAM_BIT(s->no), STREAM_UNKNOWN);
 }
 
 void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__StreamOpen *m)
@@ -47,6 +59,10 @@ void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__St
 	bool again = m->visit && m->visit == s->visit;
 	struct turn *t;
 
+	/* All of it has come, or was given up: but its node has not heard that, or too late. The
+	 * numbers of moves grow. */
+	if (m->visit && m->visit < s->visit)
+		return is_over(s, q, m->visit);
 	if (s->broken || (!s->peer && (again || follows(s, m->visit, m->after))) ||
 	    (s->peer == q && (again || (!m->visit && TAILQ_EMPTY(&s->next)))))
 		return attach(s, q, m->visit, offset);
@@ -57,7 +73,7 @@ void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__St
 	if (!t) {
 		t = malloc(sizeof(*t));
 		if (!t)
-			return stdio_say_reset(q, s->proc->pid, STREAM_BIT(s->no), STREAM_UNKNOWN);
+			return is_over(s, q, m->visit);
 		TAILQ_INSERT_TAIL(&s->next, t, list);
 	}
 	t->peer = q;
@@ -124,7 +140,7 @@ void stdio_home_reset_later(const struct peer *q, const Bproc__StreamReset *m)
 		if (!(m->mask & STREAM_BIT(i)))
 			continue;
 		TAILQ_FOREACH(t, &p->s[i].next, list)
-		if (t->peer == q) {
+		if (t->peer == q && (!m->visit || t->visit == m->visit)) {
 			t->reset = true;
 			t->used = i == 0 ? m->used : STREAM_UNKNOWN;
 		}
