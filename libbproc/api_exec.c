@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "bproc.h"
@@ -40,6 +42,18 @@ static int wait_for_go(int chan, uint64_t *ret_move_id)
 			     m.type);
 }
 
+/* bpinit does not let such a one leave, and kills it: its rights would be ours. */
+static bool is_raised(const char *cmd)
+{
+	struct stat st;
+
+	if (stat(cmd, &st) < 0)
+		return false;
+	return (st.st_mode & S_ISUID && st.st_uid != getuid()) ||
+	       (st.st_mode & S_ISGID && st.st_mode & S_IXGRP && st.st_gid != getgid()) ||
+	       (geteuid() != 0 && getxattr(cmd, "security.capability", NULL, 0) > 0);
+}
+
 static int exec_and_leave(int node, const char *cmd, char *const argv[], char *const envp[],
 			  uint32_t flags)
 {
@@ -50,6 +64,11 @@ static int exec_and_leave(int node, const char *cmd, char *const argv[], char *c
 
 	if (!cmd)
 		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_execmove: no command"));
+	if (is_raised(cmd))
+		return api_ret(bproc_err_set(api_err(), EPERM,
+					     "%s: a set-uid program, or one with capabilities, "
+					     "cannot move",
+					     cmd));
 	e = api_start_move(MOVE_EXECMOVE, node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER, &c, &chan);
 	if (e < 0)
 		return api_ret(e);

@@ -1,7 +1,9 @@
 /*
  * Descriptors and packets (sysio.h). Used by the library and the daemons.
  */
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -243,4 +245,22 @@ bool has_vm_flag(pid_t pid, const char *flag)
 	if (f)
 		fclose(f);
 	return found;
+}
+
+int exec_has_raised(pid_t pid)
+{
+	cleanup_fd int fd = -1;
+	Elf64_auxv_t aux[64];
+	char path[32];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/auxv", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, aux, sizeof(aux));
+	if (n < 0)
+		return -errno;
+	for (size_t i = 0; i < (size_t)n / sizeof(aux[0]); i++)
+		if (aux[i].a_type == AT_SECURE)
+			return aux[i].a_un.a_val != 0;
+	return 0;
 }

@@ -57,5 +57,10 @@ void tcp_unpaced(int fd);
 int tcp_socket(void);
 /* Has any mapping of the process this flag (two letters, of VmFlags in proc(5))? */
 bool has_vm_flag(pid_t pid, const char *flag);
+/*
+ * Did its last exec give it more rights than who called it had: a set-uid or set-gid program, or
+ * one with capabilities of its own (AT_SECURE in getauxval(3))? Or -errno.
+ */
+int exec_has_raised(pid_t pid);
 /* Directory of the daemons' sockets: BPROC_RUN_DIR, or its environment override. */
 const char *run_dir(void);

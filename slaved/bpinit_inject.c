@@ -10,6 +10,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -100,6 +101,13 @@ void inject_exec(struct proc *p)
 
 	if (p->inject != INJECT_EXEC) {
 		ptrace(PTRACE_CONT, p->pid, NULL, NULL);
+		return;
+	}
+	/* We trace it, so it has got them; and who has asked holds the channel that the blob in it
+	 * would take orders from. It has not run yet, and does not. */
+	if (exec_has_raised(p->pid)) {
+		own_kill(p->pid, SIGKILL);
+		fail(p, EPERM, "a set-uid program, or one with capabilities, cannot move");
 		return;
 	}
 	if (get_regs(p, r) < 0 || peek(p, r->ip, &p->inject_saved) < 0 ||

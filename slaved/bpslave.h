@@ -215,7 +215,8 @@ bool exec_is_on(int32_t node, const struct exec_file *file);
 void exec_note(int32_t node, const struct exec_file *file, bool has_it);
 
 /* -- bpslave_move.c: moves, steps of the source */
-void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan);
+void move_ask(uint32_t client, uint32_t id, const struct local_move *ask,
+	      const struct ucred *asker, int chan);
 void move_child(uint32_t client, uint32_t id, int32_t pid); /* of the rfork asked under id */
 void move_client_gone(uint32_t client);
 void move_on_grant(const Bproc__MoveGrant *m);
@@ -252,8 +253,8 @@ void target_init_lost(void);
  * A process that has just come, and runs, may ask to leave before bpinit's word that it runs has
  * been read here. True: the question is asked again when it has, and chan belongs to it.
  */
-bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker,
-		  int chan);
+bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask,
+		  const struct ucred *asker, int chan);
 /* So many have their image and are not known to run: they may, and have children. */
 extern uint32_t target_unheard;
 bool target_expects(int32_t pid); /* its move to here is announced, and not over */
@@ -420,8 +421,11 @@ struct asker {
 	uint64_t filters_id;
 };
 void asker_free(struct asker *a);
-/* 0, or -errno with the reason in text: who it is; then what it has and whom it needs. */
-int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX]);
+/*
+ * 0, or -errno with the reason in text: who it is; then what it has and whom it needs. said: the
+ * kernel's word on who sent the question.
+ */
+int asker_identify(struct asker *a, const struct ucred *said, char text[LOCAL_TEXT_MAX]);
 int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX]);
 void move_tell_failed(uint64_t move, int err, const char *text, bool target);
 void move_image_lost(uint64_t move); /* bpslave_move.c: some of it may not have been sent */

@@ -7,11 +7,59 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bpslave_move.h"
 
-int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX])
+/* In another one its capabilities count for what is there, and mean nothing to a node. */
+static bool has_our_users(int32_t host_pid)
 {
+	struct stat own, its;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", host_pid);
+	return stat(path, &its) == 0 && stat("/proc/self/ns/user", &own) == 0 &&
+	       its.st_ino == own.st_ino && its.st_dev == own.st_dev;
+}
+
+/* Whether it has what its real user need not have. */
+static bool is_more(const struct proc_ids *ids)
+{
+	for (int i = 1; i < 4; i++)
+		if (ids->uid[i] != ids->uid[0] || ids->gid[i] != ids->gid[0])
+			return true;
+	return (ids->cap_prm & ~ids->cap_amb) != 0;
+}
+
+/*
+ * It arrives with what it has now, and runs what comes down its connection. Who has asked may
+ * have executed a set-uid program since, whose rights are that program's alone. (One that goes on
+ * from there to be another user's altogether has another real user.)
+ */
+static int still_itself(const struct proc_ids *ids, const struct ucred *said)
+{
+	struct proc_ids now;
+	int raised;
+
+	if (ids->uid[0] != said->uid || ids->gid[0] != said->gid)
+		return -EPERM;
+	if (said->uid == 0 || !is_more(ids))
+		return 0;
+	raised = exec_has_raised(ids->host_pid);
+	if (raised)
+		return raised < 0 ? raised : -EPERM;
+	/* It may have been so when its ids were read, and not any more. */
+	return proc_read_ids(ids->host_pid, &now) == 0 &&
+			       memcmp(now.uid, ids->uid, sizeof(now.uid)) == 0 &&
+			       memcmp(now.gid, ids->gid, sizeof(now.gid)) == 0 &&
+			       now.cap_prm == ids->cap_prm
+		       ? 0
+		       : -EPERM;
+}
+
+int asker_identify(struct asker *a, const struct ucred *said, char text[LOCAL_TEXT_MAX])
+{
+	int32_t host_pid = said->pid;
 	int e = proc_read_ids(host_pid, &a->ids);
 
 	if (e < 0) {
@@ -24,7 +72,18 @@ int asker_identify(struct asker *a, int32_t host_pid, char text[LOCAL_TEXT_MAX])
 			 a->ids.ns_depth > 1 ? "in another pid namespace" : "the node's own");
 		return -EPERM;
 	}
-	return 0;
+	if (!has_our_users(host_pid)) {
+		snprintf(text, LOCAL_TEXT_MAX,
+			 "pid %d is in another user namespace; it cannot move", a->ids.pid);
+		return -EPERM;
+	}
+	e = still_itself(&a->ids, said);
+	if (e < 0)
+		snprintf(text, LOCAL_TEXT_MAX,
+			 "pid %d has rights of a set-uid program, or of another user since it "
+			 "asked; it cannot move",
+			 a->ids.pid);
+	return e;
 }
 
 /*

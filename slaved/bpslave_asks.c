@@ -152,7 +152,8 @@ static void no_bpinit(uint32_t client, uint32_t id, const struct local_move *ask
 	close_fd(chan);
 }
 
-void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker, int chan)
+void move_ask(uint32_t client, uint32_t id, const struct local_move *ask,
+	      const struct ucred *asker, int chan)
 {
 	const struct filter_move how = {.ahead = ask->kind == MOVE_LIVE ||
 						 (ask->kind == MOVE_MOVE && ask->flags & DUMP_LAZY),
@@ -181,7 +182,7 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, int32_
 			      .flags = ask->kind == MOVE_MOVE ? ask->flags
 							      : ask->flags & ~(uint32_t)DUMP_LAZY,
 			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
-			      .host_pid = asker};
+			      .host_pid = asker->pid};
 	if (ask->kind == MOVE_RFORK) {
 		v->client = client;
 		v->id = id;

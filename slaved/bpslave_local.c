@@ -186,7 +186,7 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 	case LOCAL_SETNODE:
 		return query_setnode(c->number, h, body, pkt->cred.uid);
 	case LOCAL_MOVE:
-		return move_ask(c->number, h->id, body, pkt->cred.pid, take_fd(pkt->fd[0]));
+		return move_ask(c->number, h->id, body, &pkt->cred, take_fd(pkt->fd[0]));
 	case LOCAL_STATS:
 		return stats_ask(c->number, h->id, body);
 	case LOCAL_LOOK:

@@ -32,7 +32,8 @@ struct arriving {
 	struct {	      /* it asks to leave again already */
 		uint32_t client, id;
 		struct local_move ask;
-		int32_t asker, child; /* child: of an rfork, once it is announced */
+		struct ucred asker;
+		int32_t child; /* of an rfork, once it is announced */
 		int chan;	      /* owned; -1: it does not */
 	} again;
 };
@@ -75,13 +76,13 @@ bool target_expects(int32_t pid)
 	return false;
 }
 
-bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, int32_t asker,
-		  int chan)
+bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask,
+		  const struct ucred *asker, int chan)
 {
 	struct proc_ids ids;
 	struct arriving *a;
 
-	if (LIST_EMPTY(&arrivings) || proc_read_ids(asker, &ids) < 0)
+	if (LIST_EMPTY(&arrivings) || proc_read_ids(asker->pid, &ids) < 0)
 		return false;
 	LIST_FOREACH(a, &arrivings, next)
 	if (a->pid == ids.pid && a->handed_over && a->again.chan < 0 && !IS_LIVE(a))
@@ -91,7 +92,7 @@ bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask, in
 	a->again.client = client;
 	a->again.id = id;
 	a->again.ask = *ask;
-	a->again.asker = asker;
+	a->again.asker = *asker;
 	a->again.child = 0;
 	a->again.chan = chan;
 	return true;
@@ -422,7 +423,7 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 
 		a->again.chan = -1;
 		forget(a);
-		move_ask(copy.again.client, copy.again.id, &copy.again.ask, copy.again.asker,
+		move_ask(copy.again.client, copy.again.id, &copy.again.ask, &copy.again.asker,
 			 copy.again.chan);
 		if (copy.again.child)
 			move_child(copy.again.client, copy.again.id, copy.again.child);

@@ -510,7 +510,8 @@ int bproc_rexec(int node, const char *cmd, char *const argv[], char *const envp[
  *         exec, the process ends with the error's low 8 bits as its status, as in
  *         BProc 4.
  * Errors: those of a move; those of execve(2) here: ENOENT, EACCES, ENOEXEC,
- *         E2BIG and so on.
+ *         E2BIG and so on; EPERM (a set-uid or set-gid program of another, or one
+ *         with capabilities).
  * Blocks: until the node has agreed. Threads: as execve(2), which ends the others.
  * Since: 0.1. Source: bproc_execmove(3) of BProc 4; doc/move.md.
  */

@@ -9,6 +9,9 @@
  *   cloned PID      a process that leaves, and says that others, PID and those behind it, could
  *                   not be made; for some seconds
  *   silent NODE     a move that is asked for rightly, and of which no image ever comes
+ *   later NODE PROGRAM  a move that is asked for rightly, by who then executes a set-uid program;
+ *                   the channel is somebody else's, who hears what comes of it
+ *   raised NODE PROGRAM  bproc_execmove() of a set-uid program, by who keeps its channel
  *   wire ADDR PORT  bytes and silent connections to a port of a daemon
  */
 #include <arpa/inet.h>
@@ -20,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -297,6 +301,79 @@ static int silent(int32_t node)
 	return m.type != CHAN_ABORT || m.err != ETIMEDOUT;
 }
 
+/* What is the last word on the channel. */
+static int hear(int chan)
+{
+	struct pollfd p = {.fd = chan, .events = POLLIN};
+	struct sysio_pkt pkt;
+	struct chan_msg m;
+
+	if (poll(&p, 1, 20000) != 1 || pkt_recv(chan, &m, sizeof(m), 0, &pkt) < 0 ||
+	    pkt.len != sizeof(m))
+		die("no word on it");
+	m.u.text[CHAN_TEXT_MAX - 1] = '\0';
+	printf("type %u with %d descriptors, errno %d: %s\n", m.type, pkt.nfd, m.err,
+	       m.type == CHAN_ABORT ? m.u.text : "");
+	pkt_close(&pkt);
+	return m.type != CHAN_ABORT || m.err != EPERM;
+}
+
+/* Both words are said before, and read when it is another program. */
+static int later(int32_t node, const char *program)
+{
+	struct chan_msg here = {.type = CHAN_HERE};
+	int fd, chan, status;
+	uint32_t id;
+	pid_t pid;
+
+	be_nobody();
+	fd = call();
+	if (fd < 0)
+		die("connect");
+	chan = channel_of(fd, &id, MOVE_MOVE, node);
+	pkt_send(chan, &here, sizeof(here), NULL, 0);
+	pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (pid > 0) {
+		execl(program, "raised", "30", (char *)NULL);
+		die(program);
+	}
+	status = hear(chan);
+	kill(getppid(), SIGKILL); /* its real user may */
+	return status;
+}
+
+static int raised(int32_t node, const char *program)
+{
+	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC};
+	struct pollfd p = {.events = POLLIN};
+	uint32_t id;
+	pid_t pid;
+	int fd, status;
+
+	be_nobody();
+	pid = fork();
+	if (pid == 0) {
+		fd = call();
+		if (fd < 0)
+			die("connect");
+		p.fd = channel_of(fd, &id, MOVE_EXECMOVE, node);
+		here.u.status = p.fd;
+		pkt_send(p.fd, &here, sizeof(here), NULL, 0);
+		if (poll(&p, 1, 20000) != 1)
+			die("no word on it");
+		listen_to(p.fd);
+		fcntl(p.fd, F_SETFD, 0);
+		execl(program, "raised", "1", (char *)NULL);
+		die(program);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		die("fork");
+	printf("ended with %x\n", (unsigned int)status);
+	return !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL;
+}
+
 static int dial(const char *addr, const char *port)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
@@ -357,7 +434,11 @@ int main(int argc, char **argv)
 		return wire(argv[2], argv[3]);
 	if (argc == 3 && strcmp(argv[1], "silent") == 0)
 		return silent(atoi(argv[2]));
+	if (argc == 4 && strcmp(argv[1], "later") == 0)
+		return later(atoi(argv[2]), argv[3]);
+	if (argc == 4 && strcmp(argv[1], "raised") == 0)
+		return raised(atoi(argv[2]), argv[3]);
 	fprintf(stderr, "usage: hostile local | channel PID | cloned PID | silent NODE | "
-			"wire ADDR PORT\n");
+			"later NODE PROGRAM | raised NODE PROGRAM | wire ADDR PORT\n");
 	return 2;
 }

@@ -43,6 +43,31 @@ check channel
 ok 'channels, on a node' bpsh 1 "$hostile" channel $victim
 check 'channel on a node'
 
+# Rights that the user has not got, or has in a namespace of his own only, do not go along
+nobody='setpriv --reuid=65534 --regid=65534 --clear-groups'
+bpctl -S all -m 0111
+chmod 755 "$t"
+cp "$(command -v sleep)" "$t/raised" && chmod 4755 "$t/raised"
+if $nobody unshare -Ur true; then
+	has 'who is root in a user namespace of his own does not leave it' \
+		"$($nobody unshare -Ur bpsh 0 sh -c 'read -r x </etc/shadow && echo "$x"' 2>&1)" \
+		'*another user namespace*'
+fi
+slave=$(pgrep -x bpslave)
+kill -STOP "$slave"
+"$hostile" later 0 "$t/raised" >"$t/later" &
+later=$!
+within 10 'who has asked is another program' pgrep -x raised
+kill -CONT "$slave"
+within 20 'who has asked does not leave with its rights' grep -q errno "$t/later"
+has 'but is told why' "$(cat "$t/later")" '*errno 1:*'
+wait $later 2>/dev/null
+ok 'a set-uid program does not get the blob' "$hostile" raised 0 "$t/raised"
+has 'bpsh says so' "$($nobody bpsh 0 "$t/raised" 1 2>&1)" '*set-uid*'
+is "root's own goes" "$(bpsh 0 "$t/raised" 0; echo $?)" 0
+check 'rights'
+bpctl -S all -m 0100
+
 # Who leaves from the node that others come to says of them that they could not be made
 bpctl -S 1 -m 0111
 bpsh 0 "$hostile" cloned "$(sh -c 'echo $$')" >"$t/cloned" 2>&1 &
