@@ -56,6 +56,23 @@ static unsigned int touch(const void *p, size_t n)
 	return sum;
 }
 
+/* Of what is said to have gone ahead; nothing has, here. */
+static void check_gaps(struct restore *r)
+{
+	uint32_t v = 0;
+
+	MUST(!r->ngone || r->live_id);
+	for (uint32_t i = 0; i < r->ngone; i++) {
+		uint64_t start = get64(r->gone + 16ul * i), n = get64(r->gone + 16ul * i + 8);
+
+		while (v < r->nvmas && r->vmas[v].end <= start)
+			v++;
+		MUST(v < r->nvmas && r->vmas[v].live && start >= r->vmas[v].start &&
+		     n <= r->vmas[v].end - start);
+	}
+	MUST(r->live_id ? rest_check_live(r) == -ESTALE : rest_check_live(r) == 0);
+}
+
 /* In place of the check against this machine: what was parsed is all there and in order. */
 long rest_check(struct restore *r)
 {
@@ -101,6 +118,7 @@ long rest_check(struct restore *r)
 			rest_patch_vdso(r, to, r->rec[TAG_VDSO].p, r->rec[TAG_VDSO].len);
 		__builtin_free(to);
 	}
+	check_gaps(r);
 	touch(r->rec[TAG_THREADS].p, r->nthreads * (uint64_t)REC_THREAD_LEN);
 	touch(r->rec[TAG_SCHED].p, r->rec[TAG_SCHED].len);
 	touch(r->need, IMAGE_NEED_LEN);
