@@ -25,7 +25,7 @@ static _Noreturn void usage(FILE *to)
 {
 	fputs("usage: bpmove [--live | --lazy] [--locks] [-v] PID NODE\n"
 	      "       bpmove --tree [-v] PID NODE\n"
-	      "       bpmove --dry-run PID\n"
+	      "       bpmove --dry-run [--tree] PID\n"
 	      "NODE is a node's number; -1 or \"master\" is the front end.\n"
 	      "\n"
 	      "      --live     send most of its memory while it still runs\n"
@@ -92,6 +92,26 @@ static void print_refused(const char *text, void *arg)
 	if (r->n++ == 0)
 		printf("%d cannot move:\n", r->pid);
 	printf("  %s\n", text);
+}
+
+/* Of all that descend from it; whoever has a filter is refused with no more said. */
+static int dry_run_tree(int pid)
+{
+	int node = go_there(pid), n;
+	struct refused r = {.pid = pid};
+	struct vmad_err err = {0};
+	uint64_t us = 0;
+
+	n = vmad_look_pid(pid, -1, VMAD_TREE | (node == BPROC_NODE_MASTER ? 0 : VMAD_AWAY),
+			  print_refused, &r, &us, &err);
+	if (n < 0) {
+		fprintf(stderr, "bpmove: %d: %s\n", pid, err.text);
+		return 1;
+	}
+	if (n == 0)
+		printf("%d can move with all that descend from it\n", pid);
+	printf("\nstopped for %.1f ms\n", (double)us / 1000);
+	return n > 0;
 }
 
 static int dry_run(int pid)
@@ -228,10 +248,9 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	/* A node of -1 looks like an option, which "+" has kept from being one. */
-	if (tree && (dry || live || lazy || locks)) {
+	if (tree && (live || lazy || locks)) {
 		fprintf(stderr, "bpmove: --tree excludes %s\n",
-			dry    ? "--dry-run"
-			: live ? "--live"
+			live   ? "--live"
 			: lazy ? "--lazy"
 			       : "--locks");
 		return 1;
@@ -240,6 +259,6 @@ int main(int argc, char **argv)
 		usage(stderr);
 	pid = number(argv[optind], 1, "process");
 	if (dry)
-		return dry_run(pid);
+		return tree ? dry_run_tree(pid) : dry_run(pid);
 	return move(pid, node_number(argv[optind + 1]));
 }

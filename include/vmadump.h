@@ -202,7 +202,7 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err);
  * vmad_look_pid() - could another process leave this machine?
  * @pid: the process.
  * @fd: where the head of its image goes, without its pages: for vmad_info().
- * @flags: VMAD_AWAY, VMAD_JUDGED.
+ * @flags: VMAD_AWAY, VMAD_JUDGED; VMAD_TREE: it and all that descend from it, together.
  * @refused: called with a text for each thing that cannot be carried.
  * @arg: for @refused.
  * @ret_us: how long it was stopped, in microseconds; may be NULL.
@@ -210,7 +210,8 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err);
  *
  * One with very many descriptors or mappings is looked at before it is stopped, and if that finds
  * something it is not stopped at all: nothing is written to @fd then, and *ret_us is 0. If not, it
- * is stopped for the rest, and what is written is of it as it runs: for VMAD_INFO_OPEN.
+ * is stopped for the rest, and what is written is of it as it runs: for VMAD_INFO_OPEN. A tree is
+ * stopped as a whole, whatever it has, and nothing is written of it.
  *
  * Return: how many there are, 0: it could leave; -1 with errno set: it cannot even be
  *         looked at, or not be carried for what shows from outside (ENOTSUP).

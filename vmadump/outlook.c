@@ -8,6 +8,7 @@
 #include "vmadump/blob/refuse.h"
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
+#include "vmadump/tree.h"
 
 /* Wherever it is not at home, 0 to 2 are streams if they are pipes. */
 #define AWAY_STREAMS (1u | 2u << CHAN_GO_STREAM_BITS | 3u << 2 * CHAN_GO_STREAM_BITS)
@@ -43,6 +44,8 @@ int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char 
 	int e;
 	long r, known = -1;
 
+	if (flags & VMAD_TREE)
+		return tree_look(pid, away, refused, arg, ret_us, err);
 	if (freeze_look(&f) < 0)
 		return -1;
 	if (freeze_is_much(&f))

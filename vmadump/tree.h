@@ -73,6 +73,12 @@ struct pack_child;
 long tree_dump(pid_t pid, int fd, unsigned copy, unsigned flags, struct pack_child *pack,
 	       uint64_t *ret_us, struct vmad_err *err);
 
+/* tree_away.c: all that are parked to leave go on where they are. */
+void tree_stay(struct tree *t);
+/* tree_look.c: vmad_look_pid() of a tree; away: CHAN_GO_* of one that is not at home. */
+int tree_look(pid_t pid, unsigned away, void (*refused)(const char *text, void *arg), void *arg,
+	      uint64_t *ret_us, struct vmad_err *err);
+
 /* tree_revive.c: the first member of a tree is there and has said so in m; all others come. */
 struct chan_msg;
 int tree_revive(struct trace *first, int chan, struct chan_msg *m);

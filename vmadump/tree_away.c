@@ -142,15 +142,15 @@ static int hear_all(struct leaving *l)
 }
 
 /* Nobody traces them: each is again, and goes on where it was. Children first. */
-static void stay_all(struct leaving *l)
+void tree_stay(struct tree *t)
 {
 	struct vmad_err unused;
 	int e = errno;
 
-	for (uint32_t i = l->t.n; i-- > 0;) {
-		struct freeze *f = &l->t.member[i].f;
+	for (uint32_t i = t->n; i-- > 0;) {
+		struct freeze *f = &t->member[i].f;
 
-		if (!is_process(&l->t.member[i]))
+		if (!is_process(&t->member[i]))
 			continue;
 		f->t.err = &unused;
 		if (freeze_again(f) < 0 || freeze_leave(f) < 0)
@@ -190,7 +190,7 @@ int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how,
 	if (l.told && hear_all(&l) < 0)
 		r = -1;
 	if (l.left == 0 && r < 0)
-		stay_all(&l);
+		tree_stay(&l.t);
 	else
 		stop_again(&l);
 	if (ret_us)

@@ -86,8 +86,9 @@ enum chan_type {
 			   /* answered by CHAN_DUMPED or CHAN_FAILED. flags: CHAN_DUMP_LOOK */
 	CHAN_RESUME = 65,  /* go on by yourself; to a parked process the loss of its channel says
 			    * the same: there is no other copy that could run */
-	CHAN_LOOK = 70,	   /* + fd; leave.flags: CHAN_GO_*: what keeps it, and the head of */
-			   /* an image; answered by CHAN_REFUSED for each, then CHAN_DUMPED */
+	CHAN_LOOK = 70,	   /* + fd, + of one of a tree its order; leave.flags: CHAN_GO_*: what */
+			   /* keeps it, and the head of an image; answered by CHAN_REFUSED for */
+			   /* each, then CHAN_DUMPED */
 	CHAN_LEAVE = 66,   /* + a connection to bpslave, + of one of a tree its order (tree.h); */
 			   /* leave: ask there, and leave; answered by CHAN_LEFT, or */
 			   /* CHAN_FAILED: then it is parked as before */

@@ -168,6 +168,8 @@ static void look(struct blob *b, const struct chan_pkt *p)
 		.refused = tell_refused,
 		.only_look = !!(p->m.flags & CHAN_LOOK_REST),
 		.rest = !!(p->m.flags & CHAN_LOOK_REST),
+		.has_order = p->fd[1] >= 0,
+		.order = p->fd[1],
 	};
 
 	blob_dump_from(&opt, p->m.u.leave.flags);
@@ -193,7 +195,7 @@ long blob_park(struct blob *b)
 				   });
 			continue;
 		}
-		if (p.m.type == CHAN_LOOK && p.nfd == 1) {
+		if (p.m.type == CHAN_LOOK && p.nfd >= 1) {
 			look(b, &p);
 			continue;
 		}
