@@ -350,7 +350,7 @@ static int raised(int32_t node, const char *program)
 	struct pollfd p = {.events = POLLIN};
 	uint32_t id;
 	pid_t pid;
-	int fd, status;
+	int fd, status = 0;
 
 	be_nobody();
 	pid = fork();
