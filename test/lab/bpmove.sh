@@ -95,6 +95,62 @@ if command -v xz >/dev/null; then
 	is 'xz: the same bytes' "$(xz -4 -T2 --block-size=400000 <plain | cmp - plain.xz && echo same)" same
 fi
 
+# of an ordinary user, who may not make a thread under the number that it had here before
+chmod 711 .
+bpctl -S all -m 0111
+touch err
+chmod 666 err
+cp "$bin/test_vmadump_threads" threads
+: >out
+chmod 666 out
+setpriv --reuid 65534 --regid 65534 --clear-groups ./threads 600 </dev/null >out 2>err &
+p=$!
+within 20 "a user's threads write" lines out 3
+moved "a user's threads" 10
+is 'ten laps' "$laps" 10
+wait "$p"
+is "a user's threads end with 0" $? 0
+is "a user's threads: all of it" "$( (seq 0 599; echo threads ok) | cmp - out && echo same)$(cat err)" same
+# and who may not come home with a thread that was made on a node, but without it
+if [ -x /usr/bin/python3 ]; then
+	rm -f stop
+	setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -u -c '
+import os, threading, time
+end = threading.Event()
+old = threading.Thread(target=end.wait)
+old.start()
+print("ready")
+while not os.path.exists("another"):
+    time.sleep(0.01)
+new = threading.Event()
+one = threading.Thread(target=new.wait)
+one.start()
+print("more")
+while not os.path.exists("without"):
+    time.sleep(0.01)
+new.set()
+one.join()
+print("less")
+while not os.path.exists("stop"):
+    time.sleep(0.01)
+end.set()
+old.join()' </dev/null >out 2>err &
+	p=$!
+	within 20 'it has a thread' grep -q ready out
+	ok 'to node 0' bpmove $p 0
+	: >another
+	within 20 'it has made another' grep -q more out
+	has 'that cannot come home' "$(bpmove $p master 2>&1)" 'bpmove: *: a thread with the id *'
+	is 'so it stays' "$(node_of $p)" 0
+	: >without
+	within 20 'it has ended' grep -q less out
+	within 10 'home' bpmove $p master
+	: >stop
+	wait $p
+	is 'all is well' "$?$(cat err)" 0
+fi
+bpctl -S all -m 0100
+
 # 3 what was moved is a process like any: to kill, to wait for, forwarded
 mkfifo in
 : >out

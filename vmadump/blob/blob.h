@@ -387,8 +387,10 @@ void blob_end_threads(struct blob *b);
  */
 void blob_keep_threads(struct blob *b);
 void blob_end_kept(struct blob *b);
-/* The kept thread with this number is to be what t says. 0: there is none. */
-int blob_wake_kept(struct blob *b, struct blob_thread *t);
+/* hint: which of them it most likely is */
+int blob_has_kept(const struct blob *b, uint32_t hint, int32_t tid);
+/* The kept thread with this number, if there is one, is to be what t says. */
+void blob_wake_kept(struct blob *b, uint32_t hint, struct blob_thread *t);
 /* What it was lent is closed. */
 void park_give_back(struct blob *b);
 /* park_leave.c: CHAN_LEAVE; comes back if it has not left. */

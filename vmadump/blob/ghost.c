@@ -242,8 +242,8 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	int sock[CHAN_STREAMS];
 
 	park_left(b);
-	/* As execve() ends them; or they have no use here. */
-	if (g.reap || b->exec_kind == MOVE_REXEC)
+	/* As execve() ends them; or an arrival at a node makes them anew. */
+	if (b->exec_kind == MOVE_REXEC || (g.reap && cred_may_number()))
 		blob_end_threads(b);
 	else
 		blob_keep_threads(b);

@@ -198,6 +198,8 @@ long cred_arrival(struct blob *b, const struct chan_cred *c);
 /* The same in two steps, with what it takes to clone under a wanted pid in between. */
 long cred_skeleton(struct blob *b, const struct chan_cred *c);
 long cred_finish(struct blob *b, const struct chan_cred *c);
+/* May we clone a thread or a process under the number that we name? */
+int cred_may_number(void);
 long cred_ghost(struct blob *b, const uint32_t uid[3], const uint32_t gid[2]);
 /* The capabilities that count, of those it may have; and what it had. */
 long cred_effective(uint64_t want, uint64_t *ret_had);

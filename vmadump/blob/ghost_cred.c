@@ -185,3 +185,13 @@ long cred_effective(uint64_t want, uint64_t *ret_had)
 	d[1].effective = (uint32_t)(want >> 32);
 	return sys_capset(&h, d);
 }
+
+/* CAP_SYS_ADMIN would do as well: who has it alone only keeps what he need not. */
+int cred_may_number(void)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2];
+
+	return sys_capget(&h, d) == 0 &&
+	       d[CAP_CHECKPOINT_RESTORE / 32].effective >> CAP_CHECKPOINT_RESTORE % 32 & 1;
+}

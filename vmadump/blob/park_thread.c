@@ -52,20 +52,32 @@ static void order(struct blob_thread *t, enum thread_order what)
 	sys_futex(&t->order, FUTEX_WAKE, 1, NULL);
 }
 
-int blob_wake_kept(struct blob *b, struct blob_thread *t)
+/* Most are where they were when they left. */
+static struct blob_thread *find_kept(const struct blob *b, uint32_t hint, int32_t tid)
 {
-	for (uint32_t i = 0; i < b->nkept; i++) {
-		struct blob_thread *k = kept_at(b, i);
+	if (hint < b->nkept && kept_at(b, hint)->tid == tid)
+		return kept_at(b, hint);
+	for (uint32_t i = 0; i < b->nkept; i++)
+		if (kept_at(b, i)->tid == tid)
+			return kept_at(b, i);
+	return NULL;
+}
 
-		if (k->tid != t->tid)
-			continue;
-		t->restored = THREAD_KEPT;
-		k->tid = 0;
-		k->next = (uint64_t)t;
-		order(k, THREAD_NEXT);
-		return 1;
-	}
-	return 0;
+int blob_has_kept(const struct blob *b, uint32_t hint, int32_t tid)
+{
+	return find_kept(b, hint, tid) != NULL;
+}
+
+void blob_wake_kept(struct blob *b, uint32_t hint, struct blob_thread *t)
+{
+	struct blob_thread *k = find_kept(b, hint, t->tid);
+
+	if (!k)
+		return;
+	t->restored = THREAD_KEPT;
+	k->tid = 0;
+	k->next = (uint64_t)t;
+	order(k, THREAD_NEXT);
 }
 
 void blob_end_kept(struct blob *b)

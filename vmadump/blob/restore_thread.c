@@ -51,9 +51,8 @@ static uint32_t index_of(const struct blob *b, const struct blob_thread *t)
 void thread_become(struct blob *b, struct blob_thread *t)
 {
 	struct restore *r = (void *)b->restore;
-	const stack_t alt = {.ss_sp = (void *)t->alt_sp,
-			     .ss_flags = t->alt_flags,
-			     .ss_size = t->alt_size};
+	const stack_t alt = {
+		.ss_sp = (void *)t->alt_sp, .ss_flags = t->alt_flags, .ss_size = t->alt_size};
 	long e;
 
 	sys_prctl(PR_SET_NAME, (unsigned long)t->name, 0, 0, 0);
@@ -124,8 +123,6 @@ static long start(struct restore *r, struct blob_thread *t)
 	};
 	long e;
 
-	if (blob_wake_kept(r->b, t))
-		return 0;
 	/* Of its last visit here: a thread that has ended keeps its number for a moment more. */
 	for (int tries = 0; (e = blob_clone_thread(&a, sizeof a, t)) == -EEXIST; tries++)
 		if (tries == IN_USE_TRIES || sys_nanosleep(&nap) < 0)
@@ -138,11 +135,39 @@ static long start(struct restore *r, struct blob_thread *t)
 	return 0;
 }
 
+/*
+ * Those that a ghost has kept come last: when one cannot be made, the ghost has them still, and
+ * its original can come home when that one has ended.
+ */
+static long start_all(struct restore *r)
+{
+	struct blob *b = r->b;
+	uint32_t n = r->nthreads, i;
+	long e = 0;
+
+	for (i = 0; i < n; i++)
+		fill(r, thread_at(b, i), i);
+	b->nthreads = n;
+	for (i = 0; i < n; i++)
+		if (!blob_has_kept(b, i, thread_at(b, i)->tid) &&
+		    (e = start(r, thread_at(b, i))) < 0)
+			break;
+	for (uint32_t k = 0; k < n; k++) {
+		struct blob_thread *t = thread_at(b, k);
+
+		if (e == 0)
+			blob_wake_kept(b, k, t);
+		else if (k >= i || blob_has_kept(b, k, t->tid))
+			t->tid = 0; /* nobody's: its end is not waited for */
+	}
+	return e;
+}
+
 long rest_threads(struct restore *r)
 {
 	struct blob *b = r->b;
 	uint32_t longest;
-	long e = 0;
+	long e;
 
 	if (!r->nthreads) {
 		blob_end_kept(b);
@@ -158,13 +183,7 @@ long rest_threads(struct restore *r)
 	b->restore = (uint64_t)r;
 	b->release = 0;
 	b->parked = 0;
-	for (uint32_t i = 0; e == 0 && i < r->nthreads; i++) {
-		b->nthreads = i + 1;
-		fill(r, thread_at(b, i), i);
-		e = start(r, thread_at(b, i));
-		if (e < 0)
-			b->nthreads = i;
-	}
+	e = start_all(r);
 	if (e < 0)
 		return e;
 	blob_end_kept(b);
