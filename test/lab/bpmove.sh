@@ -206,6 +206,7 @@ wait $p 2>/dev/null
 # still, and that is a few files of /proc, however many descriptors it has.
 reads() { sed -n 's/^syscr: //p' "/proc/$1/io"; }
 has_many() { # what else it has, in perl
+	: >many.out # or the one before is "ready"
 	perl -e '$| = 1; use Fcntl; for (1 .. 300) { sysopen(my $f, "many", O_RDWR | O_CREAT) or die;
 		push @f, $f } '"$1"' print "ready\n"; sleep 60 while 1' >many.out &
 	p=$!
