@@ -155,6 +155,7 @@ struct place {
 	int32_t pgid, sid; /* 0: not known yet */
 	bool changed;	   /* since its ghosts were made */
 	int64_t when;	   /* ms: that, or home's last word on it; 0: none */
+	uint64_t word;	   /* a node: number of that word, as they came */
 };
 
 struct proc {
@@ -345,6 +346,7 @@ struct move {
 	struct init_chain chain[INIT_CHAIN_MAX];
 	enum kids_phase kids;
 	bool place_tried; /* its ghost is, as far as can be, where it was */
+	uint64_t word;	  /* target: of home's words on places the last before it was announced */
 	struct mirror late[INIT_CHAIN_MAX]; /* of the chain, until it runs; code 0: none */
 };
 extern struct move moves[MOVES_MAX];

@@ -29,7 +29,9 @@ struct order {
 	int tries;
 	bool asked; /* a ghost has been told */
 	int64_t due;
+	uint64_t word;
 };
+static uint64_t last_word;
 static struct order orders[ORDERS_MAX];
 static uint32_t norders; /* in use */
 static int64_t look_at_ms;
@@ -157,6 +159,7 @@ static void done(struct order *o)
 
 	is.changed = self.keeper;
 	is.when = clock_ms();
+	is.word = o->word;
 	if (p)
 		p->place = is;
 	if (self.keeper) {
@@ -266,12 +269,13 @@ void init_place(const struct init_msg *m)
 		old->sid = m->u.place.sid;
 		old->was = m->u.place.was;
 		old->leader = m->u.place.leader;
+		orders[i].word = last_word + 1;
 	}
 	if (!o) {
 		say("pid %d: too many change their group at once", m->u.place.pid);
 		return;
 	}
-	*o = (struct order){.place = m->u.place};
+	*o = (struct order){.place = m->u.place, .word = ++last_word};
 	norders++;
 	attempt(o);
 }
@@ -292,6 +296,18 @@ static struct order *waiting_for(int32_t pid)
 	return NULL;
 }
 
+/*
+ * Home's last word on it is younger than what comes with it. Who comes from home has what home had
+ * then: its words before that are older. And a session that was made is not given up.
+ */
+static bool is_older(const struct move *m, const struct proc *p, const struct place *is)
+{
+	if (!p->place.when || clock_ms() - p->place.when >= YOUNG_MS)
+		return false;
+	return (!m->from_home || p->place.word > m->word) &&
+	       (m->sid != p->pid || is->sid == p->pid);
+}
+
 bool place_ready(struct move *m, const struct proc *p)
 {
 	struct init_msg msg = {.type = INIT_PLACE, .pid = p->pid};
@@ -300,8 +316,7 @@ bool place_ready(struct move *m, const struct proc *p)
 
 	if (!o) {
 		if (m->place_tried || (is.pgid == m->pgid && is.sid == m->sid) ||
-		    (p->place.when && clock_ms() - p->place.when < YOUNG_MS) || m->pgid <= 0 ||
-		    (m->sid != p->pid && m->sid != is.sid))
+		    is_older(m, p, &is) || m->pgid <= 0 || (m->sid != p->pid && m->sid != is.sid))
 			return true;
 		m->place_tried = true;
 		msg.u.place.pid = p->pid;
@@ -322,11 +337,12 @@ static bool stands_in(const struct proc *p)
 	       (p->state == PROC_GHOST || p->state == PROC_LEAVING || p->state == PROC_MAKING);
 }
 
-void place_chain(const struct move *m)
+void place_chain(struct move *m)
 {
 	struct init_msg msg = {.type = INIT_PLACE};
 	struct init_place *pl = &msg.u.place;
 
+	m->word = last_word;
 	for (uint32_t i = 0; i < m->nchain; i++) {
 		const struct init_chain *c = &m->chain[i];
 		const struct proc *p = proc_find(c->pid);

@@ -25,7 +25,7 @@ bool place_ready(struct move *m, const struct proc *p);
  * Ghosts that are here of the relatives with which one arrives: put where those are, as far as that
  * is known better than here. Done: its arrival will be born into that.
  */
-void place_chain(const struct move *m);
+void place_chain(struct move *m);
 bool place_chain_done(const struct move *m);
 /* Home: a process that leaves has its place, of which nobody will hear from here any more. */
 void place_leaves(struct proc *p);

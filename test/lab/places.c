@@ -10,6 +10,8 @@
 #include "check.h"
 
 #define ROUNDS 2
+#define LEADING 40 /* rounds of ... */
+#define AT_ONCE 6  /* ... so many */
 #define PATIENCE_S 20
 
 /* On the node, in a child of rfork. Returns what is wrong, a bit for each. */
@@ -116,9 +118,49 @@ static void made_meanwhile(const char *name, const char *away, const char *back)
 	unlink(done);
 }
 
+/* On node 0: a child at home makes a group or session at once, and comes here at once. */
+static _Noreturn void comes_back_leading(bool session)
+{
+	pid_t child = bproc_rfork(BPROC_NODE_MASTER), sleeper;
+
+	if (child > 0)
+		_exit(wait_exit(child));
+	if (child < 0 || (session ? setsid() : setpgid(0, 0)) < 0)
+		_exit(2);
+	sleeper = fork();
+	if (sleeper == 0) {
+		nap_ms(200);
+		_exit(0);
+	}
+	if (bproc_move(0) < 0)
+		_exit(3);
+	_exit(getpgid(0) != getpid() ? 4 : session && getsid(0) != getpid() ? 5 : 0);
+}
+
+/* Its ghost there may only just have heard where it was before. */
+static void made_at_once(void)
+{
+	pid_t pid[AT_ONCE];
+	int e;
+
+	for (int round = 0; round < LEADING; round++) {
+		for (int i = 0; i < AT_ONCE; i++) {
+			pid[i] = fork();
+			if (pid[i] == 0)
+				bproc_move(0) < 0 ? _exit(1) : comes_back_leading(i % 2);
+		}
+		for (int i = 0; i < AT_ONCE; i++) {
+			e = wait_exit(pid[i]);
+			CHECK(e == 0, "made at once, round %d: %d (%s)", round, e,
+			      i % 2 ? "session" : "group");
+		}
+	}
+}
+
 int main(void)
 {
 	changed_at_home();
+	made_at_once();
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		made_meanwhile(rows[i].name, rows[i].away, rows[i].back);
 	return finish("groups and sessions");
