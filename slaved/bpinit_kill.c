@@ -7,14 +7,18 @@
  * asked again until then (doc/local.md, section 4).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "slaved/bpinit_kill.h"
 
+#define INFO_MS 50	/* for what a caller has written; it is there, or is fetched */
 #define KILLS_MAX 256	/* callers that wait for home */
 #define DONE_MAX 32768 /* processes that are named in their questions */
 
@@ -180,14 +184,43 @@ static void member(const struct look *l, void *arg)
 
 /* -- a call */
 
+/*
+ * Its page may be one that its user lets nobody have: of a file of his own server's, or behind a
+ * userfaultfd. A child waits for it, and we a little for that.
+ */
+static bool read_caller(const struct kill_call *c, void *ret, size_t len)
+{
+	struct iovec to = {ret, len}, from = {(void *)(uintptr_t)c->info, len};
+	cleanup_fd int in = -1, out = -1;
+	struct pollfd p = {.events = POLLIN};
+	bool ok = false;
+	int end[2];
+	pid_t pid;
+
+	if (pipe2(end, O_CLOEXEC) < 0)
+		return false;
+	in = p.fd = end[0];
+	out = end[1];
+	pid = fork();
+	if (pid == 0) {
+		ok = process_vm_readv(c->tid, &to, 1, &from, 1, 0) == (ssize_t)len;
+		_exit(!ok || write_full(out, ret, len) < 0);
+	}
+	out = close_fd(out);
+	if (pid > 0 && poll(&p, 1, INFO_MS) == 1)
+		ok = read_full(in, ret, len) == 0;
+	if (pid > 0)
+		own_kill(pid, SIGKILL);
+	return ok;
+}
+
 /* The siginfo of a 64-bit or a 32-bit program: signo, errno, code, then pid, uid, value. */
 static int read_info(const struct kill_call *c, struct init_kill *k)
 {
 	int32_t raw[8] = {0};
 	size_t len = c->compat ? 24 : 32, at = c->compat ? 3 : 4;
-	struct iovec to = {raw, len}, from = {(void *)(uintptr_t)c->info, len};
 
-	if (process_vm_readv(c->tid, &to, 1, &from, 1, 0) != (ssize_t)len)
+	if (!read_caller(c, raw, len))
 		return -EFAULT;
 	/* The kernel's own codes, and tgkill()'s, nobody may pretend to others. */
 	if (raw[2] >= 0 || raw[2] == SI_TKILL)
