@@ -31,7 +31,7 @@ void close_fdp(int *fd)
 	close_fd(*fd);
 }
 
-int pkt_send(int sock, const void *buf, size_t len, const int *fds, int nfd)
+static int send_packet(int sock, const void *buf, size_t len, const int *fds, int nfd, int flags)
 {
 	union {
 		struct cmsghdr h;
@@ -52,9 +52,19 @@ int pkt_send(int sock, const void *buf, size_t len, const int *fds, int nfd)
 		memcpy(CMSG_DATA(&ctl.h), fds, sizeof(int) * nfd);
 	}
 	do {
-		n = sendmsg(sock, &m, MSG_NOSIGNAL);
+		n = sendmsg(sock, &m, MSG_NOSIGNAL | flags);
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : 0;
+}
+
+int pkt_send(int sock, const void *buf, size_t len, const int *fds, int nfd)
+{
+	return send_packet(sock, buf, len, fds, nfd, 0);
+}
+
+int pkt_send_now(int sock, const void *buf, size_t len, const int *fds, int nfd)
+{
+	return send_packet(sock, buf, len, fds, nfd, MSG_DONTWAIT);
 }
 
 static void take_control(struct msghdr *m, struct sysio_pkt *pkt)

@@ -28,6 +28,8 @@ struct sysio_pkt {
 
 /* One packet. 0 or -errno (-EAGAIN on a full non-blocking socket). Never SIGPIPE. */
 int pkt_send(int sock, const void *buf, size_t len, const int *fds, int nfd);
+/* The same to a socket that somebody else may have too, and make a blocking one. */
+int pkt_send_now(int sock, const void *buf, size_t len, const int *fds, int nfd);
 /*
  * One packet into buf. Returns 0 (pkt->len == 0 and no fds: the peer is gone),
  * -EMSGSIZE if it was cut (its fds are closed), or -errno.

@@ -42,7 +42,7 @@
 #include <unistd.h>
 
 #include "libbproc/local.h"
-#include "libbproc/sysio.h"
+#include "libbproc/foreign.h"
 #include "slaved/initproto.h"
 #include "slaved/once.h"
 #include "vmadump/blob/blob.h"
@@ -234,6 +234,7 @@ int32_t proc_parent(int32_t pid);
 /* False: it is no zombie. */
 bool proc_zombie_status(int32_t pid, int *ret_status);
 int proc_set_chan(struct proc *p, int chan);
+int chan_end(int chan); /* closes it, with what is unread in it; -1 */
 void proc_close_chan(struct proc *p);
 /*
  * A message on its channel. 0 or -errno; a lost channel is logged. One that is full takes

@@ -79,7 +79,7 @@ void later_flush(struct proc *p)
 		l = &pool[p->later - 1];
 		m = (struct chan_msg){.type = l->type};
 		memcpy(&m.u, l->u, sizeof(l->u));
-		e = p->chan < 0 ? -EBADF : pkt_send(p->chan, &m, sizeof(m), NULL, 0);
+		e = p->chan < 0 ? -EBADF : pkt_send_now(p->chan, &m, sizeof(m), NULL, 0);
 		if (e == -EAGAIN)
 			return;
 		p->later = l->next;

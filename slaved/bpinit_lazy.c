@@ -108,7 +108,7 @@ static void answer(struct proc *p, int err)
 
 static void let_go(struct lazy *z)
 {
-	z->uffd = close_fd(z->uffd);
+	z->uffd = foreign_close(z->uffd);
 	z->ctl = close_fd(z->ctl);
 	z->gen++;
 	if (!z->pager)
@@ -135,13 +135,14 @@ static struct lazy *of_move(const struct move *m)
 static void take_uffd(struct move *m, struct proc *p, int uffd)
 {
 	struct lazy *z = of_move(m) ? NULL : find_free();
-	int e = z && m && m->lazy && uffd >= 0 ? make_able(uffd) : -EOPNOTSUPP;
+	bool is_one = z && m && m->lazy && foreign_is(uffd, "anon_inode:[userfaultfd]");
+	int e = is_one ? make_able(uffd) : -EOPNOTSUPP;
 
 	if (e == 0)
 		*z = (struct lazy){
 			.move = m->id, .pid = p->pid, .uffd = uffd, .ctl = -1, .gen = z->gen + 1};
 	else
-		close_fd(uffd);
+		foreign_close(uffd);
 	answer(p, e < 0 ? EOPNOTSUPP : 0);
 }
 

@@ -50,6 +50,8 @@ void init_depart(const struct init_msg *msg, struct sysio_pkt *pkt)
 		return;
 	m = pkt->nfd == 1 ? move_new(LEAVE_ASKED) : NULL;
 	if (!m) {
+		if (pkt->nfd == 1)
+			foreign_end(take_fd(pkt->fd[0]));
 		event_failed(0, msg->req_id, EVF_SOURCE, EAGAIN, "too many moves at once");
 		return;
 	}
@@ -175,14 +177,14 @@ void move_readable(struct move *m)
 {
 	struct sysio_pkt pkt;
 	struct chan_msg c;
-	int e = pkt_recv(m->chan, &c, sizeof(c), MSG_DONTWAIT, &pkt);
+	int e = foreign_recv(m->chan, &c, sizeof(c), &pkt);
 
 	if (e == -EAGAIN)
 		return;
-	pkt_close(&pkt);
+	foreign_pkt_close(&pkt);
 	c.u.text[CHAN_TEXT_MAX - 1] = '\0';
 	if (e < 0 || pkt.len == 0) {
-		m->chan = close_fd(m->chan);
+		m->chan = chan_end(m->chan);
 		if (m->phase == LEAVE_ASKED && m->kind == MOVE_LIVE)
 			leave_failed(m, ECANCELED, "whoever moves it has ended");
 		else if (m->phase == LEAVE_ASKED)
@@ -396,16 +398,10 @@ static void aborted(struct proc *p)
  */
 static void last_word(struct move *m, const struct chan_msg *c)
 {
-	struct chan_msg unread;
-	struct sysio_pkt pkt;
-
 	if (m->chan < 0)
 		return;
-	pkt_send(m->chan, c, sizeof(*c), NULL, 0);
-	shutdown(m->chan, SHUT_RD);
-	while (pkt_recv(m->chan, &unread, sizeof(unread), MSG_DONTWAIT, &pkt) == 0 &&
-	       (pkt.len > 0 || pkt.nfd > 0))
-		pkt_close(&pkt);
+	pkt_send_now(m->chan, c, sizeof(*c), NULL, 0);
+	m->chan = chan_end(m->chan);
 }
 
 static void decide_abort(struct move *m, int err, const char *text)

@@ -24,7 +24,7 @@ void live_granted(struct move *m)
 	e = move_write_header(m);
 	m->pid = 0;
 	if (e == 0)
-		e = pkt_send(m->chan, &c, sizeof(c), &m->data, 1);
+		e = pkt_send_now(m->chan, &c, sizeof(c), &m->data, 1);
 	move_push_header(m);
 	m->data = close_fd(m->data);
 	if (e < 0)

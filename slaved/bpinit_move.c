@@ -60,7 +60,7 @@ void move_free(struct move *m)
 	if (m->threads)
 		lease_lower(INT32_MAX);
 	m->threads = false;
-	m->chan = close_fd(m->chan);
+	m->chan = chan_end(m->chan);
 	m->data = close_fd(m->data);
 	m->back = close_fd(m->back);
 	m->filters = close_fd(m->filters);

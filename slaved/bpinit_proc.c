@@ -50,11 +50,19 @@ struct proc *proc_add(int32_t pid, enum proc_state state)
 	return &procs[i];
 }
 
+int chan_end(int chan)
+{
+	/* Its user may have it too, and then the kernel would go on telling us of it. */
+	if (chan >= 0)
+		epoll_ctl(self.epoll, EPOLL_CTL_DEL, chan, NULL);
+	return foreign_end(chan);
+}
+
 void proc_close_chan(struct proc *p)
 {
 	clones_forget(p);
 	sent_forget(p);
-	p->chan = close_fd(p->chan);
+	p->chan = chan_end(p->chan);
 	p->gen++; /* events of it that are under way are nobody's */
 }
 
@@ -92,7 +100,7 @@ int proc_tell(struct proc *p, const struct chan_msg *m, const int *fds, int nfd)
 	int e = p->chan < 0 ? -EBADF : p->later ? -EAGAIN : 0;
 
 	if (e == 0)
-		e = pkt_send(p->chan, m, sizeof(*m), fds, nfd);
+		e = pkt_send_now(p->chan, m, sizeof(*m), fds, nfd);
 	if (e == -EAGAIN && nfd == 0)
 		e = later_put(p, m);
 	if (e < 0 && e != -EPIPE)
@@ -183,13 +191,13 @@ void proc_readable(struct proc *p)
 	struct chan_msg c;
 
 	for (int i = 0; i < CHAN_BATCH && p->gen == gen; i++) {
-		int e = pkt_recv(p->chan, &c, sizeof(c), MSG_DONTWAIT, &pkt);
+		int e = foreign_recv(p->chan, &c, sizeof(c), &pkt);
 
 		if (e == -EAGAIN)
 			return;
 		if (e == 0 && pkt.len == sizeof(c))
 			lazy_message(p, &c, &pkt);
-		pkt_close(&pkt);
+		foreign_pkt_close(&pkt);
 		if (e == 0 && pkt.len == sizeof(c)) {
 			c.u.text[CHAN_TEXT_MAX - 1] = '\0';
 			message(p, &c);

@@ -55,7 +55,7 @@ int skel_prepare(void)
 
 static void skel_free(struct skel *s)
 {
-	s->chan = close_fd(s->chan);
+	s->chan = chan_end(s->chan);
 	s->gen++;
 	s->state = SKEL_FREE;
 	nused--;
@@ -122,7 +122,7 @@ static int make(struct skel *s)
 	__atomic_store_n(word_of(i), 0, __ATOMIC_SEQ_CST);
 	e = watch_fd(s->chan, ON_SKEL, i, s->gen, EPOLLIN);
 	if (e == 0)
-		e = pkt_send(s->chan, &who, sizeof(who), &words_fd, 1);
+		e = pkt_send_now(s->chan, &who, sizeof(who), &words_fd, 1);
 	return e < 0 ? e : proc_tell(parent, &who, &theirs, 1);
 }
 
@@ -144,10 +144,10 @@ void skel_readable(uint32_t index, uint32_t gen)
 
 	if (s->gen != gen)
 		return;
-	e = pkt_recv(s->chan, &c, sizeof(c), MSG_DONTWAIT, &pkt);
+	e = foreign_recv(s->chan, &c, sizeof(c), &pkt);
 	if (e == -EAGAIN)
 		return;
-	pkt_close(&pkt);
+	foreign_pkt_close(&pkt);
 	if (e < 0 || pkt.len == 0) {
 		skel_free(s);
 	} else if (pkt.len == sizeof(c) && c.type == CHAN_WARM && s->state == SKEL_MAKING) {

@@ -88,7 +88,7 @@ static void serve(struct move *m)
 	struct move *first = move_find(m->tree);
 	struct proc *p = proc_find(m->pid);
 	struct chan_msg c = {.type = CHAN_LENT, .move_id = m->id};
-	cleanup_fd int fd = -1;
+	int fd;
 
 	if (!m->wants || !p || !first || first->phase != ARRIVE_HELD)
 		return;
@@ -96,6 +96,8 @@ static void serve(struct move *m)
 	c.err = fd < 0 ? -fd : 0;
 	m->wants = 0;
 	proc_tell(p, &c, &fd, fd >= 0);
+	if (fd >= 0)
+		foreign_close(fd);
 }
 
 void tree_want(struct move *m, int32_t fd)

@@ -12,7 +12,7 @@
 
 #include "libbproc/link.h"
 #include "libbproc/local.h"
-#include "libbproc/sysio.h"
+#include "libbproc/foreign.h"
 /* libevent has a macro of the name of one of bpinit's events. */
 enum { LOOP_SIGNAL = EV_SIGNAL };
 #undef EV_SIGNAL

@@ -149,7 +149,6 @@ static void no_bpinit(uint32_t client, uint32_t id, const struct local_move *ask
 	chan_refuse(chan, ENOTCONN, text);
 	if (ask->kind == MOVE_RFORK)
 		local_error(client, id, LOCAL_MOVE, ENOTCONN, text);
-	close_fd(chan);
 }
 
 void move_ask(uint32_t client, uint32_t id, const struct local_move *ask,

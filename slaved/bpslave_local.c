@@ -63,7 +63,7 @@ static void drop(struct client *c)
 	LIST_REMOVE(c, hash);
 	free_event(&c->readable);
 	free_event(&c->writable);
-	close_fd(c->fd);
+	foreign_end(c->fd);
 	move_client_gone(c->number);
 	free(c);
 	loc.nclients--;
@@ -173,7 +173,8 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 				   "the library is of another version than bpslave");
 	if (h->type == 0 || h->type >= sizeof(sizes) / sizeof(sizes[0]) ||
 	    h->len != sizes[h->type] ||
-	    pkt->nfd != (h->type == LOCAL_MOVE || h->type == LOCAL_LOOK))
+	    pkt->nfd != (h->type == LOCAL_MOVE || h->type == LOCAL_LOOK) ||
+	    (h->type == LOCAL_MOVE && !foreign_is_channel(pkt->fd[0])))
 		return local_error(c->number, h->id, h->type, EPROTO,
 				   "not a question of the local protocol");
 	switch (h->type) {
@@ -203,18 +204,19 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	struct client *c = arg;
 	struct sysio_pkt pkt;
 	struct local_hdr h[1 + sizeof(struct local_setnode)]; /* room, aligned */
-	int e = pkt_recv(fd, h, sizeof(h), MSG_DONTWAIT, &pkt);
+	int e = foreign_recv(fd, h, sizeof(h), &pkt);
 
 	(void)what;
 	if (e == -EAGAIN)
 		return;
 	if (e < 0 || pkt.len < sizeof(*h) || h->len != pkt.len - sizeof(*h)) {
-		pkt_close(&pkt);
+		foreign_pkt_close(&pkt);
 		return drop(c);
 	}
 	dispatch(c, h, &pkt);
-	for (int i = 0; i < pkt.nfd; i++)
-		close_fd(pkt.fd[i]);
+	if (h->type == LOCAL_LOOK && pkt.nfd == 1)
+		foreign_close(take_fd(pkt.fd[0]));
+	foreign_pkt_close(&pkt);
 }
 
 /* -- connections */

@@ -54,7 +54,7 @@ static void forget(struct leaving *v)
 	after_end(v->after);
 	if (v->move)
 		data_warm(v->node);
-	close_fd(v->chan);
+	foreign_end(v->chan);
 	free(v);
 }
 
@@ -64,13 +64,11 @@ static void forget(struct leaving *v)
  */
 void chan_refuse(int chan, int err, const char *text)
 {
-	struct chan_msg abort = {.type = CHAN_ABORT, .err = err}, here;
+	struct chan_msg abort = {.type = CHAN_ABORT, .err = err};
 
 	snprintf(abort.u.text, sizeof(abort.u.text), "%s", text);
-	pkt_send(chan, &abort, sizeof(abort), NULL, 0);
-	shutdown(chan, SHUT_RD);
-	while (recv(chan, &here, sizeof(here), MSG_DONTWAIT) > 0)
-		;
+	pkt_send_now(chan, &abort, sizeof(abort), NULL, 0);
+	foreign_end(chan);
 }
 
 /* The process goes on here: by bpinit's word on the channel, and the asker by ours. */
@@ -84,10 +82,9 @@ void leaving_refuse(struct leaving *v, int err, const char *text)
 
 	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", text);
 	if (v->chan >= 0)
-		chan_refuse(v->chan, err, text);
+		chan_refuse(take_fd(v->chan), err, text);
 	else
 		init_send(&m, NULL, 0);
-	v->chan = close_fd(v->chan);
 	if (v->client)
 		local_error(v->client, v->id, LOCAL_MOVE, err, text);
 	if (v->parked)

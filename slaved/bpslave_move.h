@@ -38,7 +38,7 @@ struct leaving {
 LIST_HEAD(leavings, leaving);
 extern struct leavings leavings;
 struct leaving *leaving_by_req(uint32_t req);
-/* The process goes on here, and v is gone. */
+/* The process goes on here, and v is gone. chan_refuse() closes the channel. */
 void leaving_refuse(struct leaving *v, int err, const char *text);
 void chan_refuse(int chan, int err, const char *text);
 /* bpslave_ask.c: the question. */

@@ -60,7 +60,7 @@ static void forget(struct arriving *a)
 	close_fd(a->fd);
 	close_fd(a->back);
 	close_fd(a->filters);
-	close_fd(a->again.chan);
+	foreign_end(a->again.chan);
 	stdio_fds_close(&a->fds);
 	free(a);
 	born_expects_no_more();

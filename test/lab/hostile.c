@@ -12,17 +12,25 @@
  *   later NODE PROGRAM  a move that is asked for rightly, by who then executes a set-uid program;
  *                   the channel is somebody else's, who hears what comes of it
  *   raised NODE PROGRAM  bproc_execmove() of a set-uid program, by who keeps its channel
+ *   stubborn WHAT   what keeps waiting who closes it, or writes to it: given as 'asked' with a
+ *                   question, or on a channel as 'told', or 'within' another socket; or a channel
+ *                   that is 'full', or 'kept' by who gave it away. For some seconds
+ *   missing PID     a signal for PID, described in memory that nobody can have
  *   wire ADDR PORT  bytes and silent connections to a port of a daemon
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,6 +42,7 @@
 #define NOBODY 65534
 #define CLONED_S 8
 #define CLONED_PIDS 400
+#define STUBBORN_S 300
 
 static uint64_t state;
 
@@ -374,6 +383,111 @@ static int raised(int32_t node, const char *program)
 	return !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL;
 }
 
+/* A connection that has more to say than its reader takes, and waits for him when it is closed. */
+static int lingering(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int listener = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct linger wait = {1, STUBBORN_S};
+	socklen_t len = sizeof(a);
+	static char buf[65536];
+
+	if (bind(listener, (struct sockaddr *)&a, len) < 0 || listen(listener, 1) < 0 ||
+	    getsockname(listener, (struct sockaddr *)&a, &len) < 0 ||
+	    connect(fd, (struct sockaddr *)&a, len) < 0)
+		die("a connection");
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &wait, sizeof(wait));
+	while (send(fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+		;
+	return fd; /* the listener stays, and so does what it has not accepted */
+}
+
+static void fill_up(int sock)
+{
+	char byte = 0;
+
+	while (send(sock, &byte, 1, MSG_DONTWAIT) > 0)
+		;
+}
+
+static int within(int fd)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0 ||
+	    pkt_send(pair[0], "", 0, NULL, 0) < 0 || pkt_send(pair[0], "", 0, &fd, 1) < 0)
+		die("socketpair");
+	close_fd(fd);
+	return pair[1];
+}
+
+/* Refused by bpslave (no such kind), or by the master: the node does not take him. */
+static void stubborn_channel(int fd, const char *what, uint32_t kind)
+{
+	struct {
+		struct local_hdr h;
+		struct local_move ask;
+	} m = {.h = {.version = LOCAL_VERSION, .type = LOCAL_MOVE, .len = sizeof(m.ask)},
+	       .ask = {.kind = kind, .node = 0}};
+	int pair[2], given;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0)
+		die("socketpair");
+	if (strcmp(what, "full") == 0)
+		fill_up(pair[1]);
+	if (strcmp(what, "told") == 0) {
+		given = lingering();
+		pkt_send(pair[0], &m, sizeof(m), &given, 1);
+		close_fd(given);
+	}
+	if (pkt_send(fd, &m, sizeof(m), &pair[1], 1) < 0)
+		die("the question");
+	/* bpinit makes it a non-blocking one, which it shares with us. */
+	for (int64_t until = clock_ms() + 300; clock_ms() < until;)
+		fcntl(pair[1], F_SETFL, 0);
+}
+
+static int stubborn(const char *what)
+{
+	struct local_hdr h = {.version = LOCAL_VERSION, .type = LOCAL_VERSION_ASK};
+	int fd, given = -1;
+
+	be_nobody();
+	fd = call();
+	if (fd < 0)
+		die("connect");
+	if (strcmp(what, "asked") == 0)
+		given = lingering();
+	else if (strcmp(what, "within") == 0)
+		given = within(lingering());
+	else
+		for (uint32_t kind = 9; kind; kind = kind == 9 ? MOVE_MOVE : 0)
+			stubborn_channel(fd, what, kind);
+	if (given >= 0 && pkt_send(fd, &h, sizeof(h), &given, 1) < 0)
+		die("the question");
+	close_fd(given);
+	puts("given");
+	fflush(stdout);
+	sleep(STUBBORN_S);
+	return 0;
+}
+
+/* Root's: the kernel serves nobody else's userfaultfd; others have files of FUSE. */
+static int missing(int32_t pid)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	struct uffdio_register reg = {.range.len = 4096, .mode = UFFDIO_REGISTER_MODE_MISSING};
+	void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	reg.range.start = (uintptr_t)page;
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0 || ioctl(fd, UFFDIO_REGISTER, &reg) < 0)
+		die("userfaultfd");
+	if (syscall(SYS_rt_sigqueueinfo, pid, SIGUSR1, page) == 0 || errno != EFAULT)
+		die("not refused");
+	return 0;
+}
+
 static int dial(const char *addr, const char *port)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
@@ -434,11 +548,15 @@ int main(int argc, char **argv)
 		return wire(argv[2], argv[3]);
 	if (argc == 3 && strcmp(argv[1], "silent") == 0)
 		return silent(atoi(argv[2]));
+	if (argc == 3 && strcmp(argv[1], "stubborn") == 0)
+		return stubborn(argv[2]);
+	if (argc == 3 && strcmp(argv[1], "missing") == 0)
+		return missing(atoi(argv[2]));
 	if (argc == 4 && strcmp(argv[1], "later") == 0)
 		return later(atoi(argv[2]), argv[3]);
 	if (argc == 4 && strcmp(argv[1], "raised") == 0)
 		return raised(atoi(argv[2]), argv[3]);
 	fprintf(stderr, "usage: hostile local | channel PID | cloned PID | silent NODE | "
-			"later NODE PROGRAM | raised NODE PROGRAM | wire ADDR PORT\n");
+			"stubborn WHAT | missing PID | later NODE PROGRAM | raised NODE PROGRAM | wire ADDR PORT\n");
 	return 2;
 }

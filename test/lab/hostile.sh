@@ -16,6 +16,8 @@ open_files() { # of all daemons of the front end and of node 0
 	} 2>/dev/null | wc -l
 }
 few_open() { [ "$(open_files)" -le $((files + 8)) ]; }
+same_here() { [ "$(daemons)" = "$before" ]; }
+same_there() { [ "$(node_daemons)" = "$there" ]; }
 works() { [ "$(timeout 20 bpsh 0,1 hostname | sort | tr '\n' ' ')" = 'n0 n1 ' ]; }
 
 bpsh 0 bash -c 'trap "echo one >>'"$t"'/seen" USR1; while :; do sleep 0.1; done' &
@@ -26,8 +28,8 @@ for i in 1 2 3; do ok "it still works, $i" works; done
 before=$(daemons) there=$(node_daemons) files=$(open_files)
 
 check() { # TEXT
-	is "$1: the daemons of the front end live" "$(daemons)" "$before"
-	is "$1: those of the node" "$(node_daemons)" "$there"
+	within 5 "$1: the daemons of the front end live ($before)" same_here
+	within 5 "$1: those of the node ($there)" same_there
 	ok "$1: it works" works
 	within 30 "$1: nothing is kept open ($(open_files), before $files)" few_open
 	ok "$1: root's process lives" alive $victim
@@ -67,6 +69,36 @@ has 'bpsh says so' "$($nobody bpsh 0 "$t/raised" 1 2>&1)" '*set-uid*'
 is "root's own goes" "$(bpsh 0 "$t/raised" 0; echo $?)" 0
 check 'rights'
 bpctl -S all -m 0100
+
+# What is given to a daemon keeps it from nothing
+ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
+for what in asked within told full kept; do
+	case $what in asked | within) kill -STOP "$slave" ;; esac # it is to have the last one
+	"$hostile" stubborn $what >"$t/stubborn" &
+	stubborn=$!
+	within 10 "stubborn, $what" test -s "$t/stubborn"
+	kill -CONT "$slave"
+	ok "stubborn, $what: it works" works
+	init=$(pgrep -x bpinit | head -1)
+	used=$(ticks "$init")
+	sleep 1
+	ok "stubborn, $what: bpinit sleeps" test $(($(ticks "$init") - used)) -lt 50
+	kill $stubborn
+	wait $stubborn 2>/dev/null
+	check "stubborn, $what"
+done
+
+# Nor what its processes point at
+sleep 100 &
+elsewhere=$!
+bpsh 0 "$hostile" missing $elsewhere &
+pointer=$!
+sleep 0.5
+ok 'who points at what is not there: it works' works
+wait $pointer
+is 'and is refused' $? 0
+kill $elsewhere
+check missing
 
 # Who leaves from the node that others come to says of them that they could not be made
 bpctl -S 1 -m 0111
