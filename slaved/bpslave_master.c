@@ -211,7 +211,8 @@ static void on_refuse(const Bproc__Refuse *r)
 {
 	char text[BPROC_ERR_TEXT];
 
-	snprintf(text, sizeof(text), "refused: %s", r->reason);
+	snprintf(text, sizeof(text), "%s%s",
+		 strncmp(r->reason, "refused: ", 9) == 0 ? "" : "refused: ", r->reason);
 	log_once(text);
 	m.retry_ms = RETRY_MAX_MS;
 	if (r->err == ESHUTDOWN && slave.node != HOME_NODE) {

@@ -44,7 +44,8 @@ master_says 'the port is in use' '*2223*'
 
 # A slave in a node's namespaces, beside the real one
 slave() { # NODE KEY
-	timeout 6 bplab exec "$1" env BPROC_RUN_DIR="$t/run2" bpslave -k "$2" 10.77.0.1 2>&1
+	timeout 6 bplab exec "$1" env BPROC_RUN_DIR="$t/run2" bpslave -k "$2" --data-port 3333 \
+		10.77.0.1 2>&1
 }
 mkdir "$t/run2"
 head -c 64 /dev/urandom >"$t/wrong"; chmod 0400 "$t/wrong"
@@ -61,7 +62,9 @@ within 10 'n1 is up' node_is 1 up
 
 # A second one with the right key and the same address
 slave 1 /run/bplab/key >"$t/out"
-ok 'a duplicate is refused' grep -qi 'node 1\|already\|duplicate' "$t/out"
+has 'a duplicate is refused, which it says once' "$(grep -c 'no link to the master' "$t/out")$(cat "$t/out")" \
+	'1*no link to the master: refused: a second slave; node 1 is connected*; trying on'
+has 'and bpstat' "$(bpstat -l 1)" '*up*(refused: a second slave; node 1 is connected*)'
 is 'the first stays' "$(bpstat -s 1)" up
 is 'and works' "$(bpsh 1 hostname)" n1
 ok 'a second slave on the same run directory' sh -c \
