@@ -18,8 +18,11 @@ slave_test(hdr)
 slave_test(filter)
 slave_test(pager pager_frame.c)
 # Forwarded streams at home, between nodes that the test is.
-slave_test(turn bpslave_stdio.c bpslave_stdio_fd.c bpslave_stdio_home.c bpslave_stdio_node.c
-	bpslave_stdio_msg.c bpslave_stdio_turn.c)
+foreach(part turn visit)
+	slave_test(${part} bpslave_stdio.c bpslave_stdio_fd.c bpslave_stdio_home.c
+		bpslave_stdio_node.c bpslave_stdio_msg.c bpslave_stdio_turn.c)
+	target_sources(test_slave_${part} PRIVATE unit/slave_streams.c)
+endforeach()
 # What is born on a node, in a /proc that the test is.
 slave_test(born bpslave_born.c bpslave_away.c bpslave_tell.c bpslave_look.c bpslave_place.c)
 slave_test(data)

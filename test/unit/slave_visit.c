@@ -1,0 +1,218 @@
+/*
+ * Which visit to a node a word is of, and what others hold of a process that has ended
+ * (slave_streams.h).
+ */
+#include <check.h>
+#include <unistd.h>
+
+#include "slave_streams.h"
+
+#define THERE 4243 /* when the test is a node */
+
+/* Back on the first node, where nobody reads stdin any more; what is left there of its first visit
+ * has its own. */
+START_TEST(reset_of_a_later_visit)
+{
+	open_visit(&n0, 10, 0, 0);
+	open_visit(&n1, 11, 10, STREAM_UNKNOWN);
+	open_visit(&n0, 12, 11, STREAM_UNKNOWN);
+	of_visit = 12;
+	reset_stdin(&n0);
+	of_visit = 10;
+	data(&n0, 0, "first ");
+	end(&n0, STREAM_ALL, 6);
+	ck_assert_uint_eq(n1.resets, 0);
+	of_visit = 11;
+	data(&n1, 6, "second ");
+	end(&n1, STREAM_ALL, 13);
+	of_visit = 12;
+	data(&n0, 13, "third");
+	await_visit(12);
+	end(&n0, STREAM_OUTPUTS, 18);
+	ck_assert_int_eq(flushes, 1);
+	check_output("first second third");
+}
+END_TEST
+
+/*
+ * Its link breaks when the process is there again, and it has not heard that home has all of the
+ * first visit: it says all of that again.
+ */
+START_TEST(earlier_visit_again)
+{
+	open_visit(&n0, 10, 0, 0);
+	data(&n0, 0, "first ");
+	end(&n0, STREAM_ALL, 6);
+	open_visit(&n1, 11, 10, STREAM_UNKNOWN);
+	end(&n1, STREAM_ALL, 6);
+	open_visit(&n0, 12, 11, STREAM_UNKNOWN);
+	of_visit = 12;
+	data(&n0, 6, "third ");
+	stdio_peer_down(&n0);
+	n0.resets = 0;
+	open_visit(&n0, 12, 0, 6);
+	open_visit(&n0, 10, 0, 0);
+	ck_assert_uint_eq(n0.resets, STREAM_ALL); /* of visit 10 */
+	of_visit = 10;
+	data(&n0, 0, "first ");
+	end(&n0, STREAM_ALL, 6);
+	of_visit = 12;
+	data(&n0, 12, "more");
+	await_visit(12);
+	ck_assert_int_eq(flushes, 0);
+	end(&n0, STREAM_ALL, 16);
+	ck_assert_int_eq(flushes, 1);
+	check_output("first third more");
+}
+END_TEST
+
+#define REST (-(1 << 16) - 1) /* what others hold on node 0 */
+
+static void open_rest(struct peer *q, uint64_t at)
+{
+	Bproc__StreamOpen m = BPROC__STREAM_OPEN__INIT;
+	int32_t of = PID;
+
+	proc.pid = REST;
+	m.proc = &proc;
+	m.mask = STREAM_BIT(1);
+	m.at = &at;
+	m.n_at = 1;
+	m.of = &of;
+	m.n_of = 1;
+	say(q, BPROC__ENVELOPE__MSG_STREAM_OPEN, &m);
+	proc.pid = PID;
+}
+
+/* What the children of one that has ended hold: nobody but their node tells of its end. */
+START_TEST(rest_of_a_lost_node)
+{
+	open_streams(&n0, 0);
+	open_rest(&n0, 0);
+	stdio_peer_down(&n0);
+	stdio_table_changed();
+	ck_assert_ptr_nonnull(stdio_find(REST));
+	strcpy(n0_row.status, "down");
+	stdio_table_changed();
+	ck_assert_ptr_null(stdio_find(REST));
+	strcpy(n0_row.status, "up");
+}
+END_TEST
+
+/* Its link breaks, and on the next one it opens them again, or has a new bpslave. */
+START_TEST(rest_of_a_new_bpslave)
+{
+	open_streams(&n0, 0);
+	open_rest(&n0, 0);
+	stdio_peer_down(&n0);
+	stdio_peer_up(&n0);
+	if (_i == 0)
+		open_rest(&n0, 0);
+	let_time_pass();
+	ck_assert((stdio_find(REST) != NULL) == (_i == 0));
+}
+END_TEST
+
+/* Nobody at home has ever heard of whose they are. */
+START_TEST(rest_of_nobody)
+{
+	stdio_forget_home(PID);
+	open_rest(&n0, 0);
+	now += 5000;
+	let_time_pass();
+	ck_assert_ptr_nonnull(stdio_find(REST));
+	now += 5000;
+	let_time_pass();
+	ck_assert_ptr_null(stdio_find(REST));
+	ck_assert_uint_eq(n0.resets, STREAM_BIT(1));
+}
+END_TEST
+
+/* The link of the first node breaks before all has come, and the second one waits already. */
+START_TEST(link_of_the_first_breaks)
+{
+	open_visit(&n0, 10, 0, 0);
+	data(&n0, 0, "fir");
+	open_visit(&n1, 11, 10, STREAM_UNKNOWN);
+	stdio_peer_down(&n0);
+	ck_assert_uint_eq(n1.credits, 0);
+	open_visit(&n0, 10, 0, 0);
+	data(&n0, 3, "st ");
+	end_for(&n0, 11, 6);
+	ck_assert_uint_eq(n1.credits, STREAM_OUTPUTS);
+	data(&n1, 6, "second");
+	check_output("first second");
+}
+END_TEST
+
+static void arrive(uint64_t visit, uint64_t after, struct stdio_fds *f)
+{
+	const struct stdio_of nobody = {0};
+
+	ck_assert_int_eq(stdio_fds_make(f), 0);
+	stdio_arrived(THERE, after == 0, false, &(struct stdio_visit){visit, after}, &nobody, f);
+}
+
+static void credit(uint64_t visit, uint64_t upto)
+{
+	Bproc__StreamCredit m = BPROC__STREAM_CREDIT__INIT;
+
+	m.proc = &proc;
+	m.mask = STREAM_BIT(1);
+	m.upto = &upto;
+	m.n_upto = 1;
+	m.visit = visit;
+	say(&home, BPROC__ENVELOPE__MSG_STREAM_CREDIT, &m);
+}
+
+/* A node that has streams of two visits: what home says is for the one that it says. */
+START_TEST(two_visits_on_a_node)
+{
+	struct stdio_fds f[2];
+
+	slave.node = 0;
+	proc.pid = THERE;
+	arrive(10, 0, &f[0]);
+	ck_assert_int_eq(write(f[0].theirs[1], "first ", 6), 6);
+	stdio_departing(THERE, 11);
+	stdio_departed(THERE);
+	ck_assert_str_eq(told, "first ");
+	ck_assert_uint_eq(told_visit, 10);
+	arrive(12, 11, &f[1]);
+	ck_assert_int_eq(write(f[1].theirs[1], "third", 5), 5);
+	event_base_loop(slave.base, EVLOOP_NONBLOCK);
+	ck_assert_str_eq(told, "first ");
+	/* It has its turn; nobody has said yet that all of the first one has come. */
+	credit(12, 6 + STREAM_WINDOW);
+	event_base_loop(slave.base, EVLOOP_NONBLOCK);
+	ck_assert_str_eq(told, "first third");
+	ck_assert_uint_eq(told_visit, 12);
+	ck_assert_uint_eq(home.resets, 0);
+	stdio_init_lost();
+	for (int i = 0; i < 2; i++)
+		stdio_fds_close(&f[i]);
+	slave.node = HOME_NODE;
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("visit");
+	TCase *t = tcase_create("visit");
+	SRunner *r = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(t, streams_setup, streams_teardown);
+	tcase_add_test(t, reset_of_a_later_visit);
+	tcase_add_test(t, earlier_visit_again);
+	tcase_add_test(t, link_of_the_first_breaks);
+	tcase_add_test(t, rest_of_a_lost_node);
+	tcase_add_loop_test(t, rest_of_a_new_bpslave, 0, 2);
+	tcase_add_test(t, rest_of_nobody);
+	tcase_add_test(t, two_visits_on_a_node);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
