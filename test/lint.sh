@@ -43,9 +43,6 @@ comments) # each .c says what it owns
 		esac
 	done
 	exit $bad ;;
-format) # .clang-format, which Debian 12's clang-format 14 understands
-	command -v clang-format >/dev/null || { echo "skipped: no clang-format here"; exit 77; }
-	clang-format --dry-run --Werror "${sources[@]}" ;;
 manual) # the pages are right, and no example names what is not there
 	command -v mandoc >/dev/null || { echo "skipped: no mandoc here"; exit 77; }
 	mandoc -T lint -W warning doc/man/*.[1-8] ;;
