@@ -8,6 +8,11 @@
 
 #include "bpslave_stdio.h"
 
+static void is_over(const struct stdio *s, struct peer *q, uint64_t visit)
+{
+	stdio_say_reset(q, s->proc->pid, visit, STREAM_BIT(s->no), STREAM_UNKNOWN);
+}
+
 static void attach(struct stdio *s, struct peer *q, uint64_t visit, uint64_t offset)
 {
 	s->peer = q;
@@ -15,7 +20,7 @@ static void attach(struct stdio *s, struct peer *q, uint64_t visit, uint64_t off
 	s->left_by = 0;
 	s->turned = s->credit_due = false;
 	if (s->broken)
-		return stdio_say_reset(q, s->proc->pid, visit, STREAM_BIT(s->no), STREAM_UNKNOWN);
+		return is_over(s, q, visit);
 	if (!s->sends && offset == STREAM_UNKNOWN) {
 		s->upto = stream_in_rebase(&s->in);
 		s->credit_due = true;
@@ -47,11 +52,6 @@ static bool follows(const struct stdio *s, uint64_t visit, uint64_t after)
 {
 	return after == 0 || (after == s->visit && has_ended(s) &&
 			      (!s->left_by || s->left_by == visit));
-}
-
-static void is_over(const struct stdio *s, struct peer *q, uint64_t visit)
-{
-	stdio_say_reset(q, s->proc->pid, visit, STREAM_BIT(s->no), STREAM_UNKNOWN);
 }
 
 void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__StreamOpen *m)

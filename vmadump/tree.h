@@ -59,6 +59,10 @@ int tree_find_shared(struct tree *t);
 /* What the blob of member i is to be told, as a file; -1. */
 int tree_order_file(struct tree *t, uint32_t i);
 
+struct chan_msg;
+/* tree_away.c: m to member i of so many that leave, with fd, and that file if it is not alone. */
+int tree_tell(struct tree *t, uint32_t i, uint32_t members, const struct chan_msg *m, int fd);
+
 /* tree_collect.c: pid and all that descend from it, parked; -1: those that are in it are. */
 int tree_collect(struct tree *t, pid_t pid, unsigned copy);
 /* The first is lent what it does not have, and of what leaves a file for all memory that is

@@ -46,6 +46,20 @@ static int count(struct leaving *l)
 	return tree_find_shared(&l->t) < 0 ? -1 : tree_lend(&l->t);
 }
 
+int tree_tell(struct tree *t, uint32_t i, uint32_t members, const struct chan_msg *m, int fd)
+{
+	int chan = t->member[i].f.chan, order, r;
+
+	if (members == 1)
+		return chan_send_with(chan, m, fd);
+	order = tree_order_file(t, i);
+	if (order < 0)
+		return -1;
+	r = chan_send_two(chan, m, fd, order);
+	close(order);
+	return r;
+}
+
 static int tell(struct leaving *l, uint32_t i, uint32_t index, int node, unsigned flags)
 {
 	struct chan_msg m = {.type = CHAN_LEAVE,
@@ -53,18 +67,10 @@ static int tell(struct leaving *l, uint32_t i, uint32_t index, int node, unsigne
 					 .flags = flags,
 					 .members = (uint16_t)l->members,
 					 .index = (uint16_t)index}};
-	int order, r;
 
-	if (l->members == 1) {
+	if (l->members == 1)
 		m.u.leave.members = 0;
-		return chan_send_with(l->t.member[i].f.chan, &m, l->conn);
-	}
-	order = tree_order_file(&l->t, i);
-	if (order < 0)
-		return -1;
-	r = chan_send_two(l->t.member[i].f.chan, &m, l->conn, order);
-	close(order);
-	return r;
+	return tree_tell(&l->t, i, l->members, &m, l->conn);
 }
 
 static int tell_all(struct leaving *l, int node, unsigned flags)

@@ -43,16 +43,8 @@ static void tell(struct asking *a, uint32_t i, const char *text)
 static int order_to(struct asking *a, uint32_t i)
 {
 	const struct chan_msg m = {.type = CHAN_LOOK, .u.leave.flags = a->away};
-	int order, r;
 
-	if (a->members == 1)
-		return chan_send_with(a->t.member[i].f.chan, &m, a->nowhere);
-	order = tree_order_file(&a->t, i);
-	if (order < 0)
-		return -1;
-	r = chan_send_two(a->t.member[i].f.chan, &m, a->nowhere, order);
-	close(order);
-	return r;
+	return tree_tell(&a->t, i, a->members, &m, a->nowhere);
 }
 
 static int look_at(struct asking *a, uint32_t i)
