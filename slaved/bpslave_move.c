@@ -212,6 +212,8 @@ void move_on_commit(const Bproc__MoveCommit *c)
 	m.u.decide.ghost = 1;
 	if (v && v->committed)
 		return init_send(&m, NULL, 0);
+	/* Its ghost may have waited for its children before bpinit says that it is one. */
+	born_left(m.pid);
 	left = slave.node == HOME_NODE && stdio_fds_make(&fds) == 0;
 	if (left)
 		m.stream_mask = (1u << CHAN_STREAMS) - 1;

@@ -22,7 +22,7 @@ endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
 foreach(source rfork nest roam exec signals errors odd many hop family broken matrix storm kills
-		again lazy places kin filtered)
+		again lazy places kin filtered ghosts_wait)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
@@ -112,6 +112,7 @@ foreach(source auto poll)
 		COMMAND ${lab_programs}/family_static)
 endforeach()
 lab_test(move.again 3 90 COMMAND ${lab_programs}/again_static)
+lab_test(move.ghosts_wait 2 60 COMMAND ${lab_programs}/ghosts_wait_static)
 lab_test(move.places 2 90 COMMAND ${lab_programs}/places_static)
 lab_test(move.kills 2 90 COMMAND ${lab_programs}/kills_dynamic)
 lab_test(move.kills_wait 1 120 COMMAND ${lab_dir}/kills.sh)
