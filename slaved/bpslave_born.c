@@ -112,8 +112,10 @@ void born_read(struct born *b)
 	if (scan_stat(b->pid, &p) < 0 || scan_ids(b->pid, &p) < 0)
 		return;
 	b->ppid = p.ppid;
-	b->pgid = p.pgid;
-	b->sid = p.sid;
+	if (!b->foreseen) { /* else home has that before it is so */
+		b->pgid = p.pgid;
+		b->sid = p.sid;
+	}
 	b->uid = p.uid;
 	b->euid = p.euid;
 	b->suid = p.suid;

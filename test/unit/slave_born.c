@@ -253,6 +253,32 @@ START_TEST(goes_on_unheard)
 }
 END_TEST
 
+/*
+ * It makes a group, and before home has answered all is told again: its name is read anew, but
+ * that it is where it was is no news.
+ */
+START_TEST(told_again)
+{
+	struct init_msg m = {.type = EV_PLACE, .pid = PARENT, .u.place = {.pid = PARENT}};
+	struct born *b;
+
+	child_lives = false;
+	born_scan();
+	born_flush();
+	m.u.place.pgid = PARENT;
+	m.u.place.sid = 9;
+	m.u.place.number = 7;
+	place_on_init(&m);
+	b = born_find(PARENT);
+	ck_assert_ptr_nonnull(b);
+	b->stale = true;
+	told_group = 0;
+	born_tell_all();
+	ck_assert_int_eq(told_group, PARENT);
+	born_clear();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("born");
@@ -264,6 +290,7 @@ int main(void)
 	tcase_add_test(t, gone_before_the_first_scan);
 	tcase_add_test(t, lives_on);
 	tcase_add_test(t, goes_on_unheard);
+	tcase_add_test(t, told_again);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
