@@ -64,6 +64,8 @@ static void chain_step(struct move *m)
 		if (p && p->state == PROC_MAKING)
 			return; /* ours or another move's: arrive_progress() comes back */
 		if (!p && own_kill(c->pid, 0) < 0 && errno == ESRCH && !is_over(m, c->pid)) {
+			if (proc_maker_leaves(c->ppid))
+				return;
 			memcpy(id.comm, c->comm, sizeof(id.comm));
 			chan_cred_ids(&id.cred, (uint32_t[]){c->uid, c->uid, c->uid},
 				      (uint32_t[]){c->gid, c->gid});
@@ -263,14 +265,14 @@ static void make_early(struct move *m)
 {
 	/* What is in the way of it is told when the image is here, not before. */
 	if (m->kind != MOVE_LIVE && !m->tree && m->pid > 0 && !proc_find(m->pid) &&
-	    !born_waits(m->pid) && !children_are_coming(m->ppid) &&
+	    !born_waits(m->pid) && !children_are_coming(m->ppid) && !proc_maker_leaves(m->ppid) &&
 	    (!m->home_here || proc_can_clone(proc_find(m->ppid))))
 		make_arrival(m);
 }
 
 static void start_arrival(struct move *m)
 {
-	struct proc *p = proc_find(m->pid), *parent;
+	struct proc *p = proc_find(m->pid);
 
 	if (m->kind == MOVE_LIVE) {
 		live_arrived(m);
@@ -287,8 +289,7 @@ static void start_arrival(struct move *m)
 		return;
 	if (m->tree && tree_not_yet(m, p))
 		return;
-	/* So quick a child that its parent, which left a moment ago, is no ghost at home yet. */
-	if (!p && m->home_here && (parent = proc_find(m->ppid)) && parent->state == PROC_LEAVING)
+	if (!p && proc_maker_leaves(m->ppid))
 		return;
 	if (p && proc_can_clone(p) && !place_ready(m, p))
 		return; /* likewise */

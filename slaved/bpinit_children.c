@@ -119,6 +119,8 @@ static bool make_parent(struct move *m)
 		m->kids = KIDS_READY;
 		return true;
 	}
+	if (proc_maker_leaves(m->ppid))
+		return false;
 	id.cred.uid[0] = m->cred.uid[0];
 	id.cred.gid[0] = m->cred.gid[0];
 	if (proc_make(m, m->ppid, &id, PROC_MAKING) < 0)

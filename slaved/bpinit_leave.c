@@ -389,6 +389,7 @@ static void aborted(struct proc *p)
 	} else {
 		proc_remove(p);
 	}
+	arrive_progress();
 }
 
 /*

@@ -81,6 +81,14 @@ bool proc_can_clone(const struct proc *p)
 	return p && p->state == PROC_GHOST && p->chan >= 0 && !p->exiting && !p->dying;
 }
 
+/* Nobody else is to be the parent of what its ghost will make. */
+bool proc_maker_leaves(int32_t ppid)
+{
+	const struct proc *p = proc_find(ppid);
+
+	return p && p->state == PROC_LEAVING;
+}
+
 /*
  * What has no parent any more, or one that is just ending, is our child, but no session can be
  * joined: only who is born of a member is one. So the ghost of its leader makes it, as a

@@ -7,6 +7,8 @@
 /* -- bpinit_make.c */
 
 bool proc_can_clone(const struct proc *p);
+/* The parent of what is to be made has left, and is no ghost yet: arrive_progress() follows. */
+bool proc_maker_leaves(int32_t ppid);
 /*
  * A process under its pid, child of its parent's ghost, or of ours if there is none. It is in
  * the table when this returns 0; -errno otherwise. m: the move it is for, or NULL.

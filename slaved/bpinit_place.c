@@ -26,6 +26,7 @@
 /* What is to be done, until it is done. */
 struct order {
 	struct init_place place; /* pid 0: free */
+	bool of_source; /* that is the word of a node from which somebody comes, not home's */
 	int tries;
 	bool asked; /* a ghost has been told */
 	int64_t due;
@@ -158,8 +159,8 @@ static void done(struct order *o)
 	struct proc *p = proc_find(o->place.pid);
 
 	is.changed = self.keeper;
-	is.when = clock_ms();
-	is.word = o->word;
+	is.when = !o->of_source ? clock_ms() : p ? p->place.when : 0;
+	is.word = !o->of_source ? o->word : p ? p->place.word : 0;
 	if (p)
 		p->place = is;
 	if (self.keeper) {
@@ -249,35 +250,41 @@ void place_done(const struct chan_msg *c)
 	}
 }
 
-void init_place(const struct init_msg *m)
+static void begin(const struct init_place *place, bool of_source)
 {
 	struct order *o = NULL;
 
-	if (m->u.place.pid <= 1)
-		return;
-	if (!self.keeper && m->u.place.sid == 0)
-		return group_answer(&m->u.place);
 	for (uint32_t i = 0; i < ORDERS_MAX; i++) {
 		struct init_place *old = &orders[i].place;
 
 		if (old->pid == 0 && !o)
 			o = &orders[i];
 		/* What waits is overtaken, but has still to be answered. */
-		if (old->pid != m->u.place.pid || orders[i].asked)
+		if (old->pid != place->pid || orders[i].asked)
 			continue;
-		old->pgid = m->u.place.pgid;
-		old->sid = m->u.place.sid;
-		old->was = m->u.place.was;
-		old->leader = m->u.place.leader;
+		old->pgid = place->pgid;
+		old->sid = place->sid;
+		old->was = place->was;
+		old->leader = place->leader;
+		orders[i].of_source = of_source;
 		orders[i].word = last_word + 1;
 	}
 	if (!o) {
-		say("pid %d: too many change their group at once", m->u.place.pid);
+		say("pid %d: too many change their group at once", place->pid);
 		return;
 	}
-	*o = (struct order){.place = m->u.place, .word = ++last_word};
+	*o = (struct order){.place = *place, .of_source = of_source, .word = ++last_word};
 	norders++;
 	attempt(o);
+}
+
+void init_place(const struct init_msg *m)
+{
+	if (m->u.place.pid <= 1)
+		return;
+	if (!self.keeper && m->u.place.sid == 0)
+		return group_answer(&m->u.place);
+	begin(&m->u.place, false);
 }
 
 void place_made(int32_t pid)
@@ -296,13 +303,19 @@ static struct order *waiting_for(int32_t pid)
 	return NULL;
 }
 
+/* Home has said where it is, and who comes from elsewhere may have left before that. */
+static bool is_young(const struct proc *p)
+{
+	return p->place.when && clock_ms() - p->place.when < YOUNG_MS;
+}
+
 /*
  * Home's last word on it is younger than what comes with it. Who comes from home has what home had
  * then: its words before that are older. And a session that was made is not given up.
  */
 static bool is_older(const struct move *m, const struct proc *p, const struct place *is)
 {
-	if (!p->place.when || clock_ms() - p->place.when >= YOUNG_MS)
+	if (!is_young(p))
 		return false;
 	return (!m->from_home || p->place.word > m->word) &&
 	       (m->sid != p->pid || is->sid == p->pid);
@@ -310,7 +323,7 @@ static bool is_older(const struct move *m, const struct proc *p, const struct pl
 
 bool place_ready(struct move *m, const struct proc *p)
 {
-	struct init_msg msg = {.type = INIT_PLACE, .pid = p->pid};
+	const struct init_place where = {.pid = p->pid, .pgid = m->pgid, .sid = m->sid, .node = -1};
 	struct place is = place_of(p->pid);
 	struct order *o = waiting_for(p->pid);
 
@@ -319,11 +332,7 @@ bool place_ready(struct move *m, const struct proc *p)
 		    is_older(m, p, &is) || m->pgid <= 0 || (m->sid != p->pid && m->sid != is.sid))
 			return true;
 		m->place_tried = true;
-		msg.u.place.pid = p->pid;
-		msg.u.place.pgid = m->pgid;
-		msg.u.place.sid = m->sid;
-		msg.u.place.node = -1;
-		init_place(&msg);
+		begin(&where, !m->from_home);
 	} else if (!o->asked) {
 		attempt(o);
 	}
@@ -339,9 +348,6 @@ static bool stands_in(const struct proc *p)
 
 void place_chain(struct move *m)
 {
-	struct init_msg msg = {.type = INIT_PLACE};
-	struct init_place *pl = &msg.u.place;
-
 	m->word = last_word;
 	for (uint32_t i = 0; i < m->nchain; i++) {
 		const struct init_chain *c = &m->chain[i];
@@ -351,15 +357,16 @@ void place_chain(struct move *m)
 		if (!stands_in(p) || c->pgid <= 0)
 			continue;
 		is = place_of(c->pid);
-		/* Who leads a session does for good; whose word is the younger on a group is home's
-		 * to say. */
+		/* Who leads a session does for good; of a group home's word is the younger one if
+		 * it has just come. */
 		if ((is.pgid == c->pgid && is.sid == c->sid) || waiting_for(c->pid) ||
-		    (c->sid == c->pid ? is.sid == c->sid : !m->from_home || is.sid != c->sid))
+		    (c->sid == c->pid ? is.sid == c->sid
+				      : is.sid != c->sid || (!m->from_home && is_young(p))))
 			continue;
-		*pl = (struct init_place){
-			.pid = c->pid, .pgid = c->pgid, .sid = c->sid, .node = -1};
-		msg.pid = c->pid;
-		init_place(&msg);
+		begin(
+			&(struct init_place){
+				.pid = c->pid, .pgid = c->pgid, .sid = c->sid, .node = -1},
+			!m->from_home);
 	}
 }
 

@@ -474,6 +474,7 @@ void trace_ended(struct proc *p, int status)
 	p->traced = false;
 	if (p->state == PROC_LEAVING) {
 		leave_died(p, status);
+		arrive_progress();
 		return;
 	}
 	if (p->state == PROC_ARRIVING) {

@@ -336,7 +336,8 @@ void trip_send(struct trip *t)
 	if (!told)
 		t->pid = h.pid;
 	CHECK(h.magic == DATA_MAGIC && h.move_id == t->id && h.pid == t->pid && h.token[31] == 7);
-	want(to, EV_READY, 0);
+	if (!t->early)
+		want(to, EV_READY, 0);
 	m = (struct init_msg){.type = INIT_DATA, .move_id = t->id};
 	m.u.data.pid = t->pid;
 	fds[0] = data[1];

@@ -54,6 +54,7 @@ struct trip {
 	int home_sock[3], node_sock[3]; /* the bpslaves' ends */
 	int32_t pid;			/* out */
 	uint32_t dump_flags;
+	bool early;	  /* its image does not wait for the ghosts of its chain */
 	uint32_t as_user; /* not 0: arrives with this uid and gid and no capability */
 };
 /* The asker's part: its channel's far end is asked with. */

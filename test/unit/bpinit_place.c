@@ -1,0 +1,148 @@
+/*
+ * Who arrives is in its group from the first instruction on, and is its parent's child, also where
+ * the ghost of that parent is still in another group, or is only about to be one.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bpinit_rig.h"
+#include "libbproc/local.h"
+#include "libbproc/sysio.h"
+#include "vmadump/blob/blob.h"
+#include "vmadump/carry.h"
+
+#define IN_PLACE 45
+
+/* What the test is to the chain of its children, in that group. */
+static void add_us(struct trip *t, int32_t pgid)
+{
+	t->own_chain = true;
+	t->sid = getsid(0);
+	t->chain[0] =
+		(struct init_chain){.pid = t->sid, .pgid = t->sid, .sid = t->sid, .comm = "leader"};
+	t->chain[1] = (struct init_chain){
+		.pid = getpid(), .ppid = t->sid, .pgid = pgid, .sid = t->sid, .comm = "asker"};
+	t->nchain = 2;
+	t->ppid = getpid();
+	t->pgid = pgid;
+}
+
+static void ended(struct trip *t, int code, int status)
+{
+	struct init_msg m = want(&node, EV_CHILD, t->pid);
+
+	CHECK(m.u.child.code == code && m.u.child.status == status);
+	mirror(&home, t->pid, code, status);
+	wait_for(t->pid, 0);
+	want(&home, EV_MIRRORED, t->pid);
+}
+
+/* Where it comes from its parent has made a group, and here nobody has heard of that yet. */
+static void test_old_group(void)
+{
+	struct trip first = {0}, second = {0};
+	int32_t pid;
+
+	add_us(&first, getsid(0));
+	CHECK(rig_sleeper(&first) > 0);
+	CHECK(getpgrp() == getpid());
+	add_us(&second, getpid());
+	pid = rig_rfork(&second);
+	if (pid == 0)
+		_exit(getpgrp() == getppid() && getpgid(getppid()) == getppid() ? IN_PLACE : 1);
+	trip_send(&second);
+	trip_commit(&second);
+	ended(&second, CLD_EXITED, IN_PLACE);
+	CHECK(kill(first.pid, SIGKILL) == 0);
+	tell(&node,
+	     &(struct init_msg){.type = INIT_SIGNAL,
+				.u.signal = {.pid = first.pid, .code = SI_USER, .sig = SIGKILL}},
+	     NULL, 0);
+	ended(&first, CLD_KILLED, SIGKILL);
+	printf("old group: ok\n");
+}
+
+/* On the node: gives out the far end of a channel by stdin, leaves by it, and sleeps at home. */
+static _Noreturn void there_and_back(int chan)
+{
+	int far, on, null;
+
+	if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
+		_exit(1);
+	on = channel(&far);
+	if (pkt_send(0, "c", 1, &far, 1) < 0)
+		_exit(2);
+	close_fd(far);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; fd < 3; fd++)
+		if (dup2(null, fd) < 0)
+			_exit(3);
+	close_fd(null);
+	if (rig_leave(on, MOVE_MOVE, NULL, 0) < 0)
+		_exit(4);
+	for (;;)
+		pause();
+}
+
+/* It runs at home again, but the node has not heard of that yet. */
+static int32_t parent_that_left(struct trip *t)
+{
+	struct sysio_pkt pkt;
+	int far, chan = channel(&far);
+	char c;
+
+	t->kind = MOVE_RFORK;
+	t->streams = 1;
+	t->dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER;
+	trip_begin(t, far);
+	t->pid = fork();
+	if (t->pid == 0)
+		there_and_back(chan);
+	close_fd(chan);
+	trip_send(t);
+	trip_commit(t);
+	CHECK(pkt_recv(t->node_sock[0], &c, 1, 0, &pkt) == 0 && pkt.nfd == 1);
+	t->to_home = t->own_chain = true;
+	t->nchain = 0;
+	t->kind = MOVE_MOVE;
+	trip_begin(t, pkt.fd[0]);
+	trip_send(t);
+	return t->pid;
+}
+
+/* Its parent left from here for where it comes from, and made a group there. */
+static void test_parent_leaves(void)
+{
+	struct trip of_parent = {0}, t = {.early = true};
+	int32_t parent, pid;
+
+	parent = parent_that_left(&of_parent);
+	add_us(&t, getpid());
+	t.chain[t.nchain++] = (struct init_chain){
+		.pid = parent, .ppid = getpid(), .pgid = parent, .sid = t.sid, .comm = "parent"};
+	t.ppid = t.pgid = parent;
+	pid = rig_rfork(&t);
+	if (pid == 0)
+		_exit((getppid() == parent ? IN_PLACE : 1) + (getpgrp() == parent ? 0 : 2));
+	trip_send(&t);
+	want_none(&node, EV_RAN, 100);
+	trip_commit(&of_parent);
+	trip_commit(&t);
+	ended(&t, CLD_EXITED, IN_PLACE);
+	CHECK(kill(parent, SIGKILL) == 0);
+	CHECK(wait_for(parent, 0) == SIGKILL);
+	printf("a parent that leaves: ok\n");
+}
+
+int main(void)
+{
+	rig_start();
+	test_old_group();
+	test_parent_leaves();
+	rig_stop();
+	return 0;
+}
