@@ -17,6 +17,8 @@ static void ran(struct move *m, struct proc *p)
 	if (!p->place.pgid)
 		p->place = (struct place){.pgid = m->pgid, .sid = m->sid};
 	p->state = PROC_REAL;
+	if (!p->was_ghost || m->place_tried)
+		place_misses(p, m->pgid, m->sid);
 	p->in_place = p->was_ghost = false;
 	p->move = 0;
 	parent = self.keeper ? proc_find(m->ppid) : NULL;

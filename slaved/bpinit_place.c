@@ -23,10 +23,17 @@
 #define ORDERS_MAX 512
 #define YOUNG_MS 5000 /* home's word on a ghost: what comes of it may not have heard it yet */
 
+/* Whose word is an order? */
+enum whose {
+	OF_HOME,
+	OF_SOURCE, /* the node's from which somebody comes */
+	OF_NOBODY, /* it was made, or has come, and its group was not here yet */
+};
+
 /* What is to be done, until it is done. */
 struct order {
 	struct init_place place; /* pid 0: free */
-	bool of_source; /* that is the word of a node from which somebody comes, not home's */
+	enum whose whose;
 	int tries;
 	bool asked; /* a ghost has been told */
 	int64_t due;
@@ -159,11 +166,13 @@ static void done(struct order *o)
 	struct proc *p = proc_find(o->place.pid);
 
 	is.changed = self.keeper;
-	is.when = !o->of_source ? clock_ms() : p ? p->place.when : 0;
-	is.word = !o->of_source ? o->word : p ? p->place.word : 0;
+	is.when = o->whose == OF_HOME ? clock_ms() : p ? p->place.when : 0;
+	is.word = o->whose == OF_HOME ? o->word : p ? p->place.word : 0;
 	if (p)
 		p->place = is;
-	if (self.keeper) {
+	/* A ghost that still is not where its original is says nothing of that. */
+	if (self.keeper &&
+	    (o->whose != OF_NOBODY || is.pgid == o->place.pgid || !p || p->state != PROC_GHOST)) {
 		place_look(is.pgid); /* who leads it has made it: that is told first */
 		tell(o->place.pid, &is, &o->place);
 	}
@@ -223,7 +232,7 @@ static void attempt(struct order *o)
 	c.u.place.sid = pl->sid;
 	c.u.place.was = pl->was;
 	c.u.place.found = !self.keeper && pl->leader.pid <= 1 && pl->pgid != pl->pid &&
-			  own_kill(-pl->pgid, 0) < 0 && errno == ESRCH;
+			  !proc_find(pl->pgid) && own_kill(-pl->pgid, 0) < 0 && errno == ESRCH;
 	if (proc_tell(by, &c, NULL, 0) < 0)
 		return later(o);
 	if (is.sid != pl->sid)
@@ -241,8 +250,9 @@ void place_done(const struct chan_msg *c)
 		if (o->place.pid != c->u.place.pid || !o->asked)
 			continue;
 		o->asked = false;
-		if (c->err == EPERM && o->tries < TRIES_MAX / 10)
-			later(o); /* a leader that is a ghost may make its group a moment later */
+		/* A leader that is a ghost may make its group a moment later. */
+		if (c->err == EPERM && (o->whose == OF_NOBODY || o->tries < TRIES_MAX / 10))
+			later(o);
 		else
 			done(o);
 		arrive_progress();
@@ -250,7 +260,7 @@ void place_done(const struct chan_msg *c)
 	}
 }
 
-static void begin(const struct init_place *place, bool of_source)
+static void begin(const struct init_place *place, enum whose whose)
 {
 	struct order *o = NULL;
 
@@ -266,14 +276,14 @@ static void begin(const struct init_place *place, bool of_source)
 		old->sid = place->sid;
 		old->was = place->was;
 		old->leader = place->leader;
-		orders[i].of_source = of_source;
+		orders[i].whose = whose;
 		orders[i].word = last_word + 1;
 	}
 	if (!o) {
 		say("pid %d: too many change their group at once", place->pid);
 		return;
 	}
-	*o = (struct order){.place = *place, .of_source = of_source, .word = ++last_word};
+	*o = (struct order){.place = *place, .whose = whose, .word = ++last_word};
 	norders++;
 	attempt(o);
 }
@@ -284,7 +294,7 @@ void init_place(const struct init_msg *m)
 		return;
 	if (!self.keeper && m->u.place.sid == 0)
 		return group_answer(&m->u.place);
-	begin(&m->u.place, false);
+	begin(&m->u.place, OF_HOME);
 }
 
 void place_made(int32_t pid)
@@ -294,13 +304,31 @@ void place_made(int32_t pid)
 			attempt(&orders[i]);
 }
 
-/* What home has said of it and is not done yet. */
+/* What has been said of it and is not done yet. */
 static struct order *waiting_for(int32_t pid)
 {
 	for (uint32_t i = 0; i < ORDERS_MAX && norders > 0; i++)
-		if (orders[i].place.pid == pid)
+		if (orders[i].place.pid == pid && orders[i].whose != OF_NOBODY)
 			return &orders[i];
 	return NULL;
+}
+
+/*
+ * Its leader stands in here in another group, and the word that it has made this one is on its
+ * way: then nobody will say anything of those that have been in it all the time.
+ */
+void place_misses(const struct proc *p, int32_t pgid, int32_t sid)
+{
+	struct place is = place_of(p->pid);
+
+	if (is.pgid && pgid > 0 && is.pgid != pgid && is.sid == sid && pgid != p->pid &&
+	    proc_find(pgid) && !waiting_for(p->pid))
+		begin(&(struct init_place){.pid = p->pid,
+					   .pgid = pgid,
+					   .sid = sid,
+					   .was = is.pgid,
+					   .node = -1},
+		      OF_NOBODY);
 }
 
 /* Home has said where it is, and who comes from elsewhere may have left before that. */
@@ -332,7 +360,7 @@ bool place_ready(struct move *m, const struct proc *p)
 		    is_older(m, p, &is) || m->pgid <= 0 || (m->sid != p->pid && m->sid != is.sid))
 			return true;
 		m->place_tried = true;
-		begin(&where, !m->from_home);
+		begin(&where, m->from_home ? OF_HOME : OF_SOURCE);
 	} else if (!o->asked) {
 		attempt(o);
 	}
@@ -366,7 +394,7 @@ void place_chain(struct move *m)
 		begin(
 			&(struct init_place){
 				.pid = c->pid, .pgid = c->pgid, .sid = c->sid, .node = -1},
-			!m->from_home);
+			m->from_home ? OF_HOME : OF_SOURCE);
 	}
 }
 

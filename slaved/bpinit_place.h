@@ -27,6 +27,8 @@ bool place_ready(struct move *m, const struct proc *p);
  */
 void place_chain(struct move *m);
 bool place_chain_done(const struct move *m);
+/* It is a ghost, or runs, here since now and was to be in this group: later, if it is not. */
+void place_misses(const struct proc *p, int32_t pgid, int32_t sid);
 /* Home: a process that leaves has its place, of which nobody will hear from here any more. */
 void place_leaves(struct proc *p);
 /* Is somebody of that group here? Else the ghost of its leader, if there is one, is being made. */

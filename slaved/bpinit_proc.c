@@ -128,6 +128,7 @@ void ghost_made(struct proc *p)
 	born_made(p);
 	trace_mirror_next(p);
 	place_made(p->pid);
+	place_misses(p, p->id.pgid, p->id.sid);
 	arrive_progress();
 }
 

@@ -41,6 +41,16 @@ static void ended(struct trip *t, int code, int status)
 	want(&home, EV_MIRRORED, t->pid);
 }
 
+static void end(struct trip *t)
+{
+	struct init_msg m = {.type = INIT_SIGNAL,
+			     .u.signal = {.pid = t->pid, .code = SI_USER, .sig = SIGKILL}};
+
+	CHECK(kill(t->pid, SIGKILL) == 0);
+	tell(&node, &m, NULL, 0);
+	ended(t, CLD_KILLED, SIGKILL);
+}
+
 /* Where it comes from its parent has made a group, and here nobody has heard of that yet. */
 static void test_old_group(void)
 {
@@ -57,13 +67,67 @@ static void test_old_group(void)
 	trip_send(&second);
 	trip_commit(&second);
 	ended(&second, CLD_EXITED, IN_PLACE);
-	CHECK(kill(first.pid, SIGKILL) == 0);
-	tell(&node,
-	     &(struct init_msg){.type = INIT_SIGNAL,
-				.u.signal = {.pid = first.pid, .code = SI_USER, .sig = SIGKILL}},
-	     NULL, 0);
-	ended(&first, CLD_KILLED, SIGKILL);
+	end(&first);
 	printf("old group: ok\n");
+}
+
+static void in_group(struct side *s, int32_t pid, int32_t pgid)
+{
+	struct init_msg m = {.type = INIT_PLACE, .pid = pid};
+
+	m.u.place.pid = pid;
+	m.u.place.pgid = pgid;
+	m.u.place.sid = getsid(0);
+	m.u.place.node = -1;
+	tell(s, &m, NULL, 0);
+}
+
+/* Home's word on the parent has just come, and the next one, that it has made a group, has not. */
+static void test_old_word(void)
+{
+	struct trip t = {0};
+	int32_t pid;
+
+	in_group(&node, getpid(), getsid(0));
+	add_us(&t, getpid());
+	pid = rig_rfork(&t);
+	if (pid == 0) {
+		for (int ms = 0; getpgrp() != getppid() && ms < PATIENCE_MS; ms++)
+			usleep(1000);
+		_exit(getpgrp() == getppid() ? IN_PLACE : 1);
+	}
+	trip_send(&t);
+	trip_commit(&t);
+	usleep(50000);
+	in_group(&node, getpid(), getpid());
+	ended(&t, CLD_EXITED, IN_PLACE);
+	printf("old word: ok\n");
+}
+
+/* At home: what was born in a group is told before the word that its parent has made that. */
+static void test_born_first(void)
+{
+	struct init_msg m = {.type = INIT_BORN, .pid = 70000};
+	struct trip t = {0};
+	int32_t parent = rig_sleeper(&t);
+
+	m.u.born.ppid = parent;
+	m.u.born.name.pgid = parent;
+	m.u.born.name.sid = getsid(0);
+	strcpy(m.u.born.name.comm, "born");
+	tell(&home, &m, NULL, 0);
+	for (int ms = 0; kill(m.pid, 0) < 0 && ms < PATIENCE_MS; ms++)
+		usleep(1000);
+	usleep(50000);
+	CHECK(getpgid(m.pid) == getpgrp());
+	in_group(&home, parent, parent);
+	for (int ms = 0; getpgid(m.pid) != parent && ms < PATIENCE_MS; ms++)
+		usleep(1000);
+	CHECK(getpgid(parent) == parent && getpgid(m.pid) == parent);
+	mirror(&home, m.pid, CLD_EXITED, 0);
+	tell(&home, &(struct init_msg){.type = INIT_REAPED, .pid = m.pid}, NULL, 0);
+	end(&t);
+	printf("born first: ok\n");
 }
 
 /* On the node: gives out the far end of a channel by stdin, leaves by it, and sleeps at home. */
@@ -142,6 +206,8 @@ int main(void)
 {
 	rig_start();
 	test_old_group();
+	test_old_word();
+	test_born_first();
 	test_parent_leaves();
 	rig_stop();
 	return 0;
