@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vmadump/freeze.h"
+#include "vmadump/tree.h"
 
 #define LIST_BYTES 4096
 #define OWN_FDS 8 /* that the child keeps above those of the process */
@@ -72,7 +72,8 @@ struct order {
 	pid_t pid;
 	int pidfd, out, above, leaves;
 	unsigned away, flags;
-	int head;	   /* where its head goes; -1: nowhere */
+	int head;	  /* where its head goes; -1: nowhere */
+	int share;	  /* what tree_alone() says of its memory; -1; owned */
 	uint8_t *threads; /* with that: blocks of all of them, thread_len apart */
 	uint32_t nthreads, thread_len;
 };
@@ -96,6 +97,7 @@ static _Noreturn void look(struct order *o)
 	o->pidfd = lift(o->pidfd, o->above);
 	o->out = lift(o->out, o->above);
 	o->head = o->head < 0 ? -1 : lift(o->head, o->above);
+	o->share = o->share < 0 ? -1 : lift(o->share, o->above);
 	list = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	list = list < 0 ? -1 : lift(list, o->above);
 	b = vmad_blob_map();
@@ -111,6 +113,7 @@ static _Noreturn void look(struct order *o)
 	b->fd = b->hide_fd[0] = o->head;
 	b->look_at = o->pid;
 	b->look_leaves = (uint32_t)o->leaves;
+	b->order = o->share < 0 ? 0 : o->share;
 	b->look_away = o->away;
 	/* Those are no refusal then; whose they are is looked at when it is stopped. */
 	b->dump_flags = o->flags & DUMP_LOCKS ? DUMP_LOCKS | DUMP_FLOCKS : 0;
@@ -131,7 +134,8 @@ static pid_t make(struct order *o)
 }
 
 /* How many texts it has told; -1: it has not come to its end. */
-static int run(struct order *o, void (*told)(const char *text, void *arg), void *arg)
+static int run(const struct freeze *f, struct order *o, void (*told)(const char *text, void *arg),
+	       void *arg)
 {
 	char text[CHAN_TEXT_MAX];
 	int end[2], n = 0, status = -1;
@@ -145,8 +149,11 @@ static int run(struct order *o, void (*told)(const char *text, void *arg), void 
 		return -1;
 	}
 	o->out = end[1];
+	o->share = tree_alone(f, o->leaves);
 	child = make(o);
 	close(end[1]);
+	if (o->share >= 0)
+		close(o->share);
 	close(o->pidfd);
 	/* Whole texts: a pipe takes so few bytes at once. */
 	while (child > 0 && read(end[0], text, sizeof text) == (ssize_t)sizeof text) {
@@ -171,7 +178,7 @@ int aside_look(const struct freeze *f, int leaves, unsigned away,
 			  .flags = f->flags,
 			  .head = -1};
 
-	return run(&o, told, arg);
+	return run(f, &o, told, arg);
 }
 
 static void name_of(pid_t pid, pid_t tid, char name[16])
@@ -212,7 +219,7 @@ int aside_head(const struct freeze *f, unsigned away, int fd)
 		freeze_thread(&f->t.task[i], b);
 		name_of(f->t.pid, b->tid, b->name);
 	}
-	r = run(&o, NULL, NULL);
+	r = run(f, &o, NULL, NULL);
 	free(o.threads);
 	return r < 0 ? -1 : 0;
 }

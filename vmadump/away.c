@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
 #include "vmadump/live.h"
+#include "vmadump/tree.h"
 
 /* How it leaves. */
 struct how {
@@ -21,7 +23,8 @@ struct how {
 	uint64_t args, args_len; /* in its memory: it becomes another program there */
 };
 
-static int tell(struct freeze *f, const struct how *h)
+/* order: -1, or of its memory (tree_alone.c). */
+static int tell(struct freeze *f, const struct how *h, int order)
 {
 	struct chan_msg m = {.type = CHAN_LEAVE,
 			     .u.leave = {.node = h->node,
@@ -34,7 +37,34 @@ static int tell(struct freeze *f, const struct how *h)
 		m.u.leave.live = h->live->id;
 		m.u.leave.go = h->live->go;
 	}
-	return chan_send_with(f->chan, &m, h->conn);
+	return order < 0 ? chan_send_with(f->chan, &m, h->conn)
+			 : chan_send_two(f->chan, &m, h->conn, order);
+}
+
+/* Its word: it has left, or is parked as before. */
+static int hear(struct freeze *f, int told)
+{
+	struct chan_msg m = {0};
+
+	return told < 0 ? trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno))
+			: chan_answer(&f->t, f->chan, &m);
+}
+
+static int tell_and_hear(struct freeze *f, const struct how *h)
+{
+	int order, r = hear(f, tell(f, h, -1));
+
+	if (r == 0 || errno != ENOTSUP || h->args_len)
+		return r;
+	/* It was refused before anybody was asked: for what it shares with itself alone? */
+	order = tree_alone(f, 1);
+	if (order < 0) {
+		errno = ENOTSUP;
+		return r;
+	}
+	r = hear(f, tell(f, h, order));
+	close(order);
+	return r;
 }
 
 /* What it finds in its memory where it arrives, if something is to be there. */
@@ -71,7 +101,6 @@ static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t 
 		    struct vmad_err *err)
 {
 	unsigned looked = FREEZE_JUDGED | (h->live || h->args_len ? FREEZE_LOOKED : 0);
-	struct chan_msg m = {0};
 	struct freeze f;
 	int r;
 
@@ -83,10 +112,8 @@ static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t 
 		r = -1;
 	else if (set_mark(&f.t, mark) < 0)
 		r = -1;
-	else if (tell(&f, h) < 0)
-		r = trace_fail(&f.t, errno, "process %d: %s", pid, strerror(errno));
 	else
-		r = chan_answer(&f.t, f.chan, &m);
+		r = tell_and_hear(&f, h);
 	if (ret_us)
 		*ret_us = freeze_now_us() - f.since_us;
 	if (r < 0)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
@@ -28,21 +29,36 @@ void freeze_end(struct freeze *f)
 	kill(f->t.pid, SIGKILL);
 }
 
+/* Memory that it shares with itself alone is told of where there is some: most have none. */
+static long dump_it(struct freeze *f, int fd)
+{
+	struct chan_msg m = {0};
+	int order, r = chan_order(f->chan, CHAN_DUMP, fd);
+
+	if (r == 0 && chan_answer(&f->t, f->chan, &m) == 0)
+		return (long)m.u.bytes;
+	order = r == 0 && errno == ENOTSUP ? tree_alone(f, 0) : -1;
+	if (order >= 0) {
+		r = chan_dump(f->chan, fd, order, 0);
+		close(order);
+		if (r == 0)
+			return chan_answer(&f->t, f->chan, &m) < 0 ? -1 : (long)m.u.bytes;
+	}
+	return r == 0 ? -1
+		      : trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
+}
+
 static long dump_alone(pid_t pid, int fd, unsigned flags, struct pack_child *pack, uint64_t *ret_us,
 		       struct vmad_err *err)
 {
 	struct freeze f;
-	struct chan_msg m = {0};
-	long r = -1;
+	long r;
 
 	if (freeze_enter(&f, pid, flags | FREEZE_FILTERS | FREEZE_ROOT, 0, err) < 0) {
 		freeze_free(&f);
 		return -1;
 	}
-	if (chan_order(f.chan, CHAN_DUMP, fd) < 0)
-		trace_fail(&f.t, errno, "process %d: %s", pid, strerror(errno));
-	else if (chan_answer(&f.t, f.chan, &m) == 0)
-		r = (long)m.u.bytes;
+	r = dump_it(&f, fd);
 	if (flags & (VMAD_KILL | VMAD_STOP)) /* it is there to go on if this fails */
 		r = pack_end(pack, r, &f.t);
 	if (r > 0 && flags & VMAD_KILL) {

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmadump/blob/refuse.h"
 #include "vmadump/chan.h"
@@ -19,9 +20,14 @@ static long ask(struct freeze *f, int fd, unsigned away, int rest,
 	struct chan_msg m = {.type = CHAN_LOOK,
 			     .flags = rest ? CHAN_LOOK_REST : 0,
 			     .u.leave.flags = away};
+	int order = tree_alone(f, 1), r;
 	long n = 0;
 
-	if (chan_send_with(f->chan, &m, fd) < 0)
+	r = order < 0 ? chan_send_with(f->chan, &m, fd)
+		      : chan_send_two(f->chan, &m, fd, order);
+	if (order >= 0)
+		close(order);
+	if (r < 0)
 		return trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
 	for (;; n++) {
 		if (chan_answer(&f->t, f->chan, &m) < 0)
@@ -40,7 +46,10 @@ int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char 
 				? CHAN_GO_AWAY | AWAY_STREAMS << CHAN_GO_STREAM_SHIFT
 				: 0;
 	const unsigned judged = flags & VMAD_JUDGED ? FREEZE_JUDGED : 0;
-	struct freeze f = {.t = {.pid = pid, .err = err}, .flags = judged};
+	struct freeze f = {.t = {.pid = pid, .err = err},
+			   .far = -1,
+			   .other = -1,
+			   .flags = judged};
 	int e;
 	long r, known = -1;
 

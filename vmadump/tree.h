@@ -47,6 +47,7 @@ struct tree {
 	int32_t lent_lo, lent_hi; /* numbers that the first is lent others' descriptors under */
 	int32_t fd_base;
 	int leaves, away; /* by a move; from a node, where only pipes are streams of home */
+	int alone;	  /* one process, for the sake of its memory: tree_alone() */
 	struct vmad_err *err;
 };
 
@@ -62,6 +63,12 @@ int tree_order_file(struct tree *t, uint32_t i);
 struct chan_msg;
 /* tree_away.c: m to member i of so many that leave, with fd, and that file if it is not alone. */
 int tree_tell(struct tree *t, uint32_t i, uint32_t members, const struct chan_msg *m, int fd);
+
+/*
+ * tree_alone.c: what a process that goes by itself has to be told, if it has memory that it has
+ * mapped twice, or open as well: the file, or -1. It is parked, or, of a look ahead, runs.
+ */
+int tree_alone(const struct freeze *f, int leaves);
 
 /* tree_collect.c: pid and all that descend from it, parked; -1: those that are in it are. */
 int tree_collect(struct tree *t, pid_t pid, unsigned copy);

@@ -48,13 +48,12 @@ static int count(struct leaving *l)
 
 int tree_tell(struct tree *t, uint32_t i, uint32_t members, const struct chan_msg *m, int fd)
 {
-	int chan = t->member[i].f.chan, order, r;
+	const struct freeze *f = &t->member[i].f;
+	int chan = f->chan, order, r;
 
-	if (members == 1)
-		return chan_send_with(chan, m, fd);
-	order = tree_order_file(t, i);
+	order = members == 1 ? tree_alone(f, 1) : tree_order_file(t, i);
 	if (order < 0)
-		return -1;
+		return members == 1 ? chan_send_with(chan, m, fd) : -1;
 	r = chan_send_two(chan, m, fd, order);
 	close(order);
 	return r;

@@ -366,7 +366,11 @@ static int take_map(struct tree *t, uint32_t member, const struct shared_map *m)
 
 int tree_find_shared(struct tree *t)
 {
-	if (each_map(t, count_map) < 0 || find_open(t) < 0)
+	if (each_map(t, count_map) < 0)
+		return -1;
+	if (t->alone && !t->nmemory)
+		return 0;
+	if (find_open(t) < 0)
 		return -1;
 	choose_objects(t);
 	return each_map(t, take_map);
@@ -456,7 +460,8 @@ int tree_order_file(struct tree *t, uint32_t i)
 		.index = i,
 		.first_pid = (uint32_t)t->member[0].pid,
 		.nmaps = t->member[i].nmaps,
-		.plan_len = i || t->leaves ? 0 : TREE_HEAD + t->n * TREE_ENTRY,
+		.alone = (uint32_t)t->alone,
+		.plan_len = i || t->leaves || t->alone ? 0 : TREE_HEAD + t->n * TREE_ENTRY,
 		.memory_len = i && !t->leaves ? 0 : t->nobjects * MEMORY_LEN,
 	};
 	int fd = memfd_create("vmadump", MFD_CLOEXEC), keep = fd < 0 ? -1 : dup(fd);
@@ -472,7 +477,7 @@ int tree_order_file(struct tree *t, uint32_t i)
 	fwrite(&head, sizeof head, 1, f);
 	if (t->member[i].nmaps)
 		fwrite(t->member[i].map, sizeof *t->member[i].map, t->member[i].nmaps, f);
-	if (put_fds(t, i, f, &head.nfds) < 0) {
+	if (!t->alone && put_fds(t, i, f, &head.nfds) < 0) {
 		fclose(f);
 		close(fd);
 		return -1;

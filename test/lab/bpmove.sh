@@ -17,7 +17,10 @@ declare -A programs=(
 		setitimer(ITIMER_REAL, 0); # perl forgets its handlers before it is gone
 		print $t > 3 && keys %h == $n ? "ok\n" : "wrong\n"'\'
 	[python]='exec /usr/bin/python3 -u -c '\''
-import os, signal, threading, time
+import mmap, os, signal, threading, time
+fd = os.memfd_create("twice") # open, and mapped twice
+os.ftruncate(fd, 8192)
+twice = mmap.mmap(fd, 8192), mmap.mmap(fd, 4096)
 ticks = []
 signal.signal(signal.SIGALRM, lambda *a: ticks.append(1))
 signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
@@ -38,12 +41,14 @@ for n in numbers():
         break
     print(n)
     log.write("%d\n" % n)
+    twice[0][:8] = n.to_bytes(8, "little")
     time.sleep(0.01)
 end.set()
 signal.setitimer(signal.ITIMER_REAL, 0)
 [x.join() for x in threads]
 log.flush(); log.seek(0)
 good = [int(l) for l in log] == list(range(1, n))
+good = good and twice[1][:8] == os.pread(fd, 8, 0) == (n - 1).to_bytes(8, "little")
 good = good and len(ticks) > 3 and min(steps) > 3
 print("ok" if good else "wrong: %d %d %s" % (n, len(ticks), steps))'\'
 )

@@ -26,10 +26,15 @@
 
 #include "vmadump_must.h"
 
+#define PAGE 4096
+
 static struct {
 	int in, out, out_twin, ended, event, timer, signal, set, memory, gone, log, dir, path;
-	int locked, ranged, stream[2], gram[2], half, watch, second_wd;
+	int locked, ranged, stream[2], gram[2], half, watch, second_wd, shared, lost;
 } fd;
+static struct {
+	char *shared, *again, *lost, *twice, *tail;
+} memory;
 
 static void make_pipes(void)
 {
@@ -177,6 +182,42 @@ static void make_files(void)
 	MUST(fcntl(fd.ranged, F_SETLK, &l) == 0);
 }
 
+/* A memfd and a deleted file that are mapped too; memory that is mapped twice and nowhere open. */
+static void make_memory(void)
+{
+	const int rw = PROT_READ | PROT_WRITE;
+	int own;
+
+	MUST((fd.shared = memfd_create("shared", 0)) >= 0 && ftruncate(fd.shared, 2 * PAGE) == 0);
+	memory.shared = mmap(NULL, 2 * PAGE, rw, MAP_SHARED, fd.shared, 0);
+	memory.again = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd.shared, PAGE);
+	strcpy(memory.shared + PAGE, "open and mapped");
+	MUST((fd.lost = open("lost", O_RDWR | O_CREAT, 0600)) >= 0 && unlink("lost") == 0);
+	MUST(ftruncate(fd.lost, PAGE) == 0);
+	memory.lost = mmap(NULL, PAGE, rw, MAP_SHARED, fd.lost, 0);
+	strcpy(memory.lost, "deleted and mapped");
+	MUST((own = memfd_create("own", 0)) >= 0 && ftruncate(own, 3 * PAGE) == 0);
+	memory.twice = mmap(NULL, 3 * PAGE, rw, MAP_SHARED, own, 0);
+	memory.tail = mmap(NULL, PAGE, rw, MAP_SHARED, own, 2 * PAGE);
+	close(own);
+	strcpy(memory.tail, "mapped twice");
+}
+
+static void look_memory(void)
+{
+	char b[32] = "";
+
+	MUST(strcmp(memory.again, "open and mapped") == 0);
+	strcpy(memory.shared + PAGE, "one memory");
+	MUST(strcmp(memory.again, "one memory") == 0 && pread(fd.shared, b, 11, PAGE) == 11 &&
+	     strcmp(b, "one memory") == 0);
+	MUST(pread(fd.lost, b, 19, 0) == 19 && strcmp(b, "deleted and mapped") == 0);
+	MUST(pwrite(fd.lost, "DEL", 3, 0) == 3 && strcmp(memory.lost, "DELeted and mapped") == 0);
+	MUST(strcmp(memory.twice + 2 * PAGE, "mapped twice") == 0);
+	memory.twice[2 * PAGE] = 'M';
+	MUST(strcmp(memory.tail, "Mapped twice") == 0);
+}
+
 static void look_locks(void)
 {
 	int other = open("locked", O_RDWR);
@@ -221,6 +262,7 @@ int main(int argc, char **argv)
 	make_sockets();
 	make_watch();
 	make_files();
+	make_memory();
 	for (long r = 0; r < rounds; r++) {
 		struct epoll_event ev;
 		uint64_t ticks;
@@ -236,6 +278,7 @@ int main(int argc, char **argv)
 	look_watch();
 	look_events();
 	look_files();
+	look_memory();
 	MUST(stat("log", &st) == 0 && st.st_size > 0);
 	dprintf(1, "files ok\n");
 	return 0;

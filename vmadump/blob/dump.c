@@ -226,6 +226,8 @@ long blob_look(struct blob *b)
 		.leaves = b->look_leaves,
 		.aside = b->look_at,
 		.refused = say_refused,
+		.has_order = b->order > 0,
+		.order = b->order,
 	};
 	struct dump d = {
 		.b = b,
@@ -241,7 +243,9 @@ long blob_look(struct blob *b)
 	arena_reset(b);
 	if (b->fd >= 0 && (r = read_names(&d)) < 0)
 		return r;
-	r = dump_vmas(&d);
+	r = tree_read(&d);
+	if (r == 0)
+		r = dump_vmas(&d);
 	if (r == 0 && d.missing)
 		r = -EINPROGRESS;
 	if (r == 0)

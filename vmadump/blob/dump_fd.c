@@ -151,7 +151,7 @@ static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st
 		if (is_daemons(f))
 			return FD_STAYS;
 		/* Who wants to be connected comes to its name, and that is for its tree at most. */
-		if (!d->order && listens(f))
+		if ((!d->order || d->order->alone) && listens(f))
 			return refuse(b, REFUSE_FD_SOCKET, f->fd);
 	}
 	if (d->opt->objects) {

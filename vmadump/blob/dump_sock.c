@@ -13,6 +13,7 @@
 #include "object.h"
 #include "refuse.h"
 #include "sys.h"
+#include "tree.h"
 
 #define SO_SNDBUF 7
 #define SO_RCVBUF 8
@@ -223,7 +224,7 @@ static void find_among_streams(struct dump *d, struct dump_obj *o)
 {
 	struct told t = {0};
 
-	for (struct dump_fd *f = d->fds; d->order && f; f = f->next)
+	for (struct dump_fd *f = d->fds; d->order && !d->order->alone && f; f = f->next)
 		if (f->kind == FD_STREAM && f->ino == o->peer && ask(d, f, &t) == 0) {
 			is_other_end(o, f, &t);
 			return;

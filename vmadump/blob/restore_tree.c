@@ -296,13 +296,17 @@ long tree_fd_open(struct restore *r, struct rest_fd *f)
 	return 0;
 }
 
-/* Once more, to be mapped by whoever may write there. */
+/* Once more, to be mapped by whoever may write there, if somebody may. */
 static long writable(struct restore *r, int fd)
 {
 	char link[32];
+	long up;
 
 	str_format(link, sizeof link, "/proc/self/fd/%d", fd);
-	return rest_move_up(r, sys_open(link, O_RDWR | O_CLOEXEC, 0));
+	up = sys_open(link, O_RDWR | O_CLOEXEC, 0);
+	if (up == -EACCES) /* nobody's who maps it, then */
+		up = sys_open(link, O_RDONLY | O_CLOEXEC, 0);
+	return rest_move_up(r, up);
 }
 
 static long bad_memory(struct restore *r, long e)
@@ -379,7 +383,7 @@ long rest_tree(struct restore *r)
 	long e;
 
 	if (!r->nplan)
-		return r->opt->tree ? open_memory(r) : 0;
+		return r->nmemory ? open_memory(r) : 0;
 	if (!r->opt->alone || b->chan < 0)
 		return blob_err_set(&b->err, ENOTSUP, "the image is of %u processes; this is one",
 				    r->nplan);

@@ -48,6 +48,8 @@ struct tree_order {
 	/* Contents of TAG_TREE, of the first, and of TAG_MEMORY; a move has no plan, and memory for
 	 * each. */
 	uint32_t plan_len, memory_len;
+	uint32_t alone; /* it has no tree: nothing but its memory is told of */
+	uint32_t pad;
 };
 #define TREE_FD_EXTRA 1u  /* handed to the first for this dump (CHAN_LEND) */
 #define TREE_FD_INSIDE 2u /* its other end is in the tree: no stream of home's */
