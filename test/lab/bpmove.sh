@@ -153,6 +153,64 @@ old.join()' </dev/null >out 2>err &
 	: >stop
 	wait $p
 	is 'all is well' "$?$(cat err)" 0
+	# Two that go together, and one of them cannot come home when the other is complete there
+	# already: that one is a ghost as before, with the threads that it had, and has met none of
+	# the timers and signals of its original, which goes on.
+	rm -f stop another without
+	setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -u -c '
+import os, signal, threading, time
+log = open("/dev/null", "w") # one description of both: the second gets it from the first
+child = os.fork()
+end = threading.Event()
+if child:
+    rt, ticks, start = signal.SIGRTMIN + 1, [], time.monotonic()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [rt])
+    signal.signal(signal.SIGALRM, lambda *a: ticks.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    threads = [threading.Thread(target=end.wait) for i in range(3)]
+    [x.start() for x in threads]
+    print("ready")
+    while not os.path.exists("stop"):
+        time.sleep(0.01)
+    end.set()
+    [x.join() for x in threads]
+    elapsed = time.monotonic() - start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print("twice" if len(ticks) > elapsed / 0.05 + 1 else "once", os.wait()[1])
+    n = 0
+    while signal.sigtimedwait([rt], 0):
+        n += 1
+    print(n, "signals")
+else:
+    while not os.path.exists("another"):
+        time.sleep(0.01)
+    one = threading.Thread(target=end.wait)
+    one.start()
+    print("more")
+    while not os.path.exists("without"):
+        time.sleep(0.01)
+    end.set()
+    one.join()
+    print("less")
+    while not os.path.exists("stop"):
+        time.sleep(0.01)' </dev/null >out 2>err &
+	p=$!
+	within 20 'it has threads' grep -q ready out
+	kill -s RTMIN+1 $p
+	kill -s RTMIN+1 $p
+	ok 'both to node 0' bpmove -t $p 0
+	: >another
+	within 20 'the second has one more' grep -q more out
+	has 'that cannot come home' "$(bpmove -t $p master 2>&1)" \
+		'bpmove: *: process *: a thread with the id *'
+	sleep 1 # in which a timer that was left there would tick
+	: >without
+	within 20 'it has ended' grep -q less out
+	within 10 'both home' bpmove -t $p master
+	: >stop
+	wait $p
+	is 'they end with 0' "$?$(cat err)" 0
+	is 'and the first has met each signal once' "$(tail -n 2 out | tr '\n' ' ')" 'once 0 2 signals '
 fi
 bpctl -S all -m 0100
 

@@ -114,7 +114,7 @@ struct blob_thread {
 	uint32_t restored; /* enum thread_from: says what it is, or makes itself what this says */
 	uint32_t order;	   /* of a ghost's: THREAD_*, a futex */
 	uint32_t seccomp;  /* its mode */
-	uint64_t next;	   /* THREAD_NEXT: the struct blob_thread that it is to be */
+	uint64_t next;	   /* THREAD_NEXT: the struct blob_thread that it is to be, or was */
 	uint64_t sigmask;
 	struct blob_regs regs;
 	uint64_t rseq_addr;
@@ -128,7 +128,7 @@ struct blob_thread {
 	struct blob_sched sched;
 	uint8_t xsave[] __attribute__((aligned(64)));
 };
-enum thread_from { THREAD_PARKED, THREAD_CLONED, THREAD_KEPT };
+enum thread_from { THREAD_PARKED, THREAD_CLONED, THREAD_KEPT, THREAD_BACK };
 enum thread_order { THREAD_WAIT, THREAD_END, THREAD_NEXT };
 #define BLOB_THREAD_ENTRY 0x60 /* from the start of the blob; rdi = struct blob_thread */
 #define BLOB_THREAD_STACK (8ul << 10)
@@ -222,7 +222,7 @@ struct blob {
 	int32_t far;		  /* PARK: the other end of chan, to be closed here; -1 */
 	uint32_t parked, release; /* futexes: threads that wait; enum blob_release */
 	int32_t outer;		  /* PARK: while it leaves: to whoever put it here; 0: none */
-	uint32_t nkept, kept_len; /* GHOST: threads that wait for its original, */
+	uint32_t nkept, kept_len; /* GHOST: places of threads that wait for its original, */
 	uint64_t kept;		  /* the first struct blob_thread, kept_len apart */
 	/* PARK: descriptors handed to it for a dump; lo 0: none. Of the first of a tree that
 	 * arrives: those that it has for the others, until it runs. */
@@ -335,7 +335,9 @@ struct blob_restore {
 	uint32_t keep_streams; /* 1: home-coming: fds 0..2 of this process are the originals */
 	struct restore *warm;  /* what blob_restore_warm() made, or NULL */
 	struct live_stream *live; /* what went ahead of the image, if it says so; or NULL */
-	uint32_t arena_kept;   /* 1: the caller has something in the arena */
+	/* 1: of a ghost, which is one again if this fails: it has something in the arena, and drops
+	 * the right to make threads itself. */
+	uint32_t in_place;
 	const struct chan_cred *taken; /* whose limits this process has taken already, or NULL */
 	int32_t oom; /* its oom_score_adj, if oom_known */
 	uint32_t oom_known;
@@ -355,6 +357,8 @@ struct blob_restore {
 	uint32_t destroyed;    /* out */
 };
 long blob_restore(struct blob *b, struct blob_restore *opt);
+/* restore_undo.c: of a ghost again, what of that is still in the kernel goes. */
+void rest_undo(struct blob *b);
 /* It waits, restored, until whoever did that lets it go. */
 void blob_await_release(struct blob *b);
 /* restore_tree.c: CHAN_SETTLE. */
@@ -376,7 +380,7 @@ _Noreturn void blob_resume(struct blob *b);
 /* park.c: as the verb says; comes back to go on. */
 long blob_park(struct blob *b);
 /* Waits until n threads are parked; lets all of them go. */
-enum blob_release { RELEASE_NOT, RELEASE_GO, RELEASE_END, RELEASE_STAY };
+enum blob_release { RELEASE_NOT, RELEASE_GO, RELEASE_END, RELEASE_STAY, RELEASE_BACK };
 void blob_wait_parked(struct blob *b, uint32_t n);
 void blob_release(struct blob *b);
 /* The threads but the first end; their memory can be unmapped then. */
@@ -387,10 +391,12 @@ void blob_end_threads(struct blob *b);
  */
 void blob_keep_threads(struct blob *b);
 void blob_end_kept(struct blob *b);
+/* It is a ghost again: those that it had kept are kept, those that were made end. */
+void blob_give_back_threads(struct blob *b);
 /* hint: which of them it most likely is */
 int blob_has_kept(const struct blob *b, uint32_t hint, int32_t tid);
-/* The kept thread with this number, if there is one, is to be what t says. */
-void blob_wake_kept(struct blob *b, uint32_t hint, struct blob_thread *t);
+/* The kept thread with this number is to be what t says. 0: there is none, or none any more. */
+int blob_wake_kept(struct blob *b, uint32_t hint, struct blob_thread *t);
 /* What it was lent is closed. */
 void park_give_back(struct blob *b);
 /* park_leave.c: CHAN_LEAVE; comes back if it has not left. */

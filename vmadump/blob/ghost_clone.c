@@ -280,6 +280,8 @@ static void restore_in_place(struct ghost *g, struct blob_restore *opt, struct i
 	if (blob_restore(b, opt) < 0) {
 		chan_fail(b, move_id);
 	} else if (wait_run(b, move_id)) {
+		if (opt->cred && cred_finish(b, opt->cred) < 0)
+			sys_exit_group(127); /* not with a right that is not its own */
 		/* What the node wrote before goes out before what is written from now on. */
 		relay_unstash(g, in, opt->keep_fd);
 		input_run(g, in);
@@ -334,7 +336,8 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	}
 	arena_reset(b);
 	args_save(b, &args);
-	opt.arena_kept = 1;
+	opt.in_place = 1;
+	b->restore = 0;
 	ghost_unsettle(g);
 	opt.keep_fd = (int)stash;
 	opt.live = &g->live;
@@ -343,7 +346,8 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	/* A ghost as before, whatever it is that has been restored. */
 	b->lent_lo = 0; /* the next arrival closes what is open yet */
 	live_drop(b, &g->live);
-	blob_end_threads(b);
+	blob_give_back_threads(b);
+	rest_undo(b);
 	if (opt.fd >= 0)
 		sys_close(opt.fd);
 	blob_rseq_off(b);

@@ -93,6 +93,8 @@ void blob_thread_main(struct blob_thread *t)
 {
 	struct blob *b = (void *)t->blob;
 
+	if (t->restored == THREAD_BACK)
+		thread_kept_again(t);
 	if (t->restored)
 		thread_become(b, t);
 	else
@@ -103,7 +105,9 @@ void blob_thread_main(struct blob_thread *t)
 		thread_wait(&b->release, RELEASE_NOT);
 	if (b->release == RELEASE_GO)
 		blob_thread_resume(t);
-	thread_stay(b, t, b->release == RELEASE_END);
+	if (b->release == RELEASE_BACK && t->restored == THREAD_KEPT)
+		thread_back(b, t);
+	thread_stay(b, t, b->release != RELEASE_STAY);
 }
 
 /* One of a tree is lent what others have open, under the numbers that the order names. */

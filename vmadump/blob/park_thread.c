@@ -4,6 +4,7 @@
  */
 #include "image.h"
 #include "lib.h"
+#include "restore.h"
 #include "sys.h"
 #include "thread.h"
 
@@ -55,6 +56,8 @@ static void order(struct blob_thread *t, enum thread_order what)
 /* Most are where they were when they left. */
 static struct blob_thread *find_kept(const struct blob *b, uint32_t hint, int32_t tid)
 {
+	if (!tid)
+		return NULL;
 	if (hint < b->nkept && kept_at(b, hint)->tid == tid)
 		return kept_at(b, hint);
 	for (uint32_t i = 0; i < b->nkept; i++)
@@ -68,16 +71,17 @@ int blob_has_kept(const struct blob *b, uint32_t hint, int32_t tid)
 	return find_kept(b, hint, tid) != NULL;
 }
 
-void blob_wake_kept(struct blob *b, uint32_t hint, struct blob_thread *t)
+int blob_wake_kept(struct blob *b, uint32_t hint, struct blob_thread *t)
 {
 	struct blob_thread *k = find_kept(b, hint, t->tid);
 
 	if (!k)
-		return;
-	t->restored = THREAD_KEPT;
+		return 0;
+	t->next = (uint64_t)k;
 	k->tid = 0;
 	k->next = (uint64_t)t;
 	order(k, THREAD_NEXT);
+	return 1;
 }
 
 void blob_end_kept(struct blob *b)
@@ -87,7 +91,16 @@ void blob_end_kept(struct blob *b)
 			order(kept_at(b, i), THREAD_END);
 	for (uint32_t i = 0; i < b->nkept; i++)
 		wait_end(kept_at(b, i));
-	b->nkept = 0;
+}
+
+void blob_give_back_threads(struct blob *b)
+{
+	if (!b->nthreads)
+		return;
+	thread_release(b, RELEASE_BACK);
+	for (uint32_t i = 0; i < b->nthreads; i++)
+		wait_end(thread_at(b, i));
+	b->nthreads = 0;
 }
 
 /*
@@ -126,21 +139,54 @@ static _Noreturn void become(struct blob_thread *t)
 	__builtin_unreachable();
 }
 
-_Noreturn void thread_stay(struct blob *b, struct blob_thread *t, int to_end)
+static _Noreturn void end(struct blob_thread *t)
 {
-	uint32_t what = THREAD_END;
-
-	forget(t);
-	if (!to_end) {
-		drop_pending(b, t);
-		__atomic_add_fetch(&b->parked, 1, __ATOMIC_RELEASE);
-		sys_futex(&b->parked, FUTEX_WAKE, 1, NULL);
-		while (!(what = __atomic_load_n(&t->order, __ATOMIC_ACQUIRE)))
-			thread_wait(&t->order, THREAD_WAIT);
-	}
-	if (what == THREAD_NEXT)
-		become((void *)t->next);
 	sys_set_tid_address(&t->tid);
 	for (;;)
 		sys_exit(0);
+}
+
+static _Noreturn void obey(struct blob_thread *t)
+{
+	uint32_t what;
+
+	while (!(what = __atomic_load_n(&t->order, __ATOMIC_ACQUIRE)))
+		thread_wait(&t->order, THREAD_WAIT);
+	if (what == THREAD_NEXT)
+		become((void *)t->next);
+	end(t);
+}
+
+_Noreturn void thread_stay(struct blob *b, struct blob_thread *t, int to_end)
+{
+	forget(t);
+	if (to_end)
+		end(t);
+	drop_pending(b, t);
+	__atomic_add_fetch(&b->parked, 1, __ATOMIC_RELEASE);
+	sys_futex(&b->parked, FUTEX_WAKE, 1, NULL);
+	obey(t);
+}
+
+/* To where it waited before: what it is in now is about to go. */
+_Noreturn void thread_back(struct blob *b, struct blob_thread *t)
+{
+	struct blob_thread *k = (void *)t->next;
+
+	forget(t);
+	rest_unqueue((void *)b->restore, t->tid);
+	k->restored = THREAD_BACK;
+	k->tid = t->tid;
+	__atomic_store_n(&k->order, THREAD_WAIT, __ATOMIC_RELEASE);
+	become(k);
+}
+
+/* On its own stack again, nothing of the other is needed: as if it had ended there. */
+_Noreturn void thread_kept_again(struct blob_thread *k)
+{
+	struct blob_thread *t = (void *)k->next;
+
+	__atomic_store_n(&t->tid, 0, __ATOMIC_RELEASE);
+	sys_futex((uint32_t *)&t->tid, FUTEX_WAKE, 1, NULL);
+	obey(k);
 }

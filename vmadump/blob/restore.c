@@ -197,7 +197,7 @@ static struct restore *begin(struct blob *b, struct blob_restore *opt)
 {
 	struct restore *r;
 
-	if (!opt->warm && !opt->first && !opt->arena_kept) /* else that is there */
+	if (!opt->warm && !opt->first && !opt->in_place) /* else that is there */
 		arena_reset(b);
 	r = arena_alloc(b, sizeof *r);
 	if (!r)
@@ -268,7 +268,8 @@ long blob_restore(struct blob *b, struct blob_restore *opt)
 	if (e < 0 && !opt->destroyed)
 		rest_close(r);
 	b->restore = (uint64_t)r;
-	if (!b->nthreads && !r->nplan && !r->first && !b->seccomp_len) /* else it is needed still */
+	/* Else it is needed still. */
+	if (!b->nthreads && !r->nplan && !r->first && !b->seccomp_len && !opt->in_place)
 		arena_reset(b);
 	return e;
 }

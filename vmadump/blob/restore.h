@@ -75,6 +75,7 @@ struct restore {
 	const uint8_t *foreign; /* where in NEED another kernel's vdso is; NULL: it is this one's */
 	uint32_t specials, new_vdso; /* 1: the kernel maps it anew where the image has it */
 	int32_t cwd_fd, fd_base;
+	uint32_t queued; /* 1: the signals that were pending for the process may be */
 	uint8_t end[IMAGE_END_NOTE];
 };
 
@@ -149,6 +150,9 @@ long rest_threads(struct restore *r);
 void rest_sched(const struct restore *r, uint32_t i);
 /* restore_state.c: the signals that were pending for thread was, 0: for the process. */
 long rest_pending(struct restore *r, int32_t was, int32_t tid);
+/* restore_undo.c: timers of this process, and what rest_pending() has queued, are gone. */
+void rest_drop_timers(struct blob *b);
+void rest_unqueue(const struct restore *r, int32_t whose);
 /* restore_check.c: a number that no descriptor of the image has. */
 long rest_move_up(struct restore *r, long fd);
 /* restore_obj.c: f->opened, of a descriptor that is an object; then what is left to do. */

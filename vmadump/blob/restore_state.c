@@ -200,37 +200,16 @@ long rest_creds(struct restore *r)
 	return 0;
 }
 
-static void drop_timers(struct restore *r)
-{
-	struct blob *b = r->b;
-	uint64_t mark = arena_mark(b);
-	struct text t;
-	char *line;
-
-	if (text_open(b, &t, "/proc/self/timers") == 0)
-		while ((line = text_line(&t)))
-			if (str_starts(line, "ID: ")) {
-				const char *s = line + 4;
-
-				sys_timer_delete((int)str_dec(&s));
-			}
-	text_close(&t);
-	arena_release(b, mark);
-}
-
 static long set_signals(struct restore *r)
 {
 	const struct rest_rec *rec = &r->rec[TAG_SIGNALS];
 	const struct sigaction dfl = {0};
-	const struct sys_itimerval off = {0};
 
 	/* A fresh clone has none of these; a process that undumps may have. */
 	if (!r->b->sigs_default) {
 		for (int sig = 1; sig <= SYS_NSIG; sig++)
 			sys_sigaction(sig, &dfl, NULL);
-		for (int i = 0; i < 3; i++)
-			sys_setitimer(i, &off, NULL);
-		drop_timers(r);
+		rest_drop_timers(r->b);
 	}
 	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_SIGNAL_LEN) {
 		struct sigaction act = {
@@ -477,7 +456,8 @@ long rest_state(struct restore *r)
 	set_limits(r);
 	if (r->opt->alone)
 		set_session(r);
-	if ((r->opt->cred || r->nthreads) && (e = rest_caps(r, 0)) < 0)
+	/* A ghost has its right to make threads until it is none any more. */
+	if ((r->opt->cred ? !r->opt->in_place : r->nthreads) && (e = rest_caps(r, 0)) < 0)
 		return e;
 	/* One of a tree waits for all others with that. */
 	return r->nplan || r->first ? 0 : rest_late(r);
@@ -488,6 +468,7 @@ long rest_late(struct restore *r)
 	int was = (int)get32(r->rec[TAG_IDENT].p + 4), tid = (int)sys_gettid();
 	long e;
 
+	r->queued = 1;
 	if ((e = rest_pending(r, 0, 0)) < 0 || (e = rest_pending(r, was, tid)) < 0)
 		return e;
 	start_timers(r);

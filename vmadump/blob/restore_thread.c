@@ -148,16 +148,22 @@ static long start_all(struct restore *r)
 	for (i = 0; i < n; i++)
 		fill(r, thread_at(b, i), i);
 	b->nthreads = n;
-	for (i = 0; i < n; i++)
-		if (!blob_has_kept(b, i, thread_at(b, i)->tid) &&
-		    (e = start(r, thread_at(b, i))) < 0)
+	for (i = 0; i < n; i++) {
+		struct blob_thread *t = thread_at(b, i);
+
+		if (blob_has_kept(b, i, t->tid))
+			t->restored = THREAD_KEPT;
+		else if ((e = start(r, t)) < 0)
 			break;
+	}
 	for (uint32_t k = 0; k < n; k++) {
 		struct blob_thread *t = thread_at(b, k);
 
-		if (e == 0)
-			blob_wake_kept(b, k, t);
-		else if (k >= i || blob_has_kept(b, k, t->tid))
+		if (k < i && t->restored == THREAD_CLONED)
+			continue;
+		if (e == 0 && !blob_wake_kept(b, k, t))
+			e = rest_bad(r, "two threads with one id");
+		if (e < 0)
 			t->tid = 0; /* nobody's: its end is not waited for */
 	}
 	return e;
@@ -183,6 +189,7 @@ long rest_threads(struct restore *r)
 	b->restore = (uint64_t)r;
 	b->release = 0;
 	b->parked = 0;
+	b->thread_err = 0; /* of one that came here before, perhaps */
 	e = start_all(r);
 	if (e < 0)
 		return e;

@@ -14,6 +14,9 @@ void thread_wait(uint32_t *word, uint32_t was);
 void thread_release(struct blob *b, enum blob_release how);
 /* park_thread.c: the end of the calling thread; or it waits until it is to be another. */
 _Noreturn void thread_stay(struct blob *b, struct blob_thread *t, int to_end);
+/* It was kept, was to be what t says, and is kept again. */
+_Noreturn void thread_back(struct blob *b, struct blob_thread *t);
+_Noreturn void thread_kept_again(struct blob_thread *k);
 /* Scheduling and CPUs of the calling thread; what it may not have it goes without. */
 void sched_get(struct blob_sched *s);
 void sched_set(const struct blob_sched *s);
