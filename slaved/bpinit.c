@@ -306,9 +306,10 @@ static _Noreturn void loop(void)
 	struct epoll_event ev[EPOLL_BATCH];
 
 	for (;;) {
-		int n = epoll_wait(self.epoll, ev, EPOLL_BATCH,
-				   children_due(events_tick(fence_tick(next_look()))));
+		int ms = children_due(events_tick(fence_tick(next_look()))), n;
 
+		slave_writable(); /* what was due now may have something to tell */
+		n = epoll_wait(self.epoll, ev, EPOLL_BATCH, ms);
 		for (int i = 0; i < n; i++)
 			dispatch(&ev[i]);
 		if (children_left)

@@ -140,8 +140,9 @@ static void again_native(int32_t pid, struct place *known)
 
 void place_look(int32_t pid)
 {
-	struct proc *p = self.keeper ? proc_find(pid) : NULL;
-	struct place *known = self.keeper && !p ? watch_place(pid) : NULL;
+	const bool any = self.keeper && pid > 0; /* 0: whoever it was has gone */
+	struct proc *p = any ? proc_find(pid) : NULL;
+	struct place *known = any && !p ? watch_place(pid) : NULL;
 
 	if (p && (p->state == PROC_GHOST || p->state == PROC_REAL))
 		look(pid, &p->place);

@@ -130,6 +130,30 @@ static void test_born_first(void)
 	printf("born first: ok\n");
 }
 
+/* At home: a node's process that is to be in a group, and has ended; nothing else is told. */
+static void test_gone(void)
+{
+	struct init_msg m;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	/* One that was watched before: its place in the table is free. */
+	tell(&home, &(struct init_msg){.type = INIT_WATCH, .pid = pid}, NULL, 0);
+	CHECK(want(&home, EV_PLACE, pid).u.place.pgid == getpgrp());
+	CHECK(kill(pid, SIGKILL) == 0);
+	want(&home, EV_CHILD, pid);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	in_group(&home, 70001, 70001);
+	do {
+		m = want(&home, EV_PLACE, 0);
+		CHECK(m.pid > 1 && m.u.place.pid == m.pid);
+	} while (m.pid != 70001);
+	CHECK(m.u.place.pgid == 0);
+	printf("gone: ok\n");
+}
+
 /* On the node: gives out the far end of a channel by stdin, leaves by it, and sleeps at home. */
 static _Noreturn void there_and_back(int chan)
 {
@@ -208,6 +232,7 @@ int main(void)
 	test_old_group();
 	test_old_word();
 	test_born_first();
+	test_gone();
 	test_parent_leaves();
 	rig_stop();
 	return 0;
