@@ -1,6 +1,6 @@
 /*
  * The chaos test, on the front end of a lab: chaos [--seed N] [--seconds S]
- * [--workers N] [--overlap] [--groups] [--selftest]. Starts the load, makes faults, and compares
+ * [--workers N] [--overlap] [--selftest]. Starts the load, makes faults, and compares
  * the books with what there is: several times while everything is held, at the end
  * when nothing may be left. Exit status 0 only without a difference.
  */
@@ -17,13 +17,13 @@ enum { WORKERS_MAX = 64, SETTLE_MS = 20000, ROUND_MS = 30000 };
 static struct {
 	uint64_t seed;
 	int seconds, workers;
-	bool overlap, groups, selftest;
+	bool overlap, selftest;
 } opt = {.seconds = 600, .workers = 8};
 static pid_t worker_pid[WORKERS_MAX], watcher;
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: chaos [--seed N] [--seconds S] [--workers N] [--overlap] [--groups] "
+	fprintf(stderr, "usage: chaos [--seed N] [--seconds S] [--workers N] [--overlap] "
 			"[--selftest]\n");
 	exit(2);
 }
@@ -34,7 +34,6 @@ static void options(int argc, char **argv)
 					      {"seconds", required_argument, NULL, 't'},
 					      {"workers", required_argument, NULL, 'w'},
 					      {"overlap", no_argument, NULL, 'o'},
-					      {"groups", no_argument, NULL, 'g'},
 					      {"selftest", no_argument, NULL, 'n'},
 					      {0}};
 	int c;
@@ -49,8 +48,6 @@ static void options(int argc, char **argv)
 			opt.workers = atoi(optarg);
 		else if (c == 'o')
 			opt.overlap = true;
-		else if (c == 'g')
-			opt.groups = true;
 		else if (c == 'n')
 			opt.selftest = true;
 		else
@@ -77,7 +74,6 @@ static void make_ledger(void)
 	}
 	setenv(LEDGER_ENV, path, 1);
 	led->seed = opt.seed;
-	led->groups = opt.groups;
 	led->nodes = atoi(getenv("BPLAB_NODES") ?: "0");
 	clock_gettime(CLOCK_REALTIME, &t);
 	led->wall_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 - now_ms();

@@ -114,7 +114,6 @@ struct ledger {
 	int32_t nodes;
 	int32_t ping_ms;
 	int64_t wall_ms;	  /* what added to now_ms() makes the time of day */
-	bool groups;		  /* the load makes groups and sessions too */
 	_Atomic uint32_t hold;	  /* nobody goes on with his plan; hearts beat on */
 	_Atomic uint32_t stop;	  /* end soon */
 	_Atomic uint32_t corrupt; /* a control: data is changed on its way */

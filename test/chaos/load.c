@@ -244,8 +244,6 @@ static void op_roam(uint64_t *rng)
 		do_wait(slot, pid, 0, WANT_EXIT(code));
 }
 
-#define NGROUPS_DICE 2 /* the last ones of the dice */
-
 void op_any(uint64_t seed, int depth)
 {
 	static const unsigned char dice[] = {OP_RFORK, OP_RFORK,  OP_MOVE,   OP_MOVE, OP_EXECMOVE,
@@ -253,7 +251,7 @@ void op_any(uint64_t seed, int depth)
 					     OP_FORKS, OP_WORKER, OP_WORKER, OP_ROAM,
 					     OP_PLACE, OP_PLACE};
 	uint64_t rng = seed;
-	enum op_kind kind = dice[roll(&rng, sizeof(dice) - (led->groups ? 0 : NGROUPS_DICE))];
+	enum op_kind kind = dice[roll(&rng, sizeof(dice))];
 
 	if ((kind == OP_WORKER && depth <= 0) || (kind == OP_PIPE && here() >= 0))
 		kind = OP_RFORK;
