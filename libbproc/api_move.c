@@ -121,12 +121,15 @@ int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void 
 
 static int leave_here(enum move_kind kind, int node, int flags, const void *args, size_t len)
 {
+	struct vmad_err why = {0};
 	struct client c;
 	sigset_t all, old;
 	int chan, e;
 
 	/* An idle connection must not be in the image; the one in use is hidden. */
 	client_close_all();
+	if (kind == MOVE_MOVE && vmad_alone(&why) < 0)
+		return bproc_err_set(api_err(), why.code, "%s", why.text);
 	/* No handler may wait for a child, or make one, when it has been asked what there are. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);

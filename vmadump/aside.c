@@ -181,7 +181,7 @@ int aside_look(const struct freeze *f, int leaves, unsigned away,
 	return run(f, &o, told, arg);
 }
 
-static void name_of(pid_t pid, pid_t tid, char name[16])
+void freeze_name(pid_t pid, pid_t tid, char name[16])
 {
 	char path[48];
 	ssize_t n;
@@ -217,7 +217,7 @@ int aside_head(const struct freeze *f, unsigned away, int fd)
 		struct blob_thread *b = (void *)(o.threads + (size_t)i * o.thread_len);
 
 		freeze_thread(&f->t.task[i], b);
-		name_of(f->t.pid, b->tid, b->name);
+		freeze_name(f->t.pid, b->tid, b->name);
 	}
 	r = run(f, &o, NULL, NULL);
 	free(o.threads);

@@ -13,6 +13,7 @@
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
 #include "vmadump/live.h"
+#include "vmadump/others.h"
 #include "vmadump/tree.h"
 
 /* How it leaves. */
@@ -108,7 +109,9 @@ static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t 
 		freeze_free(&f);
 		return -1;
 	}
-	if (h->flags & DUMP_LOCKS && freeze_look_at_locks(&f) < 0)
+	if (!h->args_len && freeze_alone(&f) < 0)
+		r = -1;
+	else if (h->flags & DUMP_LOCKS && freeze_look_at_locks(&f) < 0)
 		r = -1;
 	else if (set_mark(&f.t, mark) < 0)
 		r = -1;

@@ -120,6 +120,17 @@ int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how,
 		    struct vmad_err *err);
 
 /**
+ * vmad_alone() - does the caller, if it goes alone, leave nothing cut off?
+ * @err: names the first thing that another process has as well; may be NULL.
+ *
+ * Pipes, sockets, event descriptors, files and memory without a name. Who takes another process
+ * away asks by himself (vmadump/others.h); bproc_move() of one thread has nobody else who would.
+ *
+ * Return: 0; -1 with errno ENOTSUP, or ENOMEM. Blocks: no. Threads: one only. Since: 0.4.
+ */
+int vmad_alone(struct vmad_err *err);
+
+/**
  * vmad_filters_pid() - the seccomp filters of a process, for who moves it.
  * @n: so many, the newest.
  * @restarts: do they allow restart_syscall(2)? If not, or they cannot be read, what sleeps there

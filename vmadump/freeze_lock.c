@@ -4,7 +4,6 @@
  * one as well. Library code; runs in whoever moves it, when it is parked, and sees what that
  * one may see.
  */
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +18,7 @@
 
 #include "vmadump/blob/refuse.h"
 #include "vmadump/freeze.h"
+#include "vmadump/others.h"
 
 struct locked {
 	int fd;
@@ -41,32 +41,13 @@ static bool holds_one(int pid, int fd)
 	return holds;
 }
 
-static DIR *fds_of(int pid)
-{
-	char path[32];
-
-	snprintf(path, sizeof path, "/proc/%d/fd", pid);
-	return opendir(path);
-}
-
-/* The next number in a directory of /proc; -1 at its end. */
-static int next_number(DIR *d)
-{
-	struct dirent *e;
-
-	while ((e = readdir(d)))
-		if (isdigit((unsigned char)e->d_name[0]))
-			return atoi(e->d_name);
-	return -1;
-}
-
 static int find_locked(struct freeze *f, struct locked **ret, int *ret_n)
 {
-	DIR *d = fds_of(f->t.pid);
+	DIR *d = proc_dir(f->t.pid, "fd");
+	const char *name;
 	int fd, r = 0;
-	char name[16];
 
-	while (d && r == 0 && (fd = next_number(d)) >= 0) {
+	while (d && r == 0 && (fd = proc_next(d, &name)) >= 0) {
 		struct locked *more;
 
 		if (!holds_one(f->t.pid, fd))
@@ -78,7 +59,6 @@ static int find_locked(struct freeze *f, struct locked **ret, int *ret_n)
 		}
 		*ret = more;
 		more[*ret_n].fd = fd;
-		snprintf(name, sizeof name, "%d", fd);
 		*ret_n += fstatat(dirfd(d), name, &more[*ret_n].st, 0) == 0;
 	}
 	if (d)
@@ -88,13 +68,12 @@ static int find_locked(struct freeze *f, struct locked **ret, int *ret_n)
 
 static int look_at(struct freeze *f, int pid, const struct locked *l, int n)
 {
-	DIR *d = fds_of(pid);
-	char name[16];
+	DIR *d = proc_dir(pid, "fd");
+	const char *name;
 	struct stat st;
 	int fd, r = 0;
 
-	while (d && r == 0 && (fd = next_number(d)) >= 0) {
-		snprintf(name, sizeof name, "%d", fd);
+	while (d && r == 0 && (fd = proc_next(d, &name)) >= 0) {
 		if (fstatat(dirfd(d), name, &st, 0) < 0)
 			continue;
 		for (int i = 0; r == 0 && i < n; i++)
@@ -112,8 +91,9 @@ int freeze_look_at_locks(struct freeze *f)
 	struct locked *l = NULL;
 	int n = 0, r = find_locked(f, &l, &n), pid;
 	DIR *d = r == 0 && n ? opendir("/proc") : NULL;
+	const char *name;
 
-	while (d && r == 0 && (pid = next_number(d)) >= 0)
+	while (d && r == 0 && (pid = proc_next(d, &name)) >= 0)
 		if (pid != f->t.pid)
 			r = look_at(f, pid, l, n);
 	if (d)

@@ -30,6 +30,7 @@
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
 #include "vmadump/live.h"
+#include "vmadump/others.h"
 
 #define ENOUGH (256ul << 10) /* bytes in a round: the rest may as well go with the image */
 #define ROUNDS_MAX 30
@@ -93,7 +94,9 @@ static int ask(struct live *l, int conn, int node, unsigned flags, uint64_t *ret
 
 	if (stop(l, &f, flags) < 0)
 		return -1;
-	if (chan_send_with(f.chan, &m, conn) < 0)
+	if (freeze_alone(&f) < 0)
+		;
+	else if (chan_send_with(f.chan, &m, conn) < 0)
 		live_fail(l, errno, "process %d: %s", l->pid, strerror(errno));
 	else
 		r = take_one(l, &f) < 0 ? -1 : take_one(l, &f);

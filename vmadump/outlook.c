@@ -9,6 +9,7 @@
 #include "vmadump/blob/refuse.h"
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
+#include "vmadump/others.h"
 #include "vmadump/tree.h"
 
 /* Wherever it is not at home, 0 to 2 are streams if they are pipes. */
@@ -37,6 +38,31 @@ static long ask(struct freeze *f, int fd, unsigned away, int rest,
 		m.u.text[CHAN_TEXT_MAX - 1] = 0;
 		refused(m.u.text, arg);
 	}
+}
+
+struct listener {
+	void (*refused)(const char *text, void *arg);
+	void *arg;
+};
+
+static void pass_on(uint32_t goer, const char *text, void *arg)
+{
+	const struct listener *l = arg;
+
+	(void)goer;
+	l->refused(text, l->arg);
+}
+
+static long look(struct freeze *f, int fd, unsigned away, int rest,
+		 void (*refused)(const char *, void *), void *arg)
+{
+	const struct goer g = {f->t.pid, {f->far, f->other}};
+	long others = others_look(&g, 1, pass_on, &(struct listener){refused, arg}), r;
+
+	if (others < 0)
+		return trace_fail(&f->t, ENOMEM, "%s", strerror(ENOMEM));
+	r = ask(f, fd, away, rest, refused, arg);
+	return r < 0 ? -1 : r + others;
 }
 
 int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char *text, void *arg),
@@ -68,7 +94,7 @@ int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char 
 		freeze_free(&f);
 		return -1;
 	}
-	r = ask(&f, fd, away, known == 0, refused, arg);
+	r = look(&f, fd, away, known == 0, refused, arg);
 	e = errno;
 	if (f.t.group_stop && r >= 0) {
 		struct vmad_err own, *was = f.t.err;

@@ -50,7 +50,7 @@ static long dump_all(struct tree *t, int fd)
 {
 	long bytes = 0, n;
 
-	if (tree_find_shared(t) < 0 || tree_lend(t) < 0)
+	if (tree_cut_off(t) < 0 || tree_find_shared(t) < 0 || tree_lend(t) < 0)
 		return -1;
 	/* What one of them cannot be carried for is known before the first has written much. */
 	for (uint32_t i = 0; i < t->n; i++)

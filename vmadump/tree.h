@@ -72,6 +72,13 @@ int tree_alone(const struct freeze *f, int leaves);
 
 /* tree_collect.c: pid and all that descend from it, parked; -1: those that are in it are. */
 int tree_collect(struct tree *t, pid_t pid, unsigned copy);
+/*
+ * What of them, who stand still, others have that are not of the tree: found for each, and how
+ * many; -1. Or 0, or refused by the first.
+ */
+int tree_others(struct tree *t, void (*found)(uint32_t member, const char *text, void *arg),
+		void *arg);
+int tree_cut_off(struct tree *t);
 /* The first is lent what it does not have, and of what leaves a file for all memory that is
  * shared. */
 int tree_lend(struct tree *t);

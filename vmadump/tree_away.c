@@ -41,6 +41,8 @@ static int count(struct leaving *l)
 	if (l->members > MOVE_TREE_MAX)
 		return tree_fail(&l->t, E2BIG, "it is %u processes; %u can move together",
 				 l->members, MOVE_TREE_MAX);
+	if (tree_cut_off(&l->t) < 0)
+		return -1;
 	if (l->members == 1)
 		return 0;
 	return tree_find_shared(&l->t) < 0 ? -1 : tree_lend(&l->t);

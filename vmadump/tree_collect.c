@@ -15,6 +15,7 @@
 
 #include "libbproc/local.h"
 #include "vmadump/chan.h"
+#include "vmadump/others.h"
 #include "vmadump/tree.h"
 
 #define PF_EXITING 0x4 /* of the kernel's include/linux/sched.h */
@@ -227,6 +228,67 @@ int tree_collect(struct tree *t, pid_t pid, unsigned copy)
 	}
 	/* Of what moves the leaders go along as ghosts. */
 	return t->leaves ? 0 : check_places(t);
+}
+
+/* -- what somebody else has as well */
+
+struct asked {
+	struct tree *t;
+	void (*found)(uint32_t member, const char *text, void *arg);
+	void *arg;
+	uint32_t *member; /* by the number that others.c knows it by */
+};
+
+static void found_one(uint32_t goer, const char *text, void *arg)
+{
+	const struct asked *a = arg;
+
+	a->found(a->member[goer], text, a->arg);
+}
+
+int tree_others(struct tree *t, void (*found)(uint32_t member, const char *text, void *arg),
+		void *arg)
+{
+	struct goer *goer = calloc(t->n, sizeof *goer);
+	struct asked a = {t, found, arg, calloc(t->n, sizeof(uint32_t))};
+	uint32_t n = 0;
+	int r = -1;
+
+	for (uint32_t i = 0; goer && a.member && i < t->n; i++) {
+		const struct tree_member *m = &t->member[i];
+
+		if (m->kind != TREE_PROCESS)
+			continue;
+		a.member[n] = i;
+		goer[n++] = (struct goer){m->pid, {m->f.far, m->f.other}};
+	}
+	if (n)
+		r = others_look(goer, n, found_one, &a);
+	free(goer);
+	free(a.member);
+	return r < 0 ? tree_fail(t, ENOMEM, "%s", strerror(ENOMEM)) : r;
+}
+
+static void keep_first(uint32_t member, const char *text, void *arg)
+{
+	struct tree *t = arg;
+
+	if (!t->err || t->err->code)
+		return;
+	if (member)
+		tree_fail(t, ENOTSUP, "process %d: %.130s", t->member[member].pid, text);
+	else
+		tree_fail(t, ENOTSUP, "%s", text);
+}
+
+int tree_cut_off(struct tree *t)
+{
+	if (t->err)
+		t->err->code = 0;
+	if (tree_others(t, keep_first, t) == 0)
+		return 0;
+	errno = ENOTSUP;
+	return -1;
 }
 
 /* -- what the first carries for others */

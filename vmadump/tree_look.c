@@ -40,6 +40,11 @@ static void tell(struct asking *a, uint32_t i, const char *text)
 	a->n++;
 }
 
+static void tell_of(uint32_t i, const char *text, void *arg)
+{
+	tell(arg, i, text);
+}
+
 static int order_to(struct asking *a, uint32_t i)
 {
 	const struct chan_msg m = {.type = CHAN_LOOK, .u.leave.flags = a->away};
@@ -77,6 +82,8 @@ static int look_at_all(struct asking *a, pid_t pid)
 	if (a->members > MOVE_TREE_MAX)
 		return tree_fail(&a->t, ENOTSUP, "it is %u processes; %u can move together",
 				 a->members, MOVE_TREE_MAX);
+	if (tree_others(&a->t, tell_of, a) < 0)
+		return -1;
 	if (a->members > 1 && (tree_find_shared(&a->t) < 0 || tree_lend(&a->t) < 0))
 		return -1;
 	for (uint32_t i = 0; i < a->t.n; i++)

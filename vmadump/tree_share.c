@@ -16,6 +16,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "vmadump/others.h"
 #include "vmadump/tree.h"
 
 /* -- descriptors */
@@ -261,12 +262,8 @@ static int is_inside(const struct tree *t, const struct tree_open *o)
 
 /* -- memory */
 
-struct shared_map {
-	uint64_t start, end, off, dev, ino;
-};
-
-/* A mapping of memory that is no file of a name: shared, and gone or never there. */
-static int parse_map(const char *line, struct shared_map *m)
+/* Shared, and gone or never there. */
+int shared_map_parse(const char *line, struct shared_map *m)
 {
 	unsigned major, minor;
 	char perm[8] = "";
@@ -300,7 +297,7 @@ static int each_map(struct tree *t, int (*take)(struct tree *, uint32_t, const s
 		if (!f)
 			return tree_fail(t, errno, "%s: %s", path, strerror(errno));
 		while (r == 0 && fgets(line, sizeof line, f))
-			if (parse_map(line, &m))
+			if (shared_map_parse(line, &m))
 				r = take(t, i, &m);
 		fclose(f);
 	}

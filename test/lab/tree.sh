@@ -16,7 +16,7 @@ within 10 'all of it is there' test "$(nodes_of)" = '0 0 0 '
 goes_on 'and works there'
 
 # One of them cannot: all stay
-has 'a part of it cannot go alone' "$(bpmove -t "$child" 1 2>&1)" '*fd *'
+has 'a part of it cannot go alone' "$(bpmove -t "$child" 1 2>&1)" '*cannot move*'
 said=$(bpmove -nt "$child")
 is 'dry run of that' $? 1
 has 'the dry run names it too' "$said" "$child cannot move:*fd *stopped for *"

@@ -30,6 +30,27 @@ refused 'is System V shared memory' perl -e "$p"'use IPC::SysV; $x = "x" x (400 
 	my $id = shmget(IPC::SysV::IPC_PRIVATE, 4096, 0600); my $a = syscall(30, $id, 0, 0);
 	shmctl($id, IPC::SysV::IPC_RMID, 0); print "ready\n"; sleep 60'
 
+# What another process has as well would be cut off from it. (290: eventfd2, 319: memfd_create.)
+both='; my $m = $$; unless (fork) { select undef, undef, undef, 0.05 while getppid == $m; exit }
+	print "ready\n"; sleep 60'
+refused 'is a pipe that process' perl -e "${p}pipe(R, W)$both"
+refused 'is a socket that process' \
+	perl -e "${p}use Socket; socketpair(A, B, AF_UNIX, SOCK_STREAM, 0)$both"
+refused 'is an event descriptor that process' perl -e "${p}syscall(290, 1, 0)$both"
+refused 'is a memfd that process' perl -e "$p"'my $n = "m"; syscall(319, $n, 0)'"$both"
+refused 'is a deleted file that process' perl -e "$p"'open(F, "+>", undef)'"$both"
+refused 'is memory that process' perl -e "${p}syscall(9, 0, 4096, 3, 0x21, -1, 0)$both"
+
+# What it has for itself, or the other has closed, goes.
+start alone perl -e "$p"'pipe(R, W); syscall(290, 1, 0x80000); syscall(9, 0, 4096, 3, 0x21, -1, 0);
+	unless (fork) { exec "sleep", 60 } select undef, undef, undef, 0.1 until
+		readlink("/proc/" . (split " ", `cat /proc/$$/task/$$/children`)[0] . "/exe") =~ /sleep/;
+	print "ready\n"; sleep 60'
+lines alone 1 && { "$vmadump" dump "$pid" image 2>said || fail "refused: $(cat said)"; }
+rm -f image
+# shellcheck disable=SC2046
+kill $(cat "/proc/$pid/task/$pid/children")
+
 if unshare -u true 2>/dev/null; then
 	refused 'it has a uts namespace of its own' unshare -u perl -e "$p"'print "ready\n"; sleep 60'
 	refused 'it has a root directory without /proc of its own' perl -e "$p"'

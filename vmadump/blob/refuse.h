@@ -38,6 +38,8 @@
 	X(REFUSE_FD_DEVICE, "fd %d is %s, a device of this node; it cannot move") \
 	X(REFUSE_FD_ANON, "fd %d is %s; it cannot move") \
 	X(REFUSE_FD_NS, "fd %d is a namespace (%s); it cannot move") \
+	X(REFUSE_FD_OTHERS, "fd %d is %s that process %d (%s) has as well; it cannot move alone") \
+	X(REFUSE_MAP_OTHERS, "mapping at %lx is memory that process %d (%s) shares; it cannot move alone") \
 	X(REFUSE_FD_CONTENTS, "fd %d is %s with more than %lu MiB in it; it cannot move") \
 	X(REFUSE_FD_EPOLL, "fd %d watches a file that was fd %d and is not open there any more") \
 	X(REFUSE_FD_LOCK, "fd %d holds a lock on %s; it cannot move") \
