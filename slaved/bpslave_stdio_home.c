@@ -418,8 +418,14 @@ void stdio_forget_home(int32_t pid)
  */
 void stdio_lost(int32_t pid)
 {
-	struct stdio_proc *p = stdio_find(pid) ? NULL : stdio_new(pid);
+	struct stdio_proc *p = stdio_find(pid);
 
+	/* Its node's link was there before bpinit's word. It would wait for a move that is over. */
+	if (p && p->early) {
+		forget_early(p);
+		p = NULL;
+	}
+	p = p ? NULL : stdio_new(pid);
 	for (int i = 0; p && i < CHAN_STREAMS; i++)
 		stdio_break(&p->s[i], false);
 }

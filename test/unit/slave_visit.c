@@ -66,6 +66,22 @@ START_TEST(earlier_visit_again)
 }
 END_TEST
 
+/* Home's bpslave is new: a node opens streams before bpinit has said whose ghosts there are. */
+START_TEST(ghost_of_before)
+{
+	proc.pid = THERE;
+	if (_i == 1)
+		stdio_lost(THERE);
+	open_streams(&n0, 0);
+	data(&n0, 0, "for nobody");
+	ck_assert_uint_eq(n0.resets, _i == 1 ? STREAM_ALL : 0);
+	stdio_lost(THERE);
+	ck_assert_uint_eq(n0.resets, STREAM_ALL);
+	stdio_forget_home(THERE);
+	proc.pid = PID;
+}
+END_TEST
+
 #define REST (-(1 << 16) - 1) /* what others hold on node 0 */
 
 static void open_rest(struct peer *q, uint64_t at)
@@ -206,6 +222,7 @@ int main(void)
 	tcase_add_test(t, reset_of_a_later_visit);
 	tcase_add_test(t, earlier_visit_again);
 	tcase_add_test(t, link_of_the_first_breaks);
+	tcase_add_loop_test(t, ghost_of_before, 0, 2);
 	tcase_add_test(t, rest_of_a_lost_node);
 	tcase_add_loop_test(t, rest_of_a_new_bpslave, 0, 2);
 	tcase_add_test(t, rest_of_nobody);
