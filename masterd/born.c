@@ -41,6 +41,15 @@ static struct move *undecided(const struct master *m, const struct proc *p)
 	return mv && (mv == p->move || mv->state != MV_COMMITTED) ? mv : NULL;
 }
 
+/*
+ * Its end is told already, and home, which was away or is still to hear of it, has not said that
+ * its ghost is gone. Entered anew it would be two, with one number between them.
+ */
+static bool is_ending(const struct node *n, const struct proc *p, const Bproc__Birth *b)
+{
+	return p->state == PS_DYING && p->node == n->num && b->again && !b->moved;
+}
+
 /* The entry, if home is to have a ghost that looks so. */
 static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b)
 {
@@ -52,6 +61,8 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 	if (!b->moved)
 		node_note_born(&m->nodes, b->proc->pid);
 	p = proc_get(&m->procs, b->proc->pid, 0);
+	if (p && is_ending(n, p, b))
+		return p;
 	/* A new name of one that came by a move, and has ended since, is nobody's. */
 	if (!p || p->state == PS_DYING)
 		p = b->moved ? NULL : enter(m, n, b);
@@ -82,10 +93,12 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 void born_tell(struct peer *peer, const Bproc__ProcBorn *in)
 {
 	struct master *m = peer->m;
+	struct node *home = node_get(&m->nodes, NODE_HOME);
 	Bproc__ProcBorn out = BPROC__PROC_BORN__INIT;
 	Bproc__Birth birth[BORN_ONCE_MAX], *list[BORN_ONCE_MAX];
 	Bproc__Proc proc[BORN_ONCE_MAX];
-	struct proc *p;
+	struct proc *p, *ending[BORN_ONCE_MAX];
+	size_t nending = 0;
 
 	if (peer->node->num == NODE_HOME || in->n_birth > BORN_ONCE_MAX) {
 		peer_drop(peer, "protocol error: %zu births", in->n_birth);
@@ -100,10 +113,17 @@ void born_tell(struct peer *peer, const Bproc__ProcBorn *in)
 		birth[out.n_birth].proc = &proc[out.n_birth];
 		list[out.n_birth] = &birth[out.n_birth];
 		out.n_birth++;
+		if (p->state == PS_DYING)
+			ending[nending++] = p;
 	}
 	out.birth = list;
 	if (out.n_birth > 0)
-		node_send(m, node_get(&m->nodes, NODE_HOME), &out.base);
+		node_send(m, home, &out.base);
+	/* Behind its birth, if home has missed that; else for the second time. */
+	for (size_t i = 0; i < nending; i++) {
+		ghost_add(ending[i], 0);
+		procs_mirror_exit(m, ending[i], home);
+	}
 }
 
 static void send_reaped(struct master *m, int32_t pid)

@@ -417,6 +417,7 @@ static void seen(const struct scan_proc *p, void *arg)
 		if (p->state == 'X' || p->ours || !(b = born_add(p->pid)))
 			return;
 		b->stale = b->tell = b->was_stopped = true;
+		b->before_us = scan_no == 1;
 		b->ppid = p->ppid;
 		b->stack = p->stack;
 		memcpy(b->comm, p->comm, sizeof(b->comm));

@@ -72,6 +72,7 @@ struct born {
 	bool stale;	      /* it has exec'd: ids and name are to be read again */
 	bool changes;	      /* its ids are looked at too */
 	bool told;	      /* the master knows it */
+	bool before_us;	      /* found by the first scan: a bpslave before us may have told it */
 	bool queued, looked;  /* it is in the list */
 	bool tell, end, reap; /* what is to be told */
 	bool silent;	      /* it is not told that it was reaped */

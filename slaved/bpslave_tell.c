@@ -53,6 +53,7 @@ static void put_birth(struct born *b)
 	/* One that has left is real where it went: nobody shall enter it as ours again. One that
 	 * is leaving was told before it asked, and may have ended there by now. */
 	m->moved = b->moved || b->away || (b->leaving && b->told);
+	m->again = b->told || b->before_us;
 	m->uid = b->uid;
 	m->euid = b->euid;
 	m->suid = b->suid;

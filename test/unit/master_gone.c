@@ -1,7 +1,6 @@
 /*
  * The ends of processes that a master hears of late: by a move that it does not know
  * to be over, or not at all, so that what waits at home asks. doc/wire.md, sections 8, 9.
- * And that one goes on, of which the source of its parent's move has known before.
  */
 #include <check.h>
 #include <errno.h>
@@ -17,31 +16,6 @@ static void setup(void)
 {
 	master_setup("pingtimeout 2\n");
 	master_start();
-}
-
-/* Returns the number of a move of the master before this one. */
-static uint64_t join_three(struct fake_slave **home, struct fake_slave **n0, struct fake_slave **n1)
-{
-	Bproc__Welcome w;
-
-	*home = slave_join(-1, "h", &w);
-	*n0 = slave_join(0, "a", NULL);
-	*n1 = slave_join(1, "b", NULL);
-	return (uint64_t)(w.epoch - 1) << 32 | 5;
-}
-
-static void free_three(struct fake_slave *home, struct fake_slave *n0, struct fake_slave *n1)
-{
-	slave_free(n1);
-	slave_free(n0);
-	slave_free(home);
-}
-
-/* Home has told all: what was born there? */
-static void hear_asked(struct fake_slave *n0, struct fake_slave *n1)
-{
-	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
-	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
 }
 
 /*
@@ -169,94 +143,6 @@ START_TEST(called_off_early)
 END_TEST
 
 /*
- * Real on node 1, where its parent goes to from node 0 with a ghost of it; it ends before that has
- * arrived there (which then has a ghost of it made), or before that has asked.
- */
-START_TEST(ends_where_parent_goes)
-{
-	struct fake_slave *home, *n0, *n1;
-	uint64_t id = join_three(&home, &n0, &n1);
-
-	for (int pid = 2001; pid <= 2002; pid++) {
-		tell_proc(home, pid, true);
-		tell_state(n0, pid, pid == 2002, pid == 2001 ? id : 0);
-	}
-	tell_end(home);
-	hear_asked(n0, n1);
-	tell_state(n1, 2002, false, id + 1);
-	tell_end(n0);
-	tell_end(n1);
-	if (_i == 1)
-		tell_event(n1, 2002, CLD_EXITED, 7, 9, id + 1);
-	pidnode(n1, 1); /* it has been heard */
-	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
-					       .node = 1,
-					       .asker = 2001,
-					       .pid = 2001,
-					       .parent = 1000,
-					       .child = 2002});
-	hear_start(n1);
-	if (_i == 0)
-		tell_event(n1, 2002, CLD_EXITED, 7, 9, id + 1);
-	hear_told(n1, 2002, CLD_EXITED, 7, 9);
-	if (_i == 0)
-		hear(home, BPROC__ENVELOPE__MSG_WATCH); /* of the parent's parent */
-	hear_told(home, 2002, CLD_EXITED, 7, 9);
-	free_three(home, n0, n1);
-}
-END_TEST
-
-static void tell_cont(struct fake_slave *s, int pid)
-{
-	Bproc__Signal m = BPROC__SIGNAL__INIT;
-	Bproc__Proc p = proc_of(pid);
-
-	m.proc = &p;
-	m.sig = SIGCONT;
-	slave_send(s, &m.base); /* of node 0's bpinit: 0 */
-}
-
-/*
- * It has stopped, and runs as its parent's node says, where that asks to leave: that is older than
- * the word on the stop, which the target is told then. Not if its ghost there was sent a SIGCONT,
- * by which the kernel has shown already that it goes on, nor if it is real there.
- */
-START_TEST(goes_on_at_source)
-{
-	struct fake_slave *home, *n0, *n1;
-	uint64_t id = join_three(&home, &n0, &n1);
-	bool real = _i == 2;
-
-	tell_proc(home, 2001, true);
-	tell_state(home, 2002, real, real ? 0 : id + 1);
-	tell_end(home);
-	hear_asked(n0, n1);
-	tell_state(n0, 2001, false, id);
-	tell_state(n0, 2002, !real, real ? id + 1 : 0);
-	tell_end(n0);
-	tell_end(n1);
-	tell_event(real ? n0 : home, 2002, CLD_STOPPED, SIGSTOP, 9, id + 1);
-	hear_told(real ? home : n0, 2002, CLD_STOPPED, SIGSTOP, 9);
-	if (_i == 1) {
-		hear(home, BPROC__ENVELOPE__MSG_WATCH);
-		tell_cont(n0, 2002);
-		hear(home, BPROC__ENVELOPE__MSG_SIGNAL);
-	}
-	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
-					       .node = 1,
-					       .asker = 2001,
-					       .pid = 2001,
-					       .parent = 1000,
-					       .child = 2002});
-	hear_start(n1);
-	if (_i == 0)
-		hear_told(n1, 2002, CLD_STOPPED, SIGSTOP, 9);
-	slave_expect_nothing(n1, 100);
-	free_three(home, n0, n1);
-}
-END_TEST
-
-/*
  * Born on node 0, where it has ended; its parent asks to leave node 1 before node 0 is back with a
  * new master, which has not heard of the child, or only that home has its ghost.
  */
@@ -336,83 +222,56 @@ START_TEST(born_where_it_begins)
 }
 END_TEST
 
+/* What home hears: of which use of the number. */
+static uint32_t hear_born(struct fake_slave *home)
+{
+	Bproc__Envelope *env = slave_expect(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+	uint32_t gen = env->proc_born->birth[0]->proc->gen;
+
+	ck_assert_int_eq(env->proc_born->birth[0]->proc->pid, BORN);
+	bproc__envelope__free_unpacked(env, NULL);
+	return gen;
+}
+
+static uint32_t hear_end(struct fake_slave *home)
+{
+	Bproc__Envelope *env = slave_expect(home, BPROC__ENVELOPE__MSG_MIRROR);
+	uint32_t gen = env->mirror->proc->gen;
+
+	ck_assert_uint_eq(env->mirror->code, CLD_EXITED);
+	bproc__envelope__free_unpacked(env, NULL);
+	return gen;
+}
+
 /*
- * A child of rfork has a child, which asks to move on before the master has heard that its parent
- * runs: with it goes a ghost of that, which hears of its end.
+ * It has ended where it was born, and home has a new slave before its ghost is gone: it is told
+ * again, with its end, and is no other of that number. Unless its node says that it is.
  */
-START_TEST(asked_by_its_child)
+START_TEST(told_again)
 {
 	struct fake_slave *home, *n0, *n1;
-	uint64_t id;
+	uint32_t gen, now;
 
 	join_three(&home, &n0, &n1);
 	tell_end(home);
 	hear_asked(n0, n1);
 	tell_end(n0);
-	slave_ask(home, &(struct slave_question){.kind = MOVE_RFORK,
-						 .node = 0,
-						 .asker = 2000,
-						 .pid = 2001,
-						 .parent = 2000});
-	id = hear_start(n0);
-	hear(home, BPROC__ENVELOPE__MSG_MOVE_GRANT);
-	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* of its parent */
-	tell_born(n0, BORN, false);
-	hear(home, BPROC__ENVELOPE__MSG_PROC_BORN);
-	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
-					       .node = 1,
-					       .asker = BORN,
-					       .pid = BORN,
-					       .parent = 2001});
-	hear_start(n1);
-	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
-	tell_ran(n0, 2001, id, false);
-	ck_assert_int_eq(pidnode(n0, 2001), 0);
-	tell_event(n0, 2001, CLD_EXITED, 7, 9, id);
-	hear_told(n1, 2001, CLD_EXITED, 7, 9);
-	free_three(home, n0, n1);
-}
-END_TEST
-
-/*
- * Its move with a child is called off. Node 1 has made a ghost of it for the child's, and hears of
- * its end; it says that it has one, or that it never had.
- */
-START_TEST(ghost_that_stays)
-{
-	struct fake_slave *home, *n0, *n1;
-	Bproc__MoveFailed failed = BPROC__MOVE_FAILED__INIT;
-	Bproc__Mirrored done = BPROC__MIRRORED__INIT;
-	uint64_t id = join_three(&home, &n0, &n1);
-	Bproc__Proc p = proc_of(2001);
-
-	tell_proc(home, 2001, true);
+	tell_end(n1);
+	tell_birth(n0, BORN, false, false);
+	gen = hear_born(home);
+	tell_event(n0, BORN, CLD_EXITED, 7, 0, 0);
+	ck_assert_uint_eq(hear_end(home), gen);
+	slave_free(home);
+	home = slave_join(-1, "h", NULL);
+	ck_assert_uint_eq(hear_end(home), gen);
 	tell_end(home);
 	hear_asked(n0, n1);
-	tell_state(n0, 2001, false, id);
-	tell_end(n0);
-	tell_end(n1);
-	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
-					       .node = 1,
-					       .asker = 2001,
-					       .pid = 2001,
-					       .parent = 1000,
-					       .child = BORN});
-	failed.move = hear_start(n1);
-	failed.target = true;
-	failed.err = EAGAIN;
-	slave_send(n1, &failed.base);
-	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
-	hear(n0, BPROC__ENVELOPE__MSG_WATCH); /* of the child, */
-	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* and of the parent */
-	hear(n0, BPROC__ENVELOPE__MSG_MOVE_ABORT);
-	tell_event(n0, 2001, CLD_EXITED, 7, 9, 0);
-	hear_told(n1, 2001, CLD_EXITED, 7, 9);
-	hear_told(home, 2001, CLD_EXITED, 7, 9);
-	done.proc = &p;
-	slave_send(n1, &done.base);
-	slave_send(home, &done.base);
-	hear(n0, BPROC__ENVELOPE__MSG_EVENT_ACK); /* nobody is waited for any more */
+	tell_birth(n0, BORN, false, _i == 0);
+	tell_event(n0, BORN, CLD_EXITED, 7, 0, 0);
+	now = hear_born(home);
+	ck_assert((now == gen) == (_i == 0));
+	ck_assert_uint_eq(hear_end(home), now);
+	slave_expect_nothing(home, 100);
 	free_three(home, n0, n1);
 }
 END_TEST
@@ -428,36 +287,6 @@ static void tell_zombie(struct fake_slave *s, int pid, int ppid)
 	m.zombie = list;
 	slave_send(s, &m.base);
 }
-
-/* Both are on their way to node 1, and the child has come and ended when its parent comes. */
-START_TEST(both_go_there)
-{
-	struct slave_question q = {.kind = MOVE_MOVE, .node = 1, .asker = 2002, .pid = 2002};
-	struct fake_slave *home, *n0, *n1;
-	uint64_t id = join_three(&home, &n0, &n1);
-
-	for (int pid = 2001; pid <= 2002; pid++) {
-		tell_proc(home, pid, true);
-		tell_state(n0, pid, false, id + (uint64_t)pid);
-	}
-	tell_end(home);
-	hear_asked(n0, n1);
-	tell_end(n0);
-	tell_end(n1);
-	q.parent = 2001;
-	slave_ask(n0, &q);
-	id = hear_start(n1);
-	q.asker = q.pid = 2001;
-	q.parent = 1000;
-	q.child = 2002;
-	slave_ask(n0, &q);
-	hear_start(n1);
-	tell_ran(n1, 2002, id, false);
-	tell_event(n1, 2002, CLD_EXITED, 7, 9, id);
-	hear_told(n1, 2002, CLD_EXITED, 7, 9);
-	free_three(home, n0, n1);
-}
-END_TEST
 
 /* The node of a zombie's parent hears of it; nobody but home may say. */
 START_TEST(zombies)
@@ -497,13 +326,9 @@ int main(void)
 	tcase_add_loop_test(t, coming_home, 0, 2);
 	tcase_add_test(t, died_with_it);
 	tcase_add_test(t, called_off_early);
-	tcase_add_loop_test(t, ends_where_parent_goes, 0, 2);
-	tcase_add_loop_test(t, goes_on_at_source, 0, 3);
 	tcase_add_loop_test(t, asked_of_before, 0, 2);
 	tcase_add_loop_test(t, born_where_it_begins, 0, 2);
-	tcase_add_test(t, asked_by_its_child);
-	tcase_add_test(t, ghost_that_stays);
-	tcase_add_test(t, both_go_there);
+	tcase_add_loop_test(t, told_again, 0, 2);
 	tcase_add_test(t, zombies);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);

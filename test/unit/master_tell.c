@@ -15,6 +15,30 @@ Bproc__Proc proc_of(int pid)
 	return p;
 }
 
+uint64_t join_three(struct fake_slave **home, struct fake_slave **n0, struct fake_slave **n1)
+{
+	Bproc__Welcome w;
+
+	*home = slave_join(-1, "h", &w);
+	*n0 = slave_join(0, "a", NULL);
+	*n1 = slave_join(1, "b", NULL);
+	return (uint64_t)(w.epoch - 1) << 32 | 5;
+}
+
+void free_three(struct fake_slave *home, struct fake_slave *n0, struct fake_slave *n1)
+{
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+
+/* Home has told all: what was born there? */
+void hear_asked(struct fake_slave *n0, struct fake_slave *n1)
+{
+	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+	hear(n1, BPROC__ENVELOPE__MSG_BORN_ASK);
+}
+
 void tell_state(struct fake_slave *s, int pid, bool ghost, uint64_t by)
 {
 	Bproc__ProcState m = BPROC__PROC_STATE__INIT;
@@ -89,7 +113,7 @@ void tell_voided(struct fake_slave *s, uint64_t id)
 	slave_send(s, &m.base);
 }
 
-void tell_born(struct fake_slave *s, int pid, bool moved)
+void tell_birth(struct fake_slave *s, int pid, bool moved, bool again)
 {
 	Bproc__ProcBorn m = BPROC__PROC_BORN__INIT;
 	Bproc__Birth b = BPROC__BIRTH__INIT, *list[1] = {&b};
@@ -97,9 +121,15 @@ void tell_born(struct fake_slave *s, int pid, bool moved)
 
 	b.proc = &p;
 	b.moved = moved;
+	b.again = again;
 	m.n_birth = 1;
 	m.birth = list;
 	slave_send(s, &m.base);
+}
+
+void tell_born(struct fake_slave *s, int pid, bool moved)
+{
+	tell_birth(s, pid, moved, false);
 }
 
 void tell_event(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq,

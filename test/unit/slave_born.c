@@ -2,7 +2,8 @@
  * What a bpslave that starts makes of a process that is parked on its node
  * (slaved/bpslave_away.c): a child of rfork whose move is called off is gone before
  * anybody has looked into /proc, or lives. And of one that makes a group unheard by
- * home (slaved/bpslave_place.c). The test is that /proc, bpinit and the master.
+ * home (slaved/bpslave_place.c). And what it says of a birth that it has told before, or one before
+ * it may have. The test is that /proc, bpinit and the master.
  */
 #include <check.h>
 #include <errno.h>
@@ -22,6 +23,7 @@ static bool child_lives;
 static int32_t group = 9; /* of all of them */
 static int32_t told_group; /* of the parent, by the last word to home */
 static int births, ends, reaps; /* of the child, that the master has heard of */
+static int again;	       /* of the births, that were told again */
 
 /* -- what bpslave has around it */
 
@@ -78,8 +80,10 @@ bool master_send(const void *msg)
 
 	if (what == &bproc__place__descriptor && p->proc->pid == PARENT)
 		told_group = p->pgid;
-	for (size_t i = 0; what == &bproc__proc_born__descriptor && i < b->n_birth; i++)
+	for (size_t i = 0; what == &bproc__proc_born__descriptor && i < b->n_birth; i++) {
 		births += b->birth[i]->proc->pid == CHILD && !b->birth[i]->moved;
+		again += b->birth[i]->proc->pid == CHILD && b->birth[i]->again;
+	}
 	if (what == &bproc__proc_event__descriptor)
 		ends += e->proc->pid == CHILD;
 	if (what == &bproc__proc_reaped__descriptor)
@@ -183,7 +187,7 @@ void source_hint(void)
 
 static void setup(void)
 {
-	births = ends = reaps = 0;
+	births = ends = reaps = again = 0;
 }
 
 /* bpinit tells that it is parked; the master calls its move off; then what there is is told. */
@@ -279,6 +283,25 @@ START_TEST(told_again)
 }
 END_TEST
 
+/* One that was there before us was told before, maybe. */
+START_TEST(told_before)
+{
+	child_lives = _i == 0;
+	born_scan();
+	if (_i == 1)
+		born_record(&(struct event_record){
+			.type = EVENT_FORK, .pid = CHILD, .ppid = PARENT});
+	child_lives = true;
+	born_flush();
+	ck_assert_int_eq(births, 1);
+	ck_assert_int_eq(again, _i == 0);
+	born_tell_all();
+	ck_assert_int_eq(births, 2);
+	ck_assert_int_eq(again, _i == 0 ? 2 : 1);
+	born_clear();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("born");
@@ -291,6 +314,7 @@ int main(void)
 	tcase_add_test(t, lives_on);
 	tcase_add_test(t, goes_on_unheard);
 	tcase_add_test(t, told_again);
+	tcase_add_loop_test(t, told_before, 0, 2);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
