@@ -78,7 +78,10 @@ static void is_back(struct master *m, struct move *mv, struct proc *p, struct no
 	mv->untold = true; /* that it was born there, if it was */
 }
 
-/* Made there before its children's, and those may be needed: it stays, or was never made. */
+/*
+ * Made there before its children's, and those may be needed: it stays, or was never made. Whatever
+ * has kept it from running there, it has to hear of the end.
+ */
 static void leaves_ghost(struct master *m, const struct move *mv, struct proc *p)
 {
 	struct node *target = node_get(&m->nodes, mv->target);
@@ -249,6 +252,7 @@ static void do_dead(struct master *m, struct move *mv)
 	if (!p)
 		return;
 	procs_decided(m, p);
+	leaves_ghost(m, mv, p);
 	procs_killed(m, p, PE_REAL_DOWN);
 }
 

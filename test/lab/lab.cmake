@@ -21,8 +21,8 @@ if(NOT BPROC_SANITIZE)
 endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
-foreach(source rfork nest roam exec signals errors odd many hop family broken matrix storm kills
-		again lazy places kin filtered ghosts_wait)
+foreach(source rfork nest roam exec signals errors odd many hop family broken matrix matrix_io storm
+		kills again lazy places kin filtered ghosts_wait)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
@@ -138,6 +138,9 @@ lab_test(move.trace 2 90 COMMAND ${lab_dir}/trace.sh)
 lab_test(move.terminal 2 60 OPTS -t COMMAND ${lab_dir}/terminal.sh)
 lab_test(move.crash 3 180 ${quick} COMMAND ${lab_dir}/crash.sh)
 lab_test(daemon.matrix 3 150 OPTS -o pingtimeout=2 COMMAND ${lab_programs}/matrix_static)
+# All of its rows, which take the time of this one: ./dev matrix.
+lab_test(daemon.matrix_io 3 100 OPTS -o pingtimeout=2
+	COMMAND ${lab_programs}/matrix_io_static "power of n0 lost")
 lab_test(daemon.broken 2 120 OPTS -o pingtimeout=2 COMMAND ${lab_programs}/broken_static)
 lab_test(move.examples 4 120 COMMAND ${lab_dir}/examples.sh)
 lab_test(move.user 2 120 USER COMMAND ${lab_dir}/user.sh)
