@@ -24,7 +24,7 @@
 _Static_assert(BLOB_LOW == BLOB_ADDR && BLOB_HIGH == BLOB_ADDR + BLOB_TRIES * BLOB_APART,
 	       "bpf/events.h has the blob's addresses too");
 
-#define GATHER_US 250
+#define GATHER_US 1000 /* what follows an end, which wakes us as well, is over by then */
 #define GATHER_MAX_US 2000
 #define POLL_MS 25
 #define POLL_SHARE 10 /* at most this part of the time goes into looking */

@@ -36,12 +36,13 @@ void code_share(struct ghost *g)
 
 /*
  * To compare and to map it is a quarter of what it takes to become a ghost. That of a child of
- * rfork may not be there for long, and stands in the way of its parent's next: later.
+ * rfork, or of a program that was started on a node, may not be there for long, and stands in the
+ * way of the parent's next: later.
  */
 void code_come(struct ghost *g, int fd)
 {
 	g->code_fd = fd;
-	if (g->b->exec_kind != MOVE_RFORK) {
+	if (g->b->exec_kind != MOVE_RFORK && g->b->exec_kind != MOVE_EXECMOVE) {
 		code_share(g);
 	} else if (fd < 3) { /* those are relayed */
 		g->code_fd = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
