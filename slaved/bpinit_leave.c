@@ -308,6 +308,12 @@ void leave_message(struct proc *p, const struct chan_msg *c)
 			leave_failed(m, c->err, c->u.text);
 		}
 		break;
+	case CHAN_LOST:
+		/* It stays as it is: what it has sent may have been read, and run. */
+		if (m->phase == LEAVE_SENDING || m->phase == LEAVE_SENT)
+			event_failed(m->id, m->req_id, EVF_SOURCE, ECONNRESET,
+				     "the data connection to the node was lost");
+		break;
 	case CHAN_GHOST:
 		if (m->phase == LEAVE_GHOSTING)
 			leave_became_ghost(m, p);

@@ -153,8 +153,8 @@ static uint64_t image_ms(void)
 }
 
 /*
- * A connection that breaks before its header was read is missed by nobody else: the source has
- * written all into it and waits. The same if the source never got its grant and its master died.
+ * Whoever should have sent it does not, and says nothing. The same if the source never got its
+ * grant and its master died.
  */
 static void give_up(bool older)
 {

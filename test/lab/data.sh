@@ -1,7 +1,7 @@
 #!/bin/bash
 # The connection that carries an image dies when the image is written and nobody has read it. Nothing
 # waits for that: the process goes on where it was, at once. 2 nodes; the time after which a node
-# misses an image is a minute.
+# misses an image is a minute. data.sh plain: where images are not encrypted.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 workers() { # PLACE: its processes that carry images
 	bplab exec "$1" pidof bpdata
@@ -33,6 +33,50 @@ called_off() { # TEXT WHERE
 	ok "$1: it works on" bpmove "$p" 1
 	ok "$1: and goes home" bpmove "$p" master
 }
+
+# The one connection of PLACE's bpslave, which is stopped, that has an image unread ends, by a reset.
+resets() { # PLACE
+	bplab exec "$1" python3 - "$(bplab exec "$1" pidof -s bpslave)" <<-'END'
+	import array, ctypes, fcntl, os, sys, termios
+
+	libc, n = ctypes.CDLL(None), 0
+	pid = os.pidfd_open(int(sys.argv[1]))
+	for name in os.listdir("/proc/%s/fd" % sys.argv[1]):
+	    fd = libc.syscall(438, pid, int(name), 0)  # pidfd_getfd
+	    unread = array.array("i", [0])
+	    try:
+	        fcntl.ioctl(fd, termios.FIONREAD, unread)
+	        if unread[0] > 4096 and os.readlink("/proc/self/fd/%d" % fd).startswith("socket:"):
+	            n += libc.connect(fd, bytes(16), 16) == 0  # AF_UNSPEC: it is reset
+	    except OSError:
+	        pass
+	sys.exit(n != 1)
+	END
+}
+breaks() { # FROM TO: the move of p from there
+	bpsh 0 true
+	signal "$2" STOP "$(bplab exec "$2" pidof -s bpslave)"
+	bpmove "$p" "$2" 2>"$t/said" &
+	job=$!
+	within 2 "to $2: a connection breaks, its image unread" resets "$2"
+	signal "$2" CONT "$(bplab exec "$2" pidof -s bpslave)"
+	called_off "the connection to $2 breaks" "$1"
+}
+if [ "${1-}" = plain ]; then
+	sleep 1000 &
+	p=$!
+	breaks -1 0
+	# There is a connection from node to node from then on.
+	for place in 0 1 0; do
+		ok "to $place" bpmove "$p" $place
+	done
+	breaks 0 1
+	kill "$p"
+	wait "$p"
+	is 'and ends' $? 143
+	finish
+	exit
+fi
 
 sleep 1000 &
 p=$!

@@ -96,6 +96,7 @@ lab_test(daemon.silent 2 60 COMMAND sh -c
 	"\"$1\" silent 0 && \"$1\" silent 1 && bpsh 0 true && bpsh 1 true" - ${lab_programs}/hostile)
 set_tests_properties(daemon.silent PROPERTIES ENVIRONMENT BPROC_IMAGE_MS=500)
 lab_test(move.data 2 120 ${quick} COMMAND ${lab_dir}/data.sh)
+lab_test(move.data_plain 2 120 ${quick} -o imageencryption=no COMMAND ${lab_dir}/data.sh plain)
 lab_test(daemon.refused 2 120 ${quick} COMMAND ${lab_dir}/refused.sh)
 
 foreach(kind dynamic static)

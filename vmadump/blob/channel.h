@@ -52,6 +52,7 @@ enum chan_type {
 	CHAN_LAZY_READY = 21, /* the memory that is to follow is under it: start a pager */
 	CHAN_FOLLOWS = 22,    /* of a ghost: its original's memory is still to follow; */
 	CHAN_FOLLOWED = 23,   /* it has, or nobody wants it any more */
+	CHAN_LOST = 26, /* who has voted: the connection broke, and what was sent may be lost */
 	CHAN_WANT = 25,	      /* of a tree: what its first has open as u.status; answered by */
 			      /* CHAN_LENT */
 

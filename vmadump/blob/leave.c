@@ -29,6 +29,27 @@ static _Noreturn void park_for_ever(void)
 }
 
 /*
+ * A connection that breaks when all is written, and nobody has read it yet, would be missed by
+ * the node alone, a minute later. The decision is the master's all the same: the node may have it.
+ */
+static void await_order(struct blob *b, struct leave *l)
+{
+	struct sys_pollfd p[2] = { { .fd = b->chan, .events = POLLIN }, { .fd = l->data } };
+
+	while (l->data >= 0) {
+		if (sys_ppoll(p, 2, NULL, NULL) < 0)
+			continue;
+		if (p[0].revents)
+			return;
+		if (p[1].revents & POLLERR)
+			chan_tell(b, CHAN_LOST, l->move_id);
+		/* Else the node has closed it: it had the end mark, or says what it lacked. */
+		sys_close(l->data);
+		l->data = -1;
+	}
+}
+
+/*
  * The next message that is for this move. 1: got it. -errno, b->err filled: the
  * move is off. Before the vote the end of the channel is as good as an abort,
  * since no image can be whole without the end mark.
@@ -39,6 +60,8 @@ static long next_order(struct blob *b, struct leave *l, struct chan_pkt *p)
 		long r;
 
 		lazy_serve(b, b->chan);
+		if (l->voted)
+			await_order(b, l);
 		r = chan_recv(b, p, 0);
 
 		if (r <= 0 && l->voted)
@@ -263,7 +286,10 @@ long blob_leave(struct blob *b, struct blob_dump *looked)
 			chan_close_fds(&p, 0);
 		return abort_here(b, &l, r);
 	}
-	hang_up(&l);
+	/* Its reader finds the end. Of a TCP connection, what becomes of it is seen; a pipe is read
+	 * on by who carries it (-ENOTSOCK), when it is closed. */
+	if (l.data < 0 || sys_shutdown(l.data, SYS_SHUT_WR) < 0)
+		hang_up(&l);
 	leave_order_close(b);
 	/* What arrives in its ghost has other numbers open: it is not to close those of now. */
 	park_give_back(b);
@@ -281,6 +307,7 @@ long blob_leave(struct blob *b, struct blob_dump *looked)
 			return abort_here(b, &l, r);
 		if (p.m.type == CHAN_BE_GHOST) {
 			listeners_decided(b, 1);
+			hang_up(&l);
 			ghost_in_place(b, &p);
 		}
 		chan_close_fds(&p, 0);
