@@ -89,6 +89,18 @@ moved assembly 10
 wait "$p"
 is 'assembly ends with 0' $? 0
 is 'assembly: its last line' "$(tail -n 1 out)" 'asm ok'
+if "$bin/test_vmadump_odd" zmm 0 >/dev/null; then
+	: >out
+	"$bin/test_vmadump_odd" zmm 400 </dev/null >out 2>err &
+	p=$!
+	within 20 'AVX-512 works' lines out 3
+	moved AVX-512 3
+	wait "$p"
+	is 'AVX-512 ends with 0' $? 0
+	is 'AVX-512: its last line' "$(tail -n 1 out)" 'odd ok'
+else
+	echo '# skipped: this machine has no AVX-512'
+fi
 if command -v xz >/dev/null; then
 	{ seq 1 400000; cat "$bin/test_vmadump_threads_static"; } >plain
 	xz -k -4 -T2 --block-size=400000 plain &
@@ -263,6 +275,14 @@ is 'dry run of what cannot move' $? 1
 has 'each thing by its name' "$said" "$p cannot move:*is a socket;*holds a lock on */f;*"
 has 'and what would go' "$said" '*fd *kind*'
 ok 'it goes on' goes_on
+kill $p
+wait $p 2>/dev/null
+perl -e '$| = 1; mkdir "gone"; chdir "gone"; rmdir "../gone"; open(D, ">", "'"$t"'/dot"); print D "."; close D;
+	sleep 60' &
+p=$!
+within 20 'its directory is gone' test -s dot
+has 'dry run without a directory' "$(bpmove -n $p)" "$p cannot move:*its working directory is gone*"
+has 'and a move' "$(bpmove $p 0 2>&1)" "bpmove: $p: its working directory is gone*"
 kill $p
 wait $p 2>/dev/null
 # One that has very much is looked at while it runs: what it reads itself, it reads while it stands

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # An image as another machine would have made it: vmadump_forge.py clocks SECONDS IN OUT,
-# vmadump_forge.py vdso BITS IN OUT, vmadump_forge.py machine NUMBER IN OUT.
+# vmadump_forge.py vdso BITS IN OUT, vmadump_forge.py machine NUMBER IN OUT; needing a feature of
+# CPUID 80000001.ecx: vmadump_forge.py feature BIT IN OUT; having xsave component N in use:
+# vmadump_forge.py component N IN OUT.
 # Changes the first image in a file, and makes the sum of its head right again.
 import struct
 import sys
@@ -51,6 +53,14 @@ elif what == "vdso":
     _, _, need, _ = note(image, 0x564D0001)
     value, = struct.unpack_from("<Q", image, need + 64)
     struct.pack_into("<Q", image, need + 64, value ^ number)
+elif what == "feature":
+    _, _, need, _ = note(image, 0x564D0001)
+    value, = struct.unpack_from("<I", image, need + 56)
+    struct.pack_into("<I", image, need + 56, value | 1 << number)
+elif what == "component":
+    _, _, need, _ = note(image, 0x564D0001)
+    value, = struct.unpack_from("<Q", image, need + 24)
+    struct.pack_into("<Q", image, need + 24, value | 1 << number)
 elif what == "machine":
     struct.pack_into("<H", image, 18, number)
 resum(image)

@@ -17,6 +17,32 @@ refused 'it has a seccomp filter with a listener of its own' perl -e "$p"'
 		6, 0, 0, 0x7fc00000, 6, 0, 0, 0x7fff0000);
 	my $prog = pack("Sx6P", 4, $f); syscall(157, 22, 2, $prog) == 0 or die; print "ready\n"; sleep 60'
 
+# What few programs have. An ELF file of 32 bits that says "ready" and waits.
+elf32='7f454c4601010100000000000000000002000300010000005480040834000000000000000000000034002000010000000000000001000000'
+elf32+='00000000008004080080040890000000900000000500000000100000b804000000bb01000000b97a800408ba06000000cd80b81d000000'
+elf32+='cd80ebfe000072656164790a'
+# shellcheck disable=SC2001
+printf '%b' "$(sed 's/../\\x&/g' <<<"$elf32")" >elf32
+chmod +x elf32
+odd=$2/test_vmadump_odd
+odd() { # TEXT COMMAND...: as refused, unless this machine has no such thing
+	local text=$1
+	shift
+	(close_fds; exec timeout 0.5 "$@" </dev/null >/dev/null 2>&1)
+	[ $? -ne 124 ] && echo "skipped: this machine has nothing for '$text'" && return
+	refused "$text" "$@"
+}
+odd 'it runs 32-bit code' ./elf32
+odd 'it runs 32-bit code' "$odd" far
+odd 'is of hugetlb pages' "$odd" huge
+odd 'is a memfd of hugetlb pages' "$odd" hugefd
+odd 'is secret memory' "$odd" secret
+odd 'is a message queue' "$odd" queue
+refused 'is a deleted directory' perl -e "$p"'
+	mkdir "gone"; open(D, "<", "gone"); rmdir "gone"; print "ready\n"; sleep 60'
+refused 'its working directory is gone' perl -e "$p"'
+	mkdir "gone"; chdir "gone"; rmdir "../gone"; print "ready\n"; sleep 60'
+
 # What has very much is looked at before it is stopped: descriptors, mappings, memory.
 many="$p"'use Socket; use Fcntl; for (1 .. 300) { sysopen(my $f, "one", O_RDWR | O_CREAT); push @f, $f }
 	open(D, "<&", $f[7]); '

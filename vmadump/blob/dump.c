@@ -74,13 +74,9 @@ static long read_names(struct dump *d)
 	n = d->opt->aside ? read_link(d, "cwd", path) + 1 : sys_getcwd(path, IMAGE_PATH_MAX);
 	if (n > 0)
 		arena_shrink(b, path, (uint64_t)n);
-	else
-		return blob_err_set(&b->err, (int)-n, "its working directory has no name: %s",
-				    errno_name(n));
-	if (path[0] != '/') /* "(unreachable)/…" */
-		return blob_err_set(&b->err, ENOENT, "its working directory is out of reach: %s",
-				    path);
-	d->cwd = path;
+	d->cwd = n > 0 ? path : "";
+	if (n <= 0 || path[0] != '/') /* "(unreachable)/…" */
+		return refuse(b, REFUSE_CWD);
 	return 0;
 }
 
@@ -105,7 +101,8 @@ static long look_steps(struct dump *d)
 		return r;
 	if ((r = dump_read_proc(d)) < 0) /* 2. what /proc says */
 		return r;
-	if ((r = dump_look_on(d, dump_threads(d))) < 0 || (r = read_names(d)) < 0)
+	if ((r = dump_look_on(d, dump_threads(d))) < 0 ||
+	    (r = dump_look_on(d, read_names(d))) < 0)
 		return r;
 	if (!d->opt->rest && (r = dump_vmas(d)) < 0) /* 3. mappings */
 		return r;
@@ -241,7 +238,7 @@ long blob_look(struct blob *b)
 	if (b->look_leaves)
 		blob_dump_from(&opt, b->look_away);
 	arena_reset(b);
-	if (b->fd >= 0 && (r = read_names(&d)) < 0)
+	if (b->fd >= 0 && (r = dump_look_on(&d, read_names(&d))) < 0)
 		return r;
 	r = tree_read(&d);
 	if (r == 0)

@@ -177,6 +177,8 @@ static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st
 			return refuse(b, REFUSE_FD_MEMFD, f->fd, f->path);
 		if (f->path[0] != '/')
 			return refuse(b, REFUSE_FD_NS, f->fd, f->path);
+		if (st->st_nlink == 0 && (st->st_mode & TYPE_MASK) == TYPE_DIR)
+			return refuse(b, REFUSE_FD_DELETED_DIR, f->fd, f->path);
 		if (st->st_nlink == 0)
 			return refuse(b, REFUSE_FD_DELETED, f->fd, f->path);
 		return refuse(b, REFUSE_FD_MOVED, f->fd, f->path);

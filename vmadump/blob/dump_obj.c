@@ -16,6 +16,7 @@
 #define TYPE_SOCK 0140000u
 #define F_GETPIPE 1032
 #define F_SETPIPE 1031
+#define QUEUE_FILE_LEN 80
 
 static struct dump_obj *find(struct dump *d, const struct dump_fd *f)
 {
@@ -377,9 +378,52 @@ static long finish_contents(struct dump *d, struct dump_obj *o)
 	return read_all(d, o->fd, data + before, n);
 }
 
+/* A memfd of another file system than that of all others. */
+static int is_huge(const struct stat *st)
+{
+	struct stat other = {.st_dev = st->st_dev};
+	long fd = st->st_blksize == IMAGE_PAGE ? -1 : sys_memfd_create("", 1 /* MFD_CLOEXEC */);
+
+	if (fd < 0)
+		return 0;
+	sys_fstat((int)fd, &other);
+	sys_close((int)fd);
+	return other.st_dev != st->st_dev;
+}
+
+/* Its file says how much is in it, ipc/mqueue.c of the kernel, and takes no room. */
+static int is_queue(const struct dump_fd *f, const struct stat *st)
+{
+	char path[40], text[6] = "";
+	long fd;
+
+	if (st->st_size != QUEUE_FILE_LEN || st->st_blocks)
+		return 0;
+	str_format(path, sizeof path, "/proc/self/fd/%d", f->fd);
+	fd = sys_open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return 0;
+	sys_pread((int)fd, text, sizeof text, 0);
+	sys_close((int)fd);
+	return memcmp(text, "QSIZE:", sizeof text) == 0;
+}
+
+/* What looks like a file that has no name, and is something else. */
+static long check_nameless(struct dump *d, const struct dump_fd *f, const struct stat *st)
+{
+	if (str_starts(f->path, "/secretmem") && st->st_nlink)
+		return refuse(d->b, REFUSE_FD_SECRET, f->fd);
+	if (is_queue(f, st))
+		return refuse(d->b, REFUSE_FD_QUEUE, f->fd, f->path);
+	return str_starts(f->path, "/memfd:") && is_huge(st)
+		       ? refuse(d->b, REFUSE_FD_HUGE, f->fd)
+		       : 0;
+}
+
 long object_take(struct dump *d, struct dump_fd *f, const struct stat *st)
 {
 	uint32_t type = st->st_mode & TYPE_MASK;
+	long r;
 
 	if (d->nobjs == OBJECTS_MAX)
 		return OBJECT_NONE;
@@ -399,6 +443,9 @@ long object_take(struct dump *d, struct dump_fd *f, const struct stat *st)
 		return take_socket(d, f);
 	if (type != TYPE_REG || f->path[0] != '/')
 		return OBJECT_NONE;
+	r = check_nameless(d, f, st);
+	if (r < 0)
+		return r;
 	if (str_starts(f->path, "/memfd:"))
 		return take_contents(d, f, st, OBJECT_MEMFD);
 	return st->st_nlink == 0 ? take_contents(d, f, st, OBJECT_FILE) : OBJECT_NONE;

@@ -33,6 +33,11 @@
 	X(REFUSE_FD_EVENTS, "fd %d is inotify with events that are not read; try again") \
 	X(REFUSE_FD_TTY, "fd %d is the terminal %s; it cannot move") \
 	X(REFUSE_FD_MEMFD, "fd %d is a memfd (%s); it cannot move") \
+	X(REFUSE_FD_HUGE, "fd %d is a memfd of hugetlb pages; it cannot move") \
+	X(REFUSE_FD_SECRET, "fd %d is secret memory; it cannot move") \
+	X(REFUSE_FD_QUEUE, "fd %d is a message queue, %s; it cannot move") \
+	X(REFUSE_FD_DELETED_DIR, "fd %d is a deleted directory, %s; it cannot move") \
+	X(REFUSE_CWD, "its working directory is gone, or out of reach; it cannot move") \
 	X(REFUSE_FD_DELETED, "fd %d is a deleted file, %s; it cannot move") \
 	X(REFUSE_FD_MOVED, "fd %d is %s, which is another file by now; it cannot move") \
 	X(REFUSE_FD_DEVICE, "fd %d is %s, a device of this node; it cannot move") \
