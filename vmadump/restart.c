@@ -70,6 +70,27 @@ static int32_t ask(struct trace *t, struct task *task)
 	return trace_stop_one(t, task) < 0 ? -1 : nr;
 }
 
+/*
+ * By the kernel's 32-bit entry, whose numbers are others. It is left by a call of ours, so that
+ * the kernel would restart by the number that restart_syscall has at the other one.
+ */
+static int by_int80(struct trace *t, const struct blob_regs *r)
+{
+	struct vmad_err *err = t->err, unused;
+	uint8_t code[2] = {0};
+
+	t->err = &unused;
+	trace_get(t, r->ip - sizeof code, code, sizeof code);
+	t->err = err;
+	return code[0] == 0xcd && code[1] == 0x80;
+}
+
+/* Anew with all its time; or, if its number was lost by a restart before, EINTR. */
+static void begin_anew_32(struct blob_regs *r)
+{
+	r->ax = (uint64_t)(r->orig_ax ? RESTART_NOHAND : -EINTR);
+}
+
 static int in_restart(const struct blob_regs *r)
 {
 	return (int64_t)r->orig_ax >= 0 && (int64_t)r->ax == RESTART_BLOCK;
@@ -103,6 +124,11 @@ int restart_find(struct trace *t, struct task *task)
 	int32_t nr;
 
 	task->waits_in = 0;
+	if (((int64_t)r->ax == -EINTR || in_restart(r)) && by_int80(t, r)) {
+		if (in_restart(r))
+			begin_anew_32(r);
+		return 0;
+	}
 	begin_anew(r);
 	if (!in_restart(r))
 		return 0;
