@@ -90,6 +90,14 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 	return p;
 }
 
+/* What was told of it may have been lost with home's slave, and then is told again after this. */
+static bool has_ghost_at_home(const struct master *m, int32_t pid)
+{
+	const struct proc *p = pid > 1 ? proc_get(&m->procs, pid, 0) : NULL;
+
+	return p && p->state != PS_DYING && p->state != PS_GONE && ghost_has(p, 0);
+}
+
 void born_tell(struct peer *peer, const Bproc__ProcBorn *in)
 {
 	struct master *m = peer->m;
@@ -111,6 +119,7 @@ void born_tell(struct peer *peer, const Bproc__ProcBorn *in)
 		birth[out.n_birth] = *in->birth[i];
 		proc_wire(m, p, &proc[out.n_birth]);
 		birth[out.n_birth].proc = &proc[out.n_birth];
+		birth[out.n_birth].parent_lives = has_ghost_at_home(m, in->birth[i]->ppid);
 		list[out.n_birth] = &birth[out.n_birth];
 		out.n_birth++;
 		if (p->state == PS_DYING)

@@ -21,6 +21,7 @@
 #define TAKEN_TRIES 100 /* 2 s of that: something else lives on with it, */
 #define TAKEN_MS 500	/* maybe for long */
 #define TRIES_MAX 500	/* of what is no matter of the number */
+#define PARENT_MS 5000	/* for the word on a parent that has to be told again */
 #define DUE_MAX 1024
 
 struct birth {
@@ -34,7 +35,8 @@ struct birth {
 	struct mirror stop; /* the last stop or continue; code 0: none */
 	struct mirror end;  /* code 0: it has not ended */
 	int tries;
-	int64_t due; /* ms; 0: now */
+	int64_t due;   /* ms; 0: now */
+	int64_t until; /* ms: its parent is to have a ghost here, and is waited for; 0: not */
 };
 static struct birth births[BIRTHS_MAX];
 static TAILQ_HEAD(birth_list, birth) waiting = TAILQ_HEAD_INITIALIZER(waiting),
@@ -219,6 +221,10 @@ static bool make(struct birth *b)
 	if (parent ? parent->state != PROC_GHOST && parent->state != PROC_REAL
 		   : find(b->ppid) != NULL)
 		return true;
+	if (!parent && b->ppid && clock_ms() < b->until) {
+		later(b, RETRY_MS);
+		return true;
+	}
 	memcpy(id.comm, b->name.comm, sizeof(id.comm));
 	chan_cred_ids(&id.cred, (uint32_t[]){b->name.uid, b->name.euid, b->name.suid},
 		      (uint32_t[]){b->name.gid, b->name.egid});
@@ -357,6 +363,10 @@ void init_born(const struct init_msg *m)
 		used_again(b);
 	b->name = m->u.born.name;
 	b->use = m->use;
+	if (!m->u.born.parent_lives)
+		b->until = 0;
+	else if (b->until == 0)
+		b->until = clock_ms() + PARENT_MS;
 	if (!b->making)
 		set_parent(b, m->u.born.ppid);
 }

@@ -359,6 +359,7 @@ void born_on_born(const Bproc__ProcBorn *m)
 		msg.pid = b->proc->pid;
 		msg.use = use_of(b->proc);
 		msg.u.born.ppid = b->ppid;
+		msg.u.born.parent_lives = b->parent_lives;
 		name->pgid = b->pgid;
 		name->sid = b->sid;
 		name->uid = b->uid;

@@ -232,6 +232,7 @@ struct init_msg {
 		struct chan_child child;
 		struct {
 			int32_t ppid;
+			uint32_t parent_lives; /* its ghost is at home, or will be */
 			struct chan_name name;
 		} born;
 		struct init_kill kill;

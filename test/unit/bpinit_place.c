@@ -104,30 +104,67 @@ static void test_old_word(void)
 	printf("old word: ok\n");
 }
 
-/* At home: what was born in a group is told before the word that its parent has made that. */
-static void test_born_first(void)
+static void born(int32_t pid, int32_t parent, int32_t pgid)
 {
-	struct init_msg m = {.type = INIT_BORN, .pid = 70000};
-	struct trip t = {0};
-	int32_t parent = rig_sleeper(&t);
+	struct init_msg m = {.type = INIT_BORN, .pid = pid};
 
 	m.u.born.ppid = parent;
-	m.u.born.name.pgid = parent;
+	m.u.born.parent_lives = 1;
+	m.u.born.name.pgid = pgid;
 	m.u.born.name.sid = getsid(0);
 	strcpy(m.u.born.name.comm, "born");
 	tell(&home, &m, NULL, 0);
-	for (int ms = 0; kill(m.pid, 0) < 0 && ms < PATIENCE_MS; ms++)
+}
+
+static bool is_here(int32_t pid, int ms)
+{
+	for (; kill(pid, 0) < 0 && ms > 0; ms--)
 		usleep(1000);
+	return kill(pid, 0) == 0;
+}
+
+static void over(int32_t pid)
+{
+	mirror(&home, pid, CLD_EXITED, 0);
+	tell(&home, &(struct init_msg){.type = INIT_REAPED, .pid = pid}, NULL, 0);
+}
+
+/* At home: what was born in a group is told before the word that its parent has made that. */
+static void test_born_first(void)
+{
+	const int32_t pid = 70000;
+	struct trip t = {0};
+	int32_t parent = rig_sleeper(&t);
+
+	born(pid, parent, parent);
+	CHECK(is_here(pid, PATIENCE_MS));
 	usleep(50000);
-	CHECK(getpgid(m.pid) == getpgrp());
+	CHECK(getpgid(pid) == getpgrp());
 	in_group(&home, parent, parent);
-	for (int ms = 0; getpgid(m.pid) != parent && ms < PATIENCE_MS; ms++)
+	for (int ms = 0; getpgid(pid) != parent && ms < PATIENCE_MS; ms++)
 		usleep(1000);
-	CHECK(getpgid(parent) == parent && getpgid(m.pid) == parent);
-	mirror(&home, m.pid, CLD_EXITED, 0);
-	tell(&home, &(struct init_msg){.type = INIT_REAPED, .pid = m.pid}, NULL, 0);
+	CHECK(getpgid(parent) == parent && getpgid(pid) == parent);
+	over(pid);
 	end(&t);
 	printf("born first: ok\n");
+}
+
+/* At home: what was told of its parent was lost, and is told again after it. */
+static void test_born_of_unknown(void)
+{
+	const int32_t parent = 70002, child = 70003;
+	struct trip t = {0};
+	int32_t pid = rig_sleeper(&t);
+
+	born(child, parent, getpgrp());
+	CHECK(!is_here(child, 100));
+	born(parent, pid, getpgrp());
+	CHECK(is_here(child, PATIENCE_MS) && is_here(parent, PATIENCE_MS));
+	CHECK(getsid(child) == getsid(0) && getsid(parent) == getsid(0));
+	over(child);
+	over(parent);
+	end(&t);
+	printf("born of one unknown: ok\n");
 }
 
 /* At home: a node's process that is to be in a group, and has ended; nothing else is told. */
@@ -232,6 +269,7 @@ int main(void)
 	test_old_group();
 	test_old_word();
 	test_born_first();
+	test_born_of_unknown();
 	test_gone();
 	test_parent_leaves();
 	rig_stop();
