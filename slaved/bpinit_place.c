@@ -375,27 +375,37 @@ static bool stands_in(const struct proc *p)
 	       (p->state == PROC_GHOST || p->state == PROC_LEAVING || p->state == PROC_MAKING);
 }
 
+/* Has it to be said to its ghost? What waits to be done comes before it, so that is older. */
+static bool is_news(const struct move *m, const struct proc *p, const struct init_chain *c)
+{
+	const struct order *o = waiting_for(c->pid);
+	const bool leads = c->sid == c->pid;
+	struct place is = place_of(c->pid);
+
+	if (o) {
+		is.pgid = o->place.pgid;
+		is.sid = o->place.sid;
+	}
+	if (is.pgid == c->pgid && is.sid == c->sid)
+		return false;
+	/* Who leads a session does for good; of a group home's word is the younger one if it has
+	 * just come. */
+	if (leads)
+		return is.sid != c->sid;
+	return is.sid == c->sid && (m->from_home || (!o && !is_young(p)));
+}
+
 void place_chain(struct move *m)
 {
 	m->word = last_word;
 	for (uint32_t i = 0; i < m->nchain; i++) {
 		const struct init_chain *c = &m->chain[i];
 		const struct proc *p = proc_find(c->pid);
-		struct place is;
+		const struct init_place where = {
+			.pid = c->pid, .pgid = c->pgid, .sid = c->sid, .node = -1};
 
-		if (!stands_in(p) || c->pgid <= 0)
-			continue;
-		is = place_of(c->pid);
-		/* Who leads a session does for good; of a group home's word is the younger one if
-		 * it has just come. */
-		if ((is.pgid == c->pgid && is.sid == c->sid) || waiting_for(c->pid) ||
-		    (c->sid == c->pid ? is.sid == c->sid
-				      : is.sid != c->sid || (!m->from_home && is_young(p))))
-			continue;
-		begin(
-			&(struct init_place){
-				.pid = c->pid, .pgid = c->pgid, .sid = c->sid, .node = -1},
-			m->from_home ? OF_HOME : OF_SOURCE);
+		if (stands_in(p) && c->pgid > 0 && is_news(m, p, c))
+			begin(&where, m->from_home ? OF_HOME : OF_SOURCE);
 	}
 }
 

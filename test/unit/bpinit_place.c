@@ -239,20 +239,28 @@ static int32_t parent_that_left(struct trip *t)
 	return t->pid;
 }
 
-/* Its parent left from here for where it comes from, and made a group there. */
-static void test_parent_leaves(void)
+/*
+ * Its parent left from here for where it comes from, and made a group there, or a session: then
+ * what home had to say of it before that is still to be done here.
+ */
+static void test_parent_leaves(bool session)
 {
 	struct trip of_parent = {0}, t = {.early = true};
 	int32_t parent, pid;
 
 	parent = parent_that_left(&of_parent);
 	add_us(&t, getpid());
+	if (session) {
+		in_group(&node, parent, getpgrp());
+		t.sid = parent;
+	}
 	t.chain[t.nchain++] = (struct init_chain){
 		.pid = parent, .ppid = getpid(), .pgid = parent, .sid = t.sid, .comm = "parent"};
 	t.ppid = t.pgid = parent;
 	pid = rig_rfork(&t);
 	if (pid == 0)
-		_exit((getppid() == parent ? IN_PLACE : 1) + (getpgrp() == parent ? 0 : 2));
+		_exit((getppid() == parent ? IN_PLACE : 1) + (getpgrp() == parent ? 0 : 2) +
+		      (session && getsid(0) != parent ? 4 : 0));
 	trip_send(&t);
 	want_none(&node, EV_RAN, 100);
 	trip_commit(&of_parent);
@@ -271,7 +279,8 @@ int main(void)
 	test_born_first();
 	test_born_of_unknown();
 	test_gone();
-	test_parent_leaves();
+	test_parent_leaves(false);
+	test_parent_leaves(true);
 	rig_stop();
 	return 0;
 }
