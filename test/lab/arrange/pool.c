@@ -108,6 +108,15 @@ static void make_scene(const char *path)
 	close(fd);
 }
 
+/* In a conductor. Its family is forked without them: who shares memory cannot move alone. */
+static void keep_results(void)
+{
+	madvise(outcomes, JOBS_MAX * sizeof(*outcomes), MADV_DONTFORK);
+	for (int i = 0; i < nplays; i++)
+		if (plays[i].home)
+			madvise(plays[i].home, 2 * sizeof(*plays[i].home), MADV_DONTFORK);
+}
+
 /* ret_trace NULL: to be compared with home's. */
 static void begin(struct play *p, const struct arrangement *a, struct trace *ret_trace)
 {
@@ -130,6 +139,7 @@ static void begin(struct play *p, const struct arrangement *a, struct trace *ret
 	fflush(stdout);
 	j->pid = fork();
 	if (j->pid == 0) {
+		keep_results();
 		stage_run(j->path, &p->script, &j->a, ret_trace ? NULL : p->home, ret_trace, o);
 		_exit(0);
 	}
