@@ -388,11 +388,13 @@ static bool is_news(const struct move *m, const struct proc *p, const struct ini
 	}
 	if (is.pgid == c->pgid && is.sid == c->sid)
 		return false;
-	/* Who leads a session does for good; of a group home's word is the younger one if it has
-	 * just come. */
+	/* Who leads a session does for good. Of a group a node may have an old word as well, but
+	 * not of that in which the arrival itself is; home's is the younger one if it has just
+	 * come. */
 	if (leads)
 		return is.sid != c->sid;
-	return is.sid == c->sid && (m->from_home || (!o && !is_young(p)));
+	return is.sid == c->sid && (m->from_home || (!o && !c->child && c->pid == m->pgid &&
+						     c->pgid == m->pgid && !is_young(p)));
 }
 
 void place_chain(struct move *m)

@@ -82,6 +82,22 @@ static void in_group(struct side *s, int32_t pid, int32_t pgid)
 	tell(s, &m, NULL, 0);
 }
 
+/* Where it comes from nobody has heard that its parent has made a group: that is no news here. */
+static void test_old_chain(void)
+{
+	struct trip t = {0};
+	int32_t pid;
+
+	add_us(&t, getsid(0));
+	pid = rig_rfork(&t);
+	if (pid == 0)
+		_exit(getpgid(getppid()) == getppid() ? IN_PLACE : 1);
+	trip_send(&t);
+	trip_commit(&t);
+	ended(&t, CLD_EXITED, IN_PLACE);
+	printf("old chain: ok\n");
+}
+
 /* Home's word on the parent has just come, and the next one, that it has made a group, has not. */
 static void test_old_word(void)
 {
@@ -275,6 +291,7 @@ int main(void)
 {
 	rig_start();
 	test_old_group();
+	test_old_chain();
 	test_old_word();
 	test_born_first();
 	test_born_of_unknown();
