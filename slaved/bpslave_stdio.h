@@ -76,7 +76,8 @@ struct stdio_proc {
 	/* node */
 	bool leaving, gone, exited;
 	uint64_t leaves_by;    /* the move, of one that is leaving; 0: not granted yet */
-	bool stdin_said;       /* home knows what was read of stdin */
+	bool stdin_said;       /* home was told, on this link, what was read of stdin */
+	uint64_t stdin_used;   /* which is that, of one that has ended: its pipe is closed since */
 	unsigned char *unread; /* owned: stdin taken out of the parked process's pipe */
 	size_t unread_len;
 	struct stdio_proc *rest; /* takes its pipes over when all of its own has arrived */

@@ -271,8 +271,10 @@ static uint32_t last_word(struct stdio_proc *p, uint64_t *ret_used)
 	/* It came from another node, and of an idle stdin home has told nothing here. */
 	if (!in->in.based)
 		*ret_used = STREAM_UNKNOWN;
+	else if (p->leaving)
+		*ret_used = in->in.done - p->unread_len;
 	else
-		*ret_used = p->leaving ? in->in.done - p->unread_len : stdio_used(in);
+		*ret_used = p->stdin_used = in->fd < 0 ? p->stdin_used : stdio_used(in);
 	if (in->in.based && p->leaving && p->unread_len > 0)
 		stdio_say_data(in, *ret_used, p->unread, p->unread_len);
 	return mask | STREAM_BIT(0);
@@ -299,9 +301,10 @@ static void say_due_ends(struct stdio_proc *p)
 	}
 	if (to)
 		say_ends(to, p, mask, at, n);
-	/* What is in its ring is home's to send again; children that stay see its end. */
+	/* What is in its ring is home's to send again; children that stay see its end. What was
+	 * read is said once more if the link breaks before home has all of the outputs. */
 	if ((p->exited || p->gone) && p->stdin_said)
-		stdio_break(&p->s[0], false);
+		stdio_close(&p->s[0]);
 }
 
 void stdio_say_due(struct stdio_proc *p)

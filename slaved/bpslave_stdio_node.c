@@ -239,7 +239,8 @@ void stdio_node_progress(struct stdio_proc *p)
 	if (p->exited && p->then && sent_all(&p->s[1]) && sent_all(&p->s[2]))
 		stdio_then(p);
 	/* What home has not acknowledged is kept, in case the link breaks. */
-	if (!p->then && p->s[0].broken && acked_all(&p->s[1]) && acked_all(&p->s[2]))
+	if (!p->then && (p->s[0].broken || p->stdin_said) && acked_all(&p->s[1]) &&
+	    acked_all(&p->s[2]))
 		return stdio_free(p);
 	if (!peer_home() && !p->give_up) {
 		p->give_up = new_timer(on_give_up, p);

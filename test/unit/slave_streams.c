@@ -8,7 +8,7 @@
 #include "slave_streams.h"
 
 struct slave slave = {.node = HOME_NODE};
-struct peer n0 = {0, 0, 0}, n1 = {1, 0, 0}, n2 = {2, 0, 0}, home = {HOME_NODE, 0, 0};
+struct peer n0 = {.node = 0}, n1 = {.node = 1}, n2 = {.node = 2}, home = {.node = HOME_NODE};
 uint64_t told_visit, of_visit, used, leave;
 char told[TOLD_MAX];
 struct stdio_fds ghost;
@@ -60,6 +60,12 @@ bool peer_send(struct peer *p, const void *msg)
 		p->credits |= ((const Bproc__StreamCredit *)msg)->mask;
 	if (m->descriptor == &bproc__stream_reset__descriptor)
 		p->resets |= ((const Bproc__StreamReset *)msg)->mask;
+	if (m->descriptor == &bproc__stream_end__descriptor) {
+		const Bproc__StreamEnd *e = msg;
+
+		p->stdin_ends += e->mask & STREAM_BIT(0);
+		p->used = e->mask & STREAM_BIT(0) ? e->at[0] : p->used;
+	}
 	if (m->descriptor == &bproc__stream_data__descriptor) {
 		const Bproc__StreamData *d = msg;
 

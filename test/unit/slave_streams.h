@@ -12,6 +12,8 @@
 struct peer {
 	int32_t node;
 	uint32_t credits, resets; /* streams of it that home has given one, by bits */
+	int stdin_ends;		  /* how often it was told what was read of stdin, ... */
+	uint64_t used;		  /* ... and that, the last time */
 };
 extern struct peer n0, n1, n2, home;
 extern struct node_row n0_row; /* of the table; it is up */

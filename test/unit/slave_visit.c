@@ -169,6 +169,11 @@ static void arrive(uint64_t visit, uint64_t after, struct stdio_fds *f)
 	stdio_arrived(THERE, after == 0, false, &(struct stdio_visit){visit, after}, &nobody, f);
 }
 
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
 static void credit(uint64_t visit, uint64_t upto)
 {
 	Bproc__StreamCredit m = BPROC__STREAM_CREDIT__INIT;
@@ -211,6 +216,45 @@ START_TEST(two_visits_on_a_node)
 }
 END_TEST
 
+/*
+ * Its link breaks when the process has ended, or left, and home has not said that it has all of its
+ * output: nor may it have heard what was read of stdin. That is said again, as it was.
+ */
+START_TEST(stdin_said_again)
+{
+	Bproc__StreamData m = BPROC__STREAM_DATA__INIT;
+	struct stdio_fds f;
+	char byte;
+
+	slave.node = 0;
+	home.stdin_ends = 0;
+	proc.pid = THERE;
+	arrive(10, 0, &f);
+	m.proc = &proc;
+	m.visit = 10;
+	m.data = (ProtobufCBinaryData){.len = 3, .data = (uint8_t *)(uintptr_t) "abc"};
+	say(&home, BPROC__ENVELOPE__MSG_STREAM_DATA, &m);
+	ck_assert_int_eq(read(f.theirs[0], &byte, 1), 1);
+	ck_assert_int_eq(write(f.theirs[1], "out", 3), 3);
+	if (_i == 0) {
+		stdio_exited(THERE, nothing, NULL);
+	} else {
+		stdio_departing(THERE, 11);
+		stdio_departed(THERE);
+	}
+	ck_assert_int_eq(home.stdin_ends, 1);
+	ck_assert_uint_eq(home.used, 1);
+	stdio_fds_close(&f);
+	event_base_loop(slave.base, EVLOOP_NONBLOCK);
+	stdio_peer_up(&home);
+	ck_assert_int_eq(home.stdin_ends, 2);
+	ck_assert_uint_eq(home.used, 1);
+	credit(10, 3 + STREAM_WINDOW);
+	ck_assert_ptr_null(stdio_find(THERE));
+	slave.node = HOME_NODE;
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("visit");
@@ -227,6 +271,7 @@ int main(void)
 	tcase_add_loop_test(t, rest_of_a_new_bpslave, 0, 2);
 	tcase_add_test(t, rest_of_nobody);
 	tcase_add_test(t, two_visits_on_a_node);
+	tcase_add_loop_test(t, stdin_said_again, 0, 2);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
