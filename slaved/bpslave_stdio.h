@@ -6,7 +6,7 @@
  *	bpslave_stdio_fd.c	how the descriptors are made, and the messages
  *	bpslave_stdio_node.c	where the process is: arrival, departure, exit
  *	bpslave_stdio_home.c	where its ghost is: the last byte; bpslave_stdio_turn.c: of
- *	which node, if it goes on
+ *	which node, if it goes on; bpslave_stdio_lost.c: if it is lost
  *
  * A machine is a node or home, never both, so there is one table.
  */
@@ -145,6 +145,12 @@ void stdio_node_peer_up(void);
 void stdio_rest_begin(struct stdio_proc *rest);
 void stdio_home_peer_up(struct peer *q);
 void stdio_home_peer_down(struct peer *q);
+
+/* bpslave_stdio_lost.c: the node that is served is lost; and nothing that came from it waits. */
+bool stdio_node_is_lost(const struct stdio *s);
+bool stdio_lost_with_all(const struct stdio *s);
+int32_t stdio_rest_node(int32_t pid); /* of what others hold there: below 0 */
+void stdio_lost_look(void);	      /* the table has changed, and the master may be another */
 
 /* bpslave_stdio_turn.c: a node opens a stream: now, or when those before it are done. */
 void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__StreamOpen *m);

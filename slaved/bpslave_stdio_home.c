@@ -239,22 +239,6 @@ void stdio_home_used(const struct stdio *s, uint64_t used)
 
 /* -- the last byte */
 
-/* The node of what others hold there: nobody tells of its end but that node. */
-static int32_t rest_node(int32_t pid)
-{
-	return (-pid >> 16) - 1;
-}
-
-static bool node_is_lost(const struct stdio *s)
-{
-	int32_t pid = s->proc->pid;
-	const struct node_row *row = s->peer  ? table_find(peer_node(s->peer))
-				     : pid < 0 ? table_find(rest_node(pid))
-					       : NULL;
-
-	return row && strcmp(row->status, "down") == 0;
-}
-
 /* Is this the visit that is waited for, and not its end for a move that was aborted? */
 static bool is_wanted(const struct stdio *s)
 {
@@ -265,7 +249,8 @@ static bool is_wanted(const struct stdio *s)
 
 static bool flushed(const struct stdio *s)
 {
-	return s->broken || (is_wanted(s) && (stream_in_finished(&s->in) || node_is_lost(s)));
+	return s->broken ||
+	       (is_wanted(s) && (stream_in_finished(&s->in) || stdio_lost_with_all(s)));
 }
 
 /* Its node has said what was read there: a process that comes home needs the rest. */
@@ -273,7 +258,7 @@ static bool turned(const struct stdio_proc *p)
 {
 	const struct stdio *s = &p->s[0];
 
-	return p->final || s->broken || (is_wanted(s) && (s->turned || node_is_lost(s)));
+	return p->final || s->broken || (is_wanted(s) && (s->turned || stdio_node_is_lost(s)));
 }
 
 /* The node has no link to us, or a new bpslave that knows nothing of the process. */
@@ -341,6 +326,7 @@ void stdio_table_changed(void)
 
 	if (slave.node != HOME_NODE)
 		return;
+	stdio_lost_look();
 	for (int i = 0; i < STDIO_HASH; i++) {
 		for (p = LIST_FIRST(&stdio_table[i]); p; p = more) {
 			more = LIST_NEXT(p, next);
@@ -437,7 +423,7 @@ void stdio_home_peer_up(struct peer *q)
 
 	STDIO_EACH(p, i)
 	{
-		if (p->pid > 0 || p->early || p->give_up || rest_node(p->pid) != peer_node(q))
+		if (p->pid > 0 || p->early || p->give_up || stdio_rest_node(p->pid) != peer_node(q))
 			continue;
 		p->give_up = new_timer(on_give_up, p);
 		if (p->give_up)

@@ -132,6 +132,7 @@ lab_test(move.arrange_groups 3 170 COMMAND ${lab_programs}/arrange groups sessio
 lab_test(move.plain_data 2 60 OPTS -o imageencryption=no COMMAND ${lab_programs}/roam_static)
 lab_test(move.many 4 60 COMMAND ${lab_programs}/many_static)
 lab_test(move.stdio 2 180 COMMAND ${lab_dir}/stdio.sh)
+lab_test(move.ends 2 120 ${quick} COMMAND ${lab_dir}/ends.sh)
 lab_test(move.bpsh 3 120 COMMAND ${lab_dir}/bpsh.sh)
 lab_test(move.rsh 3 90 COMMAND ${lab_dir}/rsh.sh)
 lab_test(move.ps 2 120 ${quick} COMMAND ${lab_dir}/ps.sh)

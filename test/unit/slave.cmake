@@ -20,7 +20,8 @@ slave_test(pager pager_frame.c)
 # Forwarded streams at home, between nodes that the test is.
 foreach(part turn visit)
 	slave_test(${part} bpslave_stdio.c bpslave_stdio_fd.c bpslave_stdio_home.c
-		bpslave_stdio_node.c bpslave_stdio_msg.c bpslave_stdio_turn.c)
+		bpslave_stdio_lost.c bpslave_stdio_node.c bpslave_stdio_msg.c
+		bpslave_stdio_turn.c)
 	target_sources(test_slave_${part} PRIVATE unit/slave_streams.c)
 endforeach()
 # What is born on a node, in a /proc that the test is.

@@ -3,6 +3,7 @@
  * (slave_streams.h).
  */
 #include <check.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "slave_streams.h"
@@ -112,6 +113,58 @@ START_TEST(rest_of_a_lost_node)
 	stdio_table_changed();
 	ck_assert_ptr_null(stdio_find(REST));
 	strcpy(n0_row.status, "up");
+}
+END_TEST
+
+/* A master that was started anew calls every node down until that is back. */
+START_TEST(down_with_a_new_master)
+{
+	slave.ping_timeout_ms = 1000;
+	open_streams(&n0, 0);
+	data(&n0, 0, "on");
+	await_flush();
+	strcpy(n0_row.status, "down");
+	n0_row.life = _i == 0 ? 7 : 0; /* 7: it was there, under this one */
+	slave.epoch = 2;
+	stdio_table_changed();
+	ck_assert_int_eq(flushes, _i == 0);
+	if (_i == 1) {
+		data(&n0, 2, " its way");
+		end(&n0, STREAM_ALL, 10);
+	} else if (_i == 2) {
+		now += 2500; /* nor does it come back */
+		let_time_pass();
+	}
+	ck_assert_int_eq(flushes, 1);
+	check_output(_i == 1 ? "on its way" : "on");
+	strcpy(n0_row.status, "up");
+	n0_row.life = 0;
+}
+END_TEST
+
+/* What a lost node had sent before that is read slowly, and is waited for. */
+START_TEST(came_from_a_lost_node)
+{
+	static char text[30000], got[sizeof(text)];
+	ssize_t n, all = 0;
+
+	memset(text, 'x', sizeof(text) - 1);
+	open_streams(&n0, 0);
+	setsockopt(stdio_find(PID)->s[1].fd, SOL_SOCKET, SO_SNDBUF, &(int){1}, sizeof(int));
+	data(&n0, 0, text);
+	await_flush();
+	strcpy(n0_row.status, "down");
+	n0_row.life = 7;
+	stdio_table_changed();
+	ck_assert_int_eq(flushes, 0);
+	while ((n = recv(ghost.theirs[1], got, sizeof(got), MSG_DONTWAIT)) > 0) {
+		all += n;
+		event_base_loop(slave.base, EVLOOP_NONBLOCK);
+	}
+	ck_assert_int_eq(all, sizeof(text) - 1);
+	ck_assert_int_eq(flushes, 1);
+	strcpy(n0_row.status, "up");
+	n0_row.life = 0;
 }
 END_TEST
 
@@ -268,6 +321,8 @@ int main(void)
 	tcase_add_test(t, link_of_the_first_breaks);
 	tcase_add_loop_test(t, ghost_of_before, 0, 2);
 	tcase_add_test(t, rest_of_a_lost_node);
+	tcase_add_loop_test(t, down_with_a_new_master, 0, 3);
+	tcase_add_test(t, came_from_a_lost_node);
 	tcase_add_loop_test(t, rest_of_a_new_bpslave, 0, 2);
 	tcase_add_test(t, rest_of_nobody);
 	tcase_add_test(t, two_visits_on_a_node);
