@@ -99,6 +99,8 @@ void gen_forget_all(void)
 
 /* -- from bpinit */
 
+static bool flushed; /* the end that was told last */
+
 struct child_event {
 	uint64_t seq, move;
 	struct chan_child child;
@@ -129,14 +131,32 @@ static void exit_flushed(void *arg)
 {
 	struct child_event *ev = arg;
 
+	flushed = true;
 	tell_child(&ev->child, ev->seq, ev->move);
 	free(ev);
 }
 
+/*
+ * Its end is told again and has still to wait for its output. A new master has not heard of it, and
+ * for one of whom nobody has told it would find another end.
+ */
+static void tell_there(const struct init_msg *m)
+{
+	Bproc__ProcState s = BPROC__PROC_STATE__INIT;
+	PROC_OF(proc, m->u.child.pid);
+
+	s.proc = &proc;
+	s.move = m->move_id;
+	master_send(&s.base);
+}
+
 static void on_child(const struct init_msg *m)
 {
+	static uint64_t last;
+	const bool again = m->seq <= last;
 	struct child_event *ev;
 
+	last = again ? last : m->seq;
 	if (m->flags & EVF_NATIVE) {
 		born_child(&m->u.child);
 		born_flush();
@@ -153,7 +173,10 @@ static void on_child(const struct init_msg *m)
 	ev->move = m->move_id;
 	ev->child = m->u.child;
 	ev->child.orphaned = born_orphaned(ev->child.pid);
+	flushed = false;
 	stdio_exited(ev->child.pid, exit_flushed, ev);
+	if (!flushed && again && m->move_id)
+		tell_there(m);
 }
 
 static void on_signal(const struct init_msg *m)
