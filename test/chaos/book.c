@@ -180,6 +180,12 @@ static void check_node(struct books *b, int node)
 	}
 }
 
+static bool is_orphan_that_was_killed(const struct slot *s)
+{
+	return s->flags & SLOT_DOOMED && s->parent >= 0 &&
+	       led->slot[s->parent].state != SLOT_RUNNING;
+}
+
 static void check_slot(struct books *b, int n)
 {
 	struct slot *s = &led->slot[n];
@@ -190,7 +196,7 @@ static void check_slot(struct books *b, int n)
 	real = count_real(b, s->pid, &node);
 	if (real > 1)
 		differs(s->pid, "pid %d: real on %d nodes", (int)s->pid, real);
-	else if (real == 0 && !told_by_fault(s))
+	else if (real == 0 && !told_by_fault(s) && !is_orphan_that_was_killed(s))
 		differs(s->pid, "pid %d: vanished from node %d (to %d), its parent was not told",
 			(int)s->pid, (int)s->at, (int)s->to);
 	else if (real == 1 && node != s->at && node != s->to)

@@ -205,6 +205,8 @@ void do_signal(int slot, pid_t pid, int sig)
 {
 	atomic_fetch_add(&led->call[CALL_SIGNAL], 1);
 	note(slot, "gets signal", sig);
+	if (sig != SIGSTOP && sig != SIGCONT)
+		atomic_fetch_or(&led->slot[slot].flags, SLOT_DOOMED);
 	if (kill(pid, sig) < 0)
 		diff(slot, "kill(%d, %d): %s", (int)pid, sig, strerror(errno));
 }

@@ -42,6 +42,7 @@ enum slot_flags {
 	SLOT_KILLED = 1,  /* the test has sent it SIGKILL from outside */
 	SLOT_SPARED = 2,  /* not to be killed: the load's own */
 	SLOT_STOPPED = 4, /* its parent was told that it is stopped */
+	SLOT_DOOMED = 8,  /* its parent has sent it what ends it, and may have died since */
 };
 
 struct past {
