@@ -109,7 +109,7 @@ static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t 
 		freeze_free(&f);
 		return -1;
 	}
-	if (!h->args_len && freeze_alone(&f) < 0)
+	if (!h->args_len && freeze_alone(&f, !mark->at) < 0)
 		r = -1;
 	else if (h->flags & DUMP_LOCKS && freeze_look_at_locks(&f) < 0)
 		r = -1;

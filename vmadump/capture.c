@@ -59,7 +59,7 @@ static long dump_alone(pid_t pid, int fd, unsigned flags, struct pack_child *pac
 		freeze_free(&f);
 		return -1;
 	}
-	r = freeze_alone(&f) < 0 ? -1 : dump_it(&f, fd);
+	r = freeze_alone(&f, 1) < 0 ? -1 : dump_it(&f, fd);
 	if (flags & (VMAD_KILL | VMAD_STOP)) /* it is there to go on if this fails */
 		r = pack_end(pack, r, &f.t);
 	if (r > 0 && flags & VMAD_KILL) {

@@ -382,14 +382,14 @@ static void look_at_all(struct search *s)
 		closedir(d);
 }
 
-int others_look(const struct goer *goer, uint32_t n,
+int others_look(const struct goer *goer, uint32_t n, int memory,
 		void (*found)(uint32_t goer, const char *text, void *arg), void *arg)
 {
 	struct search s = {.goer = goer, .n = n, .tell = found, .arg = arg};
 	int r = 0;
 
 	for (uint32_t i = 0; r == 0 && i < n; i++)
-		r = add_things(&s, i) < 0 ? -1 : add_places(&s, i);
+		r = add_things(&s, i) < 0 || (memory && add_places(&s, i) < 0) ? -1 : 0;
 	keep_asked(&s);
 	if (r == 0 && (s.nthings || s.nplaces))
 		look_at_all(&s);
@@ -409,27 +409,29 @@ static void first_only(uint32_t goer, const char *text, void *arg)
 		trace_fail(t, ENOTSUP, "%s", text);
 }
 
-static int look_alone(const struct goer *g, struct trace *t)
+static int look_alone(const struct goer *g, int memory, struct trace *t)
 {
 	int r;
 
 	if (t->err)
 		t->err->code = 0;
-	r = others_look(g, 1, first_only, t);
+	r = others_look(g, 1, memory, first_only, t);
 	if (r < 0)
 		return trace_fail(t, ENOMEM, "%s", strerror(ENOMEM));
 	errno = ENOTSUP;
 	return r ? -1 : 0;
 }
 
-int freeze_alone(struct freeze *f)
+int freeze_alone(struct freeze *f, int memory)
 {
-	return look_alone(&(struct goer){.pid = f->t.pid, .hide = {f->far, f->other}}, &f->t);
+	const struct goer g = {.pid = f->t.pid, .hide = {f->far, f->other}};
+
+	return look_alone(&g, memory, &f->t);
 }
 
 int vmad_alone(struct vmad_err *err)
 {
 	struct trace t = {.err = err};
 
-	return look_alone(&(struct goer){.pid = getpid(), .hide = {-1, -1}}, &t);
+	return look_alone(&(struct goer){.pid = getpid(), .hide = {-1, -1}}, 0, &t);
 }

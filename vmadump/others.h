@@ -14,13 +14,14 @@ struct goer {
 };
 
 /*
- * found: for each descriptor or mapping, its text and whose it is. Returns how many; -1: no
+ * memory: shared memory without a name too. A program that moves itself has it copied, as a child
+ * of rfork has. found: for each descriptor or mapping, its text and whose it is. Returns how many; -1: no
  * memory. It costs a look at every process of the machine if they have anything of the kind.
  */
-int others_look(const struct goer *goer, uint32_t n,
+int others_look(const struct goer *goer, uint32_t n, int memory,
 		void (*found)(uint32_t goer, const char *text, void *arg), void *arg);
 /* Of one that stands still and goes alone: 0, or refused by the first. */
-int freeze_alone(struct freeze *f);
+int freeze_alone(struct freeze *f, int memory);
 
 /* A mapping of memory that is no file of a name. */
 struct shared_map {

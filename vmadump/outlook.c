@@ -57,7 +57,7 @@ static long look(struct freeze *f, int fd, unsigned away, int rest,
 		 void (*refused)(const char *, void *), void *arg)
 {
 	const struct goer g = {f->t.pid, {f->far, f->other}};
-	long others = others_look(&g, 1, pass_on, &(struct listener){refused, arg}), r;
+	long others = others_look(&g, 1, 1, pass_on, &(struct listener){refused, arg}), r;
 
 	if (others < 0)
 		return trace_fail(&f->t, ENOMEM, "%s", strerror(ENOMEM));

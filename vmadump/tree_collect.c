@@ -263,7 +263,7 @@ int tree_others(struct tree *t, void (*found)(uint32_t member, const char *text,
 		goer[n++] = (struct goer){m->pid, {m->f.far, m->f.other}};
 	}
 	if (n)
-		r = others_look(goer, n, found_one, &a);
+		r = others_look(goer, n, 1, found_one, &a);
 	free(goer);
 	free(a.member);
 	return r < 0 ? tree_fail(t, ENOMEM, "%s", strerror(ENOMEM)) : r;

@@ -94,4 +94,33 @@ is 'a slow reader' "$(bpsh 0 head -c 5000000 /dev/zero | (sleep 1; wc -c))" 5000
 if [ -x "$LAB_EXAMPLES/roam" ]; then
 	has 'output after a round trip' "$("$LAB_EXAMPLES/roam")" '*n0 n1 and is home again'
 fi
+# What a program has made of 0 to 2 on a node is so at home as well
+for turn in 'exec >own 2>&1' 'exec 4>&1 >&2 2>&4 4>&-' 'exec 2>&1' 'exec <&- >&- 2>&-' \
+	'exec 2>&- >own'; do
+	mkdir "$t/turn"
+	# shellcheck disable=SC2016
+	(cd "$t/turn" && exec bash -c 'echo at home; : >ready; while [ ! -e turn ]; do sleep 0.02; done
+		'"$turn"'; : >turned; while [ ! -e go ]; do sleep 0.02; done
+		echo out; echo err >&2; ls /proc/$$/fd >fds; : >said
+		sleep 60' </dev/null >"$t/o" 2>"$t/e") &
+	p=$!
+	within 5 'it runs' test -e "$t/turn/ready"
+	ok 'there' bpmove $p 0
+	: >"$t/turn/turn"
+	within 5 "$turn" test -e "$t/turn/turned"
+	ok 'home' bpmove $p master
+	: >"$t/turn/go"
+	within 5 'it goes on' test -e "$t/turn/said"
+	case $turn in # o, e, own, and which are open
+	'exec >own 2>&1') want='at home||out err|0 1 2' ;;
+	*'>&2 2>'*) want='at home err|out||0 1 2' ;;
+	'exec 2>&1') want='at home out err|||0 1 2' ;;
+	'exec <&-'*) want='at home|||' ;;
+	*own) want='at home||out|0 1' ;;
+	esac
+	got="$(xargs <"$t/o")|$(grep -v 'Bad file' "$t/e" | xargs)|$(cat "$t/turn/own" 2>/dev/null | xargs)"
+	is "$turn, at home" "$got|$(xargs <"$t/turn/fds")" "$want"
+	kill $p
+	rm -r "$t/turn"
+done
 finish

@@ -123,7 +123,7 @@ void relay_stop(struct ghost *g);
  * which is returned, and takes them out again; buffers are then the arena's.
  */
 long relay_stash(struct ghost *g, struct input *in);
-void relay_unstash(struct ghost *g, struct input *in, int stash);
+void relay_unstash(struct ghost *g, struct input *in, int stash, int undo);
 /* The file behind fd by a description of our own that does not block, if that is needed. */
 void relay_open(struct relay *r, int fd, int flags);
 /* In the background of its terminal a ghost must not take the shell's input. */

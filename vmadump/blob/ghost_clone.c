@@ -283,7 +283,7 @@ static void restore_in_place(struct ghost *g, struct blob_restore *opt, struct i
 		if (opt->cred && cred_finish(b, opt->cred) < 0)
 			sys_exit_group(127); /* not with a right that is not its own */
 		/* What the node wrote before goes out before what is written from now on. */
-		relay_unstash(g, in, opt->keep_fd);
+		relay_unstash(g, in, opt->keep_fd, 0);
 		input_run(g, in);
 		relay_drain(g);
 		sys_close(b->chan);
@@ -353,6 +353,6 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	blob_rseq_off(b);
 	blob_unmap_others(b);
 	ghost_settle(g, &args);
-	relay_unstash(g, &in, opt.keep_fd);
+	relay_unstash(g, &in, opt.keep_fd, 1);
 	input_undo(&in);
 }

@@ -48,16 +48,27 @@ void relay_open(struct relay *r, int fd, int flags)
 	r->bounded = 0;
 }
 
+/* to: where it leads; owned, but for i itself. */
+static void relay_begin(struct ghost *g, int i, int sock, int to)
+{
+	struct relay *r = &g->relay[i];
+
+	*r = (struct relay){.sock = sock, .fd = -1};
+	r->buf = (char *)(g->b->self + BLOB_SCRATCH + (uint64_t)i * GHOST_RELAY_BUF);
+	if (sock >= 0)
+		relay_open(r, to, i == 0 ? O_RDONLY : O_WRONLY);
+	if (to < 0 || to == i)
+		return;
+	if (sock < 0 || r->own_fd)
+		sys_close(to);
+	else
+		r->own_fd = 1;
+}
+
 void relay_set(struct ghost *g, const int sock[CHAN_STREAMS])
 {
-	for (int i = 0; i < CHAN_STREAMS; i++) {
-		struct relay *r = &g->relay[i];
-
-		*r = (struct relay){.sock = sock[i], .fd = -1};
-		r->buf = (char *)(g->b->self + BLOB_SCRATCH + (uint64_t)i * GHOST_RELAY_BUF);
-		if (sock[i] >= 0)
-			relay_open(r, i, i == 0 ? O_RDONLY : O_WRONLY);
-	}
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		relay_begin(g, i, sock[i], i);
 }
 
 void relay_stop(struct ghost *g)
@@ -229,13 +240,27 @@ static int outputs_round(struct ghost *g, long timeout_ms, int *ret_moved);
  * close and every page of scratch the restorer's to use, but the relays are needed
  * if that fails. A packet in a socket that nobody reads keeps both.
  */
-#define STASH_FDS (CHAN_STREAMS + 4)
+#define STASH_ORIGINAL (CHAN_STREAMS + 4)
+#define STASH_FDS (STASH_ORIGINAL + CHAN_STREAMS)
 struct stash {
-	uint32_t mask, have; /* bit 0..2: the streams; then file, far, orig, out */
+	/* bit 0..2: the streams; then file, far, orig, out; and 0 to 2 of those streams */
+	uint32_t mask, have;
 	uint8_t ended, regular, seek;
 	long at;
 	uint64_t taken, used;
 };
+
+/* 0 to 2 are streams, also those that are closed. -errno. */
+static int above_streams(int fd)
+{
+	int up = fd;
+
+	if (fd >= 0 && fd < CHAN_STREAMS) {
+		up = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, CHAN_STREAMS);
+		sys_close(fd);
+	}
+	return up;
+}
 
 long relay_stash(struct ghost *g, struct input *in)
 {
@@ -261,6 +286,8 @@ long relay_stash(struct ghost *g, struct input *in)
 		;
 	fd[1] = g->relay[1].sock;
 	fd[2] = g->relay[2].sock;
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		fd[STASH_ORIGINAL + i] = fd[i] >= 0 && sys_fcntl(i, F_GETFD, 0) >= 0 ? i : -1;
 	e = sys_socketpair(SYS_AF_UNIX, SYS_SOCK_SEQPACKET | SYS_SOCK_CLOEXEC, 0, pair);
 	if (e < 0)
 		return e;
@@ -290,15 +317,10 @@ long relay_stash(struct ghost *g, struct input *in)
 	in->in = -1;
 	input_close(in);
 	in->in = n;
-	if (pair[1] < CHAN_STREAMS) { /* such a number is a stream's */
-		e = sys_fcntl(pair[1], F_DUPFD_CLOEXEC, CHAN_STREAMS);
-		sys_close(pair[1]);
-		return e;
-	}
-	return pair[1];
+	return above_streams(pair[1]);
 }
 
-void relay_unstash(struct ghost *g, struct input *in, int stash)
+void relay_unstash(struct ghost *g, struct input *in, int stash, int undo)
 {
 	char *buf = arena_alloc(g->b, GHOST_RELAY_BUF);
 	struct stash s = {0};
@@ -317,7 +339,7 @@ void relay_unstash(struct ghost *g, struct input *in, int stash)
 	}
 	sys_close(stash);
 	for (int i = 0; i < STASH_FDS; i++)
-		fd[i] = (s.mask & 1u << i) && next < n ? got[next++] : -1;
+		fd[i] = (s.mask & 1u << i) && next < n ? above_streams(got[next++]) : -1;
 	*in = (struct input){.file = fd[3],
 			     .far = fd[4],
 			     .orig = fd[5],
@@ -325,7 +347,15 @@ void relay_unstash(struct ghost *g, struct input *in, int stash)
 			     .in = -1,
 			     .seek = s.seek,
 			     .used = s.used};
-	relay_set(g, fd);
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		int to = fd[STASH_ORIGINAL + i];
+
+		if (undo && to >= 0) {
+			sys_dup3(to, i, 0);
+			sys_close(to);
+		}
+		relay_begin(g, i, fd[i], undo || to < 0 ? i : to);
+	}
 	for (int i = 1; i < CHAN_STREAMS; i++)
 		if (fd[i] >= 0 && (g->relay[i].buf = arena_alloc(g->b, GHOST_RELAY_BUF)) == NULL)
 			relay_end(&g->relay[i]);

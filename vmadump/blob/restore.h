@@ -75,6 +75,7 @@ struct restore {
 	const uint8_t *foreign; /* where in NEED another kernel's vdso is; NULL: it is this one's */
 	uint32_t specials, new_vdso; /* 1: the kernel maps it anew where the image has it */
 	int32_t cwd_fd, fd_base;
+	uint32_t had; /* which of 0 to 2 were open here: bits */
 	uint32_t queued; /* 1: the signals that were pending for the process may be */
 	uint8_t end[IMAGE_END_NOTE];
 };

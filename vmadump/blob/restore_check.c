@@ -198,11 +198,6 @@ static long open_fd(struct restore *r, struct rest_fd *f)
 	return 0;
 }
 
-static int is_trees(const struct restore *r, const struct rest_fd *f)
-{
-	return r->opt->tree && (f->kind == FD_OBJECT || f->kind == FD_TREE);
-}
-
 static long open_fds(struct restore *r)
 {
 	const char *cwd = (const char *)r->rec[TAG_CWD].p;
@@ -215,10 +210,7 @@ static long open_fds(struct restore *r)
 	for (uint32_t i = 0; i < r->nfds; i++) {
 		struct rest_fd *f = &r->fds[i];
 
-		/* On the way home 0 to 2 are the originals, whatever they are; but for what
-		 * comes along in its tree. */
 		if (f->kind == FD_STREAM || f->kind == FD_DUP ||
-		    (r->opt->keep_streams && f->fd <= 2 && !is_trees(r, f)) ||
 		    (r->opt->look && f->kind == FD_TREE))
 			continue;
 		fd = f->kind == FD_OBJECT ? object_open(r, f)
@@ -271,6 +263,10 @@ static long check_pid(struct restore *r)
 long rest_check(struct restore *r)
 {
 	long e;
+
+	/* What is opened from here on may get one of these numbers. */
+	for (int i = 0; i < CHAN_STREAMS; i++)
+		r->had |= (sys_fcntl(i, F_GETFD, 0) >= 0) << i;
 
 	if ((e = check_need(r)) < 0 || (e = check_specials(r)) < 0 || (e = check_places(r)) < 0 ||
 	    (e = check_lazy(r)) < 0)

@@ -7,16 +7,28 @@
 #include "restore.h"
 #include "sys.h"
 
-/* Puts from on number to; a stream keeps what status flags the program had set. */
 static long place(struct restore *r, const struct rest_fd *f, int from)
 {
 	long e = sys_dup3(from, f->fd, f->cloexec ? O_CLOEXEC : 0);
 
 	if (e < 0)
 		return blob_err_set(&r->b->err, (int)-e, "fd %d: %s", f->fd, errno_name(e));
-	if (f->kind == FD_STREAM && f->oflags & O_NONBLOCK)
-		sys_fcntl(f->fd, F_SETFL, O_NONBLOCK);
 	return 0;
+}
+
+/* 0 to 2 of this process, and of others as well: status flags are theirs. */
+struct streams {
+	int fd[CHAN_STREAMS];
+	uint32_t originals; /* bits */
+};
+
+static long place_stream(struct restore *r, const struct rest_fd *f, const struct streams *s)
+{
+	long e = place(r, f, s->fd[f->stream]);
+
+	if (e == 0 && f->oflags & O_NONBLOCK && !(s->originals >> f->stream & 1))
+		sys_fcntl(f->fd, F_SETFL, O_NONBLOCK);
+	return e;
 }
 
 /* Of 0 to 2: is it, as its twin, one that this process brings along? */
@@ -24,15 +36,22 @@ static int twin_stays(const struct restore *r, const struct rest_fd *f, const in
 {
 	if (f->fd > 2)
 		return 0;
-	if (r->opt->keep_streams)
-		return 1;
 	for (uint32_t i = 0; i < r->nfds; i++)
 		if (r->fds[i].fd == f->dup_of)
 			return r->fds[i].kind == FD_STREAM && stream[r->fds[i].stream] < 0;
 	return 0;
 }
 
-static long place_all(struct restore *r, const int *stream)
+/* What is here is no part of it unless it was there at first. */
+static void stay(const struct restore *r, const struct rest_fd *f)
+{
+	if (f->fd < CHAN_STREAMS && !(r->had >> f->fd & 1))
+		sys_close(f->fd);
+	else
+		sys_fcntl(f->fd, F_SETFD, f->cloexec ? FD_CLOEXEC : 0);
+}
+
+static long place_all(struct restore *r, const struct streams *s)
 {
 	long e = 0;
 
@@ -43,12 +62,12 @@ static long place_all(struct restore *r, const int *stream)
 			continue;
 		} else if (f->opened >= 0) {
 			e = place(r, f, f->opened);
-		} else if (f->kind == FD_STREAM && stream[f->stream] >= 0) {
-			e = place(r, f, stream[f->stream]);
-		} else if (f->kind == FD_DUP && !twin_stays(r, f, stream)) {
+		} else if (f->kind == FD_STREAM && s->fd[f->stream] >= 0) {
+			e = place_stream(r, f, s);
+		} else if (f->kind == FD_DUP && !twin_stays(r, f, s->fd)) {
 			e = place(r, f, f->dup_of);
-		} else { /* stays what it is here */
-			sys_fcntl(f->fd, F_SETFD, f->cloexec ? FD_CLOEXEC : 0);
+		} else {
+			stay(r, f);
 		}
 	}
 	return e;
@@ -75,24 +94,35 @@ static long move_up(struct restore *r, int *fd, const char *what)
 	return 0;
 }
 
+/* Out of the way, each; at home those that nobody has brought are this process's own. */
+static void find_streams(struct restore *r, struct streams *s)
+{
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		s->fd[i] = r->opt->stream_fd[i];
+		if (s->fd[i] < 0 && r->opt->keep_streams && r->had >> i & 1) {
+			s->fd[i] = i;
+			s->originals |= 1u << i;
+		}
+		if (s->fd[i] >= 0 && s->fd[i] < r->fd_base)
+			s->fd[i] = (int)sys_fcntl(s->fd[i], F_DUPFD_CLOEXEC, r->fd_base);
+	}
+}
+
 long rest_fds(struct restore *r)
 {
 	struct blob *b = r->b;
-	int stream[CHAN_STREAMS], next = 0, keep[2], lower;
+	struct streams streams = {0};
+	int next = 0, keep[2], lower;
 	long e;
 
 	sys_fchdir(r->cwd_fd);
 	tree_keep(r);
-	for (int i = 0; i < CHAN_STREAMS; i++) {
-		stream[i] = r->opt->stream_fd[i];
-		if (stream[i] >= 0 && stream[i] < r->fd_base)
-			stream[i] = (int)sys_fcntl(stream[i], F_DUPFD_CLOEXEC, r->fd_base);
-	}
+	find_streams(r, &streams);
 	e = move_up(r, &b->chan, "channel");
 	if (e == 0 && r->opt->keep_fd > 0)
 		e = move_up(r, &r->opt->keep_fd, "ghost's streams");
 	if (e == 0)
-		e = place_all(r, stream);
+		e = place_all(r, &streams);
 	if (e < 0)
 		return e;
 	for (uint32_t i = 0; i < r->nfds; i++) {
