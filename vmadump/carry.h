@@ -123,8 +123,9 @@ int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how,
  * vmad_alone() - does the caller, if it goes alone, leave nothing cut off?
  * @err: names the first thing that another process has as well; may be NULL.
  *
- * Pipes, sockets, event descriptors and files without a name; its memory is copied. Who takes another process
- * away asks by himself (vmadump/others.h); bproc_move() of one thread has nobody else who would.
+ * Pipes, sockets, event descriptors and files without a name; its memory is copied. Who takes
+ * another process away asks by himself (vmadump/others.h); bproc_move() of one thread has nobody
+ * else who would.
  *
  * Return: 0; -1 with errno ENOTSUP, or ENOMEM. Blocks: no. Threads: one only. Since: 0.4.
  */

@@ -15,8 +15,8 @@ struct goer {
 
 /*
  * memory: shared memory without a name too. A program that moves itself has it copied, as a child
- * of rfork has. found: for each descriptor or mapping, its text and whose it is. Returns how many; -1: no
- * memory. It costs a look at every process of the machine if they have anything of the kind.
+ * of rfork has. found: for each descriptor or mapping, its text and whose it is. Returns how many;
+ * -1: no memory. It costs a look at every process of the machine if they have anything of the kind.
  */
 int others_look(const struct goer *goer, uint32_t n, int memory,
 		void (*found)(uint32_t goer, const char *text, void *arg), void *arg);
