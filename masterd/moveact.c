@@ -117,8 +117,12 @@ static void do_abort(struct master *m, struct move *mv)
 		struct tale exit = p->exit;
 
 		procs_dead(m, p, PE_EXIT, &exit);
-	} else
-		procs_release(m, p);
+		return;
+	}
+	/* Of one that a restarted master knows by its move nobody has asked yet to hear of its end. */
+	if (p->state == PS_ALIVE && ghost_any(&m->procs, p))
+		procs_watch(m, p);
+	procs_release(m, p);
 }
 
 /*

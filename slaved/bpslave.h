@@ -122,6 +122,8 @@ int32_t init_pid(void); /* as we see it; 0: there is none */
 void init_send(const struct init_msg *m, const int *fds, int nfd);
 /* bpinit may let this event go: it is safe elsewhere. */
 void init_done(uint64_t seq);
+/* Soon, all that bpinit holds: the master may have missed some. */
+void init_tell_again(void);
 /* Asks bpinit for all it holds and has not been told to forget: after a Welcome. */
 void init_resync(void);
 void init_fence(void);

@@ -315,6 +315,25 @@ static void say_hello(void)
 	in.greeted = true;
 }
 
+static struct event *again; /* lives as long as we */
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	if (in.greeted && master_is_up())
+		say_hello();
+}
+
+void init_tell_again(void)
+{
+	if (!again)
+		again = new_timer(on_again, NULL);
+	if (again && !event_pending(again, EV_TIMEOUT, NULL))
+		start_timer(again, ACK_MS);
+}
+
 static void say_lease(void)
 {
 	struct init_msg m = {.type = INIT_LEASE};

@@ -450,10 +450,24 @@ void target_on_void(const Bproc__MoveVoid *v)
 	void_move(v->move, a ? a->pid : 0);
 }
 
+/*
+ * Of a move that another master has granted: this one has not heard of its relatives, and their ghosts
+ * may have been made since it was told what there is.
+ */
+static void over(const struct init_msg *m)
+{
+	bool decided = m->type == EV_RAN || m->type == EV_VOIDED ||
+		       (m->type == EV_FAILED && m->flags & EVF_TARGET);
+
+	if (decided && m->move_id >> 32 != slave.epoch)
+		init_tell_again();
+}
+
 bool target_on_init(const struct init_msg *m)
 {
 	struct arriving *a = find(m->move_id);
 
+	over(m);
 	switch (m->type) {
 	case EV_READY:
 		if (a)

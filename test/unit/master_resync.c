@@ -114,6 +114,32 @@ START_TEST(moves)
 }
 END_TEST
 
+/* One that leaves home, and has a ghost on 1: when it stays after all, home is asked for its end. */
+START_TEST(stays_home)
+{
+	struct fake_slave *home, *n0, *n1;
+	Bproc__MoveVoided voided = BPROC__MOVE_VOIDED__INIT;
+	Bproc__Welcome w;
+
+	home = slave_join(-1, "h", &w);
+	voided.move = (uint64_t)(w.epoch - 1) << 32 | 1;
+	n0 = slave_join(0, "a", NULL);
+	n1 = slave_join(1, "b", NULL);
+	tell_move(home, voided.move, MOVE_MOVE, 0, 2001);
+	tell_end(home);
+	tell_proc(n1, 2001, true);
+	tell_end(n1);
+	tell_end(n0);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	slave_send(n0, &voided.base);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	hear(home, BPROC__ENVELOPE__MSG_WATCH);
+	slave_free(n1);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 /* A move of this epoch that is decided here and was not heard of there: the abort again. */
 START_TEST(lost_abort)
 {
@@ -362,6 +388,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, master_cleanup);
 	tcase_add_test(t, tables);
 	tcase_add_test(t, moves);
+	tcase_add_test(t, stays_home);
 	tcase_add_test(t, lost_abort);
 	tcase_add_test(t, home_is_late);
 	tcase_add_test(t, older_commit);
