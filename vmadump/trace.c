@@ -364,7 +364,7 @@ int trace_resume(struct trace *t, struct task *task, int request)
 int trace_stop_one(struct trace *t, struct task *task)
 {
 	ptrace(PTRACE_INTERRUPT, task->tid, NULL, NULL);
-	return wait_stopped(t) < 0 ? -1 : trace_get_regs(t, task, &task->regs);
+	return wait_stopped(t) < 0 ? -1 : read_one(t, task);
 }
 
 int trace_read(struct trace *t)
@@ -438,8 +438,11 @@ void trace_detach(struct trace *t)
 		kill(t->pid, (int)t->stop_after);
 	t->stop_after = 0;
 	for (uint32_t i = 0; i < t->n; i++) {
-		if (t->task[i].seized)
-			ptrace(PTRACE_DETACH, t->task[i].tid, NULL, NULL);
+		/* One before it may have ended all of them by now. Until its end is known here that
+		 * of its process is kept from whoever waits, who may be us. */
+		if (t->task[i].seized && ptrace(PTRACE_DETACH, t->task[i].tid, NULL, NULL) < 0 &&
+		    errno == ESRCH && t->task[i].tid != t->pid)
+			waitpid(t->task[i].tid, NULL, __WALL);
 		t->task[i].seized = 0;
 	}
 }

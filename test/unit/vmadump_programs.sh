@@ -72,6 +72,21 @@ for what in zmm int80; do
 	esac
 done
 
+# Dumped again and again, so that it sleeps for what is left of a sleep, or has just begun the next
+# one: its registers are all of one moment.
+if "$bin/test_vmadump_odd" zmm 0 >/dev/null; then
+	for ((i = 0; i < 6; i++)); do
+		start odd "$bin/test_vmadump_odd" zmm 60
+		lines odd 3
+		for ((k = 0; k < 6; k++)); do
+			"$vmadump" dump "$pid" odd.image || fail "odd: dump $k"
+		done
+		"$vmadump" dump -k "$pid" odd.image || fail 'odd: dump -k'
+		gone "$pid"
+		(close_fds; exec "$vmadump" restore odd.image </dev/null) || fail "odd, again and again: $?"
+	done
+fi
+
 # xz compresses one file to another: the same bytes as without.
 { seq 1 300000; cat "$vmadump" "$bin/test_vmadump_threads_static"; seq 7 7 2100000; } >plain
 start xz xz -4 -k -T1 plain
