@@ -119,7 +119,7 @@ static void do_abort(struct master *m, struct move *mv)
 		procs_dead(m, p, PE_EXIT, &exit);
 		return;
 	}
-	/* Of one that a restarted master knows by its move nobody has asked yet to hear of its end. */
+	/* Nobody has asked yet to hear of the end of one that a new master knows by its move. */
 	if (p->state == PS_ALIVE && ghost_any(&m->procs, p))
 		procs_watch(m, p);
 	procs_release(m, p);

@@ -451,8 +451,8 @@ void target_on_void(const Bproc__MoveVoid *v)
 }
 
 /*
- * Of a move that another master has granted: this one has not heard of its relatives, and their ghosts
- * may have been made since it was told what there is.
+ * Of a move that another master has granted: this one has not heard of its relatives, and their
+ * ghosts may have been made since it was told what there is.
  */
 static void over(const struct init_msg *m)
 {

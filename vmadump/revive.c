@@ -179,7 +179,9 @@ static int set_threads(struct trace *t, const struct blob *b)
 	uint64_t bytes = (uint64_t)b->nthreads * b->thread_len;
 	int r;
 
-	if (b->nthreads + 1 != t->n)
+	/* Its user, who may be another than ours, can write there: nothing of it is believed. */
+	if (b->nthreads + 1 != t->n ||
+	    (b->nthreads && b->thread_len < sizeof(struct blob_thread)))
 		return trace_fail(t, EIO, "process %d has other threads than it should", t->pid);
 	all = aligned_alloc(64, bytes + 64);
 	if (!all)
@@ -189,7 +191,8 @@ static int set_threads(struct trace *t, const struct blob *b)
 		const struct blob_thread *bt = (void *)(all + (uint64_t)i * b->thread_len);
 		struct task *task = task_of(t, i + 1, bt->tid);
 
-		r = task && bt->xsave_size <= BLOB_XSAVE_MAX
+		r = task && bt->xsave_size <= BLOB_XSAVE_MAX &&
+				    bt->xsave_size <= b->thread_len - sizeof *bt
 			    ? set_thread(t, task, &bt->regs, bt->xsave, bt->xsave_size, bt->sigmask)
 			    : trace_fail(t, EIO, "thread %d", bt->tid);
 	}

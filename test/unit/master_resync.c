@@ -114,7 +114,7 @@ START_TEST(moves)
 }
 END_TEST
 
-/* One that leaves home, and has a ghost on 1: when it stays after all, home is asked for its end. */
+/* It leaves home, and has a ghost on 1: when it stays after all, home is asked for its end. */
 START_TEST(stays_home)
 {
 	struct fake_slave *home, *n0, *n1;
