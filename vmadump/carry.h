@@ -127,7 +127,7 @@ int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how,
  * another process away asks by himself (vmadump/others.h); bproc_move() of one thread has nobody
  * else who would.
  *
- * Return: 0; -1 with errno ENOTSUP, or ENOMEM. Blocks: no. Threads: one only. Since: 0.4.
+ * Return: 0; -1 with errno ENOTSUP, or ENOMEM. Blocks: no. Threads: one only. Since: 0.3.
  */
 int vmad_alone(struct vmad_err *err);
 
