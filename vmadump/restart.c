@@ -21,7 +21,7 @@
 
 #define RESTART_BLOCK (-516) /* -ERESTART_RESTARTBLOCK */
 #define RESTART_NOHAND (-514)
-#define WCHAN_TRIES 40
+#define WCHAN_TRIES 1000 /* it may have to wait for a processor first */
 #define WCHAN_NAP_NS 50000
 
 /* mov $nr, %eax; syscall: as compilers write it. 0: something else. */

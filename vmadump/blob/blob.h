@@ -357,6 +357,8 @@ struct blob_restore {
 	uint32_t destroyed;    /* out */
 };
 long blob_restore(struct blob *b, struct blob_restore *opt);
+/* What it takes to restore is not needed any more, as a rule: its memory is given back. */
+void rest_done(struct blob *b);
 /* restore_undo.c: of a ghost again, what of that is still in the kernel goes. */
 void rest_undo(struct blob *b);
 /* It waits, restored, until whoever did that lets it go. */

@@ -286,6 +286,7 @@ static void restore_in_place(struct ghost *g, struct blob_restore *opt, struct i
 		relay_unstash(g, in, opt->keep_fd, 0);
 		input_run(g, in);
 		relay_drain(g);
+		rest_done(b);
 		sys_close(b->chan);
 		blob_resume(b);
 	}

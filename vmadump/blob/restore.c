@@ -253,6 +253,15 @@ long blob_check(struct blob *b)
 	return e;
 }
 
+void rest_done(struct blob *b)
+{
+	const struct restore *r = (void *)b->restore;
+
+	/* Else it is needed still. */
+	if (!b->nthreads && !r->nplan && !r->first && !b->seccomp_len)
+		arena_reset(b);
+}
+
 long blob_restore(struct blob *b, struct blob_restore *opt)
 {
 	struct restore *r;
@@ -268,8 +277,7 @@ long blob_restore(struct blob *b, struct blob_restore *opt)
 	if (e < 0 && !opt->destroyed)
 		rest_close(r);
 	b->restore = (uint64_t)r;
-	/* Else it is needed still. */
-	if (!b->nthreads && !r->nplan && !r->first && !b->seccomp_len && !opt->in_place)
-		arena_reset(b);
+	if (!opt->in_place)
+		rest_done(b);
 	return e;
 }
