@@ -224,7 +224,7 @@ int aside_head(const struct freeze *f, unsigned away, int fd)
 	return r < 0 ? -1 : 0;
 }
 
-static void first_only(const char *text, void *arg)
+void freeze_first(const char *text, void *arg)
 {
 	struct trace *t = arg;
 
@@ -237,7 +237,7 @@ int freeze_look_aside(struct freeze *f)
 {
 	if (f->t.err)
 		f->t.err->code = 0;
-	if (aside_look(f, f->to_leave, 0, first_only, &f->t) <= 0)
+	if (aside_look(f, f->to_leave, 0, freeze_first, &f->t) <= 0)
 		return 0; /* or what could not be looked at so */
 	errno = ENOTSUP;
 	return -1;

@@ -76,6 +76,8 @@ int aside_look(const struct freeze *f, int leaves, unsigned away,
 int aside_head(const struct freeze *f, unsigned away, int fd);
 /* The name of a thread, into zeros; "" if it has none any more. */
 void freeze_name(pid_t pid, pid_t tid, char name[16]);
+/* arg: a struct trace, which is refused for the first text that it is told. */
+void freeze_first(const char *text, void *arg);
 /* 0, or -1 and the first of what was told. */
 int freeze_look_aside(struct freeze *f);
 /* freeze_more.c: status as /proc has it: 0, or refused. Then, when it is stopped, f->filters. */

@@ -39,10 +39,11 @@ struct thing {
 	uint8_t told;
 };
 
-/* And one mapping. */
+/* And one mapping; exe: its program. */
 struct place {
 	uint32_t goer;
 	struct shared_map map;
+	char exe[LINK_MAX_LEN];
 	uint8_t told;
 };
 
@@ -58,13 +59,13 @@ struct search {
 	void *arg;
 };
 
-static int grow(void *array, uint32_t n, uint32_t *room, size_t size)
+int others_grow(void *array, uint32_t n, uint32_t *room, size_t size)
 {
 	void **p = array, *more;
 
 	if (n < *room)
 		return 0;
-	*room = *room ? 2 * *room : 8;
+	*room = *room ? 2 * *room : 16;
 	more = realloc(*p, *room * size);
 	if (!more)
 		return -1;
@@ -139,7 +140,7 @@ static int add_thing(struct search *s, uint32_t goer, DIR *d, int fd, const char
 	what = kind_of(link, &by);
 	if (!what)
 		return 0;
-	if (grow(&s->thing, s->nthings, &s->things_room, sizeof *s->thing) < 0)
+	if (others_grow(&s->thing, s->nthings, &s->things_room, sizeof *s->thing) < 0)
 		return -1;
 	t = &s->thing[s->nthings++];
 	*t = (struct thing){.goer = goer, .fd = fd, .what = what, .by = by};
@@ -163,6 +164,16 @@ static int add_things(struct search *s, uint32_t goer)
 	return r;
 }
 
+static void exe_of(int pid, char exe[LINK_MAX_LEN])
+{
+	char path[40];
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/proc/%d/exe", pid);
+	n = readlink(path, exe, LINK_MAX_LEN - 1);
+	exe[n > 0 ? n : 0] = 0;
+}
+
 static int add_places(struct search *s, uint32_t goer)
 {
 	struct shared_map m;
@@ -176,9 +187,11 @@ static int add_places(struct search *s, uint32_t goer)
 	while (f && r == 0 && getline(&line, &room, f) > 0) {
 		if (!shared_map_parse(line, &m))
 			continue;
-		r = grow(&s->place, s->nplaces, &s->places_room, sizeof *s->place);
-		if (r == 0)
-			s->place[s->nplaces++] = (struct place){.goer = goer, .map = m};
+		r = others_grow(&s->place, s->nplaces, &s->places_room, sizeof *s->place);
+		if (r == 0) {
+			s->place[s->nplaces] = (struct place){.goer = goer, .map = m};
+			exe_of(s->goer[goer].pid, s->place[s->nplaces++].exe);
+		}
 		if (!strstr(line, "/dev/zero") && !strstr(line, "[anon_shmem"))
 			s->any_program = 1;
 	}
@@ -314,19 +327,14 @@ static void tell_of_place(struct search *s, const struct place *p, int pid)
 /* What has no descriptor is inherited by fork, and lost by exec. */
 static int may_have_it(const struct search *s, int pid)
 {
-	char path[40], its[LINK_MAX_LEN], own[LINK_MAX_LEN];
-	ssize_t n, k;
+	char exe[LINK_MAX_LEN];
 
 	if (s->any_program)
 		return 1;
-	snprintf(path, sizeof path, "/proc/%d/exe", pid);
-	n = readlink(path, its, sizeof its);
-	for (uint32_t i = 0; n > 0 && i < s->n; i++) {
-		snprintf(path, sizeof path, "/proc/%d/exe", s->goer[i].pid);
-		k = readlink(path, own, sizeof own);
-		if (k == n && memcmp(own, its, (size_t)n) == 0)
+	exe_of(pid, exe);
+	for (uint32_t i = 0; exe[0] && i < s->nplaces; i++)
+		if (strcmp(s->place[i].exe, exe) == 0)
 			return 1;
-	}
 	return 0;
 }
 
@@ -402,11 +410,8 @@ int others_look(const struct goer *goer, uint32_t n, int memory,
 
 static void first_only(uint32_t goer, const char *text, void *arg)
 {
-	struct trace *t = arg;
-
 	(void)goer;
-	if (t->err && t->err->code == 0)
-		trace_fail(t, ENOTSUP, "%s", text);
+	freeze_first(text, arg);
 }
 
 static int look_alone(const struct goer *g, int memory, struct trace *t)

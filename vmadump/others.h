@@ -31,6 +31,8 @@ struct shared_map {
 /* tree_share.c: a line of /proc/PID/maps; 0: it is something else. */
 int shared_map_parse(const char *line, struct shared_map *ret);
 
+/* realloc() to n + 1 of size bytes; -1: no memory. */
+int others_grow(void *array, uint32_t n, uint32_t *room, size_t size);
 /* A directory of a process in /proc; NULL. */
 DIR *proc_dir(int pid, const char *name);
 /* The next number in a directory of /proc, and its name; -1 at its end. */

@@ -38,16 +38,8 @@ int tree_fail(struct tree *t, int code, const char *fmt, ...)
 
 int tree_grow(struct tree *t, void *array, uint32_t n, uint32_t *room, size_t size)
 {
-	void **p = array, *more;
-
-	if (n < *room)
-		return 0;
-	*room = *room ? 2 * *room : 16;
-	more = realloc(*p, *room * size);
-	if (!more)
-		return tree_fail(t, ENOMEM, "%s", strerror(ENOMEM));
-	*p = more;
-	return 0;
+	return others_grow(array, n, room, size) < 0 ? tree_fail(t, ENOMEM, "%s", strerror(ENOMEM))
+						     : 0;
 }
 
 /* -- who is in it */

@@ -6,6 +6,7 @@
 
 #include <bproc.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,6 +81,24 @@ static inline double now_s(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* What one process tells another, wherever the two are. */
+static inline void make_file(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		_exit(90);
+	close(fd);
+}
+
+static inline bool await_file(const char *path, double seconds)
+{
+	for (double t0 = now_s(); now_s() - t0 < seconds; nap_ms(1))
+		if (access(path, F_OK) == 0)
+			return true;
+	return false;
 }
 
 static inline int finish(const char *name)

@@ -16,23 +16,6 @@
 
 static char left[PATH_LEN], ended[PATH_LEN];
 
-static void make(const char *path)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		_exit(90);
-	close(fd);
-}
-
-static bool await(const char *path)
-{
-	for (double t0 = now_s(); now_s() - t0 < PATIENCE_S; nap_ms(1))
-		if (access(path, F_OK) == 0)
-			return true;
-	return false;
-}
-
 /* On node 0: a child, and a good deal of memory; to node 1, home, and there it waits. */
 static _Noreturn void parent(void)
 {
@@ -47,16 +30,16 @@ static _Noreturn void parent(void)
 	child = fork();
 	if (child == 0) {
 		munmap(memory, BYTES);
-		if (!await(left))
+		if (!await_file(left, PATIENCE_S))
 			_exit(1);
 		nap_ms(20);
 		_exit(7);
 	}
 	if (bproc_move(1) < 0)
 		_exit(92);
-	make(left);
+	make_file(left);
 	munmap(memory, BYTES);
-	if (!await(ended))
+	if (!await_file(ended, PATIENCE_S))
 		_exit(93);
 	if (bproc_move(BPROC_NODE_MASTER) < 0)
 		_exit(94);
@@ -103,7 +86,7 @@ int main(void)
 	MUST(child > 0, "its child has no ghost");
 	CHECK(wait_exit(stopper) == 0, "%s", command);
 	CHECK(kill(child, 0) == 0, "its child has been waited for, but not by it");
-	make(ended);
+	make_file(ended);
 	CHECK(wait_exit(pid) == 0, "its child's end is not its to wait for");
 	unlink(left);
 	unlink(ended);

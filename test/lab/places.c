@@ -71,23 +71,6 @@ static const struct {
 	{"bpslave of node 0 is dead", "bplab stop-slave --kill 0", "bplab start-slave 0"},
 };
 
-static void make(const char *path)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		_exit(90);
-	close(fd);
-}
-
-static bool await(const char *path)
-{
-	for (double t0 = now_s(); now_s() - t0 < PATIENCE_S; nap_ms(5))
-		if (access(path, F_OK) == 0)
-			return true;
-	return false;
-}
-
 static void made_meanwhile(const char *name, const char *away, const char *back)
 {
 	char may[PATH_LEN], done[PATH_LEN];
@@ -98,16 +81,16 @@ static void made_meanwhile(const char *name, const char *away, const char *back)
 	tmp_path(done, "done");
 	pid = bproc_rfork(0);
 	if (pid == 0) {
-		if (!await(may) || setpgid(0, 0) < 0)
+		if (!await_file(may, PATIENCE_S) || setpgid(0, 0) < 0)
 			_exit(91);
-		make(done);
+		make_file(done);
 		for (;;)
 			pause();
 	}
 	MUST(pid > 0, "rfork");
 	CHECK(system(away) == 0, "%s", away);
-	make(may);
-	CHECK(await(done), "%s: its setpgid() has not come back", name);
+	make_file(may);
+	CHECK(await_file(done, PATIENCE_S), "%s: its setpgid() has not come back", name);
 	CHECK(system(back) == 0 && system("bplab wait -w 20 0 1") == 0, "%s", back);
 	for (t0 = now_s(); getpgid(pid) != pid && now_s() - t0 < PATIENCE_S; nap_ms(5))
 		;
