@@ -81,14 +81,15 @@ void leaving_refuse(struct leaving *v, int err, const char *text)
 			     .err = err};
 
 	snprintf(m.u.decide.text, sizeof(m.u.decide.text), "%s", text);
+	/* It may look at its stdin with its first instruction. */
+	if (v->parked)
+		stdio_stays(v->pid);
 	if (v->chan >= 0)
 		chan_refuse(take_fd(v->chan), err, text);
 	else
 		init_send(&m, NULL, 0);
 	if (v->client)
 		local_error(v->client, v->id, LOCAL_MOVE, err, text);
-	if (v->parked)
-		stdio_stays(v->pid);
 	forget(v);
 }
 

@@ -242,6 +242,7 @@ struct stdio_proc *stdio_new(int32_t pid)
 	if (!p)
 		return NULL;
 	p->pid = pid;
+	p->unread_fd = -1;
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		struct stdio *s = &p->s[i];
 
@@ -298,6 +299,7 @@ void stdio_free(struct stdio_proc *p)
 	}
 	free_event(&p->give_up);
 	free_event(&p->late);
+	close_fd(p->unread_fd);
 	free(p->unread);
 	free(p->arg);
 	free(p);

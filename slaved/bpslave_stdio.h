@@ -80,6 +80,7 @@ struct stdio_proc {
 	uint64_t stdin_used;   /* which is that, of one that has ended: its pipe is closed since */
 	unsigned char *unread; /* owned: stdin taken out of the parked process's pipe */
 	size_t unread_len;
+	int unread_fd; /* owned: that pipe, so that nobody sees its end meanwhile; -1 */
 	struct stdio_proc *rest; /* takes its pipes over when all of its own has arrived */
 	struct stdio_visit visit;
 	/* home */

@@ -289,6 +289,7 @@ void stdio_exited(int32_t pid, void (*then)(void *arg), void *arg)
 		return;
 	}
 	p->exited = true;
+	p->unread_fd = close_fd(p->unread_fd);
 	stdio_wait(p, then, arg);
 	/* What was said for a move that it has not survived is said again, for good. */
 	for (int i = 1; p->leaves_by && i < CHAN_STREAMS; i++)
@@ -319,14 +320,18 @@ void stdio_init_lost(void)
 
 /* -- departure: the process is parked, so what is in its pipes is all there is */
 
-/* What the process has not read, read by ourselves: home sends it again, to the next node. */
+/*
+ * What the process has not read, read by ourselves: home sends it again, to the next node. If it
+ * stays it finds it there again; until then who has the pipe too must not take it for ended.
+ */
 static void take_unread(struct stdio *s)
 {
-	cleanup_fd int fd = s->fd >= 0 ? stdio_reopen(s->fd, O_RDONLY) : -1;
+	int fd = s->fd >= 0 ? stdio_reopen(s->fd, O_RDWR) : -1;
 	struct stdio_proc *p = s->proc;
 	int len = 0;
 	ssize_t n;
 
+	p->unread_fd = fd;
 	if (fd < 0 || ioctl(fd, FIONREAD, &len) < 0 || len <= 0)
 		return;
 	p->unread = malloc((size_t)len);
@@ -364,12 +369,12 @@ void stdio_departing(int32_t pid, uint64_t move)
 /* Its pipe is empty now, and held all of this before. */
 static void put_back(struct stdio *s)
 {
-	cleanup_fd int fd = s->fd >= 0 ? stdio_reopen(s->fd, O_WRONLY) : -1;
 	struct stdio_proc *p = s->proc;
 
 	if (p->unread_len > 0 && !s->broken &&
-	    write(fd, p->unread, p->unread_len) != (ssize_t)p->unread_len)
+	    write(p->unread_fd, p->unread, p->unread_len) != (ssize_t)p->unread_len)
 		log_warn("process %d: some of its stdin is lost", p->pid);
+	p->unread_fd = close_fd(p->unread_fd);
 	free(p->unread);
 	p->unread = NULL;
 	p->unread_len = 0;
@@ -405,5 +410,6 @@ void stdio_departed(int32_t pid)
 	if (!p)
 		return;
 	p->gone = true;
+	p->unread_fd = close_fd(p->unread_fd);
 	stdio_node_progress(p);
 }

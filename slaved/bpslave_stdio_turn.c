@@ -83,12 +83,14 @@ void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__St
 	t->reset = false;
 }
 
+/* Their turn will never come: a process that has ended there would wait for it with its end. */
 void turn_drop_all(struct stdio *s)
 {
 	struct turn *t;
 
 	while ((t = TAILQ_FIRST(&s->next))) {
 		TAILQ_REMOVE(&s->next, t, list);
+		is_over(s, t->peer, t->visit);
 		free(t);
 	}
 }

@@ -3,6 +3,7 @@
  * (slave_streams.h).
  */
 #include <check.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -67,14 +68,19 @@ START_TEST(earlier_visit_again)
 }
 END_TEST
 
-/* Home's bpslave is new: a node opens streams before bpinit has said whose ghosts there are. */
+/*
+ * Home's bpslave is new: a node opens streams before bpinit has said whose ghosts there are. 2: and
+ * waits for its turn, behind another node that has not opened them.
+ */
 START_TEST(ghost_of_before)
 {
 	proc.pid = THERE;
 	if (_i == 1)
 		stdio_lost(THERE);
-	open_streams(&n0, 0);
-	data(&n0, 0, "for nobody");
+	open_visit(&n0, 11, _i == 2 ? 10 : 0, _i == 2 ? STREAM_UNKNOWN : 0);
+	of_visit = 11;
+	if (_i < 2)
+		data(&n0, 0, "for nobody");
 	ck_assert_uint_eq(n0.resets, _i == 1 ? STREAM_ALL : 0);
 	stdio_lost(THERE);
 	ck_assert_uint_eq(n0.resets, STREAM_ALL);
@@ -308,6 +314,47 @@ START_TEST(stdin_said_again)
 }
 END_TEST
 
+/*
+ * Nothing more comes for a process that asks to leave, but it has not read all: what it has not
+ * read is taken out of its pipe. Whoever has that too, or the process itself if it stays, must not
+ * find it ended.
+ */
+START_TEST(stdin_that_has_ended)
+{
+	Bproc__StreamData m = BPROC__STREAM_DATA__INIT;
+	struct stdio_fds f;
+	char got[8] = "";
+
+	slave.node = 0;
+	proc.pid = THERE;
+	arrive(10, 0, &f);
+	m.proc = &proc;
+	m.visit = 10;
+	m.data = (ProtobufCBinaryData){.len = 3, .data = (uint8_t *)(uintptr_t) "abc"};
+	say(&home, BPROC__ENVELOPE__MSG_STREAM_DATA, &m);
+	used = 3;
+	of_visit = 10;
+	end(&home, STREAM_BIT(0), 0);
+	used = 0;
+	fcntl(f.theirs[0], F_SETFL, O_NONBLOCK);
+	stdio_departing(THERE, _i == 0 ? 11 : 0);
+	ck_assert_int_lt(read(f.theirs[0], got, sizeof(got)), 0);
+	if (_i == 0) {
+		stdio_departed(THERE);
+	} else if (_i == 1) {
+		stdio_stays(THERE);
+		ck_assert_int_eq(read(f.theirs[0], got, sizeof(got)), 3);
+		ck_assert_str_eq(got, "abc");
+	} else {
+		stdio_exited(THERE, nothing, NULL);
+	}
+	ck_assert_int_eq(read(f.theirs[0], got, sizeof(got)), 0);
+	stdio_init_lost();
+	stdio_fds_close(&f);
+	slave.node = HOME_NODE;
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("visit");
@@ -319,7 +366,7 @@ int main(void)
 	tcase_add_test(t, reset_of_a_later_visit);
 	tcase_add_test(t, earlier_visit_again);
 	tcase_add_test(t, link_of_the_first_breaks);
-	tcase_add_loop_test(t, ghost_of_before, 0, 2);
+	tcase_add_loop_test(t, ghost_of_before, 0, 3);
 	tcase_add_test(t, rest_of_a_lost_node);
 	tcase_add_loop_test(t, down_with_a_new_master, 0, 3);
 	tcase_add_test(t, came_from_a_lost_node);
@@ -327,6 +374,7 @@ int main(void)
 	tcase_add_test(t, rest_of_nobody);
 	tcase_add_test(t, two_visits_on_a_node);
 	tcase_add_loop_test(t, stdin_said_again, 0, 2);
+	tcase_add_loop_test(t, stdin_that_has_ended, 0, 3);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
