@@ -159,7 +159,7 @@ static int fill(struct proc *p, struct blob *b, uint64_t base)
 	return get_xsave(p, b);
 }
 
-static int put_blob(struct proc *p, uint64_t base)
+static int put_blob(struct proc *p, uint64_t base, const struct cpu_mask *cpu)
 {
 	static struct blob b;
 	cleanup_fd int mem = open_proc(p, "mem", O_RDWR);
@@ -171,6 +171,11 @@ static int put_blob(struct proc *p, uint64_t base)
 		return e;
 	if (mem < 0)
 		return mem;
+	_Static_assert(sizeof(b.cpus) == sizeof(cpu->was), "the same mask");
+	if (cpu->set) {
+		b.cpus_len = sizeof(b.cpus);
+		memcpy(b.cpus, &cpu->was, sizeof(b.cpus));
+	}
 	if (pwrite(mem, code, len, (off_t)base) != (ssize_t)len ||
 	    pwrite(mem, &b, sizeof(b), (off_t)b.self) != (ssize_t)sizeof(b))
 		return errno ? -errno : -EIO;
@@ -180,10 +185,14 @@ static int put_blob(struct proc *p, uint64_t base)
 static void start_blob(struct proc *p, uint64_t base)
 {
 	struct blob_regs r = p->inject_regs;
-	int e = put_blob(p, base);
-	struct cpu_mask mask;
+	/* From here on it parks by itself. Its order comes while it makes its image, which is
+	 * what takes longest: here it would wait for the daemons. It takes its own mask back
+	 * first of all: if that were done here, its image could have read the narrow one. */
+	struct cpu_mask mask = cpu_woken_away(p->pid);
+	int e = put_blob(p, base, &mask);
 
 	if (e < 0) {
+		cpu_back(p->pid, &mask);
 		set_regs(p, &p->inject_regs);
 		fail(p, -e, "the blob cannot be written into the new program");
 		return;
@@ -193,11 +202,7 @@ static void start_blob(struct proc *p, uint64_t base)
 	r.ax = 0;
 	r.orig_ax = (uint64_t)-1;
 	set_regs(p, &r);
-	/* From here on it parks by itself. Its order comes while it makes its image, which is
-	 * what takes longest: here it would wait for the daemons. */
-	mask = cpu_woken_away(p->pid);
 	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
-	cpu_back(p->pid, &mask);
 	leave_injected(p);
 }
 

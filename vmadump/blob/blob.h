@@ -240,8 +240,8 @@ struct blob {
 	uint32_t look_away;	 /* LOOK: and leaves one where it is not at home: CHAN_GO_* */
 	uint32_t stopped;	 /* by a signal: whoever dumps it says so, and it is in the image */
 	/*
-	 * PARK, RESTORE: whoever put it here keeps it on one processor for as long as both take
-	 * turns; these are those that it may run on then. Length 0: it is not.
+	 * PARK, LEAVE, RESTORE: whoever put it here keeps it on one processor for as long as both
+	 * take turns; these are those that it may run on then. Length 0: it is not.
 	 */
 	uint8_t cpus[128];
 	uint64_t cpus_len;

@@ -85,6 +85,7 @@ long blob_main(struct blob *b)
 	}
 	switch (b->verb) {
 	case BLOB_LEAVE:
+		sched_free(b);
 		r = blob_leave(b, NULL);
 		blob_thaw(b);
 		break;
