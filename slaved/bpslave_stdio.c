@@ -67,6 +67,8 @@ void stdio_break(struct stdio *s, bool tell)
 	s->broken = true;
 	s->credit_due = s->end_due = false;
 	stdio_close(s);
+	if (s->no == 0)
+		s->proc->unread_fd = close_fd(s->proc->unread_fd);
 	stream_out_free(&s->out);
 	stream_in_free(&s->in);
 	stream_out_init(&s->out, true);
