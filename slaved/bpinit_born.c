@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "slaved/bpinit.h"
+#include "slaved/bpinit_place.h"
 
 #define HASH 4096
 #define LIMIT_TRIES 5	/* with the user's limits in the way, before the keeper does it */
@@ -32,6 +32,7 @@ struct birth {
 	struct chan_name name;
 	bool making;
 	bool reaped;
+	bool led; /* its parent's ghost was told that it leads their session */
 	struct mirror stop; /* the last stop or continue; code 0: none */
 	struct mirror end;  /* code 0: it has not ended */
 	int tries;
@@ -221,7 +222,10 @@ static bool make(struct birth *b)
 	if (parent ? parent->state != PROC_GHOST && parent->state != PROC_REAL
 		   : find(b->ppid) != NULL)
 		return true;
-	if (!parent && b->ppid && clock_ms() < b->until) {
+	/* Nobody is put into a session later: its leader's ghost makes it before. */
+	if (!parent ? b->ppid && clock_ms() < b->until
+		    : parent->state == PROC_GHOST && b->name.sid == b->ppid &&
+			      !place_leads(parent, &b->led)) {
 		later(b, RETRY_MS);
 		return true;
 	}

@@ -368,6 +368,20 @@ bool place_ready(struct move *m, const struct proc *p)
 	return !waiting_for(p->pid);
 }
 
+bool place_leads(const struct proc *p, bool *told)
+{
+	const struct init_place where = {
+		.pid = p->pid, .pgid = p->pid, .sid = p->pid, .node = -1};
+	struct place is = place_of(p->pid);
+
+	if (!is.pgid || is.sid == p->pid)
+		return true;
+	if (!*told)
+		begin(&where, OF_SOURCE);
+	*told = true;
+	return !waiting_for(p->pid);
+}
+
 /* Or will in a moment. */
 static bool stands_in(const struct proc *p)
 {

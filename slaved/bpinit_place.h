@@ -27,6 +27,11 @@ bool place_ready(struct move *m, const struct proc *p);
  */
 void place_chain(struct move *m);
 bool place_chain_done(const struct move *m);
+/*
+ * A ghost whose original has a child in a session of its own leads that, also if nobody has said so
+ * here yet. False: it is just making it; *told: that was said once, and is not again.
+ */
+bool place_leads(const struct proc *p, bool *told);
 /* It is a ghost, or runs, here since now and was to be in this group: later, if it is not. */
 void place_misses(const struct proc *p, int32_t pgid, int32_t sid);
 /* Home: a process that leaves has its place, of which nobody will hear from here any more. */

@@ -316,7 +316,9 @@ int do_wait(int slot, pid_t pid, int flags, int want)
 
 	atomic_fetch_add(&led->call[CALL_WAIT], 1);
 	while (!wait_once(slot, pid, flags, want, &alive)) {
-		if (now_ms() - t0 > PATIENCE_MS && !led->hold) {
+		if (led->hold)
+			t0 = now_ms();
+		if (now_ms() - t0 > PATIENCE_MS) {
 			diff(slot, "pid %d: nothing to wait for in %d s (state %u, node %d to %d)",
 			     (int)pid, PATIENCE_MS / 1000, led->slot[slot].state,
 			     (int)led->slot[slot].at, (int)led->slot[slot].to);
@@ -339,9 +341,9 @@ int do_signal_wait(int slot, pid_t pid, int sig, int flags, int want)
 
 	do_signal(slot, pid, sig);
 	while (!wait_once(slot, pid, flags, want, &alive)) {
-		int64_t t = now_ms();
-
-		if (t - t0 > PATIENCE_MS && !led->hold) {
+		if (led->hold)
+			t0 = now_ms();
+		if (now_ms() - t0 > PATIENCE_MS) {
 			diff(slot, "pid %d: signal %d did nothing in %d s (node %d to %d)",
 			     (int)pid, sig, PATIENCE_MS / 1000, (int)s->at, (int)s->to);
 			return 0;

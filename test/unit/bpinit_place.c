@@ -120,16 +120,21 @@ static void test_old_word(void)
 	printf("old word: ok\n");
 }
 
-static void born(int32_t pid, int32_t parent, int32_t pgid)
+static void born_in(int32_t pid, int32_t parent, int32_t pgid, int32_t sid)
 {
 	struct init_msg m = {.type = INIT_BORN, .pid = pid};
 
 	m.u.born.ppid = parent;
 	m.u.born.parent_lives = 1;
 	m.u.born.name.pgid = pgid;
-	m.u.born.name.sid = getsid(0);
+	m.u.born.name.sid = sid;
 	strcpy(m.u.born.name.comm, "born");
 	tell(&home, &m, NULL, 0);
+}
+
+static void born(int32_t pid, int32_t parent, int32_t pgid)
+{
+	born_in(pid, parent, pgid, getsid(0));
 }
 
 static bool is_here(int32_t pid, int ms)
@@ -163,6 +168,21 @@ static void test_born_first(void)
 	over(pid);
 	end(&t);
 	printf("born first: ok\n");
+}
+
+/* The same of a session, which nobody can be put into: the word was lost, and comes again later. */
+static void test_born_in_session(void)
+{
+	const int32_t pid = 70004;
+	struct trip t = {0};
+	int32_t parent = rig_sleeper(&t);
+
+	born_in(pid, parent, pid, parent);
+	CHECK(is_here(pid, PATIENCE_MS));
+	CHECK(getsid(pid) == parent && getsid(parent) == parent && getpgid(parent) == parent);
+	over(pid);
+	end(&t);
+	printf("born in a session: ok\n");
 }
 
 /* At home: what was told of its parent was lost, and is told again after it. */
@@ -294,6 +314,7 @@ int main(void)
 	test_old_chain();
 	test_old_word();
 	test_born_first();
+	test_born_in_session();
 	test_born_of_unknown();
 	test_gone();
 	test_parent_leaves(false);
