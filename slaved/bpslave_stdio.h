@@ -57,6 +57,7 @@ struct stdio {
 	uint64_t visit;	   /* of peer, or of the last one; 0: not known */
 	uint64_t left_by;  /* it has said its end, for this move; 0: it has not, or for good */
 	TAILQ_HEAD(turn_list, turn) next; /* where it goes on: after the last byte of peer */
+	uint64_t begun;	     /* stdin: the first byte that was for peer, or for the last one */
 	bool turned;	     /* stdin: the node before has said what was read there: */
 	uint64_t used;	     /* all before this byte */
 	unsigned char *back; /* owned: stdin that came back */

@@ -15,6 +15,8 @@ static void is_over(const struct stdio *s, struct peer *q, uint64_t visit)
 
 static void attach(struct stdio *s, struct peer *q, uint64_t visit, uint64_t offset)
 {
+	bool other = !visit || visit != s->visit;
+
 	s->peer = q;
 	s->visit = visit;
 	s->left_by = 0;
@@ -35,6 +37,8 @@ static void attach(struct stdio *s, struct peer *q, uint64_t visit, uint64_t off
 	s->proc->held = false;
 	if (stream_out_open(&s->out, offset) < 0)
 		return stdio_break(s, true);
+	if (other)
+		s->begun = s->out.sent;
 	stdio_fill(s);
 }
 
@@ -156,6 +160,15 @@ static bool stuck(const struct stdio *s)
 	       (!s->peer || s->broken || (!s->sends && stream_in_finished(&s->in)));
 }
 
+/*
+ * Of stdin that node was given something, and nobody can say what of that was read. The process
+ * finds its stdin ended, and nothing left out of the middle of it, or read twice.
+ */
+static bool is_unknown(const struct stdio *s)
+{
+	return s->sends && !s->broken && !s->turned && s->out.sent > s->begun;
+}
+
 /* Nor will it: its node has died, or has a new bpslave that knows nothing of the process. */
 static void on_late(evutil_socket_t fd, short what, void *arg)
 {
@@ -164,9 +177,13 @@ static void on_late(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	free_event(&p->late);
-	for (int i = 0; i < CHAN_STREAMS; i++)
-		if (stuck(&p->s[i]))
-			take(&p->s[i], TAILQ_FIRST(&p->s[i].next));
+	for (int i = 0; i < CHAN_STREAMS; i++) {
+		if (!stuck(&p->s[i]))
+			continue;
+		if (is_unknown(&p->s[i]))
+			stdio_break(&p->s[i], false);
+		take(&p->s[i], TAILQ_FIRST(&p->s[i].next));
+	}
 	stdio_home_progress(p);
 }
 
