@@ -88,7 +88,8 @@ struct trace {
 };
 struct outcome {
 	_Atomic int checks, failures;
-	pid_t pid[ROLE_COUNT]; /* for the daemons' logs */
+	pid_t pid[ROLE_COUNT];	/* for the daemons' logs */
+	char state[ROLE_COUNT]; /* as ps shows them at home then */
 	char step[TEXT_MAX], want[TEXT_MAX], got[TEXT_MAX];
 };
 extern int stage_patience_s;

@@ -70,9 +70,9 @@ static void count(const struct job *j, const struct outcome *o)
 		printf("%s, all at home", p->script.name);
 	else
 		print_arrangement(&p->script, &j->a);
-	printf("; %s: at home '%s', here '%s'; pids", o->step, o->want, o->got);
+	printf("; %s: at home '%s', here '%s'; pids, states at home", o->step, o->want, o->got);
 	for (int k = 0; k < ROLE_COUNT; k++)
-		printf(" %d", (int)o->pid[k]);
+		printf(" %d%c", (int)o->pid[k], o->state[k]);
 	printf("\n");
 	fflush(stdout);
 }

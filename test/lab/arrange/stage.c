@@ -423,8 +423,10 @@ void stage_run(const char *path, const struct script *p, const struct arrangemen
 				 t.order);
 			snprintf(out->want, TEXT_MAX, "%s", wanted);
 			snprintf(out->got, TEXT_MAX, "%s", got);
-			for (int k = 0; k < ROLE_COUNT; k++)
+			for (int k = 0; k < ROLE_COUNT; k++) {
 				out->pid[k] = scene->member[k].pid;
+				out->state[k] = state_of(out->pid[k]);
+			}
 		}
 		expect_note(t.role, t.order);
 		if (strcmp(t.verb, "log") == 0)
