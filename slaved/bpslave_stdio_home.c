@@ -124,7 +124,7 @@ static bool join(struct stdio_proc *p, struct stdio_proc *parent)
 static void close_unopened(struct stdio_proc *p)
 {
 	for (int i = 0; i < CHAN_STREAMS; i++)
-		if (!p->s[i].peer)
+		if (!p->s[i].peer && TAILQ_EMPTY(&p->s[i].next))
 			stdio_break(&p->s[i], false);
 }
 
@@ -261,6 +261,16 @@ static bool turned(const struct stdio_proc *p)
 	return p->final || s->broken || (is_wanted(s) && (s->turned || stdio_node_is_lost(s)));
 }
 
+/* It is a joined one's end for good: nobody opens its streams any more. */
+static bool is_over(const struct stdio_proc *p)
+{
+	bool over = p->joined && !p->then;
+
+	for (int i = 1; i < CHAN_STREAMS; i++)
+		over = over && !p->s[i].left_by && TAILQ_EMPTY(&p->s[i].next);
+	return over;
+}
+
 /* The node has no link to us, or a new bpslave that knows nothing of the process. */
 static void on_give_up(evutil_socket_t fd, short what, void *arg)
 {
@@ -297,8 +307,7 @@ void stdio_home_progress(struct stdio_proc *p)
 	}
 	stdio_say_due(p);
 	turn_watch(p);
-	if (p->joined && done && TAILQ_EMPTY(&p->s[1].next) && TAILQ_EMPTY(&p->s[2].next) &&
-	    !p->then)
+	if (done && is_over(p))
 		return stdio_free(p);
 	if (!p->then)
 		return;

@@ -1,12 +1,14 @@
 /*
  * hop NODE WHAT ...: moves to NODE (-1: home) and there copies WHAT bytes of stdin
  * to stdout ("all": to the end); "fork" instead leaves a child that writes a line
- * half a second later. What comes out is what went in, wherever it was read.
+ * half a second later; "child" goes on in a child, "line" writes where it is. What
+ * comes out is what went in, wherever it was read.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <bproc.h>
@@ -39,6 +41,18 @@ static void leave_child(void)
 	_exit(0);
 }
 
+static void go_on_in_child(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0)
+		return;
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		exit(6);
+	exit(WEXITSTATUS(status));
+}
+
 int main(int argc, char **argv)
 {
 	for (int i = 1; i + 1 < argc; i += 2) {
@@ -50,6 +64,10 @@ int main(int argc, char **argv)
 		}
 		if (strcmp(argv[i + 1], "fork") == 0)
 			leave_child();
+		else if (strcmp(argv[i + 1], "child") == 0)
+			go_on_in_child();
+		else if (strcmp(argv[i + 1], "line") == 0)
+			dprintf(1, "on %d\n", bproc_currnode());
 		else if (strcmp(argv[i + 1], "all") == 0)
 			copy(SIZE_MAX);
 		else

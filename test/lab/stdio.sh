@@ -56,6 +56,9 @@ is 'a child of one that came home' "$("$hop" 0 fork -1 all </etc/passwd | sha256
 mkfifo "$t/idle"
 is 'home from the second node, with an idle stdin' \
 	"$(timeout 60 "$hop" 0 0 1 0 -1 0 <>"$t/idle" && echo home)" home
+is 'one that was born on a node goes round' \
+	"$("$hop" 0 child 1 line 0 line 1 line -1 line 0 line 1 line | tr '\n' ' ')" \
+	'on 1 on 0 on 1 on -1 on 0 on 1 '
 is 'a child of one that went on' "$("$hop" 0 fork 1 all </etc/passwd | sha256sum)" \
 	"$( (cat /etc/passwd; echo late) | sha256sum)"
 

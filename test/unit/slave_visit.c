@@ -188,6 +188,54 @@ START_TEST(rest_of_a_new_bpslave)
 }
 END_TEST
 
+static void open_born(struct peer *q, uint64_t visit, uint64_t after)
+{
+	Bproc__StreamOpen m = BPROC__STREAM_OPEN__INIT;
+	uint64_t list[CHAN_STREAMS] = {STREAM_UNKNOWN, STREAM_UNKNOWN, STREAM_UNKNOWN};
+	int32_t of = PID;
+
+	m.proc = &proc;
+	m.mask = STREAM_ALL;
+	m.at = list;
+	m.n_at = CHAN_STREAMS;
+	m.of = &of;
+	m.n_of = 1;
+	m.visit = visit;
+	m.after = after;
+	say(q, BPROC__ENVELOPE__MSG_STREAM_OPEN, &m);
+}
+
+/*
+ * Of one that was born on a node home keeps nothing when it has ended, but it may only move on. 1:
+ * or home has not heard of the visit before, whose node says nothing more.
+ */
+START_TEST(born_and_roams)
+{
+	open_streams(&n0, 0);
+	proc.pid = THERE;
+	if (_i == 0) {
+		open_born(&n0, 10, 0);
+		of_visit = 10;
+		data(&n0, 0, "first ");
+		end_for(&n0, 11, 6);
+	}
+	n1.credits = 0;
+	open_born(&n1, 11, 10);
+	if (_i == 1) {
+		ck_assert_uint_eq(n1.credits, 0);
+		let_time_pass();
+	}
+	ck_assert_uint_eq(n1.credits, STREAM_OUTPUTS);
+	ck_assert_uint_eq(n1.resets, STREAM_BIT(0));
+	of_visit = 11;
+	data(&n1, _i == 0 ? 6 : 0, "second");
+	end(&n1, STREAM_OUTPUTS, _i == 0 ? 12 : 6);
+	ck_assert_ptr_null(stdio_find(THERE));
+	proc.pid = PID;
+	check_output(_i == 0 ? "first second" : "second");
+}
+END_TEST
+
 /* Nobody at home has ever heard of whose they are. */
 START_TEST(rest_of_nobody)
 {
@@ -375,6 +423,7 @@ int main(void)
 	tcase_add_test(t, came_from_a_lost_node);
 	tcase_add_loop_test(t, rest_of_a_new_bpslave, 0, 2);
 	tcase_add_test(t, rest_of_nobody);
+	tcase_add_loop_test(t, born_and_roams, 0, 2);
 	tcase_add_test(t, two_visits_on_a_node);
 	tcase_add_loop_test(t, stdin_said_again, 0, 2);
 	tcase_add_loop_test(t, stdin_that_has_ended, 0, 4);
