@@ -465,12 +465,32 @@ static void killed_unseen(const struct proc *p)
 	event(&m);
 }
 
+/* Killed as it was being made, and its exit stop went by in the same way, or nobody traced it yet:
+ * whoever did that saw a ghost. What comes of it here must not be taken for one that failed. */
+static struct proc *killed_in_making(struct proc *p)
+{
+	int32_t pid = p->pid;
+
+	p->traced = true; /* there is nothing left to seize */
+	ghost_made(p);
+	return proc_find(pid);
+}
+
 void trace_ended(struct proc *p, int status)
 {
-	bool mirrored = p->dying, ghost = p->state == PROC_GHOST, reaped = p->reaped;
+	bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+	bool mirrored, ghost, reaped;
 	int32_t pid = p->pid;
-	uint64_t use = p->use;
+	uint64_t use;
 
+	if (p->state == PROC_MAKING && !p->dying && killed)
+		p = killed_in_making(p);
+	if (!p)
+		return;
+	mirrored = p->dying;
+	ghost = p->state == PROC_GHOST;
+	reaped = p->reaped;
+	use = p->use;
 	p->traced = false;
 	if (p->state == PROC_LEAVING) {
 		leave_died(p, status);
@@ -483,8 +503,7 @@ void trace_ended(struct proc *p, int status)
 	}
 	if (p->state == PROC_MAKING && p->birth)
 		born_failed(p, ECHILD);
-	if (ghost && !mirrored && !p->exiting && !p->lost && WIFSIGNALED(status) &&
-	    WTERMSIG(status) == SIGKILL)
+	if (ghost && !mirrored && !p->exiting && !p->lost && killed)
 		killed_unseen(p);
 	proc_remove(p);
 	if (ghost)

@@ -136,6 +136,8 @@ void child_report(const struct chan_child *c)
 		return;
 	if (p->state == PROC_REAL)
 		real_changed(p, c);
+	else if (p->state == PROC_MAKING && c->code == CLD_KILLED && c->status == SIGKILL)
+		trace_ended(p, SIGKILL);
 	else if (p->state == PROC_MAKING && ended) {
 		if (p->birth)
 			born_failed(p, ECHILD);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,6 +16,8 @@
 #include "vmadump.h"
 
 #define GHOSTS 50
+#define BIRTHS 300
+#define BORN 70001 /* of a node's slot */
 
 /* Before the grant. Watched: it has been elsewhere, and others have to hear of its end. */
 static void killed_parked(bool watched)
@@ -118,6 +121,41 @@ static void killed_ghost(int turn)
 	want(&node, EV_CHILD, pid);
 }
 
+/*
+ * And one that is just being made for a birth on a node: by its parent's ghost, traced from its
+ * first moment, or, where there is none, by bpinit.
+ */
+static void killed_birth(int32_t ppid)
+{
+	struct init_msg m = {.type = INIT_BORN, .pid = BORN};
+
+	m.u.born.ppid = ppid;
+	strcpy(m.u.born.name.comm, "born");
+	tell(&home, &m, NULL, 0);
+	while (kill(BORN, 0) < 0)
+		;
+	CHECK(kill(BORN, SIGKILL) == 0);
+	CHECK(want(&home, EV_SIGNAL, BORN).u.signal.sig == SIGKILL);
+	mirror(&home, BORN, CLD_KILLED, SIGKILL);
+	want(&home, EV_MIRRORED, BORN);
+	tell(&home, &(struct init_msg){.type = INIT_REAPED, .pid = BORN}, NULL, 0);
+	while (kill(BORN, 0) == 0)
+		usleep(100);
+}
+
+static void killed_births(void)
+{
+	struct trip t = {0};
+	int32_t pid = rig_sleeper(&t);
+
+	for (int i = 0; i < BIRTHS; i++)
+		killed_birth(i % 2 ? pid : 0);
+	CHECK(kill(pid, SIGKILL) == 0);
+	mirror(&home, pid, CLD_KILLED, SIGKILL);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	printf("%d killed as they were made: ok\n", BIRTHS);
+}
+
 int main(void)
 {
 	rig_start();
@@ -130,6 +168,7 @@ int main(void)
 	for (int i = 0; i < GHOSTS; i++)
 		killed_ghost(i);
 	printf("%d ghosts killed: ok\n", GHOSTS);
+	killed_births();
 	rig_stop();
 	return 0;
 }
