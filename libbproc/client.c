@@ -98,6 +98,15 @@ static void install_atfork(void)
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
+/* A bpslave that begins makes its socket anew. bpinit's stays, also while there is none. */
+static bool is_set_up(void)
+{
+	char path[108];
+
+	snprintf(path, sizeof(path), "%s/%s", run_dir(), INIT_SOCK);
+	return access(path, F_OK) == 0;
+}
+
 int client_connect(struct bproc_err *err)
 {
 	char path[108]; /* what sun_path holds */
@@ -107,6 +116,8 @@ int client_connect(struct bproc_err *err)
 		return bproc_err_set(err, ENAMETOOLONG, "path of %s in %s is too long", LOCAL_SOCK,
 				     run_dir());
 	fd = unix_connect(path);
+	if (fd == -ENOENT && is_set_up())
+		fd = -ECONNREFUSED;
 	switch (-fd) {
 	case ENOENT:
 	case ENOTDIR:

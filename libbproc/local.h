@@ -11,6 +11,7 @@
 
 #define BPROC_RUN_DIR "/run/bproc" /* env BPROC_RUN_DIR, ignored for set-uid programs */
 #define LOCAL_SOCK "node.sock"
+#define INIT_SOCK "init.sock" /* bpinit's, beside it: for its bpslave only */
 #define LOCAL_VERSION 1
 #define LOCAL_MSG_MAX (160 * 1024) /* bytes; the largest packet either end takes */
 #define LOCAL_TEXT_MAX 160	   /* bytes of an error text, NUL included */

@@ -13,9 +13,9 @@
 #include <stdbool.h>
 #include <sys/wait.h>
 
+#include "libbproc/local.h"
 #include "vmadump/blob/channel.h"
 
-#define INIT_SOCK "init.sock"
 #define INIT_VERSION 4
 #define INIT_CHAIN_MAX 64 /* ancestors, leaders and children of one arrival */
 

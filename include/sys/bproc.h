@@ -8,7 +8,7 @@
  *
  * The words "Errors: those of the local link" below stand for this list, since
  * every call but the purely local ones asks the bpslave of its own machine:
- *   ENOSYS        BProc is not set up here: there is no /run/bproc/node.sock
+ *   ENOSYS        BProc is not set up here: no socket of it in /run/bproc
  *   ECONNREFUSED  bpslave of this machine is not running
  *   ECONNRESET    it ended during the call (a query is repeated before)
  *   ETIMEDOUT     it did not answer for 30 s (queries only)

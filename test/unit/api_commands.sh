@@ -159,6 +159,9 @@ is 'bpstat 9x' 'bpstat: "9x" names no nodes' "$(cat err)"
 ends 1 bpstat -x
 ends 1 env BPROC_RUN_DIR=/nonexistent bpstat
 is 'no bproc' 'bpstat: BProc is not set up here: no /nonexistent/node.sock' "$(cat err)"
+mkdir between && touch between/init.sock
+ends 1 env BPROC_RUN_DIR=between bpstat
+is 'between two bpslaves' 'bpstat: bpslave is not running here (between/node.sock)' "$(cat err)"
 
 # -- bpps
 ends 0 bpps -a -n 2 -o pid,node,uid,stat,pcpu,time,etime,rss,vsz,comm
