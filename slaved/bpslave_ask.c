@@ -14,12 +14,14 @@
 /* In another one its capabilities count for what is there, and mean nothing to a node. */
 static bool has_our_users(int32_t host_pid)
 {
-	struct stat own, its;
+	static struct stat own; /* never changes */
+	struct stat its;
 	char path[32];
 
+	if (!own.st_ino && stat("/proc/self/ns/user", &own) < 0)
+		return false;
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", host_pid);
-	return stat(path, &its) == 0 && stat("/proc/self/ns/user", &own) == 0 &&
-	       its.st_ino == own.st_ino && its.st_dev == own.st_dev;
+	return stat(path, &its) == 0 && its.st_ino == own.st_ino && its.st_dev == own.st_dev;
 }
 
 /* Whether it has what its real user need not have. */

@@ -108,7 +108,8 @@ static size_t take_image(const struct trip *t, char *image, size_t size)
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) == 0);
 	tell(&home, &m, &data[0], 1);
 	close_fd(data[0]);
-	while (n < size && (r = read(data[1], image + n, size - n)) > 0)
+	while (n < size && (n < 8 || memcmp(image + n - 8, "VDAMPEND", 8) != 0) &&
+	       (r = read(data[1], image + n, size - n)) > 0)
 		n += (size_t)r;
 	close_fd(data[1]);
 	CHECK(n > sizeof(struct data_hdr) && n < size);

@@ -5,6 +5,7 @@
 #include "cpu.h"
 #include "image.h"
 #include "lib.h"
+#include "pagemap.h"
 #include "proc.h"
 #include "sys.h"
 
@@ -198,6 +199,7 @@ long blob_env_all(struct blob *b)
 
 	cpu_components(&b->env, ~0ull);
 	cpu_area(&b->env);
+	pagemap_env(&b->env);
 	return r;
 }
 

@@ -52,7 +52,8 @@ static long read_link(const struct dump *d, const char *name, char *path)
 	long n;
 
 	str_format(link, sizeof link, "/proc/%d/%s", d->mem, name);
-	n = MAX(sys_readlink(link, path, IMAGE_PATH_MAX - 1), 0);
+	n = sys_readlink(link, path, IMAGE_PATH_MAX - 1);
+	n = MAX(n, 0);
 	path[n] = 0;
 	return n;
 }

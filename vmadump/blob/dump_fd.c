@@ -44,14 +44,21 @@ static int is_tty(uint64_t rdev)
 	return major == 4 || major == 5 || (major >= 136 && major <= 143);
 }
 
-/* null, zero, full, random, urandom and tty are the same on every machine. */
-static int is_common_device(uint64_t rdev)
+/* What is the same on every machine, by that name; NULL: not such a device. */
+static const char *common_device(uint64_t rdev)
 {
-	uint32_t minor = dev_minor(rdev);
+	static const struct {
+		uint32_t major, minor;
+		char name[16];
+	} same[] = {
+		{1, 3, "/dev/null"},   {1, 5, "/dev/zero"},    {1, 7, "/dev/full"},
+		{1, 8, "/dev/random"}, {1, 9, "/dev/urandom"}, {5, 0, "/dev/tty"},
+	};
 
-	if (dev_major(rdev) == 1)
-		return minor == 3 || minor == 5 || (minor >= 7 && minor <= 9);
-	return dev_major(rdev) == 5 && minor == 0;
+	for (uint32_t i = 0; i < COUNT(same); i++)
+		if (dev_major(rdev) == same[i].major && dev_minor(rdev) == same[i].minor)
+			return same[i].name;
+	return NULL;
 }
 
 static int is_null(const struct stat *st)
@@ -228,7 +235,7 @@ static long classify(struct dump *d, struct dump_fd *f, const struct stat *st)
 	uint32_t type = st->st_mode & TYPE_MASK;
 	long off;
 
-	if (type == TYPE_CHR && is_common_device(st->st_rdev)) {
+	if (type == TYPE_CHR && common_device(st->st_rdev)) {
 		f->kind = FD_DEV;
 		return 0;
 	}
@@ -274,6 +281,24 @@ static void append(struct dump *d, struct dump_fd *f)
 	twin_add(d, f);
 }
 
+/*
+ * A child of rfork is new: the first look at each of its links in /proc makes an inode, 7 us. So
+ * none is looked at where it says nothing: of a device that has one name everywhere, and of what
+ * stays behind whatever it is. 1: it is done with.
+ */
+static int needs_no_path(struct dump *d, struct dump_fd *f, const struct stat *st)
+{
+	uint32_t type = st->st_mode & TYPE_MASK;
+
+	if (!d->opt->for_fork)
+		return 0;
+	if (type == TYPE_CHR && common_device(st->st_rdev)) {
+		f->kind = FD_DEV;
+		f->path = common_device(st->st_rdev);
+	}
+	return f->cloexec && (type == TYPE_FIFO || type == TYPE_SOCK);
+}
+
 static long add_fd(struct dump *d, int fd)
 {
 	struct blob *b = d->b;
@@ -310,6 +335,8 @@ static long add_fd(struct dump *d, int fd)
 			d->opt->away && away_stream(d, fd) ? away_stream(d, fd) - 1 : (uint32_t)fd;
 		f->dup_of = -1;
 	}
+	if (!f->kind && needs_no_path(d, f, &st))
+		return 0;
 	if (!f->kind) {
 		str_format(link, sizeof link, "/proc/self/fd/%d", fd);
 		path = arena_raw(b, IMAGE_PATH_MAX);

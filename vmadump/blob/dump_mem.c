@@ -281,19 +281,30 @@ static long open_pagemap(struct pages *p)
 	return 0;
 }
 
-static uint32_t probe_scan(struct pages *p)
+static uint32_t probe_scan(int fd)
 {
+	struct scan_region none;
 	struct scan_arg arg = {
 		.size = sizeof arg,
-		.start = p->d->vmas->start,
-		.end = p->d->vmas->start,
+		.start = IMAGE_PAGE,
+		.end = IMAGE_PAGE,
 		.anyof = SCAN_PRESENT,
 		.report = SCAN_PRESENT,
-		.vec = (uint64_t)p->region,
+		.vec = (uint64_t)&none,
 		.vec_len = 1,
 	};
 
-	return sys_ioctl(p->fd, SCAN_IOCTL, &arg) < 0 ? KERNEL_NO_SCAN : KERNEL_SCAN;
+	return sys_ioctl(fd, SCAN_IOCTL, &arg) < 0 ? KERNEL_NO_SCAN : KERNEL_SCAN;
+}
+
+void pagemap_env(struct blob_env *e)
+{
+	long fd = pagemap_open();
+
+	if (fd < 0)
+		return;
+	e->kernel = probe_scan((int)fd);
+	sys_close((int)fd);
 }
 
 static long add_written(void *p, uint64_t start, uint64_t end)
@@ -347,7 +358,7 @@ long dump_runs(struct dump *d)
 	p.end = d->last_vma->end;
 	r = open_pagemap(&p);
 	if (r == 0 && !b->env.kernel)
-		b->env.kernel = probe_scan(&p);
+		b->env.kernel = probe_scan(p.fd);
 	if (r == 0)
 		r = room_for_map(&p);
 	if (r == 0)

@@ -19,7 +19,8 @@ static void four(const char *s, uint32_t v[4])
 	}
 }
 
-static void status_line(struct dump_status *st, const char *line)
+/* 0: nothing behind it is wanted. */
+static int status_line(struct dump_status *st, const char *line)
 {
 	static const char keys[][12] = {
 		"Umask:",  "Threads:", "Uid:",	  "Gid:",    "SigPnd:", "ShdPnd:", "SigIgn:",
@@ -32,7 +33,7 @@ static void status_line(struct dump_status *st, const char *line)
 	while (k < COUNT(keys) && !str_starts(line, keys[k]))
 		k++;
 	if (k == COUNT(keys))
-		return;
+		return 1;
 	while (*s++ != ':')
 		;
 	str_skip_spaces(&s);
@@ -64,13 +65,14 @@ static void status_line(struct dump_status *st, const char *line)
 		break;
 	case 13:
 		st->no_new_privs = (uint32_t)str_dec(&s);
-		break;
+		return 0;
 	case 14:
 		st->fd_size = (uint32_t)str_dec(&s);
 		break;
 	default:
 		st->cap[k - 8] = str_hex(&s);
 	}
+	return 1;
 }
 
 /* Fields by their number in proc(5); comm may hold spaces and parentheses. */
@@ -152,10 +154,11 @@ long dump_read_proc(struct dump *d)
 	r = text_open(b, &t, path);
 	if (r < 0)
 		return r;
-	while ((line = text_line(&t)))
-		status_line(&d->status, line);
+	while ((line = text_line(&t)) && status_line(&d->status, line))
+		;
 	text_close(&t);
-	d->status.ngroups = (uint32_t)MAX(sys_getgroups(0, NULL), 0);
+	r = sys_getgroups(0, NULL);
+	d->status.ngroups = (uint32_t)MAX(r, 0);
 	if (b->nthreads && !d->opt->aside && d->status.threads != 1 + b->nthreads)
 		return refuse(b, REFUSE_FIRST_THREAD);
 	if (!d->opt->aside && d->status.threads != 1 + b->nthreads)

@@ -223,6 +223,13 @@ static _Noreturn void end_execmove(struct blob *b, long r)
 	sys_exit_group((int)(-r & 0xff));
 }
 
+static int is_socket(int fd)
+{
+	struct stat st;
+
+	return sys_fstat(fd, &st) == 0 && (st.st_mode & 0170000) == 0140000 /* S_IFSOCK */;
+}
+
 static void hang_up(struct leave *l)
 {
 	if (l->data >= 0)
@@ -286,9 +293,9 @@ long blob_leave(struct blob *b, struct blob_dump *looked)
 			chan_close_fds(&p, 0);
 		return abort_here(b, &l, r);
 	}
-	/* Its reader finds the end. Of a TCP connection, what becomes of it is seen; a pipe is read
-	 * on by who carries it (-ENOTSOCK), when it is closed. */
-	if (l.data < 0 || sys_shutdown(l.data, SYS_SHUT_WR) < 0)
+	/* Its reader knows the end by what it reads. A TCP connection is kept, for what becomes of
+	 * it; a pipe is read on by who carries it when it is closed. */
+	if (!is_socket(l.data))
 		hang_up(&l);
 	leave_order_close(b);
 	/* What arrives in its ghost has other numbers open: it is not to close those of now. */

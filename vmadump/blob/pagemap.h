@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "blob.h"
 #include "dump_scan.h"
 
 #define PM_PRESENT (1ull << 63)
@@ -16,3 +17,4 @@
 
 /* dump_mem.c: a descriptor, or -errno. */
 long pagemap_open(void);
+void pagemap_env(struct blob_env *e);
