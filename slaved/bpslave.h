@@ -451,6 +451,7 @@ void born_stays(uint64_t move);		      /* a move of born_parked() was aborted */
 void born_is_here(int32_t pid);		      /* a scan that does not find it says: it has gone */
 void born_left(int32_t pid);		      /* it is a ghost here now */
 void born_came(int32_t pid, bool other_name); /* it runs here now; exec'd on the way */
+void born_ran(int32_t pid);		      /* the same, by a move of a bpslave before us */
 void born_state(const struct init_msg *m);    /* what bpinit holds: EV_STATE */
 void born_child(const struct chan_child *c);  /* how one ended that bpinit does not know */
 /* It asks to leave, or to have a child elsewhere: the master hears of all before that. */

@@ -145,6 +145,27 @@ void born_came(int32_t pid, bool other_name)
 	}
 }
 
+/*
+ * It runs here by a move that a bpslave before us has taken up. It may have been told as a ghost, or
+ * not at all, or as real, and then again that it had become a ghost once, which this is younger than.
+ */
+void born_ran(int32_t pid)
+{
+	struct scan_proc p = {.pid = pid};
+	int e;
+
+	if (slave.node == HOME_NODE)
+		return;
+	e = scan_stat(pid, &p);
+	if (!born_find(pid))
+		born_expect(pid, p.ppid, p.pgid, p.sid);
+	born_came(pid, e == 0);
+	if (e != -ENOENT && e != -ESRCH)
+		return;
+	born_scan(); /* nobody else would notice that it has gone */
+	born_flush();
+}
+
 void born_state(const struct init_msg *m)
 {
 	struct born *b;

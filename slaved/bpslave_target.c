@@ -404,8 +404,10 @@ static void on_ran(struct arriving *a, const struct init_msg *m)
 		r.left = m->flags & EVF_LEFT;
 		master_send(&r.base);
 	}
-	if (!a && !r.left) /* a bpslave before us handed its image over */
+	if (!a && !r.left) { /* a bpslave before us handed its image over */
 		stdio_forget_home(m->pid);
+		born_ran(m->pid);
+	}
 	if (!a)
 		return;
 	born_came(m->pid, a->want.kind == MOVE_REXEC);

@@ -3,7 +3,8 @@
  * (slaved/bpslave_away.c): a child of rfork whose move is called off is gone before
  * anybody has looked into /proc, or lives. And of one that makes a group unheard by
  * home (slaved/bpslave_place.c). And what it says of a birth that it has told before, or one before
- * it may have. The test is that /proc, bpinit and the master.
+ * it may have; and of one that runs by a move of the one before (slaved/bpslave_target.c). The test
+ * is that /proc, bpinit and the master.
  */
 #include <check.h>
 #include <errno.h>
@@ -11,19 +12,20 @@
 #include <stdlib.h>
 
 #include "slaved/bpslave_born.h"
+#include "slaved/bpslave_filter.h"
 
 #define PARENT 65600 /* of the node's numbers; it has asked for the rfork */
 #define CHILD 65601
 #define MOVE 0x100000005u
 
 struct slave slave = {.node = 0};
-uint32_t target_unheard;
 
 static bool child_lives;
 static int32_t group = 9; /* of all of them */
 static int32_t told_group; /* of the parent, by the last word to home */
 static int births, ends, reaps; /* of the child, that the master has heard of */
 static int again;	       /* of the births, that were told again */
+static int gone;	       /* bpinit was told that it has ended, so often */
 
 /* -- what bpslave has around it */
 
@@ -98,9 +100,9 @@ bool master_is_up(void)
 
 void init_send(const struct init_msg *msg, const int *fds, int nfd)
 {
-	(void)msg;
 	(void)fds;
 	(void)nfd;
+	gone += msg->type == INIT_ENDED && is_end(msg->u.child.code) && msg->pid == CHILD;
 }
 
 void init_take(void)
@@ -134,12 +136,6 @@ uint32_t gen_of(int32_t pid)
 void gen_forget(int32_t pid)
 {
 	(void)pid;
-}
-
-bool target_expects(int32_t pid)
-{
-	(void)pid;
-	return false;
 }
 
 void init_done(uint64_t seq)
@@ -183,11 +179,60 @@ void source_hint(void)
 {
 }
 
+/* What only a move needs that was asked of this bpslave. */
+bool init_is_up(void)
+{
+	return true;
+}
+
+void init_tell_again(void)
+{
+}
+
+void move_tell_failed(uint64_t move, int err, const char *text, bool target)
+{
+	(void)target;
+	ck_abort_msg("move %llu: %d %s", (unsigned long long)move, err, text);
+}
+
+void stdio_forget_home(int32_t pid)
+{
+	(void)pid;
+}
+
+/* Nothing of one that was. */
+#define NEVER(type, name, ...)                                                                     \
+	type name(__VA_ARGS__)                                                                     \
+	{                                                                                          \
+		ck_abort_msg("%s()", #name);                                                       \
+	}
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wreturn-type"
+NEVER(int, proc_read_ids, int32_t host_pid, struct proc_ids *ret_ids)
+NEVER(bool, exec_is_here, const Bproc__ExecFile *file)
+NEVER(int, filters_file, const Bproc__MoveStart *s, int *ret_fd)
+NEVER(int, early_put, const struct data_hdr *hdr, int fd, int back)
+NEVER(bool, early_take, const struct data_hdr *want, struct data_hdr *ret_hdr, int *ret_fd,
+      int *ret_back)
+NEVER(int, stdio_fds_make, struct stdio_fds *ret)
+NEVER(void, stdio_fds_close, struct stdio_fds *f)
+NEVER(void, stdio_fds_spare, void)
+NEVER(void, stdio_arrived, int32_t pid, bool fresh, bool child, const struct stdio_visit *v,
+      const struct stdio_of *of, struct stdio_fds *f)
+NEVER(void, stdio_flush_home, int32_t pid, uint64_t move, uint64_t visit, void (*then)(void *arg),
+      void *arg)
+NEVER(void, stdio_homecoming, int32_t pid, int ret[CHAN_STREAMS])
+NEVER(void, move_ask, uint32_t client, uint32_t id, const struct local_move *ask,
+      const struct ucred *asker, int chan)
+NEVER(void, move_child, uint32_t client, uint32_t id, int32_t pid)
+#pragma GCC diagnostic pop
+
 /* -- */
 
 static void setup(void)
 {
-	births = ends = reaps = again = 0;
+	births = ends = reaps = again = gone = 0;
 }
 
 /* bpinit tells that it is parked; the master calls its move off; then what there is is told. */
@@ -302,6 +347,51 @@ START_TEST(told_before)
 }
 END_TEST
 
+/*
+ * It came by a move of the bpslave before us, when it had been away for a while; it ends, its
+ * parent waits for it, and nobody but /proc says so. How much bpinit had told of it by then: that it
+ * is real, and again that it had become a ghost; nothing yet; that it is a ghost. Or it has left.
+ */
+START_TEST(came_before_us)
+{
+	struct init_msg ran = {.type = EV_RAN, .move_id = MOVE, .pid = CHILD};
+	struct init_msg state = {.type = EV_STATE, .pid = CHILD};
+
+	child_lives = true;
+	state.u.state.pid = CHILD;
+	state.u.state.ppid = PARENT;
+	state.u.state.pgid = state.u.state.sid = 9;
+	state.u.state.is_ghost = _i > 1;
+	ran.flags = _i == 3 ? EVF_LEFT : 0;
+	if (_i != 1)
+		born_state(&state);
+	born_scan();
+	if (_i == 0)
+		born_left(CHILD);
+	ck_assert(target_on_init(&ran));
+	ck_assert_int_eq(born_is_ghost(CHILD), _i == 3);
+	child_lives = false;
+	born_scan();
+	born_flush();
+	ck_assert_int_eq(gone, _i != 3);
+	ck_assert_int_eq(ends, 0); /* bpinit tells it */
+	born_clear();
+}
+END_TEST
+
+/* It has gone before bpinit has said that it ran. */
+START_TEST(gone_before_it_came)
+{
+	struct init_msg ran = {.type = EV_RAN, .move_id = MOVE, .pid = CHILD};
+
+	child_lives = false;
+	born_scan();
+	ck_assert(target_on_init(&ran));
+	ck_assert_int_eq(gone, 1);
+	born_clear();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("born");
@@ -315,6 +405,8 @@ int main(void)
 	tcase_add_test(t, goes_on_unheard);
 	tcase_add_test(t, told_again);
 	tcase_add_loop_test(t, told_before, 0, 2);
+	tcase_add_loop_test(t, came_before_us, 0, 4);
+	tcase_add_test(t, gone_before_it_came);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
