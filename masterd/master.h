@@ -210,6 +210,7 @@ bool resync_is_due(const struct master *m);
 void resync_sweep(struct master *m);
 /* What has ended may be known by a move only that was undecided when it was over. */
 void resync_exit(struct master *m, struct node *n, struct proc *p, const struct tale *t);
+void resync_ended_unknown(struct master *m, int32_t pid, const struct tale *t);
 /* Of a PS_LOST one: dead if everybody has told what he has. May free p. */
 void resync_lost(struct master *m, struct proc *p);
 void resync_settle(struct master *m);

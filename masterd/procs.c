@@ -322,6 +322,12 @@ static void child_event(struct master *m, struct node *n, struct proc *p, const 
 	/* Told again by a slave that is back, and under way. */
 	if (told_has(p, t) || (t->seq && p->exit.seq == t->seq && p->exit.node == t->node))
 		return;
+	/* First by who has seen it, then by the bpinit that keeps it. */
+	if (is_exit(t->code) && p->state == PS_DYING && p->exit.node == t->node &&
+	    p->exit.seq == 0) {
+		p->exit.seq = t->seq;
+		return;
+	}
 	if (is_exit(t->code))
 		resync_exit(m, n, p, t);
 	/* Of one that a new master knows by its ghosts only: it was real there until now. */
@@ -336,21 +342,6 @@ static void child_event(struct master *m, struct node *n, struct proc *p, const 
 	if (is_exit(t->code) && p->move && p->move->source == n->num)
 		procs_kill(m, p, node_get(&m->nodes, p->node));
 	acknowledge(m, t);
-}
-
-/*
- * The end of one that this master has not heard of yet: the node has no more than its end to
- * tell, and those who have its ghosts are still to come.
- */
-static void ended_unknown(struct master *m, const Bproc__Proc *w, const struct tale *t)
-{
-	struct proc *p = proc_new(&m->procs, w->pid, t->node);
-
-	if (!p)
-		return;
-	p->state = PS_DYING;
-	p->exit = *t;
-	p->came = t->move; /* the commit of an older move may still be heard of */
 }
 
 /*
@@ -393,7 +384,7 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 	if (t)
 		child_event(p->m, p->node, t, &tale);
 	else if (is_exit(e->code) && !p->m->settled)
-		ended_unknown(p->m, e->proc, &tale);
+		resync_ended_unknown(p->m, e->proc->pid, &tale);
 	else
 		acknowledge(p->m, &tale);
 }

@@ -54,11 +54,28 @@ void resync_exit(struct master *m, struct node *n, struct proc *p, const struct 
 		p->move = NULL;
 		p->node = n->num;
 		procs_decided(m, p);
-	} else if (p->state != PS_LOST) {
+	} else if (p->state == PS_LOST) {
+		p->node = n->num;
+	} else {
 		return;
 	}
 	if (t->move > p->came)
 		p->came = t->move;
+}
+
+/*
+ * The end of one that this master has not heard of yet: the node has no more than its end to
+ * tell, and those who have its ghosts are still to come.
+ */
+void resync_ended_unknown(struct master *m, int32_t pid, const struct tale *t)
+{
+	struct proc *p = proc_new(&m->procs, pid, t->node);
+
+	if (!p)
+		return;
+	p->state = PS_DYING;
+	p->exit = *t;
+	p->came = t->move; /* the commit of an older move may still be heard of */
 }
 
 void resync_lost(struct master *m, struct proc *p)

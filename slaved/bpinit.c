@@ -132,7 +132,9 @@ static void slave_writable(void)
 	if (self.slave < 0 || !state_dump.greeted)
 		return;
 	if (state_dump.running) {
-		e = dump_state();
+		e = events_tell_ends();
+		if (e == 0)
+			e = dump_state();
 		state_dump.running = e < 0;
 	}
 	if (e == 0)

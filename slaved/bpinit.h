@@ -132,6 +132,7 @@ void events_forget_signals(struct proc *p);
 int events_tick(int ms);     /* ms until signals are told again, at most this (-1: any time) */
 bool events_have_room(void); /* for what children have to tell; else they wait for it */
 void events_restart(void);   /* a new bpslave: everything not acknowledged again */
+int events_tell_ends(void);  /* of those that bpinit does not know: 0, or -EAGAIN */
 int events_flush(void);	     /* 0, or -EAGAIN when the socket is full */
 
 /* -- bpinit_proc.c */
@@ -257,6 +258,7 @@ extern bool children_left;
 int children_due(int ms); /* ms until they are looked at, at most this (-1: any time) */
 int stops_tick(int ms);	  /* likewise: a stop that may be told already */
 /* What a child of ours or of a ghost has done; status as of wait4(). */
+void ended_known(int32_t pid); /* not born here; its parent's ghost will tell its end all the same */
 void child_report(const struct chan_child *c);
 void init_watch(const struct init_msg *m);
 void watch_ready(uint32_t index);

@@ -311,26 +311,64 @@ void events_restart(void)
 	unsent = first;
 }
 
-int events_flush(void)
+static int tell(struct kept *k)
 {
 	static struct init_msg m;
+	int e;
+
+	m = (struct init_msg){0};
+	memcpy(&m, k, sizeof(k->head) + sizeof(k->u));
+	if (m.type == EV_RAN && move_went_on(m.move_id, m.pid))
+		m.flags |= EVF_LEFT;
+	if (is_signal(k))
+		m.u.signal.base = proc_find(k->head.pid)->acked + 1;
+	e = pkt_send(self.slave, &m, sizeof(m), NULL, 0);
+	if (e == 0)
+		k->sent_ms = clock_ms();
+	return e;
+}
+
+/* It was free when the end was told. The next one's birth says that, and its end will be told. */
+static bool in_use_again(int32_t pid)
+{
+	int status;
+
+	return own_kill(pid, 0) == 0 && !proc_zombie_status(pid, &status);
+}
+
+/*
+ * Before the state: of what was born here the master takes for dead, when that has been told, whom
+ * nobody has told of, and would tell another end.
+ */
+int events_tell_ends(void)
+{
+	uint32_t next;
+	int e = 0;
+
+	for (uint32_t l = first; l && e == 0; l = next) {
+		struct kept *k = at(l);
+
+		next = k->next;
+		if (k->sent_ms || k->head.type != EV_CHILD || !(k->head.flags & EVF_NATIVE))
+			continue;
+		if (in_use_again(k->head.pid))
+			let_go(l);
+		else
+			e = tell(k);
+	}
+	return e;
+}
+
+int events_flush(void)
+{
 	int e;
 
 	for (; unsent; unsent = at(unsent)->next) {
 		struct kept *k = at(unsent);
 
-		if (k->sent_ms || k->waits)
-			continue;
-		m = (struct init_msg){0};
-		memcpy(&m, k, sizeof(k->head) + sizeof(k->u));
-		if (m.type == EV_RAN && move_went_on(m.move_id, m.pid))
-			m.flags |= EVF_LEFT;
-		if (is_signal(k))
-			m.u.signal.base = proc_find(k->head.pid)->acked + 1;
-		e = pkt_send(self.slave, &m, sizeof(m), NULL, 0);
+		e = k->sent_ms || k->waits ? 0 : tell(k);
 		if (e < 0)
 			return e;
-		k->sent_ms = clock_ms();
 	}
 	return 0;
 }

@@ -499,6 +499,7 @@ void trace_ended(struct proc *p, int status)
 	}
 	if (p->state == PROC_ARRIVING) {
 		arrive_died(p);
+		ended_known(pid);
 		return;
 	}
 	if (p->state == PROC_MAKING && p->birth)
@@ -506,6 +507,7 @@ void trace_ended(struct proc *p, int status)
 	if (ghost && !mirrored && !p->exiting && !p->lost && killed)
 		killed_unseen(p);
 	proc_remove(p);
+	ended_known(pid);
 	if (ghost)
 		event(&(struct init_msg){
 			.type = mirrored ? EV_MIRRORED : EV_LOST, .pid = pid, .use = use});

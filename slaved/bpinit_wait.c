@@ -18,6 +18,8 @@
 #define ROOM_MS 50	   /* the next look whether events have room again */
 #define PUT_OFF_MS 100	   /* a stop that may be told already */
 #define CHILDREN_BATCH 256 /* waited for in one round */
+#define OVER_MAX 512
+#define OVER_MS 60000
 
 /* -- children */
 
@@ -105,6 +107,33 @@ static void real_changed(struct proc *p, const struct chan_child *c)
 	}
 }
 
+/*
+ * Ghosts and arrivals that have ended, of which the ghosts of their parents have still to tell that
+ * they have waited for them: none of them was born here, and who they stood for may live elsewhere.
+ */
+static struct {
+	int32_t pid;
+	uint64_t until_ms; /* the number may be another's by then */
+} over[OVER_MAX];
+static uint32_t nover;
+
+void ended_known(int32_t pid)
+{
+	over[nover % OVER_MAX].pid = pid;
+	over[nover++ % OVER_MAX].until_ms = clock_ms() + OVER_MS;
+}
+
+static bool is_known(int32_t pid)
+{
+	for (uint32_t i = 0; i < OVER_MAX; i++) {
+		if (over[i].pid != pid || over[i].until_ms < (uint64_t)clock_ms())
+			continue;
+		over[i].pid = 0;
+		return true;
+	}
+	return false;
+}
+
 void child_report(const struct chan_child *c)
 {
 	bool ended = is_end(c->code);
@@ -116,7 +145,7 @@ void child_report(const struct chan_child *c)
 	if (!p) {
 		/* Native here: of use where the event source cannot see how it ended; at home
 		 * there is none, and its parent is away and has to hear of its stops. */
-		if (ended == !self.keeper)
+		if (ended == !self.keeper && !(ended && is_known(c->pid)))
 			event(&(struct init_msg){.type = EV_CHILD,
 						 .flags = ended ? EVF_NATIVE : 0,
 						 .pid = c->pid,

@@ -453,7 +453,8 @@ void born_left(int32_t pid);		      /* it is a ghost here now */
 void born_came(int32_t pid, bool other_name); /* it runs here now; exec'd on the way */
 void born_ran(int32_t pid);		      /* the same, by a move of a bpslave before us */
 void born_state(const struct init_msg *m);    /* what bpinit holds: EV_STATE */
-void born_child(const struct chan_child *c);  /* how one ended that bpinit does not know */
+/* How one ended that bpinit does not know. True: the master is told, and answers with EventAck. */
+bool born_child(const struct chan_child *c, uint64_t seq);
 /* It asks to leave, or to have a child elsewhere: the master hears of all before that. */
 void born_asks(int32_t pid, bool leaves);
 void born_child_asks(int32_t pid, int32_t ppid); /* of an rfork */

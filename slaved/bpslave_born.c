@@ -16,6 +16,7 @@
 #define HASH 4096
 #define ORPHANED_MS 1000 /* the end that was the cause is told by then */
 #define LOST_MS 1000	/* from an overflow to the next scan */
+#define MISSED_MS 1000	/* bpinit's word on an end is here by then */
 #define EXPECT_MS 30000 /* a move that failed may never make what was expected of it */
 
 static LIST_HEAD(, born) table[HASH];
@@ -283,8 +284,10 @@ static void fork_seen(const struct event_record *r)
 {
 	struct born *b = born_find(r->pid);
 
-	if (b && !b->ended)
+	if (b && !b->ended && !b->missed_at)
 		return; /* a ghost or an arrival; or a scan was faster */
+	if (b)
+		ended(b, 0); /* if nobody has said so yet */
 	if (b && b->anew)
 		return born_anew(b);
 	if (b)
@@ -394,15 +397,30 @@ void born_seen(struct born *b)
 		b->seen = scan_no ? scan_no : 1;
 }
 
-/* What a ghost's waitid(), or bpinit's, says of one that was born here: it is exact. */
-void born_child(const struct chan_child *c)
+/*
+ * What a ghost's waitid(), or bpinit's, says of one that was born here: it is exact. Nothing is left
+ * of it then, so bpinit keeps the word until the master has passed it on: a new master, and one that
+ * was told it by a link that broke, hear it with the state, before they miss the process.
+ */
+bool born_child(const struct chan_child *c, uint64_t seq)
 {
 	struct born *b = born_find(c->pid);
 
-	if (b && !b->moved && !b->away)
-		ended(b, c->code == CLD_EXITED ? (c->status & 0xff) << 8
-					       : c->status | (c->code == CLD_DUMPED ? 0x80 : 0));
 	source_hint();
+	if (!b && c->pid >= slave.lease_lo && c->pid < slave.lease_hi) {
+		tell_end(c, seq); /* a bpslave before us knew it, or we have told all of it */
+		return true;
+	}
+	if (!b || b->moved || b->away)
+		return false;
+	ended(b, c->code == CLD_EXITED ? (c->status & 0xff) << 8
+				       : c->status | (c->code == CLD_DUMPED ? 0x80 : 0));
+	if (!b->told && !b->end)
+		return false; /* nobody has heard of it */
+	b->seq = seq;
+	if (!b->end)
+		tell_end(c, seq); /* for the second time: the event program was faster */
+	return true;
 }
 
 /* -- looking at everything */
@@ -427,6 +445,7 @@ static void seen(const struct scan_proc *p, void *arg)
 	}
 	first = b->seen == 0;
 	b->seen = scan_no;
+	b->missed_at = 0;
 	if (b->ended)
 		return;
 	if (p->state == 'Z' || p->state == 'X')
@@ -445,15 +464,34 @@ static void seen(const struct scan_proc *p, void *arg)
 	look_state(b, p->state);
 }
 
-/* It was in the table, and is not in /proc. */
+/* A ghost or bpinit has waited for it, and it may be a while until bpinit's word on that is here. */
+static bool init_tells(const struct born *b)
+{
+	const struct born *parent = born_find(b->ppid);
+
+	return !b->ended && !b->moved && !b->away && (!parent || parent->away || parent->ended);
+}
+
+/* It was in the table, and is not in /proc. Nobody knows how it ended but who waited for it. */
+void born_missed(struct born *b)
+{
+	if (!b->missed_at) {
+		b->missed_at = now_ms();
+		look_soon(b);
+	}
+	if (init_tells(b) && now_ms() - b->missed_at < MISSED_MS)
+		return;
+	b->guessed = !b->ended;
+	ended(b, 0);
+	born_reaped(b);
+}
+
 static void not_seen(struct born *b, void *arg)
 {
 	(void)arg;
 	if (b->seen == scan_no || b->reap || (b->seen == 0 && now_ms() - b->since < EXPECT_MS))
 		return;
-	b->guessed = !b->ended;
-	ended(b, 0);
-	born_reaped(b);
+	born_missed(b);
 }
 
 void born_scan(void)

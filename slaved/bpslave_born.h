@@ -59,10 +59,12 @@ struct born {
 	uint64_t stack;
 	uint64_t since;	  /* ms; when it was put into the table */
 	uint64_t due;	  /* ms; in the queue */
+	uint64_t missed_at; /* ms; when it was not in /proc any more: 0: it is */
 	uint64_t orphaned_at; /* ms; 0: its group was not */
 	uint64_t look_at; /* ms; in the list of those to be looked at */
 	uint32_t seen;	  /* number of the last scan that found it; 0: none has */
 	int32_t status;	  /* ended: as of wait() */
+	uint64_t seq;	  /* ended: of bpinit's word on it, which is kept until EventAck; or 0 */
 	int32_t stop;	  /* the signal that stopped it, as far as it is known */
 	int looks;
 	int brief;	  /* of its children so many in a row ended within BORN_WAIT_MS */
@@ -101,6 +103,7 @@ void tell_now(struct born *b);
 void tell_rest(void);
 void tell_everything(void);
 void tell_event(const struct born *b, uint32_t code, int32_t status);
+void tell_end(const struct chan_child *c, uint64_t seq); /* seq 0: nobody keeps it */
 void tell_reaped(int32_t pid);
 bool tell_token(void);
 
@@ -121,6 +124,7 @@ struct born *born_add(int32_t pid); /* NULL: there is no room */
 void born_each(void (*fn)(struct born *b, void *arg), void *arg);
 void born_seen(struct born *b);	   /* it is there: a scan that does not find it is right */
 void born_anew(struct born *b);	   /* its number is a ghost's of one that has ended */
+void born_missed(struct born *b);  /* it has gone from /proc. Frees it, if it is time */
 void born_reaped(struct born *b);  /* it has ended, and its number is free */
 void born_renamed(struct born *b); /* it looks other than was told */
 void born_read(struct born *b);	   /* again from /proc: name and ids */

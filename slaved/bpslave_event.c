@@ -156,12 +156,12 @@ static void on_child(const struct init_msg *m)
 	const bool again = m->seq <= last;
 	struct child_event *ev;
 
-	last = again ? last : m->seq;
 	if (m->flags & EVF_NATIVE) {
-		born_child(&m->u.child);
-		born_flush();
-		return init_done(m->seq);
+		if (!born_child(&m->u.child, m->seq))
+			init_done(m->seq);
+		return born_flush();
 	}
+	last = again ? last : m->seq;
 	log_debug("process %d: code %d, status %d", m->u.child.pid, m->u.child.code,
 		  m->u.child.status);
 	if (!is_end(m->u.child.code))

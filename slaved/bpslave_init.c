@@ -278,8 +278,9 @@ static bool take_one(int fd)
 		lost("another version");
 		return false;
 	}
-	/* Events come after the state; one that is here before its end is told again behind it. */
-	if (m.seq != 0 && in.state_running)
+	/* Events come after the state; one that is here before its end is told again behind it. Of
+	 * what was born here they come before: it has to be told with the state. */
+	if (m.seq != 0 && in.state_running && !(m.flags & EVF_NATIVE))
 		return true;
 	handle(&m);
 	return true;

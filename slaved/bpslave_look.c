@@ -11,7 +11,7 @@
 #include "bpslave_born.h"
 
 #define LOOKS 5 /* the last ones for a machine that is busy with other things */
-#define LATE_LOOKS 2
+#define LATE_LOOKS 2 /* after 1.2 s */
 #define FREE_LOOKS 8
 #define FREE_MS 50 /* an RCU grace period takes less, if nothing is in its way */
 
@@ -216,6 +216,8 @@ static void look_at(struct born *b)
 	if (scan_stat(b->pid, &p) == 0) {
 		look_state(b, p.state);
 		ids_seen(b, &p);
+	} else if (b->missed_at && b->looks <= LATE_LOOKS) {
+		return born_missed(b);
 	}
 	if (--b->looks > 0) {
 		look_again(b);

@@ -69,24 +69,30 @@ static void put_birth(struct born *b)
 		tell_rest();
 }
 
-/* Without EventAck: if the link breaks, what the master has not heard is told after it. */
-void tell_event(const struct born *b, uint32_t code, int32_t status)
+static void tell(int32_t pid, uint32_t code, int32_t status, uint64_t seq)
 {
 	Bproc__ProcEvent e = BPROC__PROC_EVENT__INIT;
-	PROC_OF(proc, b->pid);
+	PROC_OF(proc, pid);
 
 	tell_rest();
 	e.proc = &proc;
 	e.code = code;
 	e.status = status;
+	e.seq = seq;
 	master_send(&e.base);
 }
 
-static void tell_end(const struct born *b)
+/* Without EventAck: if the link breaks, what the master has not heard is told after it. */
+void tell_event(const struct born *b, uint32_t code, int32_t status)
 {
-	struct chan_child c = child_of(b->pid, b->status);
+	tell(b->pid, code, status, 0);
+}
 
-	tell_event(b, c.code, c.status);
+/* What /proc does not have any more bpinit has, until EventAck. */
+void tell_end(const struct chan_child *c, uint64_t seq)
+{
+	log_debug("process %d: code %d, status %d: told, born here", c->pid, c->code, c->status);
+	tell(c->pid, (uint32_t)c->code, c->status, seq);
 }
 
 /* Nobody keeps it: if it is lost home asks (bpslave_zombies.c). */
@@ -130,8 +136,13 @@ void tell_now(struct born *b)
 		b->told |= !b->moved;
 	}
 	b->tell = false;
-	if (b->end && b->told)
-		tell_end(b);
+	if (b->end && b->told) {
+		struct chan_child c = child_of(b->pid, b->status);
+
+		tell_end(&c, b->seq);
+	} else if (b->end) {
+		init_done(b->seq); /* there was no room for it at home */
+	}
 	b->end = false;
 	if (b->reap) {
 		if (!b->silent && (b->told || b->moved))

@@ -1,7 +1,8 @@
 /*
  * What a node's bpinit gives to those that run there: pids of the lease, signals
  * with the sender they had at home, credentials of the arrival, relations of the
- * ghosts; what it says when a number is in use, and of stops and continues.
+ * ghosts; what it says when a number is in use, of stops and continues, and of the ends of those that
+ * were born there.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -311,6 +312,56 @@ static void test_late_stop(void)
 	printf("a late stop: ok\n");
 }
 
+/*
+ * The end of one that was born there, whom bpinit does not know: kept, and told again before the
+ * state, until it is acknowledged.
+ */
+static void test_born_end(void)
+{
+	struct trip t = {0};
+	int32_t pid = rig_rfork(&t), born;
+	struct init_msg m;
+
+	if (pid == 0) {
+		if (fork() == 0) {
+			while (getppid() != 1)
+				usleep(1000);
+			_exit(5);
+		}
+		_exit(45);
+	}
+	trip_send(&t);
+	trip_commit(&t);
+	CHECK(status_of(pid) == 45);
+	do
+		m = want(&node, EV_CHILD, 0);
+	while (!(m.flags & EVF_NATIVE) || m.u.child.status != 5);
+	born = m.pid;
+	CHECK(born >= 65536 && born < 131072);
+	for (int i = 0; i < 2; i++) {
+		side_drop(&node);
+		side_connect(&node);
+		do {
+			m = want(&node, EV_CHILD, 0);
+			CHECK(m.flags & EVF_NATIVE); /* the others come behind the state */
+		} while (m.pid != born);
+		CHECK(m.u.child.status == 5 && m.seq > 0);
+		want(&node, EV_STATE_END, 0);
+	}
+	side_drop(&node);
+	side_connect(&node);
+	m = want(&node, EV_CHILD, born);
+	want(&node, EV_STATE_END, 0);
+	tell_ack(&node, m.seq);
+	side_drop(&node);
+	side_connect(&node);
+	do {
+		m = want(&node, EV_CHILD, 0);
+		CHECK(m.pid != born);
+	} while (m.pid != pid);
+	printf("the end of one born there: ok\n");
+}
+
 int main(void)
 {
 	rig_start();
@@ -319,6 +370,7 @@ int main(void)
 	test_credentials();
 	test_watched();
 	test_late_stop();
+	test_born_end();
 	test_in_use();
 	rig_stop();
 	return 0;

@@ -14,6 +14,7 @@ struct side {
 	char dir[96]; /* its run directory */
 	pid_t pid;    /* of bpinit as we see it */
 	uint64_t seq; /* of the last event taken */
+	uint32_t ahead; /* so many have been, when they were taken */
 };
 extern struct side home, node;
 
@@ -32,8 +33,9 @@ void tell(struct side *s, const struct init_msg *m, const int *fds, int nfd);
 /* The next event of this type for this pid (0: any); others are kept. Dies when none comes. */
 struct init_msg want_at(int line, struct side *s, enum init_type type, int32_t pid);
 #define want(s, type, pid) want_at(__LINE__, s, type, pid)
-/* No event of this type within ms. */
-void want_none(struct side *s, enum init_type type, int ms);
+/* No event of this type, for this pid (0: any), within ms. */
+void want_none_of(struct side *s, enum init_type type, int32_t pid, int ms);
+#define want_none(s, type, ms) want_none_of(s, type, 0, ms)
 
 int64_t now_ms(void); /* of the monotonic clock */
 /* The stat file of a process, as the node's own /proc has it. */

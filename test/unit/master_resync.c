@@ -316,6 +316,61 @@ START_TEST(home_is_later)
 }
 END_TEST
 
+static void tell_gone(struct fake_slave *s, int pid)
+{
+	Bproc__Mirrored m = BPROC__MIRRORED__INIT;
+	Bproc__Proc p = proc_of(pid);
+
+	m.proc = &p;
+	slave_send(s, &m.base);
+}
+
+/*
+ * Born on a node, and ended there: its bpinit keeps the end until home has it, also if that was told
+ * before without a number, by who had seen it; or, _i == 1, a new master hears it first, and then the
+ * birth once more, which is no second process.
+ */
+START_TEST(born_end)
+{
+	struct fake_slave *home, *n0, *n1;
+	Bproc__Envelope *env;
+	uint32_t gen = 0;
+
+	join_three(&home, &n0, &n1);
+	if (_i == 1)
+		tell_proc(home, 65600, true);
+	tell_end(home);
+	hear_asked(n0, n1);
+	if (_i == 0) {
+		tell_born(n0, 65600, false);
+		hear(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+		tell_event(n0, 65600, CLD_EXITED, 9, 0, 0);
+		hear_told(home, 65600, CLD_EXITED, 9, 0);
+		tell_event(n0, 65600, CLD_EXITED, 9, 5, 0);
+	} else {
+		tell_event(n0, 65600, CLD_EXITED, 9, 5, 0);
+		env = slave_expect(home, BPROC__ENVELOPE__MSG_MIRROR);
+		ck_assert_int_eq(env->mirror->status, 9);
+		gen = env->mirror->proc->gen;
+		bproc__envelope__free_unpacked(env, NULL);
+		tell_birth(n0, 65600, false, true);
+		env = slave_expect(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+		ck_assert_uint_eq(env->proc_born->birth[0]->proc->gen, gen);
+		bproc__envelope__free_unpacked(env, NULL);
+		hear_told(home, 65600, CLD_EXITED, 9, 5);
+	}
+	tell_end(n0);
+	tell_end(n1);
+	slave_expect_nothing(n0, 100);
+	tell_gone(home, 65600);
+	env = slave_expect(n0, BPROC__ENVELOPE__MSG_EVENT_ACK);
+	ck_assert_uint_eq(env->event_ack->seq, 5);
+	bproc__envelope__free_unpacked(env, NULL);
+	ck_assert_int_eq(pidnode(home, 65600), -3);
+	free_three(home, n0, n1);
+}
+END_TEST
+
 static void tell_place(struct fake_slave *s, int pid, int node, unsigned int number, int leader)
 {
 	Bproc__Place m = BPROC__PLACE__INIT;
@@ -393,6 +448,7 @@ int main(void)
 	tcase_add_test(t, home_is_late);
 	tcase_add_test(t, older_commit);
 	tcase_add_test(t, home_is_later);
+	tcase_add_loop_test(t, born_end, 0, 2);
 	tcase_add_test(t, home_in_chain);
 	tcase_add_test(t, asks_early);
 	tcase_add_test(t, dying_parent);

@@ -133,9 +133,11 @@ void stdio_forget_home(int32_t pid)
 	(void)pid;
 }
 
-void born_child(const struct chan_child *c)
+bool born_child(const struct chan_child *c, uint64_t seq)
 {
 	(void)c;
+	(void)seq;
+	return false;
 }
 
 void born_flush(void)

@@ -18,13 +18,17 @@
 #define CHILD 65601
 #define MOVE 0x100000005u
 
-struct slave slave = {.node = 0};
+struct slave slave = {.node = 0, .lease_lo = 65536, .lease_hi = 131072};
 
 static bool child_lives;
 static int32_t group = 9; /* of all of them */
 static int32_t told_group; /* of the parent, by the last word to home */
 static int births, ends, reaps; /* of the child, that the master has heard of */
 static int again;	       /* of the births, that were told again */
+static int end_status;	       /* of the last end */
+static uint64_t end_seq;       /* of the last end that bpinit keeps, */
+static int acked;	       /* and what it need not keep */
+static uint64_t clock_now = 1000;
 static int gone;	       /* bpinit was told that it has ended, so often */
 
 /* -- what bpslave has around it */
@@ -86,8 +90,11 @@ bool master_send(const void *msg)
 		births += b->birth[i]->proc->pid == CHILD && !b->birth[i]->moved;
 		again += b->birth[i]->proc->pid == CHILD && b->birth[i]->again;
 	}
-	if (what == &bproc__proc_event__descriptor)
-		ends += e->proc->pid == CHILD;
+	if (what == &bproc__proc_event__descriptor && e->proc->pid == CHILD) {
+		ends++;
+		end_status = e->status;
+		end_seq = e->seq;
+	}
 	if (what == &bproc__proc_reaped__descriptor)
 		reaps += r->proc[0]->pid == CHILD;
 	return true;
@@ -124,7 +131,7 @@ void start_timer(struct event *ev, uint32_t ms)
 
 uint64_t now_ms(void)
 {
-	return 1000;
+	return clock_now;
 }
 
 uint32_t gen_of(int32_t pid)
@@ -140,7 +147,7 @@ void gen_forget(int32_t pid)
 
 void init_done(uint64_t seq)
 {
-	(void)seq;
+	acked += seq != 0;
 }
 
 void move_after_ghost(const struct init_msg *m)
@@ -232,7 +239,8 @@ NEVER(void, move_child, uint32_t client, uint32_t id, int32_t pid)
 
 static void setup(void)
 {
-	births = ends = reaps = again = gone = 0;
+	births = ends = reaps = again = gone = acked = 0;
+	end_seq = 0;
 }
 
 /* bpinit tells that it is parked; the master calls its move off; then what there is is told. */
@@ -243,7 +251,9 @@ static void comes_up(bool lives)
 	born_stays(MOVE);
 	born_scan(); /* bpinit has told all */
 	born_tell_all();
-	born_scan(); /* the event program is there */
+	born_scan();	   /* the event program is there */
+	clock_now += 1500; /* bpinit has nothing to say of it */
+	born_scan();
 	born_flush();
 }
 
@@ -392,6 +402,89 @@ START_TEST(gone_before_it_came)
 }
 END_TEST
 
+/* It was born here, and its parent is away: the ghost of that one waits for it. */
+static void child_of_ghost(void)
+{
+	child_lives = true;
+	born_scan();
+	born_flush();
+	ck_assert_int_eq(births, 1);
+	born_left(PARENT);
+	child_lives = false;
+}
+
+static bool bpinit_says(int status)
+{
+	struct chan_child c = {.pid = CHILD, .code = CLD_EXITED, .status = status};
+	bool kept = born_child(&c, 7);
+
+	born_flush();
+	return kept;
+}
+
+/* That it has gone is seen first: how it ended is not guessed, or only when nobody says so. */
+START_TEST(gone_before_the_word)
+{
+	child_of_ghost();
+	born_scan();
+	born_flush();
+	ck_assert_int_eq(ends, 0);
+	clock_now += _i == 0 ? 500 : 1500;
+	if (_i == 0)
+		ck_assert(bpinit_says(5));
+	born_scan();
+	born_flush();
+	ck_assert_int_eq(ends, 1);
+	ck_assert_int_eq(end_status, _i == 0 ? 5 : 0);
+	ck_assert_uint_eq(end_seq, _i == 0 ? 7 : 0);
+	ck_assert_ptr_null(born_find(CHILD));
+	born_clear();
+}
+END_TEST
+
+/*
+ * bpinit keeps its word on an end until the master has passed it on: it is told with its number,
+ * whoever has told it before, and again when nothing else is known of the process.
+ */
+START_TEST(kept_end)
+{
+	child_of_ghost();
+	if (_i == 1)
+		born_record(&(struct event_record){
+			.type = EVENT_EXIT, .pid = CHILD, .status = 5 << 8});
+	born_flush();
+	ck_assert_int_eq(ends, _i);
+	ck_assert(bpinit_says(5));
+	ck_assert_int_eq(ends, 1 + _i);
+	ck_assert_uint_eq(end_seq, 7);
+	born_record(&(struct event_record){.type = EVENT_REAPED, .pid = CHILD});
+	born_flush();
+	ck_assert_ptr_null(born_find(CHILD));
+	ck_assert(bpinit_says(5));
+	ck_assert_int_eq(ends, 2 + _i);
+	ck_assert_int_eq(end_status, 5);
+	ck_assert_int_eq(acked, 0);
+	born_clear();
+}
+END_TEST
+
+/* Of one that nobody has heard of, or that stands in here, there is nothing to keep. */
+START_TEST(nobodys_end)
+{
+	child_lives = false;
+	born_scan();
+	if (_i == 0)
+		born_record(&(struct event_record){
+			.type = EVENT_FORK, .pid = CHILD, .ppid = PARENT});
+	else
+		born_expect(CHILD, PARENT, 9, 9);
+	ck_assert(!bpinit_says(5));
+	ck_assert_int_eq(births, 0);
+	ck_assert_int_eq(ends, 0);
+	born_clear();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("born");
@@ -407,6 +500,9 @@ int main(void)
 	tcase_add_loop_test(t, told_before, 0, 2);
 	tcase_add_loop_test(t, came_before_us, 0, 4);
 	tcase_add_test(t, gone_before_it_came);
+	tcase_add_loop_test(t, gone_before_the_word, 0, 2);
+	tcase_add_loop_test(t, kept_end, 0, 2);
+	tcase_add_loop_test(t, nobodys_end, 0, 2);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
