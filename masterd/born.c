@@ -13,6 +13,7 @@
 
 #define BORN_ALL_MAX 12000 /* of one cluster: the table of home's bpinit is PROCS_MAX */
 #define BORN_ONCE_MAX 64   /* in one message */
+#define MISSED_MS 1000	   /* an end that came while the node told all is heard by then */
 
 static struct proc *enter(struct master *m, struct node *n, const Bproc__Birth *b)
 {
@@ -185,7 +186,10 @@ struct told_news {
 	struct node *n;
 };
 
-/* It was told before, and now all were told but this one. */
+/*
+ * It was told before, and now all were told but this one: it has ended, and whoever has waited for
+ * it on its node has not said how.
+ */
 static void if_not_told(struct proc *p, void *arg)
 {
 	struct told_news *w = arg;
@@ -208,8 +212,6 @@ static void ask_all(struct master *m)
 
 void born_state_end(struct master *m, struct node *n)
 {
-	struct told_news w = {.m = m, .n = n};
-
 	Bproc__BornAsk ask = BPROC__BORN_ASK__INIT;
 
 	/* What home has said of groups and sessions while this node was away is lost too. */
@@ -218,5 +220,15 @@ void born_state_end(struct master *m, struct node *n)
 	if (n->num == NODE_HOME)
 		ask_all(m); /* what was told while it was away has been lost */
 	else
-		proc_each(&m->procs, if_not_told, &w);
+		n->missed_ms = now_ms() + MISSED_MS;
+}
+
+void born_tick(struct master *m, struct node *n, uint64_t now)
+{
+	struct told_news w = {.m = m, .n = n};
+
+	if (!n->missed_ms || now < n->missed_ms)
+		return;
+	n->missed_ms = 0;
+	proc_each(&m->procs, if_not_told, &w);
 }

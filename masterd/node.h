@@ -71,6 +71,7 @@ struct node {
 	bool fence;	       /* declared dead: if this bpinit comes back it must kill all first */
 	bool synced;	       /* has told all it holds in this epoch */
 	uint32_t told_all;     /* how often it was asked to, by a Welcome */
+	uint64_t missed_ms;    /* then who was not told is dead; 0: nobody is missed */
 	struct peer *peer;     /* not owned; NS_CONNECTED only */
 	uint64_t pong_ms;      /* CLOCK_MONOTONIC of its last sign of life */
 	uint64_t lost_ms;      /* since when it is unreachable */

@@ -50,6 +50,7 @@ static void welcome(struct master *m, struct node *n)
 	node_send(m, n, &w.base);
 	n->fence = false;
 	n->told_all++;
+	n->missed_ms = 0;
 	table_tell(m, n);
 }
 
@@ -237,6 +238,8 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (uint32_t i = 0; i < m->nodes.count; i++)
 		ping_node(m, &m->nodes.node[i], now);
+	for (uint32_t i = 0; i < m->nodes.count; i++)
+		born_tick(m, &m->nodes.node[i], now);
 	for (p = m->peers; p; p = next) {
 		next = p->next;
 		if (!p->node && link_is_up(p->link) && now - p->since_ms >= HELLO_MS)

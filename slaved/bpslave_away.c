@@ -146,8 +146,9 @@ void born_came(int32_t pid, bool other_name)
 }
 
 /*
- * It runs here by a move that a bpslave before us has taken up. It may have been told as a ghost, or
- * not at all, or as real, and then again that it had become a ghost once, which this is younger than.
+ * It runs here by a move that a bpslave before us has taken up. It may have been told as a ghost,
+ * or not at all, or as real, and then again that it had become a ghost once, which is older than
+ * this.
  */
 void born_ran(int32_t pid)
 {

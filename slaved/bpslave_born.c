@@ -398,9 +398,9 @@ void born_seen(struct born *b)
 }
 
 /*
- * What a ghost's waitid(), or bpinit's, says of one that was born here: it is exact. Nothing is left
- * of it then, so bpinit keeps the word until the master has passed it on: a new master, and one that
- * was told it by a link that broke, hear it with the state, before they miss the process.
+ * What a ghost's waitid(), or bpinit's, says of one that was born here: it is exact. Nothing is
+ * left of it then, so bpinit keeps the word until the master has passed it on: a new master, and
+ * one that was told it by a link that broke, hear it with the state, before they miss the process.
  */
 bool born_child(const struct chan_child *c, uint64_t seq)
 {
@@ -464,7 +464,7 @@ static void seen(const struct scan_proc *p, void *arg)
 	look_state(b, p->state);
 }
 
-/* A ghost or bpinit has waited for it, and it may be a while until bpinit's word on that is here. */
+/* A ghost or bpinit has waited for it, and bpinit's word on that may still be on its way. */
 static bool init_tells(const struct born *b)
 {
 	const struct born *parent = born_find(b->ppid);

@@ -293,7 +293,8 @@ static void test_rexec_home(const char *cmd, bool works)
 		CHECK(wait_for(pid, 0) == 8 << 8);
 		mirror(&node, pid, CLD_EXITED, 8);
 		want(&node, EV_MIRRORED, pid);
-		want_none_of(&node, EV_CHILD, pid, 100); /* a ghost's end is nobody's who was born there */
+		/* A ghost's end is nobody's who was born there. */
+		want_none_of(&node, EV_CHILD, pid, 100);
 	} else {
 		/* It goes on where it was, and its ghost is one again. */
 		m = want(&home, EV_FAILED, 0);

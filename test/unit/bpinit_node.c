@@ -1,8 +1,8 @@
 /*
  * What a node's bpinit gives to those that run there: pids of the lease, signals
  * with the sender they had at home, credentials of the arrival, relations of the
- * ghosts; what it says when a number is in use, of stops and continues, and of the ends of those that
- * were born there.
+ * ghosts; what it says when a number is in use, of stops and continues, and of the ends of those
+ * that were born there.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -326,9 +326,9 @@ static void tell_gone(struct fake_slave *s, int pid)
 }
 
 /*
- * Born on a node, and ended there: its bpinit keeps the end until home has it, also if that was told
- * before without a number, by who had seen it; or, _i == 1, a new master hears it first, and then the
- * birth once more, which is no second process.
+ * Born on a node, and ended there: its bpinit keeps the end until home has it, also if that was
+ * told before without a number, by who had seen it; or, _i == 1, a new master hears it first, and
+ * then the birth once more, which is no second process.
  */
 START_TEST(born_end)
 {
@@ -367,6 +367,31 @@ START_TEST(born_end)
 	ck_assert_uint_eq(env->event_ack->seq, 5);
 	bproc__envelope__free_unpacked(env, NULL);
 	ck_assert_int_eq(pidnode(home, 65600), -3);
+	free_three(home, n0, n1);
+}
+END_TEST
+
+/* It ends while its node tells what there is: missed, but not killed before its end is heard. */
+START_TEST(born_late_end)
+{
+	struct fake_slave *home, *n0, *n1;
+
+	join_three(&home, &n0, &n1);
+	tell_end(home);
+	hear_asked(n0, n1);
+	tell_end(n0);
+	tell_end(n1);
+	tell_born(n0, 65600, false);
+	tell_born(n0, 65601, false);
+	hear(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+	hear(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+	slave_free(n0);
+	n0 = slave_join(0, "a", NULL);
+	tell_end(n0);
+	tell_event(n0, 65600, CLD_EXITED, 9, 5, 0);
+	hear_told(home, 65600, CLD_EXITED, 9, 5);
+	hear_told(home, 65601, CLD_KILLED, SIGKILL, 0);
+	hear(home, BPROC__ENVELOPE__MSG_PROC_REAPED);
 	free_three(home, n0, n1);
 }
 END_TEST
@@ -449,6 +474,7 @@ int main(void)
 	tcase_add_test(t, older_commit);
 	tcase_add_test(t, home_is_later);
 	tcase_add_loop_test(t, born_end, 0, 2);
+	tcase_add_test(t, born_late_end);
 	tcase_add_test(t, home_in_chain);
 	tcase_add_test(t, asks_early);
 	tcase_add_test(t, dying_parent);

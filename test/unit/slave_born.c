@@ -359,8 +359,8 @@ END_TEST
 
 /*
  * It came by a move of the bpslave before us, when it had been away for a while; it ends, its
- * parent waits for it, and nobody but /proc says so. How much bpinit had told of it by then: that it
- * is real, and again that it had become a ghost; nothing yet; that it is a ghost. Or it has left.
+ * parent waits for it, and nobody but /proc says so. How much bpinit had told of it by then: that
+ * it is real, and again that it had become a ghost; nothing; that it is a ghost. Or it has left.
  */
 START_TEST(came_before_us)
 {
