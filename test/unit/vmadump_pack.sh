@@ -109,7 +109,8 @@ for n in 1 3; do
 	bad 'cut short' "cut.$n"
 done
 # A bit of the pages, which have no sum of their own: the frame's tells. Other bits: anything,
-# but an answer; the last four bytes are the sum.
+# but an answer; the last four bytes are the sum. Some bits of a frame say nothing (RFC 8878,
+# 3.1.1.1.1: the unused one, and what pads a table): with them the image is the same.
 python3 -c 'import random, sys
 d = open("small.z", "rb").read()
 random.seed(7)
@@ -120,7 +121,7 @@ for i in range(24):
 	'
 bad 'checksum' flip.0
 for ((i = 1; i < 24; i++)); do
-	bad '' "flip.$i"
+	zstd -dqc <"flip.$i" 2>/dev/null | cmp -s - unpacked || bad '' "flip.$i"
 done
 head -c 300000 /dev/urandom | { printf '\x28\xb5\x2f\xfd'; cat; } >noise
 bad '' noise
