@@ -21,6 +21,12 @@ static inline void api_freep(char **p)
 /* Number of the caller's node; 0 or -errno with the thread's text set. */
 int api_currnode(int *ret_node);
 int api_pidnode(int pid, int *ret_node); /* where it is real; 0 or -code */
+/*
+ * The same of one that is about to be stopped for a move. What it has left gives its memory back,
+ * 50 ms a GiB and more, before it is a ghost: going there again it would stand still meanwhile.
+ * For two seconds at most.
+ */
+int api_settled(int pid, int *ret_node);
 
 /*
  * Asks for leave to move: makes the channel and begins the question on c. The

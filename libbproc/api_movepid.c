@@ -18,7 +18,7 @@
 /* 0: it is real here, as far as the cluster knows. */
 static int is_here(int pid, int self)
 {
-	int node, e = api_pidnode(pid, &node);
+	int node, e = api_settled(pid, &node);
 
 	/* 0 and below are groups for kill(2). Of a process that is elsewhere its ghost is here. */
 	if (pid < 1 || (e == -BE_INVALIDPROC && kill(pid, 0) < 0 && errno == ESRCH))

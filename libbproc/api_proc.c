@@ -6,10 +6,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "bproc.h"
 #include "libbproc/api.h"
 #include "libbproc/client.h"
+
+#define SETTLE_NAP_NS 2000000
+#define SETTLE_NAPS 1000
 
 /* One page of a list is appended to *list. Number of entries in it, or -errno. */
 static int add_page(const struct local_procs_ask *ask, struct bproc_proc_info_t **list, int *n)
@@ -80,24 +84,49 @@ int bproc_proclist(int node, struct bproc_proc_info_t **list)
 	return n;
 }
 
-int api_pidnode(int pid, int *ret_node)
+static int ask_where(int pid, struct local_pidnode *ret)
 {
 	struct local_pid ask = {.pid = pid};
-	struct local_pidnode is;
 	struct client_answer ans;
 	int e = client_ask(LOCAL_PIDNODE, &ask, sizeof(ask), &ans, api_err());
 
 	if (e < 0)
 		return e;
-	if (ans.len != sizeof(is)) {
+	if (ans.len != sizeof(*ret)) {
 		client_answer_free(&ans);
 		return bproc_err_set(api_err(), EPROTO, "answer of wrong length from bpslave");
 	}
-	memcpy(&is, ans.data, sizeof(is));
+	memcpy(ret, ans.data, sizeof(*ret));
 	client_answer_free(&ans);
-	if (is.node == BPROC_NODE_NONE)
+	if (ret->node == BPROC_NODE_NONE)
 		return bproc_err_set(api_err(), BE_INVALIDPROC,
 				     "pid %d: no such process in the cluster", pid);
+	return 0;
+}
+
+int api_pidnode(int pid, int *ret_node)
+{
+	struct local_pidnode is;
+	int e = ask_where(pid, &is);
+
+	if (e < 0)
+		return e;
+	*ret_node = is.node;
+	return 0;
+}
+
+int api_settled(int pid, int *ret_node)
+{
+	const struct timespec nap = {.tv_nsec = SETTLE_NAP_NS};
+	struct local_pidnode is;
+	int e = ask_where(pid, &is);
+
+	for (int i = 0; e == 0 && is.settling && i < SETTLE_NAPS; i++) {
+		nanosleep(&nap, NULL);
+		e = ask_where(pid, &is);
+	}
+	if (e < 0)
+		return e;
 	*ret_node = is.node;
 	return 0;
 }

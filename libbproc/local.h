@@ -72,6 +72,7 @@ struct local_pid {
 };
 struct local_pidnode {
 	int32_t node; /* BPROC_NODE_NONE: no such process in the cluster's table */
+	uint32_t settling; /* where it has left to come there it is no ghost yet */
 };
 
 /* What /proc of a node says of the processes that are real there. */

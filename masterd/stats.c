@@ -18,6 +18,7 @@ void procs_pid_ask(struct peer *p, const Bproc__PidAsk *a)
 
 	ans.req = a->req;
 	ans.node = t && t->state != PS_DYING ? t->node : NODE_NONE;
+	ans.settling = t && t->move && t->move->state == MV_COMMITTED;
 	link_send(p->link, &ans.base);
 }
 

@@ -174,7 +174,7 @@ static void on_settle(evutil_socket_t fd, short what, void *arg)
 void query_on_answer(const Bproc__Answer *a)
 {
 	struct ask *k = take_ask(a->req);
-	struct local_pidnode pn = {.node = a->node};
+	struct local_pidnode pn = {.node = a->node, .settling = a->settling};
 
 	if (!k)
 		return;

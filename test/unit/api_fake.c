@@ -148,7 +148,7 @@ static void answer_well(int sock, const struct local_hdr *ask, const char *paylo
 			const struct fake *f, size_t cut)
 {
 	static char buf[LOCAL_MSG_MAX];
-	struct local_pidnode pn;
+	struct local_pidnode pn = {0};
 	struct local_pid pid;
 	size_t len = 0;
 

@@ -120,6 +120,15 @@ static int pidnode(int pid)
 	return node;
 }
 
+static bool settling(int pid)
+{
+	bool is = false;
+
+	SAY(home, PidAsk, PID_ASK, m_.req = 10; m_.pid = pid);
+	HEAR(home, ANSWER, is = e_->answer->settling);
+	return is;
+}
+
 /* A grant: what both ends hear. Returns the move's id. */
 static uint64_t granted(struct fake_slave *src, struct fake_slave *dst, unsigned int kind, int node,
 			int pid)
@@ -159,8 +168,10 @@ static uint64_t rfork_to_n0(int child)
 	HEAR(home, MOVE_COMMIT, ck_assert_uint_eq(e_->move_commit->move, id);
 	     ck_assert_int_eq(e_->move_commit->proc->pid, child);
 	     ck_assert_int_eq(e_->move_commit->node, 0));
+	ck_assert(settling(child));
 	SAY_GHOSTED(home, id);
 	ck_assert_int_eq(pidnode(child), 0);
+	ck_assert(!settling(child));
 	return id;
 }
 

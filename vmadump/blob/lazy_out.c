@@ -142,12 +142,15 @@ static void put_asked(struct lazy_out *l)
 	l->again = 1;
 }
 
-/* 0: there is nothing to be sent now. */
+/*
+ * 0: there is nothing to be sent now. Before the commit nothing is that nobody waits for: the
+ * arrival is not running yet, and what is pushed takes the processors that it needs for that.
+ */
 static int put_next(struct lazy_out *l)
 {
 	uint64_t most = MIN(CHUNK, MAX(l->credit / IMAGE_PAGE * IMAGE_PAGE, IMAGE_PAGE)), from, n;
 
-	if (l->ended || !l->credit || (!l->committed && l->nearly == LAZY_EARLY))
+	if (l->ended || !l->credit || !l->committed)
 		return 0;
 	for (;;) {
 		const struct lazy_range *r = &l->range[l->in_range];
@@ -159,8 +162,6 @@ static int put_next(struct lazy_out *l)
 			l->at = l->range[++l->in_range].start;
 			continue;
 		}
-		if (l->again && !l->committed)
-			return 0; /* what has been sent looks as if it had not */
 		drop(l);
 		l->in_range = 0;
 		l->at = l->range[0].start;
