@@ -167,21 +167,21 @@ is 'between two bpslaves' 'bpstat: bpslave is not running here (between/node.soc
 ends 0 bpps -a -n 2 -o pid,node,uid,stat,pcpu,time,etime,rss,vsz,comm
 cat >want <<'X'
     PID NODE   UID STAT  %CPU     TIME     ELAPSED     RSS      VSZ COMMAND
-   1400    2     0 S     50.0 01:01:01    02:02:03    1234     5678 na?me
-   1401    2     1 S     50.0 01:01:01    02:02:03    1234     5678 na?me
+5001400    2     0 S     50.0 01:01:01    02:02:03    1234     5678 na?me
+5001401    2     1 S     50.0 01:01:01    02:02:03    1234     5678 na?me
 X
 diff want out || fail bpps
 ends 0 bpps -u daemon -n 2,3 -H -o pid,user,args
-is 'bpps -u' '1401 daemon [na?me] 1601 daemon [na?me]' "$(xargs <out)"
+is 'bpps -u' '5001401 daemon [na?me] 5001601 daemon [na?me]' "$(xargs <out)"
 ends 0 bpps -u 0 -o pid=,uid= -n 2
-is 'bpps -o x=' '1400 0' "$(xargs <out)"
+is 'bpps -o x=' '5001400 0' "$(xargs <out)"
 ends 0 bpps -a -H
 is 'bpps: pages, and not the node that is down' 134 "$(wc -l <out)"
-ends 0 bpps -H -o pid 1400
-is 'bpps PID' 1400 "$(xargs <out)"
-ends 1 bpps -H -o pid 1400 1999
+ends 0 bpps -H -o pid 5001400
+is 'bpps PID' 5001400 "$(xargs <out)"
+ends 1 bpps -H -o pid 5001400 1999
 is 'bpps no PID' 'bpps: 1999: no such process' "$(cat err)"
-is 'bpps and the others' 1400 "$(xargs <out)"
+is 'bpps and the others' 5001400 "$(xargs <out)"
 ends 1 bpps -n 7
 is 'bpps -n 7' 'bpps: 7: no such node' "$(cat err)"
 ends 1 bpps -o pid,nothing

@@ -19,6 +19,8 @@
 #include "libbproc/sysio.h"
 #include "vmadump/blob/channel.h"
 
+#define NO_PID 5000000 /* above PID_MAX_LIMIT: bpps finds nobody of that number here */
+
 static char dir[64];
 static pid_t child = -1;
 static int seen_fd = -1;
@@ -104,7 +106,7 @@ static size_t stat_page(const struct local_stats_ask *ask, char *buf)
 
 	*t = (struct local_stats){0};
 	for (int i = (int)ask->at; i < n && t->count < LOCAL_STATS_PAGE; i++) {
-		struct local_stat s = {.pid = ask->node * 200 + 1000 + i,
+		struct local_stat s = {.pid = NO_PID + ask->node * 200 + 1000 + i,
 				       .ppid = 1,
 				       .uid = (uint32_t)i % 2,
 				       .threads = 1,
@@ -164,7 +166,9 @@ static void answer_well(int sock, const struct local_hdr *ask, const char *paylo
 		break;
 	case LOCAL_PIDNODE:
 		memcpy(&pid, payload, sizeof(pid));
-		pn.node = pid.pid >= 1000 && pid.pid < 2000 ? 2 : pid.pid == 1 ? -1 : -3;
+		pn.node = (pid.pid >= 1000 && pid.pid < 2000) || pid.pid > NO_PID ? 2
+			  : pid.pid == 1					  ? -1
+										  : -3;
 		memcpy(buf, &pn, len = sizeof(pn));
 		break;
 	case LOCAL_VERSION_ASK:
