@@ -95,7 +95,7 @@ static void want_write(bool on)
 static int dump_state(void)
 {
 	static bool (*const part[])(uint32_t * at, struct init_msg * m) = {
-		proc_state_msg, move_state_msg, kill_state_msg};
+		born_state_msg, proc_state_msg, move_state_msg, kill_state_msg};
 	const unsigned int parts = sizeof(part) / sizeof(*part);
 	static struct init_msg m;
 	uint32_t before;

@@ -272,6 +272,7 @@ void later_drop(struct proc *p);
 
 /* -- bpinit_state.c: EV_STATE number *at, which is moved on; false: that was all. */
 bool proc_state_msg(uint32_t *at, struct init_msg *m);
+bool born_state_msg(uint32_t *at, struct init_msg *m); /* bpinit_born.c */
 bool move_state_msg(uint32_t *at, struct init_msg *m);
 
 /* -- bpinit_fence.c */

@@ -82,6 +82,7 @@ static void drop(struct birth *b)
 	making -= b->making;
 	set_parent(b, 0);
 	LIST_REMOVE(b, by_pid);
+	b->pid = 0;
 	TAILQ_REMOVE(&waiting, b, next);
 	TAILQ_INSERT_TAIL(&unused, b, next);
 	not_of(ppid);
@@ -321,8 +322,10 @@ bool born_mirror(const struct init_msg *m)
 		b->stop = change;
 		return true;
 	}
-	/* Its ghost is made all the same: its parent may come home, and wait for it. */
-	b->end = change;
+	/* Its ghost is made all the same: its parent may come home, and wait for it. A master that
+	 * was told of the ghost only guesses how it ended. */
+	if (!b->end.code)
+		b->end = change;
 	is_over(b);
 	return true;
 }
@@ -373,6 +376,27 @@ void init_born(const struct init_msg *m)
 		b->until = clock_ms() + PARENT_MS;
 	if (!b->making)
 		set_parent(b, m->u.born.ppid);
+}
+
+/* A ghost that is still to be made: a new master would not know whose it is, nor end it. */
+bool born_state_msg(uint32_t *at, struct init_msg *m)
+{
+	for (; *at < births_used; (*at)++) {
+		const struct birth *b = &births[*at];
+
+		if (!b->pid || b->making)
+			continue;
+		(*at)++;
+		m->pid = m->u.state.pid = b->pid;
+		m->u.state.is_ghost = 1;
+		m->u.state.ppid = b->ppid;
+		m->u.state.pgid = b->name.pgid;
+		m->u.state.sid = b->name.sid;
+		m->u.state.uid = b->name.uid;
+		m->u.state.gid = b->name.gid;
+		return true;
+	}
+	return false;
 }
 
 /* -- it comes home */

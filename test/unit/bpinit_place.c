@@ -194,6 +194,11 @@ static void test_born_of_unknown(void)
 
 	born(child, parent, getpgrp());
 	CHECK(!is_here(child, 100));
+	/* Who asks what there is here hears of its ghost: there will be one. */
+	side_drop(&home);
+	side_connect(&home);
+	CHECK(want(&home, EV_STATE, child).u.state.is_ghost);
+	want(&home, EV_STATE_END, 0);
 	born(parent, pid, getpgrp());
 	CHECK(is_here(child, PATIENCE_MS) && is_here(parent, PATIENCE_MS));
 	CHECK(getsid(child) == getsid(0) && getsid(parent) == getsid(0));
