@@ -32,7 +32,7 @@ struct birth {
 	struct chan_name name;
 	bool making;
 	bool reaped;
-	bool led; /* its parent's ghost was told that it leads their session */
+	bool led;	    /* its parent's ghost was told that it leads their session */
 	struct mirror stop; /* the last stop or continue; code 0: none */
 	struct mirror end;  /* code 0: it has not ended */
 	int tries;
