@@ -148,8 +148,10 @@ static void killed_births(void)
 	struct trip t = {0};
 	int32_t pid = rig_sleeper(&t);
 
-	for (int i = 0; i < BIRTHS; i++)
+	for (int i = 0; i < BIRTHS; i++) {
 		killed_birth(i % 2 ? pid : 0);
+		side_forget(&home); /* EV_LOST, of one that went unseen */
+	}
 	CHECK(kill(pid, SIGKILL) == 0);
 	mirror(&home, pid, CLD_KILLED, SIGKILL);
 	CHECK(wait_for(pid, 0) == SIGKILL);

@@ -24,6 +24,8 @@ void rig_stop(void);
 /* A new connection, as of a restarted bpslave: says hello. */
 void side_connect(struct side *s);
 void side_drop(struct side *s);
+/* The events that have come and that nobody wanted yet. */
+void side_forget(struct side *s);
 
 /* It is safe: not to be told again. */
 void tell_ack(struct side *s, uint64_t seq);
