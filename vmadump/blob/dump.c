@@ -52,8 +52,7 @@ static long read_link(const struct dump *d, const char *name, char *path)
 	long n;
 
 	str_format(link, sizeof link, "/proc/%d/%s", d->mem, name);
-	n = sys_readlink(link, path, IMAGE_PATH_MAX - 1);
-	n = MAX(n, 0);
+	n = (long)or_zero(sys_readlink(link, path, IMAGE_PATH_MAX - 1));
 	path[n] = 0;
 	return n;
 }

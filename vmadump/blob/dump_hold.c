@@ -94,7 +94,7 @@ static long hold_timers(struct dump *d)
 		t.interval_ns = (uint64_t)was.interval_ns;
 		t.left_s = (uint64_t)was.value_s;
 		t.left_ns = (uint64_t)was.value_ns;
-		t.overrun = (uint32_t)MAX(sys_timer_getoverrun(t.id), 0);
+		t.overrun = (uint32_t)or_zero(sys_timer_getoverrun(t.id));
 		z->timers = (uint64_t)all;
 		all[z->ntimers++] = t;
 	}

@@ -128,7 +128,7 @@ static long finish_pipe(struct dump *d, struct dump_obj *o)
 	}
 	if (d->opt->aside || d->opt->only_look)
 		return 0;
-	put32(o->data + OBJECT_HEAD, (uint32_t)MAX(sys_fcntl(o->fd, F_GETPIPE, 0), 0));
+	put32(o->data + OBJECT_HEAD, (uint32_t)or_zero(sys_fcntl(o->fd, F_GETPIPE, 0)));
 	if (o->ends & 1)
 		sys_ioctl(o->fd, FIONREAD, &have);
 	if ((uint32_t)have > OBJECT_CONTENTS_MAX)
@@ -343,9 +343,9 @@ static long take_contents(struct dump *d, struct dump_fd *f, const struct stat *
 		return -ENOMEM;
 	p = o->data + OBJECT_HEAD;
 	put32(o->data + 8, (uint32_t)st->st_size);
-	put64(p, (uint64_t)MAX(sys_lseek(f->fd, 0, 1 /* SEEK_CUR */), 0));
+	put64(p, or_zero(sys_lseek(f->fd, 0, 1 /* SEEK_CUR */)));
 	if (kind == OBJECT_MEMFD)
-		put32(p + 8, (uint32_t)MAX(sys_fcntl(f->fd, F_GET_SEALS, 0), 0));
+		put32(p + 8, (uint32_t)or_zero(sys_fcntl(f->fd, F_GET_SEALS, 0)));
 	put32(p + 12, st->st_mode & 07777);
 	/* "/memfd:NAME (deleted)", "/tmp/NAME (deleted)" */
 	if (kind == OBJECT_MEMFD)

@@ -157,8 +157,7 @@ long dump_read_proc(struct dump *d)
 	while ((line = text_line(&t)) && status_line(&d->status, line))
 		;
 	text_close(&t);
-	r = sys_getgroups(0, NULL);
-	d->status.ngroups = (uint32_t)MAX(r, 0);
+	d->status.ngroups = (uint32_t)or_zero(sys_getgroups(0, NULL));
 	if (b->nthreads && !d->opt->aside && d->status.threads != 1 + b->nthreads)
 		return refuse(b, REFUSE_FIRST_THREAD);
 	if (!d->opt->aside && d->status.threads != 1 + b->nthreads)

@@ -203,7 +203,6 @@ static uint8_t *rec_proc(struct dump *d, uint8_t *rec, uint32_t exe)
 	unsigned long tid_at = 0;
 	int pdeathsig = 0, reaper = 0;
 	int32_t oom;
-	long slack = sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
 
 	sys_get_robust_list(0, &robust, &robust_len);
 	sys_prctl(PR_GET_TID_ADDRESS, (unsigned long)&tid_at, 0, 0, 0);
@@ -223,7 +222,7 @@ static uint8_t *rec_proc(struct dump *d, uint8_t *rec, uint32_t exe)
 	put64(p + 64, b->rseq_addr);
 	put32(p + 72, b->rseq_len);
 	put32(p + 76, b->rseq_sig);
-	put64(p + 80, (uint64_t)MAX(slack, 0));
+	put64(p + 80, or_zero(sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)));
 	put32(p + 88, (uint32_t)sys_prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
 	put32(p + 92, (uint32_t)sys_prctl(PR_GET_KEEPCAPS, 0, 0, 0, 0));
 	put32(p + 96, exe);

@@ -17,6 +17,11 @@ int memcmp(const void *a, const void *b, size_t n);
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
+/* What a system call has returned, which MAX() would make twice; 0 for an error. */
+static inline uint64_t or_zero(long r)
+{
+	return r < 0 ? 0 : (uint64_t)r;
+}
 #define ROUND_UP(x, to) (((x) + (to)-1) & ~((uint64_t)(to)-1))
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

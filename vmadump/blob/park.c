@@ -78,7 +78,7 @@ static void describe(struct blob_thread *t)
 	sys_get_robust_list(0, (void **)&t->robust, &t->robust_len);
 	sys_prctl(PR_GET_TID_ADDRESS, (unsigned long)&t->tid_at, 0, 0, 0);
 	sys_prctl(PR_GET_NAME, (unsigned long)t->name, 0, 0, 0);
-	t->slack = (uint64_t)MAX(sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0), 0);
+	t->slack = or_zero(sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0));
 	t->seccomp = (uint32_t)sys_prctl(PR_GET_SECCOMP, 0, 0, 0, 0);
 	sched_get(&t->sched);
 	sys_getresuid(&t->uid[0], &t->uid[1], &t->uid[2]);
