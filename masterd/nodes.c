@@ -236,10 +236,10 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	for (uint32_t i = 0; i < m->nodes.count; i++)
+	for (uint32_t i = 0; i < m->nodes.count; i++) {
 		ping_node(m, &m->nodes.node[i], now);
-	for (uint32_t i = 0; i < m->nodes.count; i++)
 		born_tick(m, &m->nodes.node[i], now);
+	}
 	for (p = m->peers; p; p = next) {
 		next = p->next;
 		if (!p->node && link_is_up(p->link) && now - p->since_ms >= HELLO_MS)

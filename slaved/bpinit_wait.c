@@ -113,7 +113,7 @@ static void real_changed(struct proc *p, const struct chan_child *c)
  */
 static struct {
 	int32_t pid;
-	uint64_t until_ms; /* the number may be another's by then */
+	int64_t until_ms; /* the number may be another's by then */
 } over[OVER_MAX];
 static uint32_t nover;
 
@@ -126,7 +126,7 @@ void ended_known(int32_t pid)
 static bool is_known(int32_t pid)
 {
 	for (uint32_t i = 0; i < OVER_MAX; i++) {
-		if (over[i].pid != pid || over[i].until_ms < (uint64_t)clock_ms())
+		if (over[i].pid != pid || over[i].until_ms < clock_ms())
 			continue;
 		over[i].pid = 0;
 		return true;

@@ -161,16 +161,27 @@ void open_three(void)
 	open_streams(&n2, STREAM_UNKNOWN);
 }
 
-void data(struct peer *q, uint64_t offset, const char *text)
+static void say_data(struct peer *q, uint32_t stream, uint64_t visit, uint64_t offset,
+		     const char *text)
 {
 	Bproc__StreamData m = BPROC__STREAM_DATA__INIT;
 
 	m.proc = &proc;
-	m.stream = 1;
+	m.stream = stream;
 	m.offset = offset;
-	m.visit = of_visit;
+	m.visit = visit;
 	m.data = (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
 	say(q, BPROC__ENVELOPE__MSG_STREAM_DATA, &m);
+}
+
+void data(struct peer *q, uint64_t offset, const char *text)
+{
+	say_data(q, 1, of_visit, offset, text);
+}
+
+void stdin_data(struct peer *q, uint64_t visit, const char *text)
+{
+	say_data(q, 0, visit, 0, text);
 }
 
 void end(struct peer *q, uint32_t mask, uint64_t out)

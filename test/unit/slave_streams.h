@@ -38,6 +38,7 @@ void open_visit(struct peer *q, uint64_t visit, uint64_t after, uint64_t at);
 void open_streams(struct peer *q, uint64_t at);
 void open_three(void); /* the first at 0 */
 void data(struct peer *q, uint64_t offset, const char *text);
+void stdin_data(struct peer *q, uint64_t visit, const char *text);
 void end(struct peer *q, uint32_t mask, uint64_t out);
 void end_for(struct peer *q, uint64_t move, uint64_t out);
 void reset_stdin(struct peer *q);

@@ -329,7 +329,6 @@ END_TEST
  */
 START_TEST(stdin_said_again)
 {
-	Bproc__StreamData m = BPROC__STREAM_DATA__INIT;
 	struct stdio_fds f;
 	char byte;
 
@@ -337,10 +336,7 @@ START_TEST(stdin_said_again)
 	home.stdin_ends = 0;
 	proc.pid = THERE;
 	arrive(10, 0, &f);
-	m.proc = &proc;
-	m.visit = 10;
-	m.data = (ProtobufCBinaryData){.len = 3, .data = (uint8_t *)(uintptr_t) "abc"};
-	say(&home, BPROC__ENVELOPE__MSG_STREAM_DATA, &m);
+	stdin_data(&home, 10, "abc");
 	ck_assert_int_eq(read(f.theirs[0], &byte, 1), 1);
 	ck_assert_int_eq(write(f.theirs[1], "out", 3), 3);
 	if (_i == 0) {
@@ -369,17 +365,13 @@ END_TEST
  */
 START_TEST(stdin_that_has_ended)
 {
-	Bproc__StreamData m = BPROC__STREAM_DATA__INIT;
 	struct stdio_fds f;
 	char got[8] = "";
 
 	slave.node = 0;
 	proc.pid = THERE;
 	arrive(10, 0, &f);
-	m.proc = &proc;
-	m.visit = 10;
-	m.data = (ProtobufCBinaryData){.len = 3, .data = (uint8_t *)(uintptr_t) "abc"};
-	say(&home, BPROC__ENVELOPE__MSG_STREAM_DATA, &m);
+	stdin_data(&home, 10, "abc");
 	used = 3;
 	of_visit = 10;
 	end(&home, STREAM_BIT(0), 0);
