@@ -206,6 +206,8 @@ void nodes_hello(struct peer *p, const Bproc__Hello *h)
 	if (same || !known) {
 		moves_node(m, n, false);
 		procs_node_back(m, n);
+	} else if (n->num == NODE_HOME) {
+		procs_node_back(m, n); /* what is real there goes on; this bpinit watches none */
 	}
 }
 

@@ -313,6 +313,32 @@ START_TEST(zombies)
 }
 END_TEST
 
+/* What is real at home goes on when its bpinit is killed: the next one is to tell of its end. */
+START_TEST(home_anew)
+{
+	struct fake_slave *home = slave_join(-1, "h", NULL), *n0 = slave_join(0, "a", NULL);
+	Bproc__Envelope *env;
+
+	tell_proc(n0, 1000, true);
+	tell_proc(n0, 2001, false);
+	tell_end(n0);
+	tell_proc(home, 2001, true);
+	tell_end(home);
+	hear(home, BPROC__ENVELOPE__MSG_WATCH);
+	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+	slave_free(home);
+	home = slave_join(-1, "another", NULL);
+	hear(n0, BPROC__ENVELOPE__MSG_SIGNAL); /* whom nobody can reach any more is killed */
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_WATCH);
+	ck_assert_int_eq(env->watch->proc->pid, 1000);
+	bproc__envelope__free_unpacked(env, NULL);
+	tell_event(home, 1000, CLD_EXITED, 7, 9, 0);
+	hear_told(n0, 1000, CLD_EXITED, 7, 9);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("gone");
@@ -330,6 +356,7 @@ int main(void)
 	tcase_add_loop_test(t, born_where_it_begins, 0, 2);
 	tcase_add_loop_test(t, told_again, 0, 2);
 	tcase_add_test(t, zombies);
+	tcase_add_test(t, home_anew);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
