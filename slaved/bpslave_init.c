@@ -48,6 +48,7 @@ static struct {
 	uint32_t held; /* real processes in the last state */
 	int64_t mono_off, boot_off;
 	bool told_once; /* all that was here when we began */
+	char over[80];	/* why it is lost: known, and not acted on yet */
 } in = {.fd = -1};
 
 /* While one starts, what is for it waits in the queue. */
@@ -252,7 +253,13 @@ static void handle(const struct init_msg *m)
 	}
 }
 
-/* False: there was none. */
+static bool is_over(const char *why)
+{
+	snprintf(in.over, sizeof(in.over), "%s", why);
+	return false;
+}
+
+/* False: there was none, or there will be none any more. */
 static bool take_one(int fd)
 {
 	static struct init_msg m;
@@ -262,21 +269,16 @@ static bool take_one(int fd)
 	e = pkt_recv(fd, &m, sizeof(m), MSG_DONTWAIT, &pkt);
 	if (e == -EAGAIN)
 		return false;
-	if (e < 0) {
-		lost(strerror(-e));
-		return false;
-	}
+	if (e < 0)
+		return is_over(strerror(-e));
 	pkt_close(&pkt);
-	if (pkt.len == 0) {
-		lost("it has ended");
-		return false;
-	}
+	if (pkt.len == 0)
+		return is_over("it has ended");
 	/* Events are sent without the room for a chain that none of them has. */
 	if (pkt.len < offsetof(struct init_msg, u) + sizeof(m.u.text)) {
 		log_error("bpinit: a message of %zu bytes, not %zu: another version", pkt.len,
 			  sizeof(m));
-		lost("another version");
-		return false;
+		return is_over("another version");
 	}
 	/* Events come after the state; one that is here before its end is told again behind it. Of
 	 * what was born here they come before: it has to be told with the state. */
@@ -291,14 +293,20 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	(void)arg;
 	/* More than one at a time only when they come fast: the last, empty read costs a call. */
-	take_one(fd);
+	if (!in.over[0])
+		take_one(fd);
+	if (in.over[0])
+		lost(in.over);
 }
 
+/* Its end takes away the node's events and processes, in whose midst the caller may be: later. */
 void init_take(void)
 {
-	for (int i = 0; i < TAKE_MAX && in.fd >= 0; i++)
+	for (int i = 0; i < TAKE_MAX && in.fd >= 0 && !in.over[0]; i++)
 		if (!take_one(in.fd))
-			return;
+			break;
+	if (in.over[0] && in.readable)
+		event_active(in.readable, EV_READ, 0);
 }
 
 /* -- finding and starting it */
@@ -427,6 +435,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 static void lost(const char *why)
 {
 	log_error("bpinit: %s", why);
+	in.over[0] = '\0';
 	free_event(&in.readable);
 	free_event(&in.writable);
 	in.fd = close_fd(in.fd);

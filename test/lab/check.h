@@ -33,8 +33,9 @@ static int failures;
 /* A step that the rest hangs on. */
 #define MUST(cond, ...)                                                                            \
 	do {                                                                                       \
+		int before_ = failures;                                                            \
 		CHECK(cond, __VA_ARGS__);                                                          \
-		if (failures)                                                                      \
+		if (failures != before_)                                                           \
 			exit(1);                                                                   \
 	} while (0)
 

@@ -4,8 +4,8 @@
  * long as that process lives, and what has come of one that dies is the beginning of it; and who
  * forks all the time on a node gets every child's status, and nothing of any of them is left
  * anywhere. Rows and places are those of matrix.h; a stream and a family for each column, of which
- * those that move are met on their way. matrix_io_static [ROW]. Lab of 3 nodes with a short
- * pingtimeout. One row is in the tests, all of them are for ./dev matrix.
+ * those that move are met on their way. matrix_io_static [ROW...]. Lab of 3 nodes with a short
+ * pingtimeout. Some rows are in the tests, all of them are for ./dev matrix.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -371,8 +371,19 @@ static void one_row(const struct row *r)
 	}
 }
 
+static bool is_wanted(const struct row *r, char **names)
+{
+	bool any = *names;
+
+	for (; *names; names++)
+		if (strcmp(*names, r->name) == 0)
+			return true;
+	return !any;
+}
+
 int main(int argc, char **argv)
 {
+	(void)argc;
 	tmp_path(base_path, "matrix_io");
 	snprintf(ghosts_path, sizeof(ghosts_path), "%s.ghosts", base_path);
 	setenv("MATRIX_GHOSTS", ghosts_path, 1);
@@ -380,7 +391,7 @@ int main(int argc, char **argv)
 	signal(SIGUSR2, on_signal);
 	signal(SIGPIPE, SIG_IGN);
 	for (int i = 0; i < ROWS; i++)
-		if (argc < 2 || strcmp(argv[1], rows[i].name) == 0)
+		if (is_wanted(&rows[i], argv + 1))
 			one_row(&rows[i]);
 	unlink(ghosts_path);
 	return finish("failures");
