@@ -94,7 +94,20 @@ static void print_refused(const char *text, void *arg)
 	printf("  %s\n", text);
 }
 
-/* Of all that descend from it; whoever has a filter is refused with no more said. */
+/* 1: its seccomp filters, or those of who descends from it, keep it; it was not touched. */
+static int judged_against(int pid, int node, int flags)
+{
+	struct refused r = {.pid = pid};
+
+	if (bproc_movepid(pid, node, BPROC_MOVE_JUDGE | flags) == 0)
+		return 0;
+	if (errno != ENOTSUP)
+		fail(pid);
+	print_refused(bproc_errtext(), &r);
+	puts("\nnot stopped");
+	return 1;
+}
+
 static int dry_run_tree(int pid)
 {
 	int node = go_there(pid), n;
@@ -102,7 +115,10 @@ static int dry_run_tree(int pid)
 	struct vmad_err err = {0};
 	uint64_t us = 0;
 
-	n = vmad_look_pid(pid, -1, VMAD_TREE | (node == BPROC_NODE_MASTER ? 0 : VMAD_AWAY),
+	if (judged_against(pid, node, BPROC_MOVE_TREE))
+		return 1;
+	n = vmad_look_pid(pid, -1,
+			  VMAD_TREE | VMAD_JUDGED | (node == BPROC_NODE_MASTER ? 0 : VMAD_AWAY),
 			  print_refused, &r, &us, &err);
 	if (n < 0) {
 		fprintf(stderr, "bpmove: %d: %s\n", pid, err.text);
@@ -125,13 +141,8 @@ static int dry_run(int pid)
 		perror("bpmove: memfd");
 		return 1;
 	}
-	if (bproc_movepid(pid, node, BPROC_MOVE_JUDGE) < 0) {
-		if (errno != ENOTSUP)
-			fail(pid);
-		print_refused(bproc_errtext(), &r);
-		puts("\nnot stopped");
+	if (judged_against(pid, node, 0))
 		return 1;
-	}
 	n = vmad_look_pid(pid, fd, VMAD_JUDGED | (node == BPROC_NODE_MASTER ? 0 : VMAD_AWAY),
 			  print_refused, &r, &us, &err);
 	if (n < 0 && err.code == ENOTSUP) {

@@ -53,10 +53,11 @@ bool api_has_threads(void);
 int api_leave_threads(int node, int flags, const void *args, size_t len);
 
 /*
- * api_movepid.c: would this machine's bpslave refuse to move process pid for its seccomp filters?
+ * api_filters.c: would this machine's bpslave refuse to move process pid for its seccomp filters?
  * flags: LOCAL_LOOK_*. 0, or -errno with the thread's text set.
  */
 int api_look_filters(int pid, unsigned flags);
+int api_look_tree(int pid); /* or one of all that descend from it, which the text names */
 
 /* A child that was not to be: ended and reaped, so that the caller never sees it. */
 void api_reap(pid_t child);

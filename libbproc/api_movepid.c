@@ -32,19 +32,6 @@ static int is_here(int pid, int self)
 	return 0;
 }
 
-int api_look_filters(int pid, unsigned flags)
-{
-	const struct local_look ask = {.flags = flags};
-	cleanup_fd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	struct client c;
-	int e;
-
-	if (pidfd < 0)
-		return 0; /* whoever looks at it will say why */
-	e = client_begin(&c, LOCAL_LOOK, &ask, sizeof(ask), pidfd, api_err());
-	return e < 0 ? e : client_finish(&c, NULL, 1, api_err());
-}
-
 static _Thread_local struct bproc_movestat_t last;
 
 void bproc_movestat(struct bproc_movestat_t *stat)
@@ -156,7 +143,7 @@ int bproc_movepid(int pid, int node, int flags)
 	/* Before it is touched: what the blob calls there could be its death. */
 	ahead = live || flags & BPROC_MOVE_LAZY ? LOCAL_LOOK_AHEAD : 0;
 	locks = flags & BPROC_MOVE_LOCKS ? LOCAL_LOOK_LOCKS : 0;
-	e = api_look_filters(pid, ahead | locks);
+	e = tree ? api_look_tree(pid) : api_look_filters(pid, ahead | locks);
 	if (e == -ENOTSUP && ahead) {
 		snprintf(last.why, sizeof(last.why), "%s", api_err()->text);
 		live = 0;

@@ -83,12 +83,8 @@ static void child_asks(struct leaving *v)
 	ask_master(v);
 }
 
-/*
- * Its filters are known; e: they, or who it is, are in the way. tree: what one of a tree has asked
- * client; or NULL.
- */
-static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX], uint32_t client,
-		  const struct local_move *tree)
+/* Its filters are known; e: they, or who it is, are in the way. */
+static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 {
 	struct asker *who = v->who;
 
@@ -120,8 +116,8 @@ static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX], uint32_t 
 	}
 	if (v->kind != MOVE_LIVE)
 		born_leaving(v->pid, true);
-	if (tree)
-		tree_join(v, client, tree);
+	if (v->tree)
+		tree_ready(v);
 	else
 		ask_master(v);
 }
@@ -138,7 +134,7 @@ static void on_filters(void *arg, const struct filter_answer *a)
 		v->who->filters_len = a->len;
 		v->who->filters_id = filters_id(a->bytes, a->len);
 	}
-	go_on(v, -a->err, text, 0, NULL);
+	go_on(v, -a->err, text);
 }
 
 /* There is no bpinit to read the channel. */
@@ -151,8 +147,8 @@ static void no_bpinit(uint32_t client, uint32_t id, const struct local_move *ask
 		local_error(client, id, LOCAL_MOVE, ENOTCONN, text);
 }
 
-void move_ask(uint32_t client, uint32_t id, const struct local_move *ask,
-	      const struct ucred *asker, int chan)
+void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, const struct ucred *asker,
+	      int chan)
 {
 	const struct filter_move how = {.ahead = ask->kind == MOVE_LIVE ||
 						 (ask->kind == MOVE_MOVE && ask->flags & DUMP_LAZY),
@@ -197,13 +193,12 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask,
 	}
 	if (e == 0)
 		born_asks(who->ids.pid, ask->kind != MOVE_RFORK && ask->kind != MOVE_LIVE);
+	if (e == 0 && ask->members && (e = tree_join(v, client, ask)) < 0)
+		snprintf(text, sizeof(text), "it is not one of those that go together");
 	if (e == 0)
 		e = filters_want(&who->ids, &how, on_filters, v, &v->reading, text);
-	if (v->reading && ask->members)
-		/* It has set one since it was looked at; the others do not wait for it. */
-		leaving_refuse(v, ENOTSUP, "it has a seccomp filter; it cannot move with others");
-	else if (!v->reading)
-		go_on(v, e, text, client, ask->members ? ask : NULL);
+	if (!v->reading)
+		go_on(v, e, text);
 }
 
 void move_child(uint32_t client, uint32_t id, int32_t pid)

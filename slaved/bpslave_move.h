@@ -22,13 +22,13 @@ struct leaving {
 	struct asker *who;   /* owned: what the master will be asked, while that waits for pid */
 	int chan;	     /* owned, until bpinit has it: -1 */
 	struct filter_reader *reading; /* its seccomp filters are being read */
-	uint64_t filters;    /* which it has (vmadump/blob/filters.h) */
+	uint64_t filters;	       /* which it has (vmadump/blob/filters.h) */
 	unsigned char token[32];
 	uint32_t ticket;     /* a data connection is waited for */
 	struct event *later; /* owned: the node's address is not in our table yet */
 	int tries;
 	bool parked, committed;
-	bool lost; /* the connection that carried its image, before all was handed on */
+	bool lost;  /* the connection that carried its image, before all was handed on */
 	bool moved; /* it is here by a move, as bpinit has told; false also where it has not */
 	struct exec_file exec;
 	struct after *after; /* owned: committed, and no ghost yet */
@@ -61,8 +61,9 @@ void leaving_question(struct leaving *v, struct asker_of *ret);
 
 /* bpslave_tree.c: processes that leave together. v has asked; the master is asked for all at once,
  * or all that have are refused. */
-void tree_join(struct leaving *v, uint32_t client, const struct local_move *ask);
-void tree_part(struct leaving *v); /* v is forgotten: before all have asked the others stay too */
+int tree_join(struct leaving *v, uint32_t client, const struct local_move *ask);
+void tree_ready(struct leaving *v); /* it may be asked for, when all others may */
+void tree_part(struct leaving *v);  /* v is forgotten: before all have asked the others stay too */
 void tree_client_gone(uint32_t client);
 void tree_link_lost(void);
 

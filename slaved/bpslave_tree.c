@@ -13,7 +13,8 @@
 
 struct tree {
 	LIST_ENTRY(tree) next;
-	uint32_t client, members, n;
+	uint32_t client, members;
+	uint32_t n; /* whose seccomp filters are known: nothing is missing to ask for them */
 	struct leaving *v[MOVE_TREE_MAX];
 	struct event *late; /* owned */
 };
@@ -101,18 +102,23 @@ static void ask_for_all(struct tree *t)
 	free(t);
 }
 
-void tree_join(struct leaving *v, uint32_t client, const struct local_move *ask)
+int tree_join(struct leaving *v, uint32_t client, const struct local_move *ask)
 {
 	struct tree *t = find(client);
 
 	if (!t && ask->members <= MOVE_TREE_MAX)
 		t = begin(client, ask->members);
-	if (!t || ask->members != t->members || ask->index >= t->members || t->v[ask->index]) {
-		leaving_refuse(v, t ? EINVAL : EAGAIN, "it is not one of those that go together");
-		return;
-	}
+	if (!t || ask->members != t->members || ask->index >= t->members || t->v[ask->index])
+		return t ? -EINVAL : -EAGAIN;
 	t->v[ask->index] = v;
 	v->tree = t;
+	return 0;
+}
+
+void tree_ready(struct leaving *v)
+{
+	struct tree *t = v->tree;
+
 	if (++t->n == t->members)
 		ask_for_all(t);
 }

@@ -278,7 +278,7 @@ static int send_in(struct freeze *f, const struct layout *l)
 					  strerror(errno));
 	}
 	/* What ends in its park is not to be led out; but a detach leaves a stop as it is. */
-	f->loose = f->to_leave || (f->ends && !f->t.group_stop && !f->seccomp);
+	f->loose = f->to_leave || (f->ends && !f->t.group_stop && !f->t.options);
 	return f->loose ? let_go(&f->t) : trace_continue(&f->t);
 }
 
@@ -317,8 +317,7 @@ static int put_in(struct freeze *f)
 	pidfd = (int)syscall(SYS_pidfd_open, f->t.pid, 0);
 	if (pidfd < 0)
 		return trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
-	if (map_there(f, &l) == 0 && open_channel(f, pidfd) == 0 &&
-	    write_blob(f, &l) == 0)
+	if (map_there(f, &l) == 0 && open_channel(f, pidfd) == 0 && write_blob(f, &l) == 0)
 		r = send_in(f, &l);
 	close(pidfd);
 	if (r < 0)

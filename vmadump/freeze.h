@@ -84,6 +84,8 @@ int freeze_look_aside(struct freeze *f);
 int look_at_filters(struct freeze *f, const char *status);
 int freeze_root(struct freeze *f);
 int freeze_filters(struct freeze *f);
+/* filters_each.c: before it is stopped, of one with several threads. */
+void look_at_thread_filters(struct freeze *f);
 /*
  * The newest most filters of a process that is stopped, as contents of TAG_SECCOMP; refused if its
  * threads have not all the same. rec: twice IMAGE_SECCOMP_MAX, the result in the first.

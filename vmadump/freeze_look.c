@@ -18,9 +18,9 @@
 
 #define VDSO_LOOK 4096u /* the shortest that there is */
 /* Less than this is looked at in a millisecond or two. */
-#define MUCH_FDS 128	  /* descriptors */
-#define MUCH_PTE_KB 512	  /* page tables of 256 MiB: /proc/PID/smaps goes through them */
-#define MUCH_MAPS_PAGES 5 /* of /proc/PID/maps */
+#define MUCH_FDS 128	     /* descriptors */
+#define MUCH_PTE_KB 512	     /* page tables of 256 MiB: /proc/PID/smaps goes through them */
+#define MUCH_MAPS_PAGES 5    /* of /proc/PID/maps */
 #define PIDFD_OF_THREAD 0x80 /* PIDFD_THREAD, Linux 6.9: O_EXCL */
 
 static const char *line_of(const char *text, const char *key)
@@ -174,6 +174,8 @@ int freeze_look(struct freeze *f)
 	if (f->has_filters && !(f->flags & FREEZE_JUDGED) && f->has_filters > own_filters() &&
 	    look_at_filters(f, text) < 0)
 		return -1;
+	if (f->threads > 1)
+		look_at_thread_filters(f);
 	return look_at_places(f);
 }
 

@@ -17,16 +17,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "vmadump/blob/image.h"
 #include "vmadump/blob/refuse.h"
-#include "vmadump/freeze.h"
+#include "vmadump/filters.h"
 
-#define CAP_SYS_ADMIN_BIT 21
 #define GET_FILTER 0x420c   /* PTRACE_SECCOMP_GET_FILTER */
 #define GET_METADATA 0x420d /* PTRACE_SECCOMP_GET_METADATA, Linux 4.16 */
-#ifndef PTRACE_O_SUSPEND_SECCOMP
-#define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
-#endif
 
 struct metadata {
 	uint64_t index, flags;
@@ -34,7 +29,7 @@ struct metadata {
 
 /* -- before it is stopped */
 
-static uint64_t number_of(const char *status, const char *key, int base)
+uint64_t status_number(const char *status, const char *key, int base)
 {
 	const char *at = strstr(status, key);
 
@@ -46,13 +41,13 @@ int look_at_filters(struct freeze *f, const char *status)
 	if (!(f->flags & FREEZE_FILTERS))
 		return trace_refuse(&f->t, REFUSE_SECCOMP);
 	/* As the kernel asks for of who sets one. */
-	f->seccomp = (int)number_of(status, "\nSeccomp:\t", 10);
-	if (f->seccomp == SECCOMP_MODE_FILTER && !number_of(status, "\nNoNewPrivs:\t", 10) &&
-	    !(number_of(status, "\nCapEff:\t", 16) >> CAP_SYS_ADMIN_BIT & 1))
+	f->seccomp = (int)status_number(status, "\nSeccomp:\t", 10);
+	if (f->seccomp == SECCOMP_MODE_FILTER && !status_number(status, "\nNoNewPrivs:\t", 10) &&
+	    !(status_number(status, "\nCapEff:\t", 16) >> CAP_SYS_ADMIN_BIT & 1))
 		return trace_refuse(&f->t, REFUSE_SECCOMP_SET);
 	if (f->seccomp == SECCOMP_MODE_STRICT && f->threads > 1)
 		return trace_refuse(&f->t, REFUSE_SECCOMP_THREAD, (int)f->t.pid);
-	f->t.options = PTRACE_O_SUSPEND_SECCOMP;
+	f->t.options = SUSPEND_SECCOMP;
 	return 0;
 }
 
@@ -113,7 +108,12 @@ static long read_filter(struct trace *t, pid_t tid, long i, uint8_t *rec, uint32
 	return 8 + 8 * n;
 }
 
-static int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec, uint32_t *ret_len)
+int has_filter(pid_t tid)
+{
+	return ptrace(GET_FILTER, tid, NULL, NULL) > 0;
+}
+
+int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec, uint32_t *ret_len)
 {
 	uint32_t at = SECCOMP_HEAD, n = 0;
 	long i = 0, r = 1;
@@ -123,7 +123,7 @@ static int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec,
 		r = ptrace(GET_FILTER, tid, (void *)i, NULL);
 		i += r > 0;
 	}
-	if (errno != ENOENT)
+	if (errno != ENOENT && (errno != EINVAL || i)) /* EINVAL: it has none */
 		return trace_refuse(t, REFUSE_SECCOMP_READ);
 	for (; i > 0 && n < most; n++, at += (uint32_t)r) {
 		r = read_filter(t, tid, --i, rec, at);
@@ -136,8 +136,8 @@ static int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec,
 	return 0;
 }
 
-/* As seccomp(2) with TSYNC makes them. */
-int read_filters_alike(struct trace *t, uint32_t most, uint8_t *rec, uint32_t *ret_len)
+/* As seccomp(2) with TSYNC makes them; or a thread that has others than the first. */
+static pid_t read_alike(struct trace *t, uint32_t most, uint8_t *rec, uint32_t *ret_len)
 {
 	uint8_t *other = rec + IMAGE_SECCOMP_MAX;
 	int r = read_filters(t, t->pid, most, rec, ret_len);
@@ -146,15 +146,25 @@ int read_filters_alike(struct trace *t, uint32_t most, uint8_t *rec, uint32_t *r
 	for (uint32_t i = 1; r == 0 && i < t->n; i++) {
 		r = read_filters(t, t->task[i].tid, most, other, &len);
 		if (r == 0 && (len != *ret_len || memcmp(other, rec, len) != 0))
-			r = trace_refuse(t, REFUSE_SECCOMP_THREAD, (int)t->task[i].tid);
+			r = t->task[i].tid;
 	}
 	return r;
+}
+
+int read_filters_alike(struct trace *t, uint32_t most, uint8_t *rec, uint32_t *ret_len)
+{
+	pid_t r = read_alike(t, most, rec, ret_len);
+
+	return r > 0 ? trace_refuse(t, REFUSE_SECCOMP_THREAD, (int)r) : r;
 }
 
 int freeze_filters(struct freeze *f)
 {
 	struct trace *t = &f->t;
+	pid_t r;
 
+	if (find_thread_filters(f) < 0)
+		return -1;
 	if (!f->seccomp)
 		return 0;
 	f->filters = calloc(2, IMAGE_SECCOMP_MAX);
@@ -165,24 +175,25 @@ int freeze_filters(struct freeze *f)
 		f->filters_len = SECCOMP_HEAD;
 		return 0;
 	}
-	return read_filters_alike(t, UINT32_MAX, f->filters, &f->filters_len);
+	r = read_alike(t, UINT32_MAX, f->filters, &f->filters_len);
+	return r > 0 ? freeze_filters_each(f) : r;
 }
 
 /* -- and put back: the last thing that it does in the blob */
 
-static int put_filter(struct trace *t, const struct blob *b, const uint8_t *at, uint64_t from)
+int put_filter(struct trace *t, struct task *task, const struct blob *b, const uint8_t *at,
+	       uint64_t from, uint32_t flags)
 {
 	const struct {
 		uint16_t n, pad[3];
 		uint64_t p;
 	} prog = {(uint16_t)get32(at + 4), {0}, from + 8};
 	const uint64_t to = b->self + BLOB_STRUCT_MAX; /* the far end of its stack */
-	const uint64_t arg[6] = {SECCOMP_SET_MODE_FILTER,
-				 get32(at) | (t->n > 1 ? SECCOMP_FILTER_FLAG_TSYNC : 0), to};
+	const uint64_t arg[6] = {SECCOMP_SET_MODE_FILTER, get32(at) | flags, to};
 	int64_t ret;
 
 	if (trace_write(t, to, &prog, sizeof prog) < 0 ||
-	    trace_syscall(t, SYS_seccomp, arg, &ret) < 0)
+	    trace_syscall_by(t, task, SYS_seccomp, arg, &ret) < 0)
 		return -1;
 	return ret == 0 ? 0
 			: trace_fail(t, ret < 0 ? (int)-ret : EINVAL, "its seccomp filter: %s",
@@ -199,7 +210,8 @@ static int put_all(struct trace *t, const struct blob *b, const uint8_t *rec)
 
 		for (uint32_t k = 0; k < i; k++)
 			at += 8 + 8 * get32(rec + at + 4);
-		if (put_filter(t, b, rec + at, b->seccomp + at) < 0)
+		if (put_filter(t, t->task, b, rec + at, b->seccomp + at,
+			       t->n > 1 ? SECCOMP_FILTER_FLAG_TSYNC : 0) < 0)
 			return -1;
 	}
 	return 0;
@@ -221,14 +233,14 @@ static int is_whole(const uint8_t *rec, uint32_t len)
 int revive_filters(struct trace *t, const struct blob *b)
 {
 	const uint64_t strict[6] = {22 /* PR_SET_SECCOMP */, SECCOMP_MODE_STRICT};
-	const unsigned long suspend = PTRACE_O_SUSPEND_SECCOMP;
+	const unsigned long suspend = SUSPEND_SECCOMP;
 	uint32_t len = b->seccomp_len;
 	uint8_t *rec = len >= SECCOMP_HEAD && len <= IMAGE_SECCOMP_MAX ? malloc(len) : NULL;
 	int64_t ret;
 	int r = rec ? trace_get(t, b->seccomp, rec, len)
 		    : trace_fail(t, ENOMEM, "its seccomp filters: %s", strerror(ENOMEM));
 
-	if (r == 0 && !is_whole(rec, len))
+	if (r == 0 && get32(rec) != SECCOMP_EACH && !is_whole(rec, len))
 		r = trace_fail(t, EBADMSG, "not an image, or damaged: its seccomp filters");
 	for (uint32_t i = 0; r == 0 && i < t->n; i++)
 		if (ptrace(PTRACE_SETOPTIONS, t->task[i].tid, NULL, (void *)suspend) < 0)
@@ -238,7 +250,8 @@ int revive_filters(struct trace *t, const struct blob *b)
 		if (r == 0 && ret < 0)
 			r = trace_fail(t, (int)-ret, "its seccomp mode: %s", strerror((int)-ret));
 	} else if (r == 0) {
-		r = put_all(t, b, rec);
+		r = get32(rec) == SECCOMP_EACH ? revive_filters_each(t, b, rec, len)
+					       : put_all(t, b, rec);
 	}
 	free(rec);
 	return r;

@@ -152,6 +152,8 @@ static void summary(const struct image *im, FILE *out)
 		fprintf(out, "\nseccomp: %s, filters %u",
 			get32(im->rec[TAG_SECCOMP].p) == 1 ? "strict" : "filter",
 			get32(im->rec[TAG_SECCOMP].p + 4));
+	if (im->rec[TAG_SECCOMP_EACH].len >= SECCOMP_HEAD)
+		fprintf(out, "\nseccomp: of each thread its own");
 	fprintf(out, "\nuser: %u\ngroup: %u\nthreads: %u\n", get32(ident + 8), get32(ident + 24),
 		1 + count(im, TAG_THREADS, REC_THREAD_LEN));
 	fprintf(out, "mapped: %" PRIu64 "\npages: %" PRIu64 "\nlength: %" PRIu64 "\n", mapped,

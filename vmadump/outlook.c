@@ -18,14 +18,12 @@
 static long ask(struct freeze *f, int fd, unsigned away, int rest,
 		void (*refused)(const char *, void *), void *arg)
 {
-	struct chan_msg m = {.type = CHAN_LOOK,
-			     .flags = rest ? CHAN_LOOK_REST : 0,
-			     .u.leave.flags = away};
+	struct chan_msg m = {
+		.type = CHAN_LOOK, .flags = rest ? CHAN_LOOK_REST : 0, .u.leave.flags = away};
 	int order = tree_alone(f, 1), r;
 	long n = 0;
 
-	r = order < 0 ? chan_send_with(f->chan, &m, fd)
-		      : chan_send_two(f->chan, &m, fd, order);
+	r = order < 0 ? chan_send_with(f->chan, &m, fd) : chan_send_two(f->chan, &m, fd, order);
 	if (order >= 0)
 		close(order);
 	if (r < 0)
@@ -68,19 +66,14 @@ static long look(struct freeze *f, int fd, unsigned away, int rest,
 int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char *text, void *arg),
 		  void *arg, uint64_t *ret_us, struct vmad_err *err)
 {
-	unsigned away = flags & VMAD_AWAY
-				? CHAN_GO_AWAY | AWAY_STREAMS << CHAN_GO_STREAM_SHIFT
-				: 0;
+	unsigned away = flags & VMAD_AWAY ? CHAN_GO_AWAY | AWAY_STREAMS << CHAN_GO_STREAM_SHIFT : 0;
 	const unsigned judged = flags & VMAD_JUDGED ? FREEZE_JUDGED : 0;
-	struct freeze f = {.t = {.pid = pid, .err = err},
-			   .far = -1,
-			   .other = -1,
-			   .flags = judged};
+	struct freeze f = {.t = {.pid = pid, .err = err}, .far = -1, .other = -1, .flags = judged};
 	int e;
 	long r, known = -1;
 
 	if (flags & VMAD_TREE)
-		return tree_look(pid, away, refused, arg, ret_us, err);
+		return tree_look(pid, away, judged != 0, refused, arg, ret_us, err);
 	if (freeze_look(&f) < 0)
 		return -1;
 	if (freeze_is_much(&f))

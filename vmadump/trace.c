@@ -107,8 +107,14 @@ static int known(struct trace *t, pid_t tid)
 static int seize(struct trace *t, pid_t tid)
 {
 	struct task *task;
+	long r = ptrace(PTRACE_SEIZE, tid, NULL, (void *)t->options);
 
-	if (ptrace(PTRACE_SEIZE, tid, NULL, (void *)t->options) < 0) {
+	if (r < 0 && errno == EPERM && t->optional) {
+		t->options = 0;
+		t->optional = 0;
+		r = ptrace(PTRACE_SEIZE, tid, NULL, NULL);
+	}
+	if (r < 0) {
 		if (errno == ESRCH)
 			return 0; /* it has ended since */
 		if (errno == EPERM && t->options)

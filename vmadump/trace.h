@@ -42,10 +42,11 @@ struct trace {
 	struct task *task; /* the first is the first thread, once all are stopped */
 	uint32_t n, room;
 	pid_t highest;
-	uint32_t group_stop; /* the signal that the process was stopped by before, or 0 */
-	unsigned long options; /* PTRACE_O_* that it is seized with */
-	uint32_t stop_after; /* a SIGSTOP came meanwhile: it is to be sent again */
-	uint64_t gadget;     /* address of a system call instruction in it, 0: none */
+	uint32_t group_stop;   /* the signal that the process was stopped by before, or 0 */
+	unsigned long options; /* PTRACE_O_* that it is seized with, */
+	int optional;	       /* if that may be: 0 otherwise */
+	uint32_t stop_after;   /* a SIGSTOP came meanwhile: it is to be sent again */
+	uint64_t gadget;       /* address of a system call instruction in it, 0: none */
 	/* wait.c */
 	int listening, heard_other;
 	siginfo_t heard; /* the last SIGCHLD of another child of the caller */
@@ -71,6 +72,9 @@ int trace_read(struct trace *t);
 int trace_continue(struct trace *t);
 /* One system call by the first thread; what it returned, or -1 with err filled and *ret set. */
 int trace_syscall(struct trace *t, long nr, const uint64_t arg[6], int64_t *ret);
+/* The same by another of its threads. */
+int trace_syscall_by(struct trace *t, struct task *task, long nr, const uint64_t arg[6],
+		     int64_t *ret);
 /* Registers of one thread, all of them: as they are in blob_regs. */
 int trace_set_regs(struct trace *t, const struct task *task, const struct blob_regs *regs);
 int trace_get_regs(struct trace *t, const struct task *task, struct blob_regs *ret_regs);

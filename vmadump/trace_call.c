@@ -73,7 +73,12 @@ static int wait_step(struct trace *t, struct task *task)
 
 int trace_syscall(struct trace *t, long nr, const uint64_t arg[6], int64_t *ret)
 {
-	struct task *task = t->task;
+	return trace_syscall_by(t, t->task, nr, arg, ret);
+}
+
+int trace_syscall_by(struct trace *t, struct task *task, long nr, const uint64_t arg[6],
+		     int64_t *ret)
+{
 	struct blob_regs r = task->regs;
 
 	*ret = -ENOSYS;

@@ -47,6 +47,7 @@ struct tree {
 	int32_t lent_lo, lent_hi; /* numbers that the first is lent others' descriptors under */
 	int32_t fd_base;
 	int leaves, away; /* by a move; from a node, where only pipes are streams of home */
+	int judged;	  /* of a move: their seccomp filters are known to allow it */
 	int alone;	  /* one process, for the sake of its memory: tree_alone() */
 	struct vmad_err *err;
 };
@@ -94,8 +95,8 @@ long tree_dump(pid_t pid, int fd, unsigned copy, unsigned flags, struct pack_chi
 /* tree_away.c: all that are parked to leave go on where they are. */
 void tree_stay(struct tree *t);
 /* tree_look.c: vmad_look_pid() of a tree; away: CHAN_GO_* of one that is not at home. */
-int tree_look(pid_t pid, unsigned away, void (*refused)(const char *text, void *arg), void *arg,
-	      uint64_t *ret_us, struct vmad_err *err);
+int tree_look(pid_t pid, unsigned away, int judged, void (*refused)(const char *text, void *arg),
+	      void *arg, uint64_t *ret_us, struct vmad_err *err);
 
 /* tree_revive.c: the first member of a tree is there and has said so in m; all others come. */
 struct chan_msg;

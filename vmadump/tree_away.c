@@ -180,7 +180,7 @@ int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how,
 		    struct vmad_err *err)
 {
 	struct vmad_err scratch = {0};
-	struct leaving l = {.t = {.leaves = 1, .away = !!(how & VMAD_AWAY)},
+	struct leaving l = {.t = {.leaves = 1, .away = !!(how & VMAD_AWAY), .judged = 1},
 			    .conn = conn};
 	uint64_t since = freeze_now_us();
 	int r, e;

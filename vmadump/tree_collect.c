@@ -106,6 +106,7 @@ static void await_end(pid_t pid)
 static int add(struct tree *t, pid_t pid, uint32_t parent, unsigned copy)
 {
 	const unsigned most = t->leaves ? MOVE_TREE_MAX : TREE_MAX;
+	const unsigned filters = !t->leaves ? FREEZE_FILTERS : t->judged ? FREEZE_JUDGED : 0;
 	struct vmad_err why = {0};
 	struct tree_member *m;
 	struct seen s;
@@ -119,9 +120,7 @@ static int add(struct tree *t, pid_t pid, uint32_t parent, unsigned copy)
 	*m = (struct tree_member){.pid = pid, .parent = parent, .kind = TREE_PROCESS};
 	m->f.chan = m->f.far = m->f.other = -1;
 	if (look_at(pid, &s) && s.state != 'Z')
-		r = freeze_enter(&m->f, pid,
-				 copy | FREEZE_LOOKED | (t->leaves ? 0 : FREEZE_FILTERS), t->leaves,
-				 &why);
+		r = freeze_enter(&m->f, pid, copy | FREEZE_LOOKED | filters, t->leaves, &why);
 	m->f.t.err = NULL;
 	if (r < 0)
 		await_end(pid);
@@ -314,8 +313,7 @@ static int lend_memory(struct tree *t, struct tree_memory *m)
 	t->lent_lo = t->lent_lo ? t->lent_lo : m->as;
 	r = chan_lend(t->member[0].f.chan, fd, m->as);
 	close(fd);
-	return r < 0 ? tree_fail(t, errno, "process %d: %s", t->member[0].pid, strerror(errno))
-		     : 0;
+	return r < 0 ? tree_fail(t, errno, "process %d: %s", t->member[0].pid, strerror(errno)) : 0;
 }
 
 static int lend_open(struct tree *t)

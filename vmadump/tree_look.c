@@ -92,11 +92,11 @@ static int look_at_all(struct asking *a, pid_t pid)
 	return 0;
 }
 
-int tree_look(pid_t pid, unsigned away, void (*refused)(const char *text, void *arg), void *arg,
-	      uint64_t *ret_us, struct vmad_err *err)
+int tree_look(pid_t pid, unsigned away, int judged, void (*refused)(const char *text, void *arg),
+	      void *arg, uint64_t *ret_us, struct vmad_err *err)
 {
 	struct vmad_err own = {0};
-	struct asking a = {.t = {.leaves = 1, .away = !!away, .err = &own},
+	struct asking a = {.t = {.leaves = 1, .away = !!away, .judged = judged, .err = &own},
 			   .nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC),
 			   .away = away,
 			   .refused = refused,

@@ -138,7 +138,38 @@ ok 'root needs no no_new_privs' bpmove $p 0
 ticks 'root' "$((n + 1)) $EPROTO $EBUSY"
 end root
 
-# 5 what cannot go, by name, and untouched
+# 5 with its children: each has what it had, those that it set for itself too
+rm -f near.stop far.stop
+begin dynamic deny
+kid HUP
+kill -USR1 "$kid"
+said 'a child sets one' "^near 2 .* $EL2HLT\$"
+has 'a dry run of a tree' "$(bpmove --dry-run --tree $p)" "$p can move with all*"
+ok 'a tree to node 0' bpmove --tree $p 0
+is 'the child is there' "$(node_of "$kid")" 0
+ticks 'its first on node 0' "$((n + 1)) $EPROTO $EBUSY"
+ticks 'its second on node 0' "$((n + 2)) $EPROTO $EL2HLT" 'near '
+kill -USR1 $p
+said 'the first sets one there' "^[0-9].* $EL2HLT\$"
+ok 'on to node 1' bpmove --tree $p 1
+ticks 'its first on node 1' "$((n + 2)) $EPROTO $EL2HLT"
+ok 'and home' bpmove --tree $p master
+ticks 'its first at home' "2 $EPROTO $EL2HLT"
+ticks 'its second at home' "2 $EPROTO $EL2HLT" 'near '
+touch near.stop
+end tree
+rm -f near.stop
+rm -f stop out
+bash -c '"$0" errno:clone3 >second 2>&1 & exec "$0" deny' "$dir/filtered_static" >out 2>&1 &
+p=$!
+within 20 'it has a child' test -s second
+has 'a child that may not: refused' "$(bpmove --tree $p 0 2>&1)" \
+	"bpmove: $p: process *: its seccomp filter does not allow clone3(), which a move needs"
+has 'a dry run of that' "$(bpmove --dry-run --tree $p)" "*process *: its seccomp filter*not stopped"
+ticks 'a child that may not' "1 $EPROTO $EBUSY"
+end 'a child that may not'
+
+# 6 what cannot go, by name, and untouched
 no='its seccomp filter does not allow'
 refused dynamic errno:clone3 "$no clone3(), which a move needs" "1 $EEXIST $EBUSY"
 refused static kill:mremap "$no mremap(), which a move needs" "1 $EEXIST $EBUSY"

@@ -68,13 +68,82 @@ for i in range(10):
     time.sleep(0.1)
 end.set()
 print("ok" if open("/proc/self/status").read().count("Seccomp_filters:\t1\n") else "wrong")'
-	refused 'has a seccomp filter of its own' "$(command -v python3)" -u -c "$filter"'
-def alone():
+	# Of each thread: the first has none, the second one, the third two; or one more each.
+	each='
+def status(key):
+    return " ".join(l.split()[1] for l in open("/proc/thread-self/status") if l.startswith(key))
+def say():
+    got.append((threading.current_thread().name, status("Seccomp_filters"), status("NoNewPrivs")))
+got = []
+go, said = threading.Event(), threading.Barrier(3)
+def alone(n):
+    libc.prctl(38, 1, 0, 0, 0)
+    for i in range(n):
+        put(0)
+    ready.wait()
+    go.wait()
+    say()
+    said.wait()
+ready = threading.Barrier(3)
+t = [threading.Thread(target=alone, args=(n,), name="t%d" % n) for n in (1, 2)]
+[x.start() for x in t]
+ready.wait()
+for i in range(10):
+    print(i)
+    time.sleep(0.1)
+go.set()
+say()
+said.wait()
+[x.join() for x in t]
+print(sorted(got))'
+	{ seq 0 9 && echo "[('MainThread', '0', '0'), ('t1', '1', '1'), ('t2', '2', '1')]"; } >want3
+	carried each 2 want3 "$(command -v python3)" -u -c "${filter/libc.prctl*0)/}$each"
+	"$vmadump" info each.image | grep -q '^seccomp: of each thread its own$' || fail 'info: each'
+	{ seq 0 9 && echo "[('MainThread', '1', '1'), ('t1', '2', '1'), ('t2', '3', '1')]"; } >want4
+	carried above 2 want4 "$(command -v python3)" -u -c "$filter
+put(1)$each"
+
+	# Who descends from it has more.
+	# shellcheck disable=SC2034 # of carried()
+	dump_flags=(-t)
+	{ seq 0 9 && echo '1 2'; } >want5
+	carried tree 2 want5 "$(command -v python3)" -u -c "$filter"'
+def has():
+    return [l.split()[1] for l in open("/proc/self/status") if l.startswith("Seccomp_filters")][0]
+put(0)
+r, w = os.pipe()
+if os.fork() == 0:
     put(0)
-    print("ready")
-    end.wait()
-threading.Thread(target=alone).start()
-time.sleep(60)'
+    os.read(r, 1)
+    os.write(w, has().encode())
+    os._exit(0)
+for i in range(10):
+    print(i)
+    time.sleep(0.1)
+os.write(w, b".")
+os.wait()
+print(has(), os.read(r, 9).decode())'
+	# shellcheck disable=SC2034
+	dump_flags=()
+fi
+
+# A thread that may not call what a dump calls in it: root suspends its filter, nobody else can.
+as=()
+[ "$(id -u)" -eq 0 ] && as=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+start killer "${as[@]}" perl -e 'use threads; $| = 1;
+	my $f = pack("SCCL" x 4, 0x20, 0, 0, 0, 0x15, 0, 1, 131 # sigaltstack()
+		, 6, 0, 0, 0x80000000, 6, 0, 0, 0x7fff0000);
+	my $t = async { my $p = pack("Sx6P", 4, $f); syscall(157, 38, 1, 0, 0, 0);
+		syscall(157, 22, 2, $p) == 0 or die; print "ready\n"; sleep 60 };
+	sleep 60'
+cp "$vmadump" v
+chmod 755 . v
+if lines killer 1; then
+	"${as[@]}" ./v dump "$pid" /dev/null 2>said && fail 'a filter that kills is not refused'
+	grep -q 'has a seccomp filter of its own' said || fail "a filter that kills: $(cat said)"
+	[ "$(id -u)" -ne 0 ] || "$vmadump" dump "$pid" killer.image || fail 'a filter that kills: dump'
+	kill -9 "$pid" || fail 'it was killed by its own filter'
+	gone "$pid"
 fi
 
 if unshare -m true 2>/dev/null; then

@@ -376,7 +376,11 @@ uint8_t *dump_state(struct dump *d, uint8_t *p)
 	p = locks_rec(d, p);
 	p = clocks_rec(d, p);
 	p = vdso_rec(d, p);
-	p = rec_given(p, TAG_SECCOMP, d->b->seccomp, d->b->seccomp_len);
+	p = rec_given(p,
+		      d->b->seccomp_len && get32((const uint8_t *)d->b->seccomp) == SECCOMP_EACH
+			      ? TAG_SECCOMP_EACH
+			      : TAG_SECCOMP,
+		      d->b->seccomp, d->b->seccomp_len);
 	p = rec_given(p, TAG_ROOT, d->b->root, d->b->root_len);
 	p = rec_cgroup(d, p);
 	p = live_rec(d, p);

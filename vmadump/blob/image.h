@@ -53,7 +53,7 @@
 #define IMAGE_AUXV_MAX 64u /* pairs */
 #define IMAGE_PATH_MAX 4096u
 #define IMAGE_CGROUP_MAX 4096u
-#define IMAGE_SECCOMP_MAX (1u << 20) /* bytes; the kernel lets a thread have 256 KiB of them */
+#define IMAGE_SECCOMP_MAX (1u << 20)	 /* bytes; the kernel lets a thread have 256 KiB of them */
 #define IMAGE_ADDR_MAX 0x7ffffffff000ull /* four-level page tables, x86-64 */
 
 /* STATE is a row of records: u16 tag, u16 flags, u32 length, bytes, pad to 8. */
@@ -85,9 +85,10 @@ enum image_tag {
 	TAG_VDSO = 23,	 /* as well */
 	TAG_SECCOMP = 24,
 	TAG_ROOT = 25,
-	TAG_CGROUP = 26, /* may be skipped */
-	TAG_LIVE = 27,	 /* what of its memory went ahead: live.h */
-	TAG_LAST = TAG_LIVE,
+	TAG_CGROUP = 26,       /* may be skipped */
+	TAG_LIVE = 27,	       /* what of its memory went ahead: live.h */
+	TAG_SECCOMP_EACH = 28, /* in place of TAG_SECCOMP, of threads that differ */
+	TAG_LAST = TAG_SECCOMP_EACH,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */
@@ -102,6 +103,8 @@ enum image_tag {
 #define PROC_SUBREAPER 1u
 #define REC_CLOCKS_LEN 32u
 #define SECCOMP_HEAD 8u /* u32 mode, u32 filters; for each u32 flags, u32 instructions, those */
+/* Of each thread: u32 SECCOMP_EACH, u32 threads; for each u32 id, u32 1: no_new_privs, a list. */
+#define SECCOMP_EACH 3u /* where a list has its mode */
 #define VDSO_MOST 65536u
 #define REC_RLIMITS_LEN (16 * 16u)
 #define REC_FILE_LEN 56u

@@ -7,22 +7,41 @@
 #include "restore.h"
 #include "sys.h"
 
+/* One list at rec->p + at; where it ends, or 0. */
+static uint32_t list_end(const struct rest_rec *rec, uint32_t at)
+{
+	uint32_t n;
+
+	if (rec->len < SECCOMP_HEAD || at > rec->len - SECCOMP_HEAD)
+		return 0;
+	n = get32(rec->p + at + 4);
+	for (at += SECCOMP_HEAD; n; n--) {
+		if (rec->len - at < 8 || get32(rec->p + at + 4) > (rec->len - at - 8) / 8)
+			return 0;
+		at += 8 + 8 * get32(rec->p + at + 4);
+	}
+	return at;
+}
+
 /* As whoever takes it out of the blob by ptrace wants to find them. */
 static long take_filters(struct restore *r)
 {
-	const struct rest_rec *rec = &r->rec[TAG_SECCOMP];
-	uint32_t at = SECCOMP_HEAD, n;
+	const struct rest_rec *rec = &r->rec[TAG_SECCOMP_EACH];
+	uint32_t at = 0, each = rec->len ? SECCOMP_HEAD : 0;
 
+	if (!each)
+		rec = &r->rec[TAG_SECCOMP];
 	r->b->seccomp_len = 0;
 	if (!rec->len)
 		return 0;
-	if (rec->len < SECCOMP_HEAD || rec->len > IMAGE_SECCOMP_MAX)
+	if (rec->len > IMAGE_SECCOMP_MAX ||
+	    (rec->len >= SECCOMP_HEAD && (get32(rec->p) == SECCOMP_EACH) != !!each))
 		return rest_bad(r, "its seccomp filters");
-	for (n = get32(rec->p + 4); n; n--) {
-		if (rec->len - at < 8 || get32(rec->p + at + 4) > (rec->len - at - 8) / 8)
+	do {
+		at = list_end(rec, at + (at ? each : 2 * each));
+		if (!at)
 			return rest_bad(r, "its seccomp filters");
-		at += 8 + 8 * get32(rec->p + at + 4);
-	}
+	} while (each && at < rec->len);
 	if (at != rec->len)
 		return rest_bad(r, "its seccomp filters");
 	r->b->seccomp = (uint64_t)rec->p;
