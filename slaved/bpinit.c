@@ -298,7 +298,7 @@ static void dispatch(const struct epoll_event *ev)
 /* ms until something is due; the keeper has no lease, a node no births. */
 static int next_look(void)
 {
-	int ms = self.keeper ? born_tick() : group_tick(skel_tick(lease_tick()));
+	int ms = self.keeper ? home_tick(born_tick()) : group_tick(skel_tick(lease_tick()));
 
 	return bereft_tick(stops_tick(place_tick(ms)));
 }

@@ -173,6 +173,10 @@ struct proc {
 	uint64_t came; /* REAL, and LEAVING from there: the move by which it came; 0: none */
 	bool traced, in_place, at_home;
 	bool cloned_by_us; /* not by its parent's ghost, whose word comes later */
+	bool orphan;	   /* MAKING: made as nobody's child: ... */
+	bool made;	   /* ... its maker has said so */
+	bool unanswered;   /* MAKING: its maker has ended, and has not said whether it is made */
+	bool refused;	   /* MAKING: it has said that it cannot be a ghost */
 	int32_t dropped_of; /* MAKING: a copy that is to end, this ghost's child; 0: no such */
 	bool was_ghost;	 /* ARRIVING: into a ghost, which it is again if it fails */
 	bool was_real;	 /* LEAVING: runs on as REAL after an abort */
@@ -349,6 +353,7 @@ struct move {
 	uint32_t nchain, chain_at;
 	struct init_chain chain[INIT_CHAIN_MAX];
 	enum kids_phase kids;
+	int64_t untold;	  /* ms: until then word on its own or its parent's ghost is waited for */
 	bool place_tried; /* its ghost is, as far as can be, where it was */
 	uint64_t word;	  /* target: of home's words on places the last before it was announced */
 	struct mirror late[INIT_CHAIN_MAX]; /* of the chain, until it runs; code 0: none */
@@ -452,24 +457,6 @@ void children_abandon(struct move *m); /* it does not */
 /* -- bpinit_restop.c */
 bool restop(int32_t pid, int sig);
 
-/* -- bpinit_born.c */
-
-void init_born(const struct init_msg *m);
-void init_reaped(const struct init_msg *m);
-void init_ended(const struct init_msg *m);
-bool born_of(int32_t ppid);		   /* a child of it is still to be made */
-void born_made(struct proc *p);		   /* the ghost says so */
-void born_failed(struct proc *p, int err); /* it could not be made; p is removed by the caller */
-/* Its end, its last stop or continue has come first; true: kept until its ghost is made. */
-bool born_mirror(const struct init_msg *m);
-/* What it has on 0..2 when it comes home: what the nearest ancestor has that left from here. */
-void born_stdio(int32_t pid, int ret_fd[CHAN_STREAMS]);
-void born_reap_due(int32_t ppid); /* it is a ghost now */
-void born_gone(int32_t pid);	/* ended, and its original has been waited for */
-bool born_waits(int32_t pid);	/* its ghost is still to be made */
-bool born_settled(int32_t pid); /* it may come home, as far as its children go */
-int born_tick(void);		/* tries again what is due; ms until the next, or -1 */
-
 /* -- bpinit_trace.c */
 
 int trace_begin(struct proc *p, long options);
@@ -501,4 +488,5 @@ void init_signal(const struct init_msg *m);
 /* u.signal, which was sent here, to a process or to what stands in for it. */
 void deliver(const struct init_msg *m);
 
+#include "slaved/bpinit_born.h"
 #include "slaved/bpinit_make.h"

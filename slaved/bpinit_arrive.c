@@ -166,6 +166,8 @@ void arrive_cloned(const struct proc *by, const struct chan_msg *c)
 	struct proc *p = proc_find(c->u.pid);
 	struct move *m = p ? move_of(p) : NULL;
 
+	if (c->err == 0 && p && p->state == PROC_MAKING && p->orphan)
+		return orphan_made(p);
 	if (c->err == 0 && p && p->state == PROC_MAKING && p->chan < 0 &&
 	    proc_parent(p->pid) == by->pid)
 		arrive_end(p);
@@ -293,6 +295,8 @@ static void start_arrival(struct move *m)
 		return;
 	if (p && proc_can_clone(p) && !place_ready(m, p))
 		return; /* likewise */
+	if (!p && m->home_here && home_waits(m))
+		return;
 	m->phase = ARRIVE_RESTORING;
 	if (p && proc_can_clone(p)) {
 		arrive_into_ghost(m, p);

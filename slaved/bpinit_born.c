@@ -6,7 +6,6 @@
  * themselves: a zombie stays until the original has been waited for.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -21,8 +20,6 @@
 #define TAKEN_TRIES 100 /* 2 s of that: something else lives on with it, */
 #define TAKEN_MS 500	/* maybe for long */
 #define TRIES_MAX 500	/* of what is no matter of the number */
-#define PARENT_MS 5000	/* for the word on a parent that has to be told again */
-#define DUE_MAX 1024
 
 struct birth {
 	TAILQ_ENTRY(birth) next;
@@ -33,6 +30,7 @@ struct birth {
 	bool making;
 	bool reaped;
 	bool led;	    /* its parent's ghost was told that it leads their session */
+	bool plain;	    /* it is made by us: who could have made it in its session may not */
 	struct mirror stop; /* the last stop or continue; code 0: none */
 	struct mirror end;  /* code 0: it has not ended */
 	int tries;
@@ -175,6 +173,8 @@ static void failed(struct birth *b, int err)
 	if (ppid && (err != EAGAIN || b->tries > LIMIT_TRIES)) {
 		set_parent(b, 0); /* the parent's ghost may not, or has gone: the keeper */
 		not_of(ppid);
+	} else if (!ppid && !b->plain && b->name.sid != b->pid) {
+		b->plain = true;
 	} else if (++b->tries >= TRIES_MAX || err != EAGAIN) {
 		give_up(b, err);
 		return;
@@ -230,6 +230,8 @@ static bool make(struct birth *b)
 		later(b, RETRY_MS);
 		return true;
 	}
+	if (b->plain)
+		id.sid = 0;
 	memcpy(id.comm, b->name.comm, sizeof(id.comm));
 	chan_cred_ids(&id.cred, (uint32_t[]){b->name.uid, b->name.euid, b->name.suid},
 		      (uint32_t[]){b->name.gid, b->name.egid});
@@ -373,7 +375,7 @@ void init_born(const struct init_msg *m)
 	if (!m->u.born.parent_lives)
 		b->until = 0;
 	else if (b->until == 0)
-		b->until = clock_ms() + PARENT_MS;
+		b->until = clock_ms() + UNTOLD_MS;
 	if (!b->making)
 		set_parent(b, m->u.born.ppid);
 }
@@ -425,84 +427,7 @@ bool born_settled(int32_t pid)
 	return true;
 }
 
-void born_stdio(int32_t pid, int ret_fd[CHAN_STREAMS])
-{
-	struct proc *p = proc_find(pid);
-	cleanup_fd int pidfd = -1;
-
-	while (p && !p->in_place)
-		p = proc_find(proc_parent(p->pid));
-	if (p)
-		pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
-	for (int i = 0; i < CHAN_STREAMS; i++) {
-		ret_fd[i] = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, i, 0);
-		if (ret_fd[i] < 0)
-			ret_fd[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
-	}
-}
-
 /* -- its end */
-
-/* Waited for on a node by one that runs there, but is still parked here. */
-static struct {
-	int32_t pid, ppid;
-} due[DUE_MAX];
-static uint32_t ndue;
-
-static void reap_when_ghost(int32_t pid, int32_t ppid)
-{
-	for (uint32_t i = ndue; i-- > 0;) {
-		const struct proc *p = proc_find(due[i].ppid);
-
-		/* It has ended, or stays after all and waits by itself. */
-		if (due[i].pid == pid || !p || p->state != PROC_LEAVING)
-			due[i] = due[--ndue];
-	}
-	if (ndue == DUE_MAX) {
-		say("pid %d stays a zombie: too many wait for their parents", pid);
-		return;
-	}
-	due[ndue].pid = pid;
-	due[ndue++].ppid = ppid;
-}
-
-static void reap(int32_t pid)
-{
-	struct proc *parent = proc_find(proc_parent(pid));
-
-	/* Any other parent at home waits for itself: it is real here, or init, or we. */
-	if (!parent)
-		return;
-	if (parent->state == PROC_LEAVING)
-		return reap_when_ghost(pid, parent->pid);
-	if (parent->state != PROC_GHOST || parent->chan < 0)
-		return;
-	proc_tell(parent, &(struct chan_msg){.type = CHAN_REAP, .u.pid = pid}, NULL, 0);
-	if (parent->stopped) {
-		trace_wake(parent);
-		trace_sleep(parent);
-	}
-}
-
-void born_reap_due(int32_t ppid)
-{
-	for (uint32_t i = 0; i < ndue;) {
-		int32_t pid = due[i].pid;
-
-		if (due[i].ppid != ppid) {
-			i++;
-			continue;
-		}
-		due[i] = due[--ndue];
-		reap(pid);
-	}
-}
-
-void born_gone(int32_t pid)
-{
-	reap(pid);
-	arrive_progress();
-}
 
 void init_reaped(const struct init_msg *m)
 {
@@ -518,6 +443,6 @@ void init_reaped(const struct init_msg *m)
 		procs_reaped += !p->reaped; /* it has not ended here yet */
 		p->reaped = true;
 	} else if (!p) {
-		reap(m->pid);
+		born_reap(m->pid);
 	}
 }

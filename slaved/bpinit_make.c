@@ -3,6 +3,7 @@
  * ghost, so that the kernel has the relation right by itself, or from bpinit.
  */
 #include <errno.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -50,10 +51,31 @@ void clone_answered(struct proc *by, int32_t pid)
 		take_due(by, i);
 }
 
+/* It was not made, or cannot be a ghost. Of what is made for a move that tells by itself. */
+static void not_made(struct proc *p, int err)
+{
+	if (p->birth)
+		born_failed(p, err);
+	else if (p->move)
+		return;
+	proc_remove(p);
+	arrive_progress();
+}
+
+/* Who ends before it has answered has made it or not: its channel ends if not. */
 void clones_forget(struct proc *by)
 {
-	while (by->clones > 0)
-		take_due(by, find_due(by, 0));
+	while (by->clones > 0) {
+		uint32_t i = find_due(by, 0);
+		struct proc *p = proc_find(due[i].pid);
+
+		take_due(by, i);
+		if (!p || p->state != PROC_MAKING)
+			continue;
+		p->unanswered = true;
+		if (p->chan < 0)
+			not_made(p, EAGAIN);
+	}
 }
 
 static int ask_ghost(struct proc *by, const struct chan_msg *who, int theirs)
@@ -89,18 +111,61 @@ bool proc_maker_leaves(int32_t ppid)
 	return p && p->state == PROC_LEAVING;
 }
 
+/* A ghost in that session: of its leader, or of whoever is in it. */
+static struct proc *member(int32_t sid)
+{
+	struct proc *p = proc_find(sid);
+
+	if (proc_can_clone(p) && getsid(p->pid) == sid)
+		return p;
+	for (uint32_t i = 0; i < procs_used; i++)
+		if (proc_can_clone(&procs[i]) && getsid(procs[i].pid) == sid)
+			return &procs[i];
+	return NULL;
+}
+
 /*
  * What has no parent any more, or one that is just ending, is our child, but no session can be
- * joined: only who is born of a member is one. So the ghost of its leader makes it, as a
- * sibling, if that is our child too.
+ * joined: only who is born of a member is one. So on a node the ghost of its leader makes it, as a
+ * sibling, if that is our child too; at home any ghost of the session makes it an orphan.
  */
-static struct proc *sibling(const struct proc *parent, const struct chan_clone *id)
+static struct proc *other_maker(const struct proc *parent, const struct chan_clone *id,
+				uint32_t *ret_flag)
 {
-	struct proc *leader = NULL;
+	struct proc *p = NULL;
 
-	if (!proc_can_clone(parent) && !self.keeper && id->sid != id->pid)
-		leader = proc_find(id->sid);
-	return proc_can_clone(leader) && proc_parent(leader->pid) == self.self ? leader : NULL;
+	if (proc_can_clone(parent) || id->sid <= 0 || id->sid == id->pid)
+		return NULL;
+	if (self.keeper) {
+		if (id->kind == CLONE_GHOST && id->sid != getsid(0))
+			p = member(id->sid);
+		*ret_flag = CHAN_CLONE_ORPHAN;
+		return p;
+	}
+	p = proc_find(id->sid);
+	*ret_flag = CHAN_CLONE_SIBLING;
+	return proc_can_clone(p) && proc_parent(p->pid) == self.self ? p : NULL;
+}
+
+/*
+ * What has no parent here that tells of its end, and is not traced yet, says it by its channel.
+ * Or it was never made, which its maker says: so that is waited for.
+ */
+void making_ended(struct proc *p)
+{
+	if (p->unanswered && !p->traced)
+		not_made(p, EAGAIN);
+	else if (p->orphan && p->made && p->refused)
+		not_made(p, ECHILD);
+	else if (p->orphan && p->made)
+		trace_ended(p, SIGKILL);
+}
+
+void orphan_made(struct proc *p)
+{
+	p->made = true;
+	if (p->chan < 0)
+		making_ended(p);
 }
 
 /*
@@ -114,7 +179,8 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 			       .move_id = m ? m->id : 0,
 			       .flags = self.keeper ? 0 : CHAN_CLONE_REAP,
 			       .u.clone = *id};
-	struct proc *by = proc_find(ppid), *leader = sibling(by, id), *p;
+	uint32_t how = 0;
+	struct proc *by = proc_find(ppid), *other = other_maker(by, id, &how), *p;
 	cleanup_fd int theirs = -1;
 	int pair[2], e;
 
@@ -138,9 +204,10 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 	e = proc_set_chan(p, pair[0]);
 	if (e == 0)
 		e = proc_tell(p, &who, NULL, 0);
-	if (leader) {
-		who.flags |= CHAN_CLONE_SIBLING;
-		by = leader;
+	if (other) {
+		who.flags |= how;
+		p->orphan = how == CHAN_CLONE_ORPHAN;
+		by = other;
 	}
 	if (e == 0 && proc_can_clone(by)) {
 		e = ask_ghost(by, &who, theirs);

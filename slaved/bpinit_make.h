@@ -18,6 +18,9 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 bool clone_is_due(const struct proc *by, int32_t pid);
 void clone_answered(struct proc *by, int32_t pid);
 void clones_forget(struct proc *by); /* it never will answer */
+void orphan_made(struct proc *p);    /* its maker has answered */
+/* What is being made has lost its channel. Of others than orphans their parents tell. */
+void making_ended(struct proc *p);
 
 /* -- bpinit_skel.c */
 

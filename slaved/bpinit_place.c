@@ -219,6 +219,9 @@ static void attempt(struct order *o)
 		return later(o);
 	if ((is.pgid == pl->pgid && is.sid == pl->sid) || (pl->was && is.pgid != pl->was))
 		return done(o);
+	/* Its own call is on its way: with its group made before, the kernel would refuse that. */
+	if ((!p || p->state == PROC_REAL) && pl->sid == pl->pid && is.sid != pl->sid)
+		return later(o);
 	/* Of what is real here its parent's ghost has to: a real parent has done it itself. */
 	if (!p || p->state == PROC_REAL)
 		by = proc_find(proc_parent(pl->pid));

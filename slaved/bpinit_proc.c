@@ -119,6 +119,8 @@ void ghost_made(struct proc *p)
 {
 	int e = trace_begin(p, 0);
 
+	if (e < 0 && p->orphan)
+		return trace_ended(p, SIGKILL);
 	if (e < 0)
 		say("ghost %d cannot be traced: %s", p->pid, strerror(-e));
 	p->state = PROC_GHOST;
@@ -166,8 +168,9 @@ static void message(struct proc *p, const struct chan_msg *c)
 	switch (p->state) {
 	case PROC_MAKING:
 		if (c->type == CHAN_GHOST)
-			ghost_made(p);
-		else if (c->type == CHAN_FAILED)
+			return ghost_made(p);
+		p->refused |= c->type == CHAN_FAILED;
+		if (c->type == CHAN_FAILED)
 			say("ghost %d: %.*s", p->pid, CHAN_TEXT_MAX, c->u.text);
 		break;
 	case PROC_LEAVING:
@@ -208,7 +211,10 @@ void proc_readable(struct proc *p)
 			continue; /* not of this protocol */
 		/* The end of a channel orders nothing: the tracer and wait() tell deaths. */
 		proc_close_chan(p);
-		arrive_chan_closed(p);
+		if (p->state == PROC_MAKING && (p->orphan || p->unanswered))
+			making_ended(p);
+		else
+			arrive_chan_closed(p);
 		return;
 	}
 }

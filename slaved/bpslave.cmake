@@ -9,7 +9,7 @@ add_executable(bpslave bpslave.c bpslave_master.c bpslave_init.c bpslave_local.c
 	bpslave_stdio_lost.c bpslave_stdio_msg.c
 	bpslave_stdio_turn.c
 	bpslave_event.c bpslave_exec.c bpslave_kill.c bpslave_stats.c
-	bpslave_born.c bpslave_away.c bpslave_tell.c bpslave_look.c bpslave_place.c bpslave_source.c
+	bpslave_born.c bpslave_all.c bpslave_away.c bpslave_tell.c bpslave_look.c bpslave_place.c bpslave_source.c
 	bpslave_tree.c bpslave_zombies.c)
 target_link_libraries(bpslave PRIVATE bpslave_parts vmadump_parts)
 if(TARGET bpf_events)

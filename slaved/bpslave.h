@@ -439,6 +439,8 @@ void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, 
  * -- bpslave_born.c, bpslave_source.c: processes that are born on a node (doc/born.md). They
  * must be told of everything that bpinit makes, since a clone looks like a birth.
  */
+/* Its end is about to be told: its children's births, if they wait, are told now. */
+void born_ends(int32_t pid);
 /* An end that is about to be told: its child that was stopped, and is orphaned; 0: none. */
 int32_t born_orphaned(int32_t pid);
 /* A ghost here is to be shown as stopped by this signal; 0: as going on. */

@@ -15,12 +15,10 @@
 
 #define HASH 4096
 #define ORPHANED_MS 1000 /* the end that was the cause is told by then */
-#define LOST_MS 1000	/* from an overflow to the next scan */
-#define MISSED_MS 1000	/* bpinit's word on an end is here by then */
-#define EXPECT_MS 30000 /* a move that failed may never make what was expected of it */
+#define LOST_MS 1000	 /* from an overflow to the next scan */
 
 static LIST_HEAD(, born) table[HASH];
-static uint32_t count, ntold, norphaned, scan_no;
+static uint32_t count, ntold, norphaned;
 static struct event *lost_timer; /* owned */
 
 struct born *born_find(int32_t pid)
@@ -172,7 +170,7 @@ static bool may_orphan(const struct born *b, const struct born *parent)
 	return s.found;
 }
 
-static void ended(struct born *b, int32_t status)
+void born_ended(struct born *b, int32_t status)
 {
 	struct born *parent = born_find(b->ppid);
 
@@ -197,8 +195,21 @@ static void ended(struct born *b, int32_t status)
 		tell_never(b);
 		return;
 	}
+	/* Its birth is told before its children's, which wait behind it, and its end after them. */
+	if (b->queued && b->tell && !b->told)
+		tell_now(b);
+	tell_never(b);
 	b->end = true;
 	tell_later(b, true);
+}
+
+/* Who was born before its parent has ended is told before that: its ghost is then its child. */
+void born_ends(int32_t pid)
+{
+	if (slave.node == HOME_NODE)
+		return;
+	source_take_events();
+	tell_children(pid);
 }
 
 void born_reaped(struct born *b)
@@ -287,7 +298,7 @@ static void fork_seen(const struct event_record *r)
 	if (b && !b->ended && !b->missed_at)
 		return; /* a ghost or an arrival; or a scan was faster */
 	if (b)
-		ended(b, 0); /* if nobody has said so yet */
+		born_ended(b, 0); /* if nobody has said so yet */
 	if (b && b->anew)
 		return born_anew(b);
 	if (b)
@@ -374,7 +385,7 @@ void born_record(const struct event_record *r)
 		memcpy(b->comm, r->comm, sizeof(b->comm));
 		return born_renamed(b);
 	case EVENT_EXIT:
-		return ended(b, r->status);
+		return born_ended(b, r->status);
 	case EVENT_REAPED:
 		/* It comes an RCU grace period late: the number may have been given anew. */
 		if (b->ended && !look_is_zombie(b))
@@ -391,12 +402,6 @@ void born_record(const struct event_record *r)
 	}
 }
 
-void born_seen(struct born *b)
-{
-	if (b->seen == 0)
-		b->seen = scan_no ? scan_no : 1;
-}
-
 /*
  * What a ghost's waitid(), or bpinit's, says of one that was born here: it is exact. Nothing is
  * left of it then, so bpinit keeps the word until the master has passed it on: a new master, and
@@ -404,8 +409,10 @@ void born_seen(struct born *b)
  */
 bool born_child(const struct chan_child *c, uint64_t seq)
 {
-	struct born *b = born_find(c->pid);
+	struct born *b;
 
+	born_ends(c->pid);
+	b = born_find(c->pid);
 	source_hint();
 	if (!b && c->pid >= slave.lease_lo && c->pid < slave.lease_hi) {
 		tell_end(c, seq); /* a bpslave before us knew it, or we have told all of it */
@@ -413,120 +420,14 @@ bool born_child(const struct chan_child *c, uint64_t seq)
 	}
 	if (!b || b->moved || b->away)
 		return false;
-	ended(b, c->code == CLD_EXITED ? (c->status & 0xff) << 8
-				       : c->status | (c->code == CLD_DUMPED ? 0x80 : 0));
+	born_ended(b, c->code == CLD_EXITED ? (c->status & 0xff) << 8
+					    : c->status | (c->code == CLD_DUMPED ? 0x80 : 0));
 	if (!b->told && !b->end)
 		return false; /* nobody has heard of it */
 	b->seq = seq;
 	if (!b->end)
 		tell_end(c, seq); /* for the second time: the event program was faster */
 	return true;
-}
-
-/* -- looking at everything */
-
-static void seen(const struct scan_proc *p, void *arg)
-{
-	struct born *b = born_find(p->pid);
-	bool changed, first;
-
-	(void)arg;
-	if (!b) {
-		if (p->state == 'X' || p->ours || !(b = born_add(p->pid)))
-			return;
-		b->stale = b->tell = b->was_stopped = true;
-		b->before_us = scan_no == 1;
-		b->ppid = p->ppid;
-		b->stack = p->stack;
-		memcpy(b->comm, p->comm, sizeof(b->comm));
-		tell_later(b, tell_token());
-		if (p->state == 'T')
-			look_soon(b); /* when its birth has been told */
-	}
-	first = b->seen == 0;
-	b->seen = scan_no;
-	b->missed_at = 0;
-	if (b->ended)
-		return;
-	if (p->state == 'Z' || p->state == 'X')
-		return ended(b, p->status);
-	/* Of one that came by a move it is not known what name it has at home. */
-	/* One that was seen in the middle of its exec had no stack, nor arguments. */
-	changed = (b->stack != p->stack && (b->stack || !first)) ||
-		  memcmp(b->comm, p->comm, sizeof(b->comm)) != 0 || (first && b->moved);
-	b->ppid = p->ppid;
-	b->stack = p->stack;
-	if (changed) {
-		b->stale = true;
-		born_renamed(b);
-	}
-	memcpy(b->comm, p->comm, sizeof(b->comm));
-	look_state(b, p->state);
-}
-
-/* A ghost or bpinit has waited for it, and bpinit's word on that may still be on its way. */
-static bool init_tells(const struct born *b)
-{
-	const struct born *parent = born_find(b->ppid);
-
-	return !b->ended && !b->moved && !b->away && (!parent || parent->away || parent->ended);
-}
-
-/* It was in the table, and is not in /proc. Nobody knows how it ended but who waited for it. */
-void born_missed(struct born *b)
-{
-	if (!b->missed_at) {
-		b->missed_at = now_ms();
-		look_soon(b);
-	}
-	if (init_tells(b) && now_ms() - b->missed_at < MISSED_MS)
-		return;
-	b->guessed = !b->ended;
-	ended(b, 0);
-	born_reaped(b);
-}
-
-static void not_seen(struct born *b, void *arg)
-{
-	(void)arg;
-	if (b->seen == scan_no || b->reap || (b->seen == 0 && now_ms() - b->since < EXPECT_MS))
-		return;
-	born_missed(b);
-}
-
-void born_scan(void)
-{
-	if (++scan_no == 0)
-		scan_no = 1;
-	if (scan_each(seen, NULL) == 0)
-		born_each(not_seen, NULL);
-}
-
-/*
- * Of each process the node where it is real tells: of one that left from here this table does not
- * know how it is, nor whether.
- */
-static void tell_again(struct born *b, void *arg)
-{
-	(void)arg;
-	if (b->place_due && (b->away || b->moved))
-		place_tell(b, false);
-	if (b->away || (b->ended && (b->moved || !b->told)))
-		return;
-	b->tell = true;
-	b->end = b->ended;
-	if (b->reap)
-		return tell_now(b); /* it is freed */
-	tell_now(b);
-	if (b->place_due && !b->moved)
-		place_tell(b, false);
-	look_told(b);
-}
-
-void born_tell_all(void)
-{
-	born_each(tell_again, NULL);
-	tell_rest();
 }
 
 void born_clear(void)

@@ -3,6 +3,7 @@
  * doc/born.md).
  *
  *	bpslave_born.c	 the table: who was born here, what the master has heard of it
+ *	bpslave_all.c	 all of them at once: compared with /proc, told again
  *	bpslave_away.c	 those of them that leave and come by a move
  *	bpslave_tell.c	 when and how the master hears of it
  *	bpslave_look.c	 what has to be looked for: stops, other groups and ids
@@ -62,6 +63,7 @@ struct born {
 	uint64_t missed_at; /* ms; when it was not in /proc any more: 0: it is */
 	uint64_t orphaned_at; /* ms; 0: its group was not */
 	uint64_t look_at; /* ms; in the list of those to be looked at */
+	uint32_t told_again; /* number of the last time that all were */
 	uint32_t seen;	  /* number of the last scan that found it; 0: none has */
 	int32_t status;	  /* ended: as of wait() */
 	uint64_t seq;	  /* ended: of bpinit's word on it, which is kept until EventAck; or 0 */
@@ -102,6 +104,7 @@ void tell_now(struct born *b);
 /* Births are gathered: what is left of them. */
 void tell_rest(void);
 void tell_everything(void);
+void tell_children(int32_t ppid); /* those whose birth waits: now */
 void tell_event(const struct born *b, uint32_t code, int32_t status);
 void tell_end(const struct chan_child *c, uint64_t seq); /* seq 0: nobody keeps it */
 void tell_reaped(int32_t pid);
@@ -117,7 +120,8 @@ void look_state(struct born *b, char state); /* as /proc has it now */
 /* Its stop or continue again, for what was told may be lost. A ghost does none twice. */
 void look_told(struct born *b);
 
-/* -- bpslave_born.c, for the sources, bpslave_tell.c and bpslave_look.c */
+/* -- bpslave_born.c, for the sources and the other files */
+void born_ended(struct born *b, int32_t status);
 struct born *born_find(int32_t pid);
 struct born *born_add(int32_t pid); /* NULL: there is no room */
 /* fn may forget its b. */

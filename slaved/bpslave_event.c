@@ -166,6 +166,7 @@ static void on_child(const struct init_msg *m)
 		  m->u.child.status);
 	if (!is_end(m->u.child.code))
 		return tell_child(&m->u.child, m->seq, m->move_id);
+	born_ends(m->u.child.pid);
 	ev = malloc(sizeof(*ev));
 	if (!ev)
 		return tell_child(&m->u.child, m->seq, m->move_id);

@@ -185,6 +185,20 @@ void tell_everything(void)
 	tell_rest();
 }
 
+void tell_children(int32_t ppid)
+{
+	struct born *b, *more;
+
+	if (!master_is_up())
+		return; /* all is told after the next Welcome */
+	for (b = TAILQ_FIRST(&queue); b; b = more) {
+		more = TAILQ_NEXT(b, queue);
+		if (b->ppid == ppid && b->tell && !b->told)
+			tell_now(b);
+	}
+	tell_rest();
+}
+
 bool tell_token(void)
 {
 	uint64_t t = now_ms(), more = (t - tokens_ms) * BORN_RATE / 1000;

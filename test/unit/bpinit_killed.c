@@ -123,13 +123,15 @@ static void killed_ghost(int turn)
 
 /*
  * And one that is just being made for a birth on a node: by its parent's ghost, traced from its
- * first moment, or, where there is none, by bpinit.
+ * first moment, or, where there is none, by a ghost of its session, as nobody's child, or by
+ * bpinit.
  */
-static void killed_birth(int32_t ppid)
+static void killed_birth(int32_t ppid, int32_t sid)
 {
 	struct init_msg m = {.type = INIT_BORN, .pid = BORN};
 
 	m.u.born.ppid = ppid;
+	m.u.born.name.sid = sid;
 	strcpy(m.u.born.name.comm, "born");
 	tell(&home, &m, NULL, 0);
 	while (kill(BORN, 0) < 0)
@@ -149,7 +151,7 @@ static void killed_births(void)
 	int32_t pid = rig_sleeper(&t);
 
 	for (int i = 0; i < BIRTHS; i++) {
-		killed_birth(i % 2 ? pid : 0);
+		killed_birth(i % 3 ? 0 : pid, i % 3 == 1 ? getsid(0) : 0);
 		side_forget(&home); /* EV_LOST, of one that went unseen */
 	}
 	CHECK(kill(pid, SIGKILL) == 0);

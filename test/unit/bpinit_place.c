@@ -71,15 +71,42 @@ static void test_old_group(void)
 	printf("old group: ok\n");
 }
 
-static void in_group(struct side *s, int32_t pid, int32_t pgid)
+static void in_place(struct side *s, int32_t pid, int32_t pgid, int32_t sid)
 {
 	struct init_msg m = {.type = INIT_PLACE, .pid = pid};
 
 	m.u.place.pid = pid;
 	m.u.place.pgid = pgid;
-	m.u.place.sid = getsid(0);
+	m.u.place.sid = sid;
 	m.u.place.node = -1;
 	tell(s, &m, NULL, 0);
+}
+
+static void in_group(struct side *s, int32_t pid, int32_t pgid)
+{
+	in_place(s, pid, pgid, getsid(0));
+}
+
+/*
+ * It calls setsid(), home was told of that twice, and has answered twice: by the second answer it
+ * leads a session that it has still to make. As leader of its group it could not.
+ */
+static void test_own_session(void)
+{
+	struct trip t = {0};
+	int32_t pid;
+
+	add_us(&t, getpid());
+	pid = rig_rfork(&t);
+	if (pid == 0) {
+		usleep(200000);
+		_exit(setsid() == getpid() ? IN_PLACE : 1);
+	}
+	trip_send(&t);
+	trip_commit(&t);
+	in_place(&node, pid, pid, pid);
+	ended(&t, CLD_EXITED, IN_PLACE);
+	printf("its own session: ok\n");
 }
 
 /* Where it comes from nobody has heard that its parent has made a group: that is no news here. */
@@ -318,6 +345,7 @@ int main(void)
 	test_old_group();
 	test_old_chain();
 	test_old_word();
+	test_own_session();
 	test_born_first();
 	test_born_in_session();
 	test_born_of_unknown();

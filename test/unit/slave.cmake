@@ -25,8 +25,10 @@ foreach(part turn visit)
 	target_sources(test_slave_${part} PRIVATE unit/slave_streams.c)
 endforeach()
 # What is born on a node, in a /proc that the test is.
-slave_test(born bpslave_born.c bpslave_away.c bpslave_tell.c bpslave_look.c bpslave_place.c
+slave_test(born bpslave_born.c bpslave_all.c bpslave_away.c bpslave_tell.c bpslave_look.c bpslave_place.c
 	bpslave_target.c)
+slave_test(order bpslave_born.c bpslave_all.c bpslave_away.c bpslave_tell.c bpslave_look.c
+	bpslave_place.c)
 slave_test(data)
 target_compile_definitions(test_slave_data PRIVATE BPDATA="$<TARGET_FILE:bpdata>")
 add_dependencies(test_slave_data bpdata)

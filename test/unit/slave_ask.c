@@ -149,6 +149,11 @@ void born_is_here(int32_t pid)
 	(void)pid;
 }
 
+void born_ends(int32_t pid)
+{
+	(void)pid;
+}
+
 int32_t born_orphaned(int32_t pid)
 {
 	(void)pid;

@@ -118,6 +118,7 @@ enum chan_type {
 #define CHAN_CLONE_REAP 2u	/* it is a ghost not at home, as of CHAN_GHOST_REAP */
 #define CHAN_CLONE_THREADS 4u	/* of an arrival: as CHAN_ARRIVE_THREADS */
 #define CHAN_CLONE_SIBLING 8u	/* not its child, but its parent's */
+#define CHAN_CLONE_ORPHAN 16u	/* nobody's child, but of its session */
 #define CHAN_PREPARED_RAN 1u	/* it has taken the word, and runs */
 #define CHAN_ARRIVE_HOME 1u	/* descriptors 0..2 of this ghost are the originals */
 #define CHAN_ARRIVE_EXEC 2u	/* MOVE_REXEC: an argument block comes, not an image */

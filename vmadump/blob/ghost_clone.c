@@ -9,6 +9,31 @@ static const uint64_t all_signals = ~0ul;
 
 #define MASK_WORDS 128 /* of a processor mask: as many as the kernel may have */
 
+/*
+ * As the child of one that ends at once: it goes where orphans go here. A session has nobody in it
+ * but who was born of one that is.
+ */
+static long clone_orphan(const struct clone_args *ca)
+{
+	struct clone_args between;
+	int status = 0;
+	long r;
+
+	memset(&between, 0, sizeof between);
+	r = sys_clone3(&between, sizeof between);
+	if (r == 0) {
+		r = sys_clone3((struct clone_args *)ca, sizeof *ca);
+		if (r == 0)
+			return 0;
+		sys_exit_group(r < 0 ? (int)-r : 0);
+	}
+	if (r < 0 || sys_wait4((int)r, &status, __WALL, NULL) < 0)
+		return r < 0 ? r : -EAGAIN;
+	if (status & 0x7f)
+		return -EAGAIN;
+	return status ? -(long)(status >> 8 & 0xff) : r;
+}
+
 /* A ghost makes a child: the kernel then has the right parent by itself. */
 void clone_child(struct ghost *g, struct chan_pkt *p)
 {
@@ -32,7 +57,12 @@ void clone_child(struct ghost *g, struct chan_pkt *p)
 	if (p->m.flags & CHAN_CLONE_TEMPLATE)
 		annex_make(b);
 	sys_sigprocmask(SIG_SETMASK, &all_signals, &old);
-	r = p->nfd > 0 ? sys_clone3(&ca, sizeof ca) : -EBADF;
+	if (p->nfd == 0)
+		r = -EBADF;
+	else if (p->m.flags & CHAN_CLONE_ORPHAN)
+		r = clone_orphan(&ca);
+	else
+		r = sys_clone3(&ca, sizeof ca);
 	if (r == 0) {
 		b->chan = p->fd[0];
 		clone_become(b);

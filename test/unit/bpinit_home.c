@@ -1,0 +1,186 @@
+/*
+ * At home, of what was born on a node: the ghost of one whose parent has none is in its session,
+ * and nobody's child. And one comes home before anything was told of it, or of its parent: what was
+ * told was lost with a bpslave.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bpinit_rig.h"
+#include "libbproc/local.h"
+#include "libbproc/sysio.h"
+#include "vmadump.h"
+
+#define ORPHAN 70001 /* of a node's slot, and so are these: */
+#define NOBODY 70002
+
+static void tell_born(int32_t pid, int32_t ppid, int32_t sid)
+{
+	struct init_msg m = {.type = INIT_BORN, .pid = pid};
+
+	m.u.born.ppid = ppid;
+	m.u.born.name.pgid = getpgrp();
+	m.u.born.name.sid = sid;
+	strcpy(m.u.born.name.comm, "born");
+	tell(&home, &m, NULL, 0);
+}
+
+static int32_t parent_of(int32_t pid)
+{
+	char path[64];
+	int32_t ppid = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%*d (%*[^)]) %*c %d", &ppid) != 1)
+		ppid = -1;
+	if (f)
+		fclose(f);
+	return ppid;
+}
+
+static void is_here(int32_t pid)
+{
+	for (int ms = 0; kill(pid, 0) < 0 && ms < PATIENCE_MS; ms++)
+		usleep(1000);
+	CHECK(kill(pid, 0) == 0);
+}
+
+static void over(int32_t pid)
+{
+	tell(&home, &(struct init_msg){.type = INIT_REAPED, .pid = pid}, NULL, 0);
+	mirror(&home, pid, CLD_EXITED, 0);
+	want(&home, EV_MIRRORED, pid);
+	for (int ms = 0; kill(pid, 0) == 0 && ms < PATIENCE_MS; ms++)
+		usleep(1000);
+	CHECK(kill(pid, 0) < 0);
+}
+
+static void end(struct trip *t)
+{
+	CHECK(kill(t->pid, SIGKILL) == 0);
+	mirror(&home, t->pid, CLD_KILLED, SIGKILL);
+	CHECK(wait_for(t->pid, 0) == SIGKILL);
+	want(&home, EV_MIRRORED, t->pid);
+}
+
+/* Its parent had ended before anybody heard of either; another of its session has a ghost. */
+static void test_orphan(void)
+{
+	struct trip t = {0};
+	int32_t other = rig_sleeper(&t);
+
+	tell_born(ORPHAN, NOBODY, getsid(0));
+	is_here(ORPHAN);
+	usleep(50000);
+	CHECK(getsid(ORPHAN) == getsid(0) && getpgid(ORPHAN) == getpgrp());
+	CHECK(parent_of(ORPHAN) != other);
+	over(ORPHAN);
+	end(&t);
+	printf("an orphan: ok\n");
+}
+
+/* No ghost of its session is here: it can be in none but ours. */
+static void test_alone(void)
+{
+	tell_born(ORPHAN, NOBODY, NOBODY);
+	is_here(ORPHAN);
+	usleep(50000);
+	CHECK(getsid(ORPHAN) == parent_of(ORPHAN) && getsid(ORPHAN) != getsid(0));
+	over(ORPHAN);
+	printf("nobody of its session: ok\n");
+}
+
+struct comes {
+	int32_t pid, ppid, pgid, sid;
+};
+
+/* On the node: has a child, which has one that comes home by a channel that it gives out on 0. */
+static _Noreturn void grandparent(int chan)
+{
+	struct comes c;
+	int far, on, null;
+
+	if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
+		_exit(1);
+	if (fork() > 0)
+		for (;;)
+			pause();
+	c.ppid = getpid();
+	if (fork() > 0)
+		for (;;)
+			pause();
+	c.pid = getpid();
+	c.pgid = getpgrp();
+	c.sid = getsid(0);
+	on = channel(&far);
+	if (pkt_send(0, &c, sizeof(c), &far, 1) < 0)
+		_exit(2);
+	close_fd(far);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; fd < 2; fd++)
+		if (dup2(null, fd) < 0)
+			_exit(4);
+	close_fd(null);
+	if (rig_leave(on, MOVE_MOVE, NULL, 0) < 0)
+		_exit(5);
+	for (;;)
+		pause();
+}
+
+/* Its parent is told of only when its image is there; or never, for it has ended by then. */
+static void test_untold(bool parent)
+{
+	struct trip of = {.kind = MOVE_RFORK,
+			  .streams = 1,
+			  .dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER},
+		    t = {.kind = MOVE_MOVE, .to_home = true, .own_chain = true};
+	struct sysio_pkt pkt;
+	struct comes c;
+	int far, chan = channel(&far);
+
+	trip_begin(&of, far);
+	of.pid = fork();
+	if (of.pid == 0)
+		grandparent(chan);
+	close_fd(chan);
+	trip_send(&of);
+	trip_commit(&of);
+	CHECK(pkt_recv(of.node_sock[0], &c, sizeof(c), 0, &pkt) == 0 && pkt.nfd == 1);
+	t.pid = c.pid;
+	t.ppid = c.ppid;
+	t.pgid = c.pgid;
+	t.sid = c.sid;
+	trip_begin(&t, pkt.fd[0]);
+	trip_send(&t);
+	want_none(&home, EV_RAN, 100);
+	want_none(&home, EV_FAILED, 1);
+	if (parent)
+		tell_born(c.ppid, of.pid, getsid(0));
+	trip_commit(&t);
+	CHECK(parent ? parent_of(c.pid) == c.ppid : parent_of(c.pid) != c.ppid);
+	CHECK(getsid(c.pid) == getsid(0) && getpgid(c.pid) == getpgrp());
+	CHECK(kill(c.pid, SIGKILL) == 0);
+	if (parent)
+		over(c.ppid);
+	end(&of);
+	side_forget(&home);
+	side_forget(&node);
+	printf("home, and its parent is %s: ok\n", parent ? "told later" : "no more");
+}
+
+int main(void)
+{
+	rig_start();
+	test_orphan();
+	test_alone();
+	test_untold(true);
+	test_untold(false);
+	rig_stop();
+	return 0;
+}
