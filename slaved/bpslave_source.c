@@ -29,6 +29,8 @@ _Static_assert(BLOB_LOW == BLOB_ADDR && BLOB_HIGH == BLOB_ADDR + BLOB_TRIES * BL
 #define POLL_MS 25
 #define POLL_SHARE 10 /* at most this part of the time goes into looking */
 #define HINT_MS 2
+#define LATE_MS 20    /* between looks at who is just ending, at first */
+#define LATE_LOOKS 10 /* of a process without its first thread nothing tells that it is not */
 
 static struct {
 	bool running, bpf;
@@ -111,6 +113,46 @@ static int on_event(void *ctx, void *data, size_t len)
 	return 0;
 }
 
+/*
+ * Who is in the midst of his end when all are looked at still lives there, and the kernel may have
+ * told of that end before anybody listened, or to a full ring: he is looked at until it is over.
+ */
+static struct event *late; /* owned */
+static int late_looks;
+
+static void if_ending(struct born *b, void *arg)
+{
+	*(bool *)arg |= !b->ended && !b->away && scan_is_dying(b->pid);
+}
+
+static void scan_late(void)
+{
+	bool any = false;
+
+	born_scan();
+	born_each(if_ending, &any);
+	if (any && late && late_looks < LATE_LOOKS)
+		start_timer(late, LATE_MS << late_looks++);
+}
+
+static void on_late(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	init_take(); /* how those ended that were waited for meanwhile: a scan can only guess */
+	scan_late();
+	born_flush();
+}
+
+static void scan_all(void)
+{
+	if (!late)
+		late = new_timer(on_late, NULL);
+	late_looks = 0;
+	scan_late();
+}
+
 /* Records that have been taken. */
 static uint32_t take(void)
 {
@@ -121,7 +163,7 @@ static uint32_t take(void)
 	if (prog->bss->dropped != src.dropped) {
 		src.dropped = prog->bss->dropped;
 		log_warn("the ring of events was full: the node's processes are looked at anew");
-		born_scan();
+		scan_all();
 	}
 	return n > 0 ? (uint32_t)n : 0;
 }
@@ -203,6 +245,20 @@ static struct {
 	struct event *result; /* owned */
 } loader = {.done = {-1, -1}};
 
+/*
+ * Each takes milliseconds. Births come last: of one that is told by a record the end is told by one
+ * too. Else who was born and had ended in between would be a zombie to the scan, and his birth,
+ * which is read behind that, another's, who has no end.
+ */
+static int attach(void)
+{
+	int e = events_bpf__attach(prog);
+
+	if (e == 0)
+		prog->links.on_fork = bpf_program__attach(prog->progs.on_fork);
+	return e == 0 && !prog->links.on_fork ? -errno : e;
+}
+
 static void *load(void *arg)
 {
 	(void)arg;
@@ -211,10 +267,11 @@ static void *load(void *arg)
 	loader.err = prog ? 0 : -errno;
 	if (prog) {
 		prog->rodata->pidns = loader.pidns;
+		bpf_program__set_autoattach(prog->progs.on_fork, false);
 		loader.err = events_bpf__load(prog);
 	}
 	if (loader.err == 0)
-		loader.err = events_bpf__attach(prog);
+		loader.err = attach();
 	loader.done[1] = close_fd(loader.done[1]);
 	return NULL;
 }
@@ -251,6 +308,7 @@ static void stop_bpf(void)
 	loader_end();
 	free_event(&src.ring);
 	free_event(&src.gather);
+	free_event(&late);
 	src.gather_fd = close_fd(src.gather_fd);
 	ring_buffer__free(ring);
 	ring = NULL;
@@ -275,7 +333,7 @@ static void on_loaded(evutil_socket_t fd, short what, void *arg)
 	src.bpf = true;
 	log_info("births on this node are told by the kernel");
 	init_take(); /* how those ended that were waited for meanwhile: a scan can only guess */
-	born_scan(); /* what was born before */
+	scan_all(); /* what was born before */
 	born_flush();
 	look_at_ring();
 }

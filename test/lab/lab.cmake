@@ -146,8 +146,9 @@ lab_test(daemon.matrix 3 150 WAITS OPTS -o pingtimeout=2 COMMAND ${lab_programs}
 # All of its rows, which take the time of this one: ./dev matrix.
 lab_test(daemon.matrix_io 3 100 OPTS -o pingtimeout=2
 	COMMAND ${lab_programs}/matrix_io_static "power of n0 lost")
-lab_test(daemon.matrix_init 3 100 OPTS -o pingtimeout=2
-	COMMAND ${lab_programs}/matrix_io_static "bpinit of n0 killed" "bpinit at home killed")
+lab_test(daemon.matrix_killed 3 120 OPTS -o pingtimeout=2
+	COMMAND ${lab_programs}/matrix_io_static "bpslave of n0 killed" "bpinit of n0 killed"
+	"bpinit at home killed")
 lab_test(daemon.broken 2 120 WAITS OPTS -o pingtimeout=2 COMMAND ${lab_programs}/broken_static)
 lab_test(move.examples 4 120 COMMAND ${lab_dir}/examples.sh)
 lab_test(move.user 2 120 USER COMMAND ${lab_dir}/user.sh)
