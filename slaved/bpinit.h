@@ -263,6 +263,7 @@ int children_due(int ms); /* ms until they are looked at, at most this (-1: any 
 int stops_tick(int ms);	  /* likewise: a stop that may be told already */
 /* What a child of ours or of a ghost has done; status as of wait4(). */
 void child_report(const struct chan_child *c);
+void ghost_report(const struct proc *by, const struct chan_child *c);
 void ended_known(int32_t pid); /* not born here; its parent's ghost will tell its end */
 void init_watch(const struct init_msg *m);
 void watch_ready(uint32_t index);

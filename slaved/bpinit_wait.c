@@ -134,24 +134,29 @@ static bool is_known(int32_t pid)
 	return false;
 }
 
-void child_report(const struct chan_child *c)
+/* Native here: of use where the event source cannot see how it ended; at home there is none, and
+ * its parent is away and has to hear of its stops. */
+static void native_changed(const struct chan_child *c)
+{
+	bool ended = is_end(c->code);
+
+	if (ended == !self.keeper && !(ended && is_known(c->pid)))
+		event(&(struct init_msg){.type = EV_CHILD,
+					 .flags = ended ? EVF_NATIVE : 0,
+					 .pid = c->pid,
+					 .u.child = *c});
+}
+
+static void report(const struct chan_child *c, bool last_use)
 {
 	bool ended = is_end(c->code);
 	struct proc *p;
 
 	arrive_settle();
 	place_look(c->pid); /* its parent may wait for its group */
-	p = proc_find(c->pid);
-	if (!p) {
-		/* Native here: of use where the event source cannot see how it ended; at home
-		 * there is none, and its parent is away and has to hear of its stops. */
-		if (ended == !self.keeper && !(ended && is_known(c->pid)))
-			event(&(struct init_msg){.type = EV_CHILD,
-						 .flags = ended ? EVF_NATIVE : 0,
-						 .pid = c->pid,
-						 .u.child = *c});
-		return;
-	}
+	p = last_use ? NULL : proc_find(c->pid);
+	if (!p)
+		return native_changed(c);
 	if (p->state == PROC_ARRIVING && ended) {
 		/* It may have said how on its own channel, which is read after its parent's. */
 		if (p->chan >= 0)
@@ -173,6 +178,21 @@ void child_report(const struct chan_child *c)
 		proc_remove(p);
 		arrive_progress();
 	}
+}
+
+void child_report(const struct chan_child *c)
+{
+	report(c, false);
+}
+
+/*
+ * A ghost says what it has waited for before it says what it has made since: while it is still to
+ * make one of that number, the end is that of the number's last use. Who took it for the other's
+ * would have that one made twice, and the first of the two be nobody's.
+ */
+void ghost_report(const struct proc *by, const struct chan_child *c)
+{
+	report(c, clone_is_due(by, c->pid));
 }
 
 /*
