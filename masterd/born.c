@@ -91,6 +91,29 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 	return p;
 }
 
+/* Its node may have forgotten it when home's slave, with which this was lost, is back. */
+static void keep(struct proc *p, const Bproc__Birth *b)
+{
+	struct kept_birth *k = &p->birth;
+	const bool reaped = k->reaped;
+
+	if (b->moved)
+		return;
+	*k = (struct kept_birth){.pid = p->pid,
+				 .ppid = b->ppid,
+				 .pgid = b->pgid,
+				 .sid = b->sid,
+				 .uid = b->uid,
+				 .euid = b->euid,
+				 .suid = b->suid,
+				 .gid = b->gid,
+				 .egid = b->egid,
+				 .reaper = b->reaper,
+				 .reaped = reaped};
+	if (b->comm.len < sizeof(k->comm))
+		memcpy(k->comm, b->comm.data, b->comm.len);
+}
+
 /* What was told of it may have been lost with home's slave, and then is told again after this. */
 static bool has_ghost_at_home(const struct master *m, int32_t pid)
 {
@@ -117,6 +140,7 @@ void born_tell(struct peer *peer, const Bproc__ProcBorn *in)
 		p = take(m, peer->node, in->birth[i]);
 		if (!p)
 			continue;
+		keep(p, in->birth[i]);
 		birth[out.n_birth] = *in->birth[i];
 		proc_wire(m, p, &proc[out.n_birth]);
 		birth[out.n_birth].proc = &proc[out.n_birth];
@@ -155,9 +179,51 @@ void born_reaped(struct peer *peer, const Bproc__ProcReaped *r)
 		peer_drop(peer, "protocol error: ProcReaped by the front end");
 		return;
 	}
-	for (size_t i = 0; i < r->n_proc; i++)
-		if (r->proc[i]->pid > 1 && r->proc[i]->pid < WIRE_PID_MAX)
-			send_reaped(peer->m, r->proc[i]->pid);
+	for (size_t i = 0; i < r->n_proc; i++) {
+		int32_t pid = r->proc[i]->pid;
+		struct proc *p = pid > 1 ? proc_get(&peer->m->procs, pid, 0) : NULL;
+
+		if (p && p->state == PS_DYING)
+			p->birth.reaped = true;
+		if (pid > 1 && pid < WIRE_PID_MAX)
+			send_reaped(peer->m, pid);
+	}
+}
+
+/*
+ * Home is back, and has not said that its ghost has ended. Of one that lives its node tells; of
+ * this one it may know nothing any more.
+ */
+void born_ended_again(struct master *m, struct proc *p)
+{
+	Bproc__ProcBorn out = BPROC__PROC_BORN__INIT;
+	Bproc__Birth b = BPROC__BIRTH__INIT, *list[1] = {&b};
+	struct kept_birth *k = &p->birth;
+	Bproc__Proc proc;
+
+	if (!k->pid)
+		return procs_mirror_exit(m, p, node_get(&m->nodes, NODE_HOME));
+	proc_wire(m, p, &proc);
+	b.proc = &proc;
+	b.ppid = k->ppid;
+	b.pgid = k->pgid;
+	b.sid = k->sid;
+	b.uid = k->uid;
+	b.euid = k->euid;
+	b.suid = k->suid;
+	b.gid = k->gid;
+	b.egid = k->egid;
+	b.reaper = k->reaper;
+	b.again = true;
+	b.parent_lives = has_ghost_at_home(m, k->ppid);
+	b.comm.data = (uint8_t *)k->comm;
+	b.comm.len = strnlen(k->comm, sizeof(k->comm));
+	out.n_birth = 1;
+	out.birth = list;
+	node_send(m, node_get(&m->nodes, NODE_HOME), &out.base);
+	procs_mirror_exit(m, p, node_get(&m->nodes, NODE_HOME));
+	if (k->reaped)
+		send_reaped(m, p->pid);
 }
 
 /* Of one that is moving, or that no node has told of yet, home asks again. */

@@ -191,6 +191,7 @@ void born_reaped(struct peer *p, const Bproc__ProcReaped *r);
 void born_zombies(struct peer *p, const Bproc__Zombies *z);
 /* The slave has told all it holds: what was born on it and is not among that has ended. */
 void born_state_end(struct master *m, struct node *n);
+void born_ended_again(struct master *m, struct proc *p); /* to home, which is back */
 void born_tick(struct master *m, struct node *n, uint64_t now);
 
 /* place.c */

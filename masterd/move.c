@@ -155,6 +155,19 @@ void move_remove(struct move_table *t, struct move *m)
 	}
 }
 
+void move_aborted(struct move_table *t, const struct move *m)
+{
+	t->aborted[t->naborted++ % ABORTED_MAX] = (struct aborted){.id = m->id, .err = m->err};
+}
+
+const struct bproc_err *move_why_aborted(const struct move_table *t, uint64_t id)
+{
+	for (uint32_t i = 0; i < ABORTED_MAX; i++)
+		if (t->aborted[i].id == id)
+			return &t->aborted[i].err;
+	return NULL;
+}
+
 void move_each(struct move_table *t, void (*fn)(struct move *m, void *arg), void *arg)
 {
 	struct move *m, *next;

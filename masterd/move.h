@@ -74,7 +74,15 @@ struct move {
 	bool left;	   /* likewise: another move has taken it on from there */
 };
 
+#define ABORTED_MAX 256 /* why a move was aborted, for sources that have lost the word on it */
+struct aborted {
+	uint64_t id;
+	struct bproc_err err;
+};
+
 struct move_table {
+	struct aborted aborted[ABORTED_MAX];
+	uint32_t naborted;
 	uint32_t count;
 	uint32_t last; /* counter part of the last id */
 	uint32_t epoch;
@@ -87,6 +95,9 @@ struct move *move_new(struct move_table *t);
 struct move *move_revive(struct move_table *t, uint64_t id);
 struct move *move_get(const struct move_table *t, uint64_t id);
 void move_remove(struct move_table *t, struct move *m);
+void move_aborted(struct move_table *t, const struct move *m);
+/* NULL: it was not, or it is too long ago. */
+const struct bproc_err *move_why_aborted(const struct move_table *t, uint64_t id);
 void move_table_free(struct move_table *t);
 /* Calls fn for every move; fn may remove the one it is given. */
 void move_each(struct move_table *t, void (*fn)(struct move *m, void *arg), void *arg);

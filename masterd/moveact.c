@@ -105,6 +105,7 @@ static void do_abort(struct master *m, struct move *mv)
 		log_info("move %llx of pid %d from node %d to node %d failed: %s",
 			 (unsigned long long)mv->id, mv->pid, mv->source, mv->target, mv->err.text);
 	send_abort(source, m, mv->id, mv->err.code, mv->err.text);
+	move_aborted(&m->moves, mv);
 	detach(mv);
 	if (p && p->node == mv->target)
 		is_back(m, mv, p, source);
@@ -320,6 +321,21 @@ static void note_error(struct move *mv, int code, const char *text)
 			      text && *text ? text : "no reason given");
 }
 
+/*
+ * Decided already, and the word on it may have been lost with a link. A commit is kept until
+ * MoveGhosted, so it was an abort.
+ */
+static void abort_again(struct peer *p, uint64_t id, int err, const char *text)
+{
+	const struct bproc_err *why = move_why_aborted(&p->m->moves, id);
+
+	if (why)
+		send_abort(p->node, p->m, id, why->code, why->text);
+	else
+		send_abort(p->node, p->m, id, err > 0 ? err : ECONNABORTED,
+			   text && *text ? text : "the move was aborted");
+}
+
 void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int err,
 		       const char *text)
 {
@@ -327,13 +343,8 @@ void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int e
 	struct move *mv = move_get(&m->moves, id);
 
 	if (!mv) {
-		/*
-		 * Decided already, and the word on it may have been lost with a link. A commit
-		 * is kept until MoveGhosted, so it was an abort.
-		 */
 		if (event != ME_GHOSTED && id >> 32 == m->epoch)
-			send_abort(p->node, m, id, err > 0 ? err : ECONNABORTED,
-				   text && *text ? text : "the move was aborted");
+			abort_again(p, id, err, text);
 		return;
 	}
 	if (mv->source != p->node->num) {

@@ -79,6 +79,14 @@ struct told {
 };
 
 struct move;
+/* How it was told that it was born; pid 0: it was not, or not to this master. */
+struct kept_birth {
+	int32_t pid, ppid, pgid, sid;
+	uint32_t uid, euid, suid, gid, egid, reaper;
+	char comm[16];
+	bool reaped; /* it has been waited for on its node */
+};
+
 struct proc {
 	struct proc *next; /* in its hash chain, newest first */
 	int32_t pid;
@@ -101,6 +109,7 @@ struct proc {
 	int32_t conted;	  /* where a ghost was sent a SIGCONT since; NODE_NONE: nowhere */
 	struct tale exit; /* of PS_DYING, or of the parked original; code 0: none */
 	bool kill_due;	  /* a SIGKILL of the master's own: again when its node is back */
+	struct kept_birth birth;
 	bool awaited;	  /* its parent goes, or went, to where it is real: it may be a ghost there
 			   * when it has ended */
 	uint64_t ghost[]; /* a bit per node, by node_index */

@@ -475,7 +475,9 @@ static void of_node_back(struct proc *p, void *arg)
 	for (struct told *d = p->told; d; d = d->next)
 		if (d->waits[i / 64] >> i % 64 & 1)
 			procs_mirror(w->m, p, w->n, &d->tale);
-	if (p->state == PS_DYING && ghost_has(p, i))
+	if (p->state == PS_DYING && ghost_has(p, i) && w->n->num == NODE_HOME)
+		born_ended_again(w->m, p);
+	else if (p->state == PS_DYING && ghost_has(p, i))
 		procs_mirror_exit(w->m, p, w->n);
 	if (p->kill_due && p->node == w->n->num)
 		procs_kill(w->m, p, w->n);

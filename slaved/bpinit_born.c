@@ -129,6 +129,7 @@ static bool is_over(struct birth *b)
 	if (!b->end.code || !b->reaped)
 		return false;
 	event(&(struct init_msg){.type = EV_MIRRORED, .pid = b->pid, .use = b->use});
+	born_over(b->pid, b->use);
 	drop(b);
 	return true;
 }
@@ -356,6 +357,10 @@ void init_born(const struct init_msg *m)
 		name = m->u.born.name;
 		name.sid = 0; /* its place is told by itself, in its own order (bpinit_place.c) */
 		show(p, &name);
+		return;
+	}
+	if (born_was(m->pid, m->use)) {
+		event(&(struct init_msg){.type = EV_MIRRORED, .pid = m->pid, .use = m->use});
 		return;
 	}
 	b = find(m->pid);

@@ -30,6 +30,9 @@ int home_tick(int ms); /* ms until the next look, at most this (-1: any time) */
 
 /* -- bpinit_reap.c */
 
+void born_over(int32_t pid, uint64_t use); /* its ghost has ended as it did, or never was */
+bool born_was(int32_t pid, uint64_t use);  /* such a one, not too long ago */
+
 /* A ghost whose original has been waited for: so is it, by the ghost that is its parent. */
 void born_reap(int32_t pid);
 void born_reap_due(int32_t ppid); /* it is a ghost now */

@@ -273,8 +273,10 @@ static void begin(const struct init_place *place, enum whose whose)
 
 		if (old->pid == 0 && !o)
 			o = &orders[i];
-		/* What waits is overtaken, but has still to be answered. */
-		if (old->pid != place->pid || orders[i].asked)
+		/* What waits is overtaken, but has still to be answered. A session that it has made
+		 * is for good: a word that has it in another one is older, whenever it comes. */
+		if (old->pid != place->pid || orders[i].asked ||
+		    (old->sid == old->pid && place->sid != old->sid))
 			continue;
 		old->pgid = place->pgid;
 		old->sid = place->sid;

@@ -5,6 +5,25 @@
 #include "slaved/bpinit.h"
 
 #define DUE_MAX 1024
+#define OVER_MAX 4096
+
+/* Ghosts whose end was mirrored. The master may tell of one once more that has not heard so. */
+static struct {
+	int32_t pid;
+	uint64_t use;
+} over[OVER_MAX];
+
+void born_over(int32_t pid, uint64_t use)
+{
+	over[(uint32_t)pid % OVER_MAX].pid = pid;
+	over[(uint32_t)pid % OVER_MAX].use = use;
+}
+
+bool born_was(int32_t pid, uint64_t use)
+{
+	return use && over[(uint32_t)pid % OVER_MAX].pid == pid &&
+	       over[(uint32_t)pid % OVER_MAX].use == use;
+}
 
 /* Waited for on a node by one that runs there, but is still parked here. */
 static struct {

@@ -511,6 +511,8 @@ void trace_ended(struct proc *p, int status)
 	if (ghost)
 		event(&(struct init_msg){
 			.type = mirrored ? EV_MIRRORED : EV_LOST, .pid = pid, .use = use});
+	if (ghost && mirrored)
+		born_over(pid, use);
 	if (reaped)
 		born_gone(pid);
 	bereft_ended(pid);

@@ -96,6 +96,35 @@ static void test_alone(void)
 	printf("nobody of its session: ok\n");
 }
 
+/* The master has not heard that its end was mirrored, and tells all of it again. */
+static void test_told_again(void)
+{
+	struct init_msg born = {.type = INIT_BORN, .pid = ORPHAN, .use = (uint64_t)1 << 32 | 7};
+	struct init_msg end = {.type = INIT_MIRROR, .pid = ORPHAN, .use = born.use};
+
+	strcpy(born.u.born.name.comm, "born");
+	end.u.mirror.pid = ORPHAN;
+	end.u.mirror.code = CLD_EXITED;
+	for (int again = 0; again < 2; again++) {
+		tell(&home, &born, NULL, 0);
+		if (!again)
+			is_here(ORPHAN);
+		tell(&home, &end, NULL, 0);
+		want(&home, EV_MIRRORED, ORPHAN);
+	}
+	want(&home, EV_MIRRORED, ORPHAN); /* once for each that was told again */
+	usleep(50000);
+	CHECK(kill(ORPHAN, 0) < 0);
+	/* But that number may be used again. */
+	born.use++;
+	end.use++;
+	tell(&home, &born, NULL, 0);
+	is_here(ORPHAN);
+	tell(&home, &end, NULL, 0);
+	want(&home, EV_MIRRORED, ORPHAN);
+	printf("told again: ok\n");
+}
+
 struct comes {
 	int32_t pid, ppid, pgid, sid;
 };
@@ -179,6 +208,7 @@ int main(void)
 	rig_start();
 	test_orphan();
 	test_alone();
+	test_told_again();
 	test_untold(true);
 	test_untold(false);
 	rig_stop();

@@ -309,9 +309,9 @@ static int32_t parent_that_left(struct trip *t)
 
 /*
  * Its parent left from here for where it comes from, and made a group there, or a session: then
- * what home had to say of it before that is still to be done here.
+ * what home had to say of it before that is still to be done here. Or comes even later.
  */
-static void test_parent_leaves(bool session)
+static void test_parent_leaves(bool session, bool late)
 {
 	struct trip of_parent = {0}, t = {.early = true};
 	int32_t parent, pid;
@@ -319,7 +319,8 @@ static void test_parent_leaves(bool session)
 	parent = parent_that_left(&of_parent);
 	add_us(&t, getpid());
 	if (session) {
-		in_group(&node, parent, getpgrp());
+		if (!late)
+			in_group(&node, parent, getpgrp());
 		t.sid = parent;
 	}
 	t.chain[t.nchain++] = (struct init_chain){
@@ -329,6 +330,8 @@ static void test_parent_leaves(bool session)
 	if (pid == 0)
 		_exit((getppid() == parent ? IN_PLACE : 1) + (getpgrp() == parent ? 0 : 2) +
 		      (session && getsid(0) != parent ? 4 : 0));
+	if (late)
+		in_group(&node, parent, getpgrp());
 	trip_send(&t);
 	want_none(&node, EV_RAN, 100);
 	trip_commit(&of_parent);
@@ -350,8 +353,9 @@ int main(void)
 	test_born_in_session();
 	test_born_of_unknown();
 	test_gone();
-	test_parent_leaves(false);
-	test_parent_leaves(true);
+	test_parent_leaves(false, false);
+	test_parent_leaves(true, false);
+	test_parent_leaves(true, true);
 	rig_stop();
 	return 0;
 }

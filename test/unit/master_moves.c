@@ -480,7 +480,7 @@ START_TEST(source_returns)
 	SAY_FAILED(n0, id, true, ENOMEM);
 	hear_abort(n1, id, ENOMEM);
 	SAY_SENT(n1, id);
-	hear_abort(n1, id, ECONNABORTED);
+	hear_abort(n1, id, ENOMEM);
 }
 END_TEST
 

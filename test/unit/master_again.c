@@ -1,0 +1,108 @@
+/*
+ * What was told and lost with a slave that was killed, bpmaster tells again: a birth and an end to
+ * home, why a move was aborted to its source.
+ */
+#include <check.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "libbproc/local.h"
+#include "master_tell.h"
+
+#define BORN 65600
+
+static void setup(void)
+{
+	master_setup("pingtimeout 2\n");
+	master_start();
+}
+
+/* Its node has told all of it, and knows it no more: what home missed the master still has. */
+START_TEST(born_and_ended)
+{
+	Bproc__ProcReaped reaped = BPROC__PROC_REAPED__INIT;
+	Bproc__Proc proc = proc_of(BORN), *list[1] = {&proc};
+	struct fake_slave *home, *n0, *n1;
+	Bproc__Envelope *env;
+	uint32_t gen;
+
+	join_three(&home, &n0, &n1);
+	tell_end(home);
+	hear_asked(n0, n1);
+	tell_born(n0, BORN, false);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+	gen = env->proc_born->birth[0]->proc->gen;
+	bproc__envelope__free_unpacked(env, NULL);
+	slave_free(home);
+	tell_event(n0, BORN, CLD_EXITED, 7, 0, 0);
+	reaped.n_proc = 1;
+	reaped.proc = list;
+	slave_send(n0, &reaped.base);
+	pidnode(n0, BORN); /* all of that has been read */
+	home = slave_join(-1, "h", NULL);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+	ck_assert_int_eq(env->proc_born->birth[0]->proc->pid, BORN);
+	ck_assert_uint_eq(env->proc_born->birth[0]->proc->gen, gen);
+	ck_assert(env->proc_born->birth[0]->again);
+	bproc__envelope__free_unpacked(env, NULL);
+	hear_told(home, BORN, CLD_EXITED, 7, 0);
+	hear(home, BPROC__ENVELOPE__MSG_PROC_REAPED);
+	free_three(home, n0, n1);
+}
+END_TEST
+
+/* Its bpslave was killed before it could pass on the word: the next one asks, and hears the same.
+ */
+START_TEST(aborted)
+{
+	Bproc__MoveFailed failed = BPROC__MOVE_FAILED__INIT;
+	struct fake_slave *home, *n0;
+	char text[] = "fd 7 is odd";
+	Bproc__Envelope *env;
+
+	home = slave_join_empty(-1, "h");
+	n0 = slave_join_empty(0, "a");
+	ck_assert(slave_sees(home, 0, "up", 2000));
+	slave_ask(
+		home,
+		&(struct slave_question){
+			.kind = MOVE_MOVE, .node = 0, .asker = 2001, .pid = 2001, .parent = 1000});
+	failed.move = hear_start(n0);
+	failed.target = true;
+	failed.err = ENXIO;
+	failed.text = text;
+	slave_send(n0, &failed.base);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_GRANT);
+	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* of its parent */
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	slave_free(home);
+	home = slave_join(-1, "h", NULL);
+	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* again */
+	tell_move(home, failed.move, MOVE_MOVE, 0, 2001);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	ck_assert_uint_eq(env->move_abort->err, ENXIO);
+	ck_assert_str_eq(env->move_abort->text, text);
+	bproc__envelope__free_unpacked(env, NULL);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("again");
+	TCase *t = tcase_create("again");
+	SRunner *r = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, master_cleanup);
+	tcase_set_timeout(t, 30);
+	tcase_add_test(t, born_and_ended);
+	tcase_add_test(t, aborted);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
