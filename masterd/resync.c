@@ -84,10 +84,23 @@ void resync_lost(struct master *m, struct proc *p)
 		procs_killed(m, p, PE_REAL_DOWN);
 }
 
+/*
+ * A slave may tell of one by the generation of an entry that was let go of since: it was real at
+ * home, and had no ghost anywhere. If it lives it is the one whose entry there is now.
+ */
+static struct proc *told_of(struct master *m, int32_t pid, uint32_t gen)
+{
+	struct proc *p = proc_get(&m->procs, pid, gen);
+
+	if (!p)
+		p = proc_get(&m->procs, pid, 0);
+	return p && (p->gen == gen || !gen || p->state != PS_DYING) ? p : NULL;
+}
+
 static void ghost_told(struct peer *peer, const Bproc__ProcState *s)
 {
 	struct master *m = peer->m;
-	struct proc *p = proc_get(&m->procs, s->proc->pid, s->proc->gen);
+	struct proc *p = told_of(m, s->proc->pid, s->proc->gen);
 
 	if (!p) {
 		p = proc_new(&m->procs, s->proc->pid, NODE_NONE);
@@ -139,7 +152,7 @@ static void real_told(struct peer *peer, int32_t pid, uint32_t gen, uint32_t uid
 {
 	int32_t num = peer->node->num;
 	struct master *m = peer->m;
-	struct proc *p = proc_get(&m->procs, pid, gen);
+	struct proc *p = told_of(m, pid, gen);
 
 	if (!p) {
 		p = proc_new(&m->procs, pid, num);

@@ -89,6 +89,42 @@ START_TEST(aborted)
 }
 END_TEST
 
+/*
+ * Home tells of it by a generation whose entry is no more, and the entry of now is that of its
+ * move, which is decided before or after that.
+ */
+START_TEST(other_generation)
+{
+	Bproc__ProcState state = BPROC__PROC_STATE__INIT;
+	Bproc__Proc proc = proc_of(2001);
+	struct fake_slave *home, *n0;
+	uint64_t id;
+
+	home = slave_join_empty(-1, "h");
+	n0 = slave_join_empty(0, "a");
+	ck_assert(slave_sees(home, 0, "up", 2000));
+	slave_ask(
+		home,
+		&(struct slave_question){
+			.kind = MOVE_MOVE, .node = 0, .asker = 2001, .pid = 2001, .parent = 1000});
+	id = hear_start(n0);
+	if (_i)
+		tell_ran(n0, 2001, id, false);
+	fake_run(100);
+	proc.gen = 4711;
+	state.proc = &proc;
+	state.move = id - ((uint64_t)1 << 32);
+	slave_send(home, &state.base);
+	fake_run(100);
+	if (!_i)
+		tell_ran(n0, 2001, id, false);
+	fake_run(100);
+	ck_assert_int_eq(pidnode(n0, 2001), 0);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("again");
@@ -100,6 +136,7 @@ int main(void)
 	tcase_set_timeout(t, 30);
 	tcase_add_test(t, born_and_ended);
 	tcase_add_test(t, aborted);
+	tcase_add_loop_test(t, other_generation, 0, 2);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
