@@ -46,6 +46,24 @@ comments) # each .c says what it owns
 manual) # the pages are right, and no example names what is not there
 	command -v mandoc >/dev/null || { echo "skipped: no mandoc here"; exit 77; }
 	mandoc -T lint -W warning doc/man/*.[1-8] ;;
+models) # the functions that a model's steps are said to be are in the files that are named
+	awk -F'|' 'FNR == NR && /^\| `.*\(\)`/ {
+		n = split($3, word, "`")
+		first = many = 0
+		for (i = 2; i <= n; i += 2) {
+			if (word[i] ~ /\(\)$/) {
+				name[many++] = substr(word[i], 1, length(word[i]) - 2)
+				continue
+			}
+			for (; first < many; first++)
+				if (system("grep -qsE \"^[a-z].*[ *]" name[first] "[(]\" " word[i])) {
+					printf "%s() is not in %s\n", name[first], word[i]; bad = 1
+				}
+		}
+		if (first < many) {printf "%s(): in which file?\n", name[first]; bad = 1}
+		rows++
+	}
+	END {exit bad || rows == 0}' doc/models/README.md ;;
 shell)
 	command -v shellcheck >/dev/null || { echo "skipped: no shellcheck here"; exit 77; }
 	shellcheck -S warning -e SC2154 "${scripts[@]}" ;;
