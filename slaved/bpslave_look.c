@@ -78,12 +78,16 @@ bool look_is_zombie(const struct born *b)
 	return (b->moved || b->away) && scan_stat(b->pid, &p) == 0 && p.state == 'Z';
 }
 
-/* Did somebody wait for it? Then it may be no more. */
+/*
+ * Did somebody wait for it? Then it may be no more. The kernel tells of an end when it begins, and
+ * until its memory is given back it has the state that it had.
+ */
 static void look_if_free(struct born *b)
 {
 	struct scan_proc p;
 
-	if (scan_stat(b->pid, &p) < 0 || (p.state != 'Z' && p.state != 'X')) {
+	if (scan_stat(b->pid, &p) < 0 ||
+	    (p.state != 'Z' && p.state != 'X' && !scan_is_dying(b->pid))) {
 		look_never(b);
 		born_reaped(b);
 		return;
