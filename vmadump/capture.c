@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmadump/chan.h"
@@ -30,12 +31,42 @@ void freeze_end(struct freeze *f)
 	kill(f->t.pid, SIGKILL);
 }
 
+/* A file that nobody else reads: what is written there can be thrown away. */
+static int is_file(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 0;
+}
+
+/*
+ * It is making its image, and to lead it out it has to be through. Its own descriptors that show
+ * meanwhile are files of /proc and the image, which have names: nobody is asked about them.
+ */
+static int look_meanwhile(struct freeze *f)
+{
+	struct vmad_err *err = f->t.err, unused;
+	struct chan_msg m;
+	int e;
+
+	if (!f->late || (freeze_look_at_rest(f) == 0 && freeze_alone(f, 1) == 0))
+		return 0;
+	e = errno;
+	f->t.err = &unused;
+	chan_answer(&f->t, f->chan, &m);
+	f->t.err = err;
+	errno = e;
+	return -1;
+}
+
 /* Memory that it shares with itself alone is told of where there is some: most have none. */
 static long dump_it(struct freeze *f, int fd)
 {
 	struct chan_msg m = {0};
 	int order, r = chan_order(f->chan, CHAN_DUMP, fd);
 
+	if (r == 0 && look_meanwhile(f) < 0)
+		return -1;
 	if (r == 0 && chan_answer(&f->t, f->chan, &m) == 0)
 		return (long)m.u.bytes;
 	order = r == 0 && errno == ENOTSUP ? tree_alone(f, 0) : -1;
@@ -52,14 +83,15 @@ static long dump_it(struct freeze *f, int fd)
 static long dump_alone(pid_t pid, int fd, unsigned flags, struct pack_child *pack, uint64_t *ret_us,
 		       struct vmad_err *err)
 {
+	const unsigned late = is_file(fd) ? FREEZE_LATE : 0;
 	struct freeze f;
 	long r;
 
-	if (freeze_enter(&f, pid, flags | FREEZE_FILTERS | FREEZE_ROOT, 0, err) < 0) {
+	if (freeze_enter(&f, pid, flags | late | FREEZE_FILTERS | FREEZE_ROOT, 0, err) < 0) {
 		freeze_free(&f);
 		return -1;
 	}
-	r = freeze_alone(&f, 1) < 0 ? -1 : dump_it(&f, fd);
+	r = !f.late && freeze_alone(&f, 1) < 0 ? -1 : dump_it(&f, fd);
 	if (flags & (VMAD_KILL | VMAD_STOP)) /* it is there to go on if this fails */
 		r = pack_end(pack, r, &f.t);
 	if (r > 0 && flags & VMAD_KILL) {

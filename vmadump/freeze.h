@@ -24,6 +24,7 @@ struct freeze {
 	uint64_t vdso;	   /* 0: not seen; the same */
 	unsigned flags;	   /* FREEZE_* and VMAD_* as it was entered with */
 	int seccomp;	   /* its mode; freeze_more.c */
+	int late;	   /* freeze_look_at_rest() has something to do */
 	int has_filters;   /* so many, this place's too; as it was when it was looked at */
 	uint8_t *filters;  /* malloc'd: contents of TAG_SECCOMP, filters_len bytes */
 	uint32_t filters_len;
@@ -35,6 +36,7 @@ struct freeze {
 #define FREEZE_FILTERS 0x20000u /* its seccomp filters can go along; else they are refused */
 #define FREEZE_ROOT 0x40000u	/* its root directory, the same */
 #define FREEZE_JUDGED 0x80000u	/* its seccomp filters allow what the blob calls: not refused */
+#define FREEZE_LATE 0x100000u	/* if it is small, some of what refuses it is looked for later */
 #define FREEZE_LOOK (1u << 30)	/* that is to be looked for, however little it is */
 
 /*
@@ -60,6 +62,8 @@ int leave_pid(pid_t pid, int conn, int node, unsigned flags, const struct live *
 
 /* freeze_look.c: what shows before it is stopped: 0, or -1 and it cannot be taken. */
 int freeze_look(struct freeze *f);
+/* What was left for later, while it is parked: 0, or refused. */
+int freeze_look_at_rest(struct freeze *f);
 /* It is stopped: has it set a filter since? 0, or refused. */
 int freeze_look_again(struct freeze *f);
 /* Has it so much that a look takes milliseconds? After freeze_look(). */

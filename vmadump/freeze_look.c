@@ -21,6 +21,7 @@
 #define MUCH_FDS 128	     /* descriptors */
 #define MUCH_PTE_KB 512	     /* page tables of 256 MiB: /proc/PID/smaps goes through them */
 #define MUCH_MAPS_PAGES 5    /* of /proc/PID/maps */
+#define LATE_RSS_KB 4096     /* what has no more memory is dumped in a millisecond or two */
 #define PIDFD_OF_THREAD 0x80 /* PIDFD_THREAD, Linux 6.9: O_EXCL */
 
 static const char *line_of(const char *text, const char *key)
@@ -71,7 +72,11 @@ int freeze_look_again(struct freeze *f)
 	return trace_fail(&f->t, EAGAIN, "process %d has set a seccomp filter just now", f->t.pid);
 }
 
-/* What of this place a process is to have in common with us: an image has it by name only. */
+/*
+ * What of this place a process is to have in common with us: an image has it by name only. The
+ * first two are what it has to be asked in: /proc is theirs.
+ */
+#define PLACES_FIRST 2
 static const struct {
 	char name[8], what[24];
 	uint8_t ask; /* ioctl of a pidfd that gives it, Linux 6.11: linux/pidfd.h */
@@ -124,12 +129,11 @@ static int has_other_root(const struct trace *t)
 	       (own.st_ino != its.st_ino || own.st_dev != its.st_dev);
 }
 
-static int look_at_places(struct freeze *f)
+static int look_at_places(struct freeze *f, unsigned i, unsigned n)
 {
 	/* Of this thread: it may have left its process's. */
 	int own = (int)syscall(SYS_pidfd_open, (pid_t)syscall(SYS_gettid), PIDFD_OF_THREAD);
 	int its = own < 0 ? -1 : (int)syscall(SYS_pidfd_open, f->t.pid, 0);
-	unsigned i = 0, n = sizeof places / sizeof places[0];
 
 	while (i < n && !is_other_place(&f->t, its, own, i))
 		i++;
@@ -137,9 +141,12 @@ static int look_at_places(struct freeze *f)
 		close(own);
 	if (its >= 0)
 		close(its);
-	if (i < n)
-		return trace_refuse(&f->t, REFUSE_PLACE, places[i].what);
-	return has_other_root(&f->t) ? freeze_root(f) : 0;
+	return i < n ? trace_refuse(&f->t, REFUSE_PLACE, places[i].what) : 0;
+}
+
+int freeze_look_at_rest(struct freeze *f)
+{
+	return f->late ? look_at_places(f, PLACES_FIRST, sizeof places / sizeof places[0]) : 0;
 }
 
 int freeze_look(struct freeze *f)
@@ -176,7 +183,11 @@ int freeze_look(struct freeze *f)
 		return -1;
 	if (f->threads > 1)
 		look_at_thread_filters(f);
-	return look_at_places(f);
+	s = line_of(text, "\nVmRSS:\t");
+	f->late = f->flags & FREEZE_LATE && s && atoi(s) <= LATE_RSS_KB;
+	if (look_at_places(f, 0, f->late ? PLACES_FIRST : sizeof places / sizeof places[0]) < 0)
+		return -1;
+	return has_other_root(t) ? freeze_root(f) : 0;
 }
 
 /*

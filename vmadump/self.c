@@ -22,6 +22,9 @@
 #define RSEQ_SIG_X86 0x53053053u /* glibc registers with it on x86 */
 #define STACK_USED (8ul << 10) /* bytes, about; see populate() */
 #define SCRATCH_USED (44ul << 10)
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* linux/mman.h; not every libc has it */
+#endif
 #define ENTERED 1 /* what the blob of a restored copy puts into rax */
 
 _Static_assert(offsetof(struct blob, base) == 0x08, "enter.S");
@@ -101,6 +104,7 @@ static struct blob *map_new(void)
 
 	if (base == MAP_FAILED)
 		return NULL;
+	madvise(base, BLOB_CODE_MAX, MADV_POPULATE_WRITE);
 	memcpy(base, vmad_blob_start, (size_t)(vmad_blob_stop - vmad_blob_start));
 	if (mprotect(base, BLOB_CODE_MAX, PROT_READ | PROT_EXEC) < 0) {
 		int e = errno;
@@ -111,10 +115,6 @@ static struct blob *map_new(void)
 	}
 	return (struct blob *)(base + BLOB_CODE_MAX);
 }
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* linux/mman.h; not every libc has it */
-#endif
 
 /* Pages that every verb writes to: at once they cost half of what faults cost. */
 static void populate(struct blob *b)

@@ -93,6 +93,7 @@ refused() {
 	fi
 	kill -0 "$pid" 2>/dev/null || fail "a refusal killed it ($text)"
 	[ -e image ] && fail "a refusal left an image ($text)"
+	grep -q '^3000000[0-9a-f]*-' "/proc/$pid/maps" && fail "a refusal left the blob ($text)"
 	kill -9 "$pid" 2>/dev/null
 	gone "$pid"
 }

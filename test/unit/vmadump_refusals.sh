@@ -67,6 +67,15 @@ refused 'is a memfd that process' perl -e "$p"'my $n = "m"; syscall(319, $n, 0)'
 refused 'is a deleted file that process' perl -e "$p"'open(F, "+>", undef)'"$both"
 refused 'is memory that process' perl -e "${p}syscall(9, 0, 4096, 3, 0x21, -1, 0)$both"
 
+# Of what is small, that is looked for while it makes its image.
+# shellcheck disable=SC2016
+small='(while kill -0 $$; do sleep 0.05; done) 2>/dev/null & echo ready; exec sleep 60'
+refused 'is a deleted file that process' sh -c "exec 9>small; rm small; $small"
+if unshare -un true 2>/dev/null; then
+	refused 'it has a uts namespace of its own' unshare -u sh -c "$small"
+	refused 'it has a network namespace of its own' unshare -n sh -c "$small"
+fi
+
 # What it has for itself, or the other has closed, goes.
 start alone perl -e "$p"'pipe(R, W); syscall(290, 1, 0x80000); syscall(9, 0, 4096, 3, 0x21, -1, 0);
 	unless (fork) { exec "sleep", 60 } select undef, undef, undef, 0.1 until
