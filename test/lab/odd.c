@@ -81,6 +81,34 @@ static void objects(void)
 	not_forked(e, "eventfd");
 }
 
+/* Mapped twice, with a name and without one: it is one memory wherever it is. */
+static void twice(void)
+{
+	int fd = memfd_create("twice", 0);
+	char *a, *b, *c, *d;
+
+	MUST(fd >= 0 && ftruncate(fd, 8192) == 0, "memfd");
+	a = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	b = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 4096);
+	c = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	d = mremap(c, 0, 8192, MREMAP_MAYMOVE);
+	MUST(a != MAP_FAILED && b != MAP_FAILED && c != MAP_FAILED && d != MAP_FAILED, "mmap");
+	for (int lap = 0; lap < 4; lap++) {
+		strcpy(b, "before");
+		CHECK(bproc_move(lap % 2 ? -1 : 0) == 0, "memory mapped twice, lap %d", lap);
+		CHECK(!strcmp(a + 4096, "before"), "in it, lap %d", lap);
+		strcpy(a + 4096, "memfd");
+		strcpy(d, "anonymous");
+		CHECK(!strcmp(b, "memfd") && !strcmp(c, "anonymous"), "one memory, lap %d", lap);
+		CHECK(pwrite(fd, "M", 1, 4096) == 1 && *b == 'M', "and its file, lap %d", lap);
+	}
+	munmap(a, 8192);
+	munmap(b, 4096);
+	munmap(c, 8192);
+	munmap(d, 8192);
+	close(fd);
+}
+
 static void *sleeper(void *arg)
 {
 	for (;;)
@@ -284,6 +312,7 @@ int main(void)
 	descriptors();
 	objects();
 	deleted();
+	twice();
 	threads();
 	files();
 	mappings();
