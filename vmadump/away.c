@@ -20,19 +20,19 @@
 struct how {
 	int conn, node;
 	unsigned flags;
-	const struct live *live;  /* of which pages went ahead so; or NULL */
+	const struct live *live; /* of which pages went ahead so; or NULL */
 	uint64_t args, args_len; /* in its memory: it becomes another program there */
 };
 
 /* order: -1, or of its memory (tree_alone.c). */
 static int tell(struct freeze *f, const struct how *h, int order)
 {
-	struct chan_msg m = {.type = CHAN_LEAVE,
-			     .u.leave = {.node = h->node,
-					 .flags = h->flags & DUMP_LOCKS ? h->flags | DUMP_FLOCKS
-									: h->flags,
-					 .args = h->args,
-					 .args_len = h->args_len}};
+	struct chan_msg m = {
+		.type = CHAN_LEAVE,
+		.u.leave = {.node = h->node,
+			    .flags = h->flags & DUMP_LOCKS ? h->flags | DUMP_FLOCKS : h->flags,
+			    .args = h->args,
+			    .args_len = h->args_len}};
 
 	if (h->live) {
 		m.u.leave.live = h->live->id;
@@ -106,6 +106,8 @@ static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t 
 	int r;
 
 	if (freeze_enter(&f, pid, h->flags | looked, 1, err) < 0) {
+		if (err)
+			others_name_peer(pid, err->text);
 		freeze_free(&f);
 		return -1;
 	}
@@ -123,6 +125,8 @@ static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t 
 		stay(&f, mark);
 	else if (f.t.stop_after)
 		kill(pid, (int)f.t.stop_after);
+	if (r < 0 && err)
+		others_name_peer(pid, err->text);
 	freeze_free(&f);
 	return r;
 }

@@ -76,8 +76,7 @@ static long dump_it(struct freeze *f, int fd)
 		if (r == 0)
 			return chan_answer(&f->t, f->chan, &m) < 0 ? -1 : (long)m.u.bytes;
 	}
-	return r == 0 ? -1
-		      : trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
+	return r == 0 ? -1 : trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
 }
 
 static long dump_alone(pid_t pid, int fd, unsigned flags, struct pack_child *pack, uint64_t *ret_us,
@@ -124,5 +123,7 @@ long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct v
 		return -1;
 	r = flags & VMAD_TREE ? tree_dump(pid, fd, flags & COPY, flags, &pack, ret_us, err)
 			      : dump_alone(pid, fd, flags, &pack, ret_us, err);
+	if (r < 0 && err)
+		others_name_peer(pid, err->text);
 	return pack_end(&pack, r, &t);
 }

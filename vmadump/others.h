@@ -23,6 +23,9 @@ int others_look(const struct goer *goer, uint32_t n, int memory,
 /* Of one that stands still and goes alone: 0, or refused by the first. */
 int freeze_alone(struct freeze *f, int memory);
 
+/* peer.c: "fd N is a socket", for which process pid was refused: whose is the other end? */
+void others_name_peer(pid_t pid, char text[VMAD_TEXT_MAX]);
+
 /* A mapping of memory that is no file of a name. */
 struct shared_map {
 	uint64_t start, end, off, dev, ino;

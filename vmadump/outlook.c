@@ -3,6 +3,7 @@
  * It is parked for as long as it takes to look at it, and goes on.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,9 +40,20 @@ static long ask(struct freeze *f, int fd, unsigned away, int rest,
 }
 
 struct listener {
+	pid_t pid;
 	void (*refused)(const char *text, void *arg);
 	void *arg;
 };
+
+static void name_peer(const char *text, void *arg)
+{
+	const struct listener *l = arg;
+	char named[VMAD_TEXT_MAX];
+
+	snprintf(named, sizeof named, "%s", text);
+	others_name_peer(l->pid, named);
+	l->refused(named, l->arg);
+}
 
 static void pass_on(uint32_t goer, const char *text, void *arg)
 {
@@ -55,7 +67,7 @@ static long look(struct freeze *f, int fd, unsigned away, int rest,
 		 void (*refused)(const char *, void *), void *arg)
 {
 	const struct goer g = {f->t.pid, {f->far, f->other}};
-	long others = others_look(&g, 1, 1, pass_on, &(struct listener){refused, arg}), r;
+	long others = others_look(&g, 1, 1, pass_on, &(struct listener){0, refused, arg}), r;
 
 	if (others < 0)
 		return trace_fail(&f->t, ENOMEM, "%s", strerror(ENOMEM));
@@ -69,9 +81,12 @@ int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char 
 	unsigned away = flags & VMAD_AWAY ? CHAN_GO_AWAY | AWAY_STREAMS << CHAN_GO_STREAM_SHIFT : 0;
 	const unsigned judged = flags & VMAD_JUDGED ? FREEZE_JUDGED : 0;
 	struct freeze f = {.t = {.pid = pid, .err = err}, .far = -1, .other = -1, .flags = judged};
+	struct listener named = {pid, refused, arg};
 	int e;
 	long r, known = -1;
 
+	refused = name_peer;
+	arg = &named;
 	if (flags & VMAD_TREE)
 		return tree_look(pid, away, judged != 0, refused, arg, ret_us, err);
 	if (freeze_look(&f) < 0)

@@ -17,6 +17,7 @@
 #include "libbproc/local.h"
 #include "vmadump/carry.h"
 #include "vmadump/chan.h"
+#include "vmadump/others.h"
 #include "vmadump/tree.h"
 
 /* What of an error is only that another could not go. */
@@ -202,6 +203,8 @@ int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how,
 		stop_again(&l);
 	if (ret_us)
 		*ret_us = freeze_now_us() - since;
+	if (r < 0)
+		others_name_peer(pid, l.t.err->text);
 	e = l.t.err->code;
 	stop_asking(&l);
 	tree_free(&l.t);

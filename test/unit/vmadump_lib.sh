@@ -86,7 +86,7 @@ refused() {
 	shift
 	start refused "$@"
 	lines refused 1 || return
-	if "$vmadump" dump "$pid" image 2>said; then
+	if "$vmadump" dump "${dump_flags[@]}" "$pid" image 2>said; then
 		fail "not refused: $text"
 	elif ! grep -qF -- "$text" said; then
 		fail "refused, but not with '$text': $(cat said)"

@@ -7,6 +7,18 @@
 p='$| = 1; '
 refused 'is a socket; it cannot move' perl -e "$p"'use Socket;
 	socket(S, PF_INET, SOCK_STREAM, 0); print "ready\n"; sleep 60'
+# One whose other end somebody else has, who descends from it no more.
+pair="$p"'use Socket; socketpair(A, B, AF_UNIX, SOCK_STREAM, 0);
+	unless (fork) { close A; exit if fork; my $n = "far end"; syscall(157, 15, $n); sleep 60 }
+	wait; close B; select undef, undef, undef, 0.2; '
+refused 'is a socket whose other end process' perl -e "$pair"'print "ready\n"; sleep 60'
+refused '(far end) has; it cannot move alone' perl -e "$pair"'print "ready\n"; sleep 60'
+# shellcheck disable=SC2034
+dump_flags=(-t)
+refused '(far end) has; it cannot move alone' perl -e "$pair"'
+	unless (fork) { print "ready\n"; sleep 60 } close A; wait'
+# shellcheck disable=SC2034
+dump_flags=()
 refused 'is /dev/kmsg, a device of this node' perl -e "$p"'
 	open(S, "<", "/dev/kmsg"); print "ready\n"; sleep 60'
 refused 'it is traced by process' perl -e "$p"'

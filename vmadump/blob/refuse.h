@@ -27,6 +27,7 @@
 	X(REFUSE_FD_PIPE, "fd %d is a pipe; it cannot move") \
 	X(REFUSE_FD_FIFO, "fd %d is the fifo %s; it cannot move") \
 	X(REFUSE_FD_SOCKET, "fd %d is a socket; it cannot move") \
+	X(REFUSE_FD_PEER, "fd %d is a socket whose other end process %d (%s) has; it cannot move alone") \
 	X(REFUSE_FD_LISTENER, "fd %d is a socket with connections that are not accepted; it cannot move") \
 	X(REFUSE_FD_RIGHTS, "fd %d is a socket with descriptors on their way in it; it cannot move") \
 	X(REFUSE_FD_WATCH, "fd %d is inotify, and what it watches is not known: %s") \
