@@ -157,11 +157,11 @@ static int leave(int node, int flags)
 
 	if (flags & ~(BPROC_DUMP_ALL | BPROC_MOVE_LOCKS))
 		return bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
-	/* Only from outside it shows whether somebody shares what holds a lock, */
+	/* Only from outside it shows whether somebody shares what holds a lock, and what memory is
+	 * one and the same: few have that, and it is looked for when it is met. */
 	e = api_has_threads() || flags & BPROC_MOVE_LOCKS
 		    ? 1
 		    : leave_here(MOVE_MOVE, node, flags, NULL, 0);
-	/* and what memory is one and the same: few have that, and it is looked for when it is met. */
 	return e == 1 || e == -ENOTSUP ? api_leave_threads(node, flags, NULL, 0) : e;
 }
 

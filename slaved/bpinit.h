@@ -330,6 +330,7 @@ struct move {
 	bool away, here, granted, voided;
 	bool loaded; /* EXECMOVE: the program is here, and its blob makes the image */
 	uint32_t streams;	/* CHAN_GO_STREAM_* of a source that is not home */
+	int32_t saved[CHAN_STREAMS]; /* and which of its descriptors above 2 are some */
 	int32_t asker_pid, pid; /* pid 0: not known */
 	int32_t granted_pid;	/* source: whom the target expects; 0: whoever it is */
 	int chan;		/* source, until the process is known */

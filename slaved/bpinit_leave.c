@@ -81,9 +81,10 @@ static void go(struct move *m, struct proc *p)
 	struct chan_msg c = {.type = CHAN_GO,
 			     .move_id = m->id,
 			     .flags = leave_go_flags(m),
-			     .u.filters = m->filters_id};
+			     .u.go.filters = m->filters_id};
 	int fd[2] = {m->data, m->back}, e = move_write_header(m);
 
+	memcpy(c.u.go.saved, m->saved, sizeof(m->saved));
 	m->phase = LEAVE_SENDING;
 	if (e == 0)
 		e = proc_tell(p, &c, fd, m->back >= 0 ? 2 : 1);
@@ -230,6 +231,7 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 	m->pgid = msg->u.depart.pgid;
 	m->sid = msg->u.depart.sid;
 	m->filters_id = msg->u.depart.filters;
+	memcpy(m->saved, msg->u.depart.saved, sizeof(m->saved));
 	memcpy(m->token, msg->u.depart.token, sizeof(m->token));
 	if (pkt->nfd > 0)
 		m->data = take_fd(pkt->fd[0]);

@@ -367,7 +367,7 @@ uint64_t stdio_visit(int32_t pid);
  * Which of a process's fds 0..2 are streams: CHAN_GO_STREAM_* without the shift. False: it has a
  * pipe there that is none, of those that are known.
  */
-bool stdio_streams_of(int32_t host_pid, uint32_t *ret_map);
+bool stdio_streams_of(int32_t host_pid, uint32_t *ret_map, int32_t ret_saved[CHAN_STREAMS]);
 /*
  * A process of ours is parked and will run elsewhere: what it wrote goes out; and the end, for that
  * move, once it is granted (until then: 0).

@@ -41,7 +41,7 @@ static void have_connection(int fd, void *arg)
 	m.u.depart.filters = v->filters;
 	m.u.depart.away = slave.node != HOME_NODE;
 	if (m.u.depart.away)
-		stdio_streams_of(v->host_pid, &m.u.depart.streams);
+		stdio_streams_of(v->host_pid, &m.u.depart.streams, m.u.depart.saved);
 	memcpy(m.u.depart.token, v->token, sizeof(v->token));
 	back = v->flags & DUMP_LAZY ? data_back() : -1;
 	init_send(&m, (const int[]){fd, back}, back >= 0 ? 2 : 1);
@@ -60,6 +60,7 @@ static void try_later(evutil_socket_t fd, short what, void *arg);
  */
 static bool is_ready(const struct leaving *v, const struct node_row *row)
 {
+	int32_t saved[CHAN_STREAMS];
 	uint32_t streams;
 
 	if (!row || !row->data_port || row->life != v->life)
@@ -68,7 +69,7 @@ static bool is_ready(const struct leaving *v, const struct node_row *row)
 		return true;
 	if (target_unheard)
 		init_take();
-	return peer_home() && (stdio_streams_of(v->host_pid, &streams) || !target_unheard);
+	return peer_home() && (stdio_streams_of(v->host_pid, &streams, saved) || !target_unheard);
 }
 
 void grant_connect(struct leaving *v)

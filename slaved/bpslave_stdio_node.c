@@ -3,6 +3,7 @@
  * bpslave of a node. The node opens the streams. Where those begin of a process that
  * was on another node before, home says with its first credit; all others begin at 0.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -101,14 +102,39 @@ static bool is_stream(const char *link, uint32_t *ret_no)
 	return false;
 }
 
-bool stdio_streams_of(int32_t host_pid, uint32_t *ret_map)
+/* Streams of it that are not on 0 to 2, on the lowest number that each has. */
+static void find_saved(int32_t host_pid, uint32_t found, int32_t ret_saved[CHAN_STREAMS])
 {
+	char path[32], link[64];
+	struct dirent *e;
+	uint32_t no;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", host_pid);
+	dir = opendir(path);
+	while (dir && (e = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), e->d_name, link, sizeof(link) - 1);
+		int fd = atoi(e->d_name);
+
+		link[n > 0 ? n : 0] = '\0';
+		if (fd > 2 && is_stream(link, &no) && !(found & STREAM_BIT(no)) &&
+		    (ret_saved[no] == 0 || ret_saved[no] > fd))
+			ret_saved[no] = fd;
+	}
+	if (dir)
+		closedir(dir);
+}
+
+bool stdio_streams_of(int32_t host_pid, uint32_t *ret_map, int32_t ret_saved[CHAN_STREAMS])
+{
+	uint32_t found = 0;
 	char path[48], link[64];
 	bool all = true;
 	uint32_t no;
 	ssize_t n;
 
 	*ret_map = 0;
+	memset(ret_saved, 0, CHAN_STREAMS * sizeof(*ret_saved));
 
 	for (int i = 0; i < CHAN_STREAMS; i++) {
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", host_pid, i);
@@ -116,11 +142,15 @@ bool stdio_streams_of(int32_t host_pid, uint32_t *ret_map)
 		link[n > 0 ? n : 0] = '\0';
 		if (strncmp(link, "pipe:", 5) != 0)
 			continue;
-		if (is_stream(link, &no))
+		if (is_stream(link, &no)) {
 			*ret_map |= (no + 1) << i * CHAN_GO_STREAM_BITS;
-		else
+			found |= STREAM_BIT(no);
+		} else {
 			all = false;
+		}
 	}
+	if (found != STREAM_ALL)
+		find_saved(host_pid, found, ret_saved);
 	return all;
 }
 

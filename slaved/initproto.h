@@ -169,6 +169,8 @@ struct init_msg {
 			int32_t sid;
 			uint32_t zero;
 			uint64_t filters; /* INIT_GRANT: which seccomp filters it has */
+			int32_t saved[3]; /* INIT_GRANT, away: as CHAN_GO has them */
+			int32_t zero2;
 			unsigned char token[32];
 		} depart;
 		struct {

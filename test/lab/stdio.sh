@@ -126,4 +126,49 @@ for turn in 'exec >own 2>&1' 'exec 4>&1 >&2 2>&4 4>&-' 'exec 2>&1' 'exec <&- >&-
 	kill $p
 	rm -r "$t/turn"
 done
+# Streams that a shell keeps while something else is on 0 to 2: they go along, and are there again
+# when it puts them back, wherever that is.
+mkdir "$t/saved"
+cd "$t/saved" || exit 1
+cat >keeps <<'END'
+exec 3>&1 4>&2 >"$1.log" 2>&1
+for i in $(seq 40); do echo "log $i"; echo "out $i" >&3; echo "err $i" >&4; sleep 0.05; done
+exec >&3 2>&4 3>&- 4>&-
+echo end; echo end >&2
+END
+cat >reads <<'END'
+while read -r line; do echo "file $line"; sleep 0.05; done <in
+while read -r line; do echo "pipe $line"; done
+END
+seq 40 >in
+seq -f 'log %g' 40 >want.log
+{ seq -f 'out %g' 40; echo end; } >want.out
+{ seq -f 'err %g' 40; echo end; } >want.err
+{ seq -f 'file %g' 40; seq -f 'pipe %g' 5; } >want.read
+saved() { # HOW NAME NODE...: a script that keeps its output, and one that keeps its input
+	local how=$1 n=$2 to p q
+	shift 2
+	mkfifo "$n.fifo"
+	cat "$n.fifo" >"$n.err" &
+	{ bash keeps "$n" </dev/null 2>"$n.fifo" & echo $! >"$n.p"; wait $!; } | cat >"$n.out" &
+	{ seq 5; sleep 3; } | { bash reads <&0 & echo $! >"$n.q"; wait $!; } >"$n.read" &
+	within 10 "$n: it has begun" test -s "$n.log" -a -s "$n.read"
+	p=$(cat "$n.p") q=$(cat "$n.q")
+	for to; do
+		# shellcheck disable=SC2086
+		ok "$n: output kept, to $to" bpmove $how "$p" "$to"
+		# shellcheck disable=SC2086
+		ok "$n: input kept, to $to" bpmove $how "$q" "$to"
+		sleep 0.2
+	done
+	within 20 "$n: it ends" eval "! kill -0 $p || ! kill -0 $q" 2>/dev/null
+	for kind in log out err read; do
+		within 20 "$n: $kind" cmp "$n.$kind" "want.$kind"
+	done
+}
+saved '' there 0
+saved '' round 0 1 master
+saved '' back 1 master 0
+saved --tree tree 0 1 master
+cd "$t" || exit 1
 finish

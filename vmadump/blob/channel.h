@@ -206,7 +206,11 @@ struct chan_msg {
 		int32_t status;
 		int32_t pid;
 		uint64_t bytes;
-		uint64_t filters; /* CHAN_GO: which seccomp filters it has (filters.h) */
+		struct {
+			uint64_t filters; /* which seccomp filters it has (filters.h) */
+			/* Away, for each stream: the descriptor above 2 that is it, or 0. */
+			int32_t saved[CHAN_STREAMS], zero;
+		} go;
 		unsigned char siginfo[128];
 	} u;
 };

@@ -85,6 +85,7 @@ struct dump {
 	struct dump_fd *fds, *last_fd;
 	struct dump_fd *descriptions; /* dump_twin.c: one of each */
 	uint32_t twin_depth;
+	uint32_t freed; /* bits of 0 to 2: they were streams until another number was (dump_saved.c) */
 	uint8_t twin_way[DUMP_TWIN_DEPTH];
 	struct dump_obj *objs, *last_obj; /* object.h */
 	struct dump_lock *locks;
@@ -115,6 +116,11 @@ struct dump {
  * and the step is as good as done.
  */
 long dump_look_on(struct dump *d, long r);
+/* dump_saved.c: f, which cannot be opened anew and leads out of here, is a stream now, or not. */
+int stream_saved(struct dump *d, struct dump_fd *f);
+struct stat;
+/* dump_fd.c: f is to be opened by its path, if that leads to it: 0, f->kind set. */
+long fd_by_path(struct dump *d, struct dump_fd *f, const struct stat *st);
 /* dump_proc.c: status, stat, auxv. */
 long dump_read_proc(struct dump *d);
 /* dump_vma.c: every mapping, its kind, its file. */

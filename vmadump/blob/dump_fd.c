@@ -14,7 +14,7 @@
 #include "tree.h"
 
 #define DENTS_BUF 4096u
-#define FDS_TRIED 64u /* the kernel's smallest table */
+#define FDS_TRIED 64u	 /* the kernel's smallest table */
 #define SO_ACCEPTCONN 30 /* asm-generic/socket.h, which libc's would not bear */
 #define FD_STAYS 1	 /* not an error: it is not part of the image */
 #define TYPE_MASK 0170000u
@@ -171,10 +171,14 @@ static long refuse_file(struct dump *d, struct dump_fd *f, const struct stat *st
 	case TYPE_SOCK:
 		return refuse(b, REFUSE_FD_SOCKET, f->fd);
 	case TYPE_FIFO:
+		if (f->path[0] == '/' && (f->oflags & O_ACCMODE) != O_RDWR && stream_saved(d, f))
+			return 0;
 		if (f->path[0] == '/')
 			return refuse(b, REFUSE_FD_FIFO, f->fd, f->path);
 		return refuse(b, REFUSE_FD_PIPE, f->fd);
 	case TYPE_CHR:
+		if (is_tty(st->st_rdev) && stream_saved(d, f))
+			return 0;
 		if (is_tty(st->st_rdev))
 			return refuse(b, REFUSE_FD_TTY, f->fd, f->path);
 		return refuse(b, REFUSE_FD_DEVICE, f->fd, f->path);
@@ -299,12 +303,29 @@ static int needs_no_path(struct dump *d, struct dump_fd *f, const struct stat *s
 	return f->cloexec && (type == TYPE_FIFO || type == TYPE_SOCK);
 }
 
+long fd_by_path(struct dump *d, struct dump_fd *f, const struct stat *st)
+{
+	struct blob *b = d->b;
+	char link[32], *path = arena_raw(b, IMAGE_PATH_MAX);
+	long n;
+
+	if (!path)
+		return -ENOMEM;
+	str_format(link, sizeof link, "/proc/self/fd/%d", f->fd);
+	n = sys_readlink(link, path, IMAGE_PATH_MAX - 1);
+	if (n < 0)
+		return blob_err_set(&b->err, EIO, "%s: %s", link, errno_name(n));
+	path[n] = 0;
+	arena_shrink(b, path, (uint64_t)n + 1);
+	f->path = path;
+	return classify(d, f, st);
+}
+
 static long add_fd(struct dump *d, int fd)
 {
 	struct blob *b = d->b;
 	struct dump_fd *f;
 	struct stat st;
-	char link[32], *path;
 	long n, stream;
 
 	f = arena_alloc(b, sizeof *f);
@@ -326,6 +347,11 @@ static long add_fd(struct dump *d, int fd)
 	stream = is_stream(d, f, &st);
 	if (!f->kind)
 		twin_find(d, f);
+	for (uint32_t i = 0; d->opt->away && i < COUNT(b->away_saved); i++)
+		if (b->away_saved[i] == fd && fd > 2 && !f->kind) {
+			f->kind = FD_STREAM;
+			f->stream = i;
+		}
 	if (d->opt->objects && !f->kind && is_tty(st.st_rdev) &&
 	    (st.st_mode & TYPE_MASK) == TYPE_CHR)
 		twin_terminal(d, f);
@@ -337,23 +363,8 @@ static long add_fd(struct dump *d, int fd)
 	}
 	if (!f->kind && needs_no_path(d, f, &st))
 		return 0;
-	if (!f->kind) {
-		str_format(link, sizeof link, "/proc/self/fd/%d", fd);
-		path = arena_raw(b, IMAGE_PATH_MAX);
-		if (!path)
-			return -ENOMEM;
-		n = sys_readlink(link, path, IMAGE_PATH_MAX - 1);
-		if (n < 0)
-			return blob_err_set(&b->err, EIO, "%s: %s", link, errno_name(n));
-		path[n] = 0;
-		arena_shrink(b, path, (uint64_t)n + 1);
-		f->path = path;
-		n = classify(d, f, &st);
-		if (n < 0)
-			return n;
-		if (n == FD_STAYS)
-			return 0;
-	}
+	if (!f->kind && (n = fd_by_path(d, f, &st)) != 0)
+		return n == FD_STAYS ? 0 : n;
 	append(d, f);
 	return 0;
 }
@@ -403,7 +414,10 @@ static long list_fds(struct dump *d)
 long dump_fds(struct dump *d)
 {
 	int few = d->status.fd_size && d->status.fd_size <= FDS_TRIED;
-	long r = few ? try_fds(d) : list_fds(d);
+	long r;
+
+	memset(d->b->saved, 0, sizeof d->b->saved);
+	r = few ? try_fds(d) : list_fds(d);
 
 	return r < 0 ? r : objects_finish(d);
 }

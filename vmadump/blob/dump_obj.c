@@ -114,6 +114,16 @@ static long pipe_contents(struct dump *d, struct dump_obj *o, uint32_t have)
 	return 0;
 }
 
+/* It is no object then, and no descriptor names what is in the list for it. */
+static int is_saved(struct dump *d, const struct dump_obj *o)
+{
+	struct dump_fd *f = d->fds;
+
+	while (f && f->fd != o->fd)
+		f = f->next;
+	return f && stream_saved(d, f);
+}
+
 static long finish_pipe(struct dump *d, struct dump_obj *o)
 {
 	struct sys_pollfd p = {.fd = o->fd, .events = POLLIN | POLLOUT};
@@ -124,7 +134,7 @@ static long finish_pipe(struct dump *d, struct dump_obj *o)
 	if (o->ends != 3) {
 		sys_ppoll(&p, 1, &now, NULL);
 		if (!(p.revents & (o->ends == 1 ? POLLHUP : POLLERR)))
-			return refuse(d->b, REFUSE_FD_PIPE, o->fd);
+			return is_saved(d, o) ? 0 : refuse(d->b, REFUSE_FD_PIPE, o->fd);
 	}
 	if (d->opt->aside || d->opt->only_look)
 		return 0;

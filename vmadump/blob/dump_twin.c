@@ -42,7 +42,7 @@ static int order(const struct dump *d, const struct dump_fd *a, const struct dum
 static int find_stream(struct dump *d, struct dump_fd *f)
 {
 	for (struct dump_fd *o = d->fds; o && o->fd <= 2; o = o->next) {
-		if (o->kind != FD_STREAM || (o->fd == 0 && f->fd <= 2) || order(d, o, f) != 0)
+		if ((o->kind != FD_STREAM && !(d->freed >> o->fd & 1)) || (o->fd == 0 && f->fd <= 2) || order(d, o, f) != 0)
 			continue;
 		f->kind = FD_DUP;
 		f->dup_of = o->fd;
@@ -101,7 +101,7 @@ void twin_add(struct dump *d, struct dump_fd *f)
 	struct dump_fd **at = &d->descriptions, *rest, **side[2] = {&f->below[0], &f->below[1]};
 	uint32_t i = 0;
 
-	if (f->kind == FD_DUP || f->kind == FD_TREE || f->kind == FD_STREAM)
+	if (f->kind == FD_DUP || f->kind == FD_TREE || (f->kind == FD_STREAM && f->fd <= 2))
 		return;
 	for (; *at && rank(*at) > rank(f); i++)
 		at = &(*at)->below[way(d, f, *at, i)];

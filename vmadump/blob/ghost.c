@@ -272,6 +272,10 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 		sys_prlimit(0, RLIMIT_NPROC, &lim, NULL);
 	}
 	b->regs_given = 0;
+	/* Of one that has left from home: there what it had is still open. */
+	for (int i = 0; i < CHAN_STREAMS && !g.reap && b->exec_kind != MOVE_REXEC; i++)
+		if (b->saved[i])
+			sys_dup3(b->saved[i], i, 0);
 	relay_set(&g, sock);
 	g.parent = sys_waitid(P_ALL, 0, NULL, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL) == 0;
 	chan_tell(b, CHAN_GHOST, p->m.move_id);

@@ -102,7 +102,8 @@ static long wait_go(struct blob *b, struct leave *l)
 	chan_close_fds(&p, 2);
 	l->move_id = p.m.move_id;
 	l->flags = p.m.flags;
-	b->filters = p.m.u.filters;
+	b->filters = p.m.u.go.filters;
+	memcpy(b->away_saved, p.m.u.go.saved, sizeof b->away_saved);
 	return 0;
 }
 
