@@ -270,8 +270,8 @@ struct blob {
 	uint32_t nlisteners;
 	struct blob_listener listener[BLOB_LISTENERS];
 	uint64_t filters; /* which seccomp filters this process has of its own (filters.h) */
-	/* For each stream the descriptor above 2 that is it, or 0: as the last dump has found it, of
-	 * one that is at home, and as CHAN_GO has said of one that is not. */
+	/* For each stream the descriptor above 2 that is it, or 0: as the last dump has found it,
+	 * of one that is at home, and as CHAN_GO has said of one that is not. */
 	int32_t saved[3], away_saved[3];
 	uint8_t xsave[BLOB_XSAVE_MAX] __attribute__((aligned(64)));
 };

@@ -85,7 +85,8 @@ struct dump {
 	struct dump_fd *fds, *last_fd;
 	struct dump_fd *descriptions; /* dump_twin.c: one of each */
 	uint32_t twin_depth;
-	uint32_t freed; /* bits of 0 to 2: they were streams until another number was (dump_saved.c) */
+	uint32_t freed; /* bits of 0 to 2: they were streams until another number was (dump_saved.c)
+			 */
 	uint8_t twin_way[DUMP_TWIN_DEPTH];
 	struct dump_obj *objs, *last_obj; /* object.h */
 	struct dump_lock *locks;
@@ -93,7 +94,7 @@ struct dump {
 	uint32_t napped;		/* 1: it has waited for a timer that is late */
 	uint32_t nvmas, nfiles, nfds, nobjs, nlocks;
 	uint64_t missing; /* some of its memory has not followed it yet: where; or 0 */
-	uint32_t nlazy; /* mappings whose pages are not in the image, but follow it: lazy_out.h */
+	uint32_t nlazy;	  /* mappings whose pages are not in the image, but follow it: lazy_out.h */
 	const char *exe, *cwd;
 	uint8_t *strings; /* room for TAG_STRINGS */
 	struct dump_run *runs;

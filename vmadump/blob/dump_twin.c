@@ -42,7 +42,8 @@ static int order(const struct dump *d, const struct dump_fd *a, const struct dum
 static int find_stream(struct dump *d, struct dump_fd *f)
 {
 	for (struct dump_fd *o = d->fds; o && o->fd <= 2; o = o->next) {
-		if ((o->kind != FD_STREAM && !(d->freed >> o->fd & 1)) || (o->fd == 0 && f->fd <= 2) || order(d, o, f) != 0)
+		if ((o->kind != FD_STREAM && !(d->freed >> o->fd & 1)) ||
+		    (o->fd == 0 && f->fd <= 2) || order(d, o, f) != 0)
 			continue;
 		f->kind = FD_DUP;
 		f->dup_of = o->fd;
