@@ -4,9 +4,9 @@
 # usage: api_commands.sh BINDIR SERVER
 set -u
 PATH=$1:$PATH
+[ "${3-}" ] || exec "$2" "$0" "$1" "$2" inside
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-[ "${3-}" ] || exec "$2" "$0" "$1" "$2" inside
 cd "$tmp" || exit 1
 bad=0
 

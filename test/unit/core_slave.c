@@ -121,7 +121,7 @@ void master_stop(int sig)
 void master_cleanup(void)
 {
 	static const char *const names[] = {
-		"key", "config", "log", "epoch", "bpmaster.pid", "node_up",
+		"key", "config", "log", "epoch", "bpmaster.pid", "node_up", "nodes",
 	};
 	char name[128];
 
@@ -134,7 +134,7 @@ void master_cleanup(void)
 		path(name, names[i]);
 		unlink(name);
 	}
-	rmdir(fm.dir);
+	ck_assert_msg(rmdir(fm.dir) == 0, "%s: %s", fm.dir, strerror(errno));
 }
 
 unsigned int master_log_count(const char *text)

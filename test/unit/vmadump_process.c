@@ -156,11 +156,11 @@ static void *idle(void *unused)
 	return unused;
 }
 
-static int make_unmovable(const char *what)
+/* NAME is that of a file which is made for some of them. */
+static int make_unmovable(const char *what, char *name)
 {
 	pthread_t thread;
 	int fds[2], fd = -1;
-	char name[] = "/tmp/vmadump-gone-XXXXXX";
 
 	if (strcmp(what, "thread") == 0)
 		return pthread_create(&thread, NULL, idle, NULL);
@@ -210,12 +210,15 @@ static int make_unmovable(const char *what)
 int victim_refuse(const char *what)
 {
 	struct vmad_err err = {0};
-	int fd = memfd_create("image", MFD_CLOEXEC);
+	int r, fd = memfd_create("image", MFD_CLOEXEC);
+	char name[] = "/tmp/vmadump-gone-XXXXXX";
 
-	if (make_unmovable(what) != 0)
+	if (make_unmovable(what, name) != 0)
 		return 77;
-	if (vmad_dump(fd, 0, &err) != -1 || errno != ENOTSUP || err.code != ENOTSUP)
+	r = vmad_dump(fd, 0, &err);
+	if (r != -1 || errno != ENOTSUP || err.code != ENOTSUP)
 		return 1;
+	unlink(name);
 	/* Nothing may have been written. */
 	if (lseek(fd, 0, SEEK_END) != 0)
 		return 1;
