@@ -17,8 +17,11 @@
 #include "libbproc/sysio.h"
 #include "vmadump/blob/channel.h"
 
-/* bpinit's leave to exec, with the id of the move. 0 or -errno with the thread's text set. */
-static int wait_for_go(int chan, uint64_t *ret_move_id)
+/*
+ * bpinit's leave to exec, with the id of the move, and the blob's bytes, which become descriptor
+ * CODE of the program that is loaded. 0 or -errno with the thread's text set.
+ */
+static int wait_for_go(int chan, int code, uint64_t *ret_move_id)
 {
 	struct sysio_pkt pkt;
 	struct chan_msg m;
@@ -29,6 +32,8 @@ static int wait_for_go(int chan, uint64_t *ret_move_id)
 		return bproc_err_set(api_err(), ECONNRESET, "bpinit has ended before the move");
 	if (e < 0)
 		return bproc_err_set(api_err(), -e, "channel: %s", strerror(-e));
+	if (pkt.len == sizeof(m) && m.type == CHAN_GO && pkt.nfd == 1 && code >= 0)
+		dup3(pkt.fd[0], code, 0);
 	pkt_close(&pkt);
 	if (pkt.len == sizeof(m) && m.type == CHAN_GO) {
 		*ret_move_id = m.move_id;
@@ -60,7 +65,7 @@ static int exec_and_leave(int node, const char *cmd, char *const argv[], char *c
 	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC | flags};
 	uint64_t move_id = CHAN_NO_MOVE;
 	struct client c;
-	int chan, e;
+	int chan, code, e;
 
 	if (!cmd)
 		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_execmove: no command"));
@@ -72,10 +77,12 @@ static int exec_and_leave(int node, const char *cmd, char *const argv[], char *c
 	e = api_start_move(MOVE_EXECMOVE, node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER, &c, &chan);
 	if (e < 0)
 		return api_ret(e);
-	here.u.status = chan;
+	code = fcntl(chan, F_DUPFD_CLOEXEC, 3); /* its place is taken until it comes */
+	here.u.exec.chan = chan;
+	here.u.exec.code = code > 0 ? code : 0;
 	/* If that fails, so does the wait, and knows why: an abort may have come already. */
 	pkt_send(chan, &here, sizeof(here), NULL, 0);
-	e = wait_for_go(chan, &move_id);
+	e = wait_for_go(chan, code, &move_id);
 	if (e == 0) {
 		/* The program that is loaded has the channel; it leaves before it runs. */
 		fcntl(chan, F_SETFD, 0);
@@ -83,6 +90,7 @@ static int exec_and_leave(int node, const char *cmd, char *const argv[], char *c
 		e = bproc_err_set(api_err(), errno, "%s: %s", cmd, strerror(errno));
 		api_tell_failure(chan, move_id);
 	}
+	close_fd(code);
 	close_fd(chan);
 	client_drop(&c);
 	/* To where it is already: as bproc_move(), that succeeds. */

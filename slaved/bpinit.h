@@ -146,6 +146,7 @@ enum proc_state {
 	PROC_REAL,     /* it came by a move and runs here */
 };
 enum { INJECT_NO, INJECT_EXEC, INJECT_MMAP };
+#define INJECT_WORDS 4
 
 struct mirror {
 	int32_t code, status;
@@ -213,8 +214,9 @@ struct proc {
 	uint32_t nsignals, nwaiting;	  /* kept: told, and not to be told yet */
 	void (*detached)(struct proc *p); /* wanted: called when it is untraced */
 	int inject;
-	int inject_chan;
-	uint64_t inject_saved; /* what was at the start of the new program */
+	int inject_chan, inject_code; /* the new program's descriptors; the latter -1: none */
+	bool inject_shares;	      /* its code is mapped from that */
+	uint64_t inject_saved[INJECT_WORDS]; /* what was at the start of the new program */
 	struct blob_regs inject_regs;
 };
 extern struct proc procs[PROCS_MAX];

@@ -4,8 +4,8 @@
  * with the verb to leave. So the loader runs where the program will run, and what
  * has to travel is little more than a stack.
  *
- *	1 PTRACE_EVENT_EXEC: "mmap; int3" in place of the first instructions
- *	2 that int3: write the blob, with the registers of 1, and jump into it
+ *	1 PTRACE_EVENT_EXEC: "mmap; mmap; int3" in place of the first instructions
+ *	2 that int3: write the blob's data, with the registers of 1, and jump into it
  */
 #include <elf.h>
 #include <errno.h>
@@ -24,12 +24,28 @@
 #include "vmadump/carry.h"
 
 /*
- * b8 nr 0 0 0  mov $SYS_mmap,%eax   the exec under way would overwrite a register of ours
+ * Room for the blob, then the blob's bytes over the first part of it: of a file that all ghosts of
+ * this machine share. If the second fails they are written, as 32 pages of its own.
+ *
+ * b8 9 0 0 0   mov $SYS_mmap,%eax   the exec under way would overwrite a register of ours
  * 0f 05        syscall
- * cc           int3
+ * 48 39 f8     cmp %rdi,%rax
+ * 75 12        jne 1f
+ * 89 de        mov %ebx,%esi        its length
+ * 44 89 ea     mov %r13d,%edx       its protection
+ * 41 89 ea     mov %ebp,%r10d       its flags
+ * 4d 89 e0     mov %r12,%r8         its descriptor
+ * b8 9 0 0 0   mov $SYS_mmap,%eax
+ * 0f 05        syscall
+ * cc        1: int3
  */
-#define MMAP_CODE (0xcc050f00000000b8ull | (uint64_t)SYS_mmap << 8)
-#define MMAP_CODE_LEN 8
+static const union {
+	uint8_t byte[INJECT_WORDS * 8];
+	uint64_t word[INJECT_WORDS];
+} mmap_code = {{0xb8, SYS_mmap, 0, 0, 0, 0x0f, 0x05, 0x48, 0x39, 0xf8, 0x75, 0x12, 0x89, 0xde, 0x44,
+		0x89, 0xea, 0x41, 0x89, 0xea, 0x4d, 0x89, 0xe0, 0xb8, SYS_mmap, 0, 0, 0, 0x0f,
+		0x05, 0xcc}};
+#define MMAP_CODE_LEN 31
 
 _Static_assert(sizeof(struct blob_regs) == sizeof(struct user_regs_struct), "same registers");
 
@@ -66,17 +82,24 @@ int inject_begin(struct proc *p, int chan_fd)
 	return 0;
 }
 
-/* POKETEXT writes into private pages whatever their protection. */
-static long peek(struct proc *p, uint64_t at, uint64_t *ret)
+static long peek(struct proc *p, uint64_t at, uint64_t words[INJECT_WORDS])
 {
-	errno = 0;
-	*ret = (uint64_t)ptrace(PTRACE_PEEKTEXT, p->pid, (void *)at, NULL);
-	return errno ? -errno : 0;
+	for (uint64_t i = 0; i < INJECT_WORDS; i++) {
+		errno = 0;
+		words[i] = (uint64_t)ptrace(PTRACE_PEEKTEXT, p->pid, (void *)(at + i * 8), NULL);
+		if (errno)
+			return -errno;
+	}
+	return 0;
 }
 
-static long poke(struct proc *p, uint64_t at, uint64_t word)
+/* POKETEXT writes into private pages whatever their protection. */
+static long poke(struct proc *p, uint64_t at, const uint64_t words[INJECT_WORDS])
 {
-	return ptrace(PTRACE_POKETEXT, p->pid, (void *)at, (void *)word);
+	for (uint64_t i = 0; i < INJECT_WORDS; i++)
+		if (ptrace(PTRACE_POKETEXT, p->pid, (void *)(at + i * 8), (void *)words[i]) < 0)
+			return -errno;
+	return 0;
 }
 
 static void run_mmap(struct proc *p, unsigned int try)
@@ -90,6 +113,10 @@ static void run_mmap(struct proc *p, unsigned int try)
 	r.r10 = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
 	r.r8 = (uint64_t)-1;
 	r.r9 = 0;
+	r.bx = BLOB_CODE_MAX;
+	r.r13 = PROT_READ | PROT_EXEC;
+	r.bp = MAP_PRIVATE | MAP_FIXED;
+	r.r12 = (uint64_t)p->inject_code;
 	set_regs(p, &r);
 	p->inject = INJECT_MMAP + (int)try;
 	ptrace(PTRACE_CONT, p->pid, NULL, NULL);
@@ -110,8 +137,8 @@ void inject_exec(struct proc *p)
 		fail(p, EPERM, "a set-uid program, or one with capabilities, cannot move");
 		return;
 	}
-	if (get_regs(p, r) < 0 || peek(p, r->ip, &p->inject_saved) < 0 ||
-	    poke(p, r->ip, MMAP_CODE) < 0) {
+	if (get_regs(p, r) < 0 || peek(p, r->ip, p->inject_saved) < 0 ||
+	    poke(p, r->ip, mmap_code.word) < 0) {
 		fail(p, ENOEXEC, "the new program cannot be stopped at its start");
 		return;
 	}
@@ -147,6 +174,7 @@ static int fill(struct proc *p, struct blob *b, uint64_t base)
 		.exec_kind = MOVE_EXECMOVE,
 		.dump_flags = m ? m->dump_flags : 0,
 		.hide_fd = {p->inject_chan, -1, -1, -1},
+		.close_fd = p->inject_code > 0 ? (uint32_t)p->inject_code : 0,
 		.regs = p->inject_regs,
 		.env = self.blob->env,
 	};
@@ -165,6 +193,7 @@ static int put_blob(struct proc *p, uint64_t base, const struct cpu_mask *cpu)
 	cleanup_fd int mem = open_proc(p, "mem", O_RDWR);
 	size_t len;
 	const void *code = vmad_blob_bytes(&len);
+	ssize_t n = 0;
 	int e = fill(p, &b, base);
 
 	if (e < 0)
@@ -176,8 +205,9 @@ static int put_blob(struct proc *p, uint64_t base, const struct cpu_mask *cpu)
 		b.cpus_len = sizeof(b.cpus);
 		memcpy(b.cpus, &cpu->was, sizeof(b.cpus));
 	}
-	if (pwrite(mem, code, len, (off_t)base) != (ssize_t)len ||
-	    pwrite(mem, &b, sizeof(b), (off_t)b.self) != (ssize_t)sizeof(b))
+	if (!p->inject_shares && (n = pwrite(mem, code, len, (off_t)base)) != (ssize_t)len)
+		return n < 0 ? -errno : -EIO;
+	if (pwrite(mem, &b, sizeof(b), (off_t)b.self) != (ssize_t)sizeof(b))
 		return errno ? -errno : -EIO;
 	return 0;
 }
@@ -214,16 +244,17 @@ bool inject_trap(struct proc *p)
 	if (p->inject < INJECT_MMAP || get_regs(p, &r) < 0 ||
 	    r.ip != p->inject_regs.ip + MMAP_CODE_LEN)
 		return false;
-	if (r.ax == (uint64_t)-EEXIST && try < BLOB_TRIES) {
+	if (r.si == BLOB_SIZE && r.ax == (uint64_t)-EEXIST && try < BLOB_TRIES) {
 		run_mmap(p, try);
 		return true;
 	}
 	poke(p, p->inject_regs.ip, p->inject_saved);
-	if (r.ax > (uint64_t)-4096) {
+	if (r.si == BLOB_SIZE) {
 		set_regs(p, &p->inject_regs);
 		fail(p, (int)-r.ax, "no room for the blob in the new program");
 		return true;
 	}
-	start_blob(p, r.ax);
+	p->inject_shares = r.ax == r.di;
+	start_blob(p, r.di);
 	return true;
 }

@@ -101,7 +101,7 @@ static void let_exec(struct move *m, struct proc *p)
 
 	m->phase = LEAVE_EXEC;
 	if (inject_begin(p, p->inject_chan) == 0)
-		proc_tell(p, &c, NULL, 0);
+		proc_tell(p, &c, &self.code, 1);
 }
 
 static void may_go(struct move *m)
@@ -155,7 +155,9 @@ static void here(struct move *m, const struct chan_msg *c, int32_t pid)
 		place_leaves(p);
 	p->move = move_index(m) + 1;
 	p->inject = INJECT_NO;
-	p->inject_chan = c->u.status;
+	p->inject_chan = c->u.exec.chan;
+	p->inject_code = c->u.exec.code > STDERR_FILENO ? c->u.exec.code : -1;
+	p->inject_shares = false;
 	p->awake = p->nmirror = p->busy = 0;
 	p->dying = p->lost = p->held_stop = p->serves = p->watch_over = false;
 	m->pid = pid;
@@ -332,7 +334,7 @@ static void decide_ghost(struct move *m, struct sysio_pkt *pkt, const struct ini
 	struct chan_msg c = {.type = CHAN_BE_GHOST,
 			     .move_id = m->id,
 			     .stream_mask = msg->stream_mask,
-			     .flags = CHAN_GHOST_CODE | (m->away ? CHAN_GHOST_REAP : 0)};
+			     .flags = m->away ? CHAN_GHOST_REAP : 0};
 	struct proc *p = proc_find(m->pid);
 	int fd[CHAN_STREAMS + 1], n = 0;
 	struct cpu_mask cpu;
@@ -356,7 +358,10 @@ static void decide_ghost(struct move *m, struct sysio_pkt *pkt, const struct ini
 	m->phase = LEAVE_GHOSTING;
 	for (; n < pkt->nfd && n < CHAN_STREAMS; n++)
 		fd[n] = pkt->fd[n];
-	fd[n++] = self.code;
+	if (!p->inject_shares) {
+		c.flags |= CHAN_GHOST_CODE;
+		fd[n++] = self.code;
+	}
 	/* What it does now is our work: elsewhere it may be behind the very program that has
 	 * just begun to run, on a small machine, and its end would wait for that. A child of
 	 * rfork gives back the pages of its image, which the next one takes: where it took them. */

@@ -368,7 +368,7 @@ static int raised(int32_t node, const char *program)
 		if (fd < 0)
 			die("connect");
 		p.fd = channel_of(fd, &id, MOVE_EXECMOVE, node);
-		here.u.status = p.fd;
+		here.u.exec.chan = p.fd;
 		pkt_send(p.fd, &here, sizeof(here), NULL, 0);
 		if (poll(&p, 1, 20000) != 1)
 			die("no word on it");

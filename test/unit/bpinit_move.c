@@ -323,7 +323,7 @@ static int32_t exec_mover(struct trip *t, const char *prog, uint32_t flags, int 
 
 	if (pid > 0)
 		return pid;
-	here.u.status = *ret_chan;
+	here.u.exec.chan = *ret_chan;
 	close_fd(home.sock);
 	close_fd(node.sock);
 	pkt_send(*ret_chan, &here, sizeof(here), NULL, 0);

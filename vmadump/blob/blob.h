@@ -208,6 +208,7 @@ struct blob {
 	uint32_t rseq_len, rseq_sig;
 	uint32_t sigs_default; /* RESTORE: 1: no handler is set, nothing ignored */
 	uint32_t mask_given;   /* 1: sigmask was filled in from outside */
+	uint32_t close_fd;     /* LEAVE: a descriptor that is not wanted any more; 0: none */
 	struct blob_env env;
 
 	/* PARK: mapped below base, threads first; also the threads of a restored image */

@@ -24,7 +24,7 @@
 enum chan_type {
 	/* process -> bpinit */
 	CHAN_HERE = 1,	    /* it has its pid and is parked (flags 0); or about to exec */
-			    /* (flags CHAN_HERE_EXEC; u.status: fd number of its channel), then */
+			    /* (flags CHAN_HERE_EXEC, u.exec), then */
 			    /* in the new program (flags CHAN_HERE_ENTRY) */
 	CHAN_SENT = 2,	    /* end mark written: it has voted */
 	CHAN_FAILED = 3,    /* err, text; source: before the vote. target: before RUN */
@@ -57,8 +57,8 @@ enum chan_type {
 			      /* CHAN_LENT */
 
 	/* bpinit -> process */
-	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: */
-			    /* first CHAN_GO_EXEC without fd, then, after the exec, this. Of a */
+	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: first */
+			    /* CHAN_GO_EXEC + the blob's bytes, then, after the exec, this. Of a */
 			    /* lazy move, if the node is not heard by that: + one by which it is */
 	CHAN_ABORT = 33,    /* err, text: thaw, go on where you were */
 	CHAN_BE_GHOST = 34, /* + stream fds; stream_mask says which of 0..2, in order; */
@@ -204,6 +204,10 @@ struct chan_msg {
 			uint32_t found; /* nobody is in the group here: make it */
 		} place;
 		int32_t status;
+		struct {
+			int32_t chan; /* the number of its channel's descriptor */
+			int32_t code; /* where it will have the blob's bytes; 0: nowhere */
+		} exec;
 		int32_t pid;
 		uint64_t bytes;
 		struct {

@@ -86,6 +86,8 @@ long blob_main(struct blob *b)
 	switch (b->verb) {
 	case BLOB_LEAVE:
 		sched_free(b);
+		if (b->close_fd)
+			sys_close((int)b->close_fd);
 		r = blob_leave(b, NULL);
 		blob_thaw(b);
 		break;
