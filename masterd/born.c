@@ -59,8 +59,8 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 
 	if (!b->proc || b->proc->pid <= 1 || b->proc->pid >= WIRE_PID_MAX)
 		return NULL;
-	if (!b->moved)
-		node_note_born(&m->nodes, b->proc->pid);
+	if (!b->moved && node_note_born(&m->nodes, b->proc->pid))
+		nodefile_write(m);
 	p = proc_get(&m->procs, b->proc->pid, 0);
 	if (p && is_ending(n, p, b))
 		return p;

@@ -267,7 +267,8 @@ void moves_grant(struct peer *p, const struct judged *j, const Bproc__MoveAsk *a
 	mv->gen = m->procs.last_gen;
 	for (size_t i = 0; i < a->n_chain; i++)
 		mv->family |= a->chain[i]->child;
-	node_note_born(&m->nodes, a->pid);
+	if (node_note_born(&m->nodes, a->pid))
+		nodefile_write(m);
 	note_rfork(m, mv);
 	log_debug("move %llx: pid %d of node %d to node %d", (unsigned long long)mv->id, a->pid,
 		  source->num, target->num);

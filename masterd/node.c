@@ -11,6 +11,7 @@
 #define PID_SPACE (1 << 22) /* PID_MAX_LIMIT of a 64-bit kernel */
 #define FRONT_LO 300	    /* RESERVED_PIDS: where the kernel's cursor wraps to */
 #define FRONT_HI 65536
+#define BORN_STEPS 16	       /* in which the next master is told of the numbers of a slot */
 #define FRONT_LAST (2 * 65536) /* the last pids are the front end's too */
 
 const struct fsm_row node_rows[] = {
@@ -213,14 +214,27 @@ void node_lease(const struct node_table *t, int32_t num, int32_t *ret_lo, int32_
 	*ret_hi = *ret_lo + t->slot_pids;
 }
 
-void node_note_born(struct node_table *t, int32_t pid)
+/* In no order when all are told again; behind the last one it begins anew. */
+static bool is_later(const struct node_table *t, int32_t pid, int32_t than)
 {
-	int32_t num = node_of_pid(t, pid);
+	return pid > than || than - pid > t->slot_pids / 2;
+}
+
+bool node_note_born(struct node_table *t, int32_t pid)
+{
+	int32_t num = node_of_pid(t, pid), lo, hi;
 	struct node *n = num == NODE_HOME ? NULL : node_get(t, num);
 
-	/* In no order when all are told again; behind the last one it begins anew. */
-	if (n && (pid > n->born || n->born - pid > t->slot_pids / 2))
+	if (!n)
+		return false;
+	if (is_later(t, pid, n->born))
 		n->born = pid;
+	if (!is_later(t, pid, n->born_kept))
+		return false;
+	node_lease(t, num, &lo, &hi);
+	n->born_kept =
+		pid + t->slot_pids / BORN_STEPS < hi ? pid + t->slot_pids / BORN_STEPS : hi - 1;
+	return true;
 }
 
 int32_t node_lease_next(const struct node_table *t, const struct node *n)

@@ -66,6 +66,7 @@ struct node {
 	char boot_id[NODE_ID_MAX];
 	uint64_t life;		/* a number for init_id */
 	int32_t born;		/* the last pid that was born there, as far as is known; 0: none */
+	int32_t born_kept;	/* what the next master will take for that */
 	bool set_down;		/* by hand: down as soon as it has killed its processes */
 	struct node_kept *kept; /* owned; what the last master knew of it, until it comes back */
 	bool fence;	       /* declared dead: if this bpinit comes back it must kill all first */
@@ -111,6 +112,7 @@ int32_t node_of_pid(struct node_table *t, int32_t pid);
 /*
  * This one was born in that node's slot. What was born on a node may live elsewhere when the node
  * is started anew: the new one goes on behind the last number, and not at the slot's beginning.
+ * True, a few times in each slot: the next master has to be told (nodefile_write()).
  */
-void node_note_born(struct node_table *t, int32_t pid);
+bool node_note_born(struct node_table *t, int32_t pid);
 int32_t node_lease_next(const struct node_table *t, const struct node *n);

@@ -2,7 +2,9 @@
  * What a master that is restarted would not know of nodes: mode, owner, group and the
  * status that was set, of each that is connected. In a file of the state directory,
  * written whole and by rename after each change; a line is taken up by a node that comes back with
- * the bpinit it had. Without it the node is as if it had just been started. Runs in bpmaster.
+ * the bpinit it had. Without it the node is as if it had just been started. And up to which number
+ * processes were born on each, in steps: who has such a number may live elsewhere, and be told of
+ * only when the node has been started anew, and would give it to another. Runs in bpmaster.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -46,6 +48,8 @@ void nodefile_write(struct master *m)
 	f = fopen(tmp, "we");
 	for (uint32_t i = 1; f && i < m->nodes.count; i++) {
 		n = &m->nodes.node[i];
+		if (n->born_kept)
+			fprintf(f, "born %d %d\n", n->num, n->born_kept);
 		if (n->kept) { /* of the last master's time: it has not come back yet */
 			k = n->kept;
 			put_line(f, n->num, k->status, k->mode, k->uid, k->gid, k->boot_id,
@@ -74,12 +78,19 @@ void nodefile_read(struct master *m)
 	char path[NODEFILE_PATH], tmp[NODEFILE_PATH], line[256];
 	struct node_kept k;
 	struct node *n;
+	int32_t pid;
 	int num;
 	FILE *f;
 
 	paths(m, path, tmp);
 	f = fopen(path, "re");
 	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "born %d %d", &num, &pid) == 2) {
+			n = node_get(&m->nodes, num);
+			if (n && num != NODE_HOME && node_of_pid(&m->nodes, pid) == num)
+				n->born = n->born_kept = pid;
+			continue;
+		}
 		if (sscanf(line, "%d %15s %o %u %u %63s %63s", &num, k.status, &k.mode, &k.uid,
 			   &k.gid, k.boot_id, k.init_id) != 7)
 			continue;

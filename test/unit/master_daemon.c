@@ -170,6 +170,13 @@ START_TEST(lease_goes_on)
 	s = slave_join(1, "x", &w);
 	ck_assert_int_eq(w.lease_next, 131072 + 78);
 	slave_free(s);
+	/* Of a new master's time as well, who has not been told of one yet. */
+	master_stop(SIGKILL);
+	master_start();
+	s = slave_join(1, "y", &w);
+	ck_assert_int_ge(w.lease_next, 131072 + 78);
+	ck_assert_int_lt(w.lease_next, 131072 + 65536 / 2);
+	slave_free(s);
 }
 END_TEST
 
