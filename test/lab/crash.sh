@@ -91,6 +91,41 @@ within 15 'up' node_is 1 up
 mid_move 'cable cut' bplab cut 1
 bplab heal 1
 within 20 'up' node_is 1 up
+# Home's slave is killed just as a process comes home that has not read its stdin to the end: what
+# was on its way is lost, so it has ended. Nothing comes behind a gap.
+cat >"$t/lines.pl" <<'END'
+my ($t, $want, $rest, $got) = ($ARGV[0], 1, "", "");
+$| = 1;
+sub take {
+	sysread(STDIN, $got, $_[0]) or return 0;
+	for ($rest .= $got; $rest =~ s/^(\d+)\n//; $want++) {
+		print("gap: $1 in place of $want\n"), exit if $1 != $want;
+	}
+	return 1;
+}
+take(4096);
+print "read\n";
+select(undef, undef, undef, 0.02) until -e "$t/go";
+1 while take(65536);
+print "ended\n";
+END
+for i in 1 2 3 4 5 6; do
+	rm -f "$t/go"
+	seq 1 2000000 | perl "$t/lines.pl" "$t" >"$t/lines" &
+	job=$!
+	within 5 "stdin $i: it reads" grep -q read "$t/lines"
+	ok "stdin $i: it goes" bpmove $job 0
+	sleep 0.2
+	bpmove $job master 2>/dev/null &
+	mover=$!
+	sleep "0.00$((RANDOM % 6))"
+	bplab restart-slave --kill master || bad "stdin $i: restart-slave"
+	wait $mover
+	within 10 "stdin $i: home" sh -c "bpmove $job master || [ \"\$(bpps $job | awk 'END { print \$2 }')\" = -1 ]"
+	: >"$t/go"
+	wait $job
+	is "stdin $i: no gap" "$(tail -n 1 "$t/lines")" ended
+done
 is 'works after all that' "$(bpsh -a hostname | sort | tr '\n' ' ')" 'n0 n1 n2 '
 [ -x "$prog" ] || bad "no $prog"
 finish

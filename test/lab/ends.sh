@@ -6,6 +6,7 @@
 seq 1 60000 >"$t/want" # more than a pipe takes, less than is taken on the way
 
 told() { [ -n "$(cat "$t"/status[0-3])" ]; }
+on() { [ "$(cat "$t"/err[0-3] | grep -c '^on$')" = 4 ]; }
 gone() { [ -z "$(bplab exec 0 pgrep -f 'seq 1 6000[0]')" ]; }
 
 # Four on n0 that have ended before anybody reads: COMMAND; then they are read
@@ -15,10 +16,12 @@ end_and() { # whole|part TEXT COMMAND...
 	rm -f "$t/read"
 	for i in 0 1 2 3; do
 		: >"$t/status$i"
-		{ bpsh -n 0 sh -c 'seq 1 60000; exit 7' 2>"$t/err$i"; echo $? >"$t/status$i"; } |
+		: >"$t/err$i"
+		{ bpsh -n 0 sh -c 'echo on >&2; seq 1 60000; exit 7' 2>"$t/err$i"; echo $? >"$t/status$i"; } |
 			{ until [ -e "$t/read" ]; do sleep 0.02; done; cat; } >"$t/out$i" &
 		job[i]=$!
 	done
+	within 10 "$text: all of them are there" on
 	sleep 0.4
 	within 10 "$text: all of them have ended" gone
 	told && wrong+=' told too early'

@@ -29,6 +29,7 @@ struct relay {
 	uint8_t tty, own_fd;
 	uint8_t ended; /* stdin: at its end; sock is open still, for what comes back */
 	uint8_t regular;
+	uint8_t lost;	/* stdin: bytes that we read are nowhere: it has ended */
 	long at;	/* stdin, a regular file: its offset after our last read */
 	uint64_t taken; /* stdin: bytes read by us */
 	char *buf;
@@ -139,8 +140,9 @@ void relay_drain(struct ghost *g);
 /* ghost_input.c */
 /* 1 in a child of nobody: it is in no wait of ours, and its end tells us nothing. */
 int orphan(struct blob *b);
-/* It ends: bytes of a regular file that were not read on the node are there to be read again. */
-void input_settle(struct relay *r);
+/* It ends: bytes of a regular file that were not read on the node are there to be read again. 0:
+ * nobody has told which were, or they were of something else. */
+int input_settle(struct relay *r);
 /* file and far are given. 0 or -errno; then nothing is changed, and input_close() is left to do. */
 long input_prepare(struct ghost *g, struct input *in);
 /* The process runs; or it does not, and we are its ghost as before. Both close all. */

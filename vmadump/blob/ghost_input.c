@@ -58,12 +58,15 @@ static void seek_back(struct relay *r, int fd, uint64_t used)
 	r->taken = used;
 }
 
-void input_settle(struct relay *r)
+int input_settle(struct relay *r)
 {
 	uint64_t used = 0;
 
-	if (r->regular && read_used(r, &used))
+	if (!read_used(r, &used))
+		return r->taken == 0;
+	if (r->regular)
 		seek_back(r, r->fd, used);
+	return r->regular || used == r->taken;
 }
 
 /* -- homecoming */
@@ -89,20 +92,24 @@ long input_prepare(struct ghost *g, struct input *in)
 
 	in->seek = 0;
 	in->orig = in->out = in->in = -1;
-	if (in->far < 0)
+	if (in->far < 0 && !r->lost)
 		return 0;
-	in->seek = can_seek(r, 0) && read_used(r, &in->used);
+	in->seek = in->far >= 0 && can_seek(r, 0) && read_used(r, &in->used);
 	e = sys_fcntl(0, F_DUPFD_CLOEXEC, CHAN_STREAMS);
 	if (e < 0)
 		return e == -EBADF ? 0 : e;
 	in->orig = (int)e;
-	if (in->seek || unread_bytes(r, in) == 0)
+	if (!r->lost && (in->seek || unread_bytes(r, in) == 0))
 		return 0;
 	e = sys_pipe2(pair, O_CLOEXEC);
 	if (e < 0)
 		return e;
 	in->in = pair[0];
 	in->out = pair[1];
+	if (r->lost) { /* what follows would come behind a gap */
+		sys_close(in->out);
+		in->out = -1;
+	}
 	return 0;
 }
 
@@ -199,7 +206,7 @@ void input_run(struct ghost *g, struct input *in)
 void input_undo(struct input *in)
 {
 	/* The restorer may have come so far as to put the pipe there. */
-	if (in->out >= 0)
+	if (in->orig >= 0)
 		sys_dup3(in->orig, 0, 0);
 	input_close(in);
 }

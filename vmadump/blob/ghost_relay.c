@@ -162,14 +162,25 @@ long relay_take(struct relay *r)
 	return n;
 }
 
+/*
+ * Nobody reads there any more: it has ended, or closed it, and we are told what of it was read; or
+ * home's bpslave was killed, with what it had of it, and is not heard again.
+ */
+static void stdin_over(struct relay *r)
+{
+	int lost = !input_settle(r) && !r->ended;
+
+	relay_end(r);
+	r->lost = (uint8_t)lost;
+}
+
 static void stdin_step(struct relay *r, const struct sys_pollfd *sock,
 		       const struct sys_pollfd *file)
 {
 	long n;
 
 	if (sock->revents & (POLLERR | POLLHUP | POLLNVAL)) {
-		input_settle(r);
-		relay_end(r); /* nobody reads there any more */
+		stdin_over(r);
 		return;
 	}
 	if (sock->revents & POLLOUT)
@@ -187,10 +198,8 @@ static void stdin_step(struct relay *r, const struct sys_pollfd *sock,
 	}
 	if (r->have && r->room) {
 		r->room = 0;
-		if (give(r, r->sock, 1) < 0) {
-			input_settle(r);
-			relay_end(r);
-		}
+		if (give(r, r->sock, 1) < 0)
+			stdin_over(r);
 	}
 }
 
@@ -245,7 +254,7 @@ static int outputs_round(struct ghost *g, long timeout_ms, int *ret_moved);
 struct stash {
 	/* bit 0..2: the streams; then file, far, orig, out; and 0 to 2 of those streams */
 	uint32_t mask, have;
-	uint8_t ended, regular, seek;
+	uint8_t ended, regular, seek, lost;
 	long at;
 	uint64_t taken, used;
 };
@@ -268,6 +277,7 @@ long relay_stash(struct ghost *g, struct input *in)
 	struct stash s = {.ended = r->ended,
 			  .regular = r->regular,
 			  .seek = (uint8_t)in->seek,
+			  .lost = r->lost,
 			  .at = r->at,
 			  .taken = r->taken,
 			  .used = in->used};
@@ -361,6 +371,7 @@ void relay_unstash(struct ghost *g, struct input *in, int stash, int undo)
 			relay_end(&g->relay[i]);
 	g->relay[0].ended = s.ended;
 	g->relay[0].regular = s.regular;
+	g->relay[0].lost = s.lost;
 	g->relay[0].at = s.at;
 	g->relay[0].taken = s.taken;
 	if (buf) {
