@@ -25,7 +25,8 @@
 #include "vmadump/blob/refuse.h"
 #include "vmadump/others.h"
 
-#define LINK_MAX_LEN 256 /* of what is asked about, but for a deleted file, no link is longer */
+#define LINK_MAX_LEN 256   /* of what is asked about, but for a deleted file, no link is longer */
+#define LINK_LONGEST 4112u /* PATH_MAX, and " (deleted)" */
 
 enum { BY_NAME, BY_FILE, BY_DESCRIPTION };
 
@@ -119,12 +120,18 @@ static const char *kind_of(const char *link, uint8_t *ret_by)
 							   : NULL;
 }
 
+/* Of a long path its end, by which it is found again. */
+static const char *name_of(const char *link, size_t len)
+{
+	return len < LINK_MAX_LEN ? link : link + len - (LINK_MAX_LEN - 1);
+}
+
 /* -- what they have */
 
 static int add_thing(struct search *s, uint32_t goer, DIR *d, int fd, const char *name)
 {
 	const struct goer *g = &s->goer[goer];
-	char link[LINK_MAX_LEN];
+	char link[LINK_LONGEST];
 	struct thing *t;
 	const char *what;
 	struct stat st;
@@ -134,7 +141,7 @@ static int add_thing(struct search *s, uint32_t goer, DIR *d, int fd, const char
 	if (fd == g->hide[0] || fd == g->hide[1])
 		return 0;
 	n = readlinkat(dirfd(d), name, link, sizeof link - 1);
-	if (n < 0 || n == sizeof link - 1)
+	if (n < 0)
 		return 0;
 	link[n] = 0;
 	what = kind_of(link, &by);
@@ -144,7 +151,7 @@ static int add_thing(struct search *s, uint32_t goer, DIR *d, int fd, const char
 		return -1;
 	t = &s->thing[s->nthings++];
 	*t = (struct thing){.goer = goer, .fd = fd, .what = what, .by = by};
-	strcpy(t->name, link);
+	strcpy(t->name, name_of(link, (size_t)n));
 	/* The link's mode says how it is open. */
 	if (fstatat(dirfd(d), name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		t->ends = (st.st_mode & S_IRUSR ? 1u : 0u) | (st.st_mode & S_IWUSR ? 2u : 0u);
@@ -289,8 +296,8 @@ static int is_same(const struct search *s, const struct thing *t, DIR *d, int pi
 static void look_at_fds(struct search *s, int pid)
 {
 	DIR *d = proc_dir(pid, "fd");
-	char link[LINK_MAX_LEN];
-	const char *name;
+	char link[LINK_LONGEST];
+	const char *name, *end;
 
 	while (d && proc_next(d, &name) >= 0) {
 		ssize_t n = readlinkat(dirfd(d), name, link, sizeof link - 1);
@@ -298,10 +305,11 @@ static void look_at_fds(struct search *s, int pid)
 		if (n < 0)
 			continue;
 		link[n] = 0;
+		end = name_of(link, (size_t)n);
 		for (uint32_t i = 0; i < s->nthings; i++) {
 			struct thing *t = &s->thing[i];
 
-			if (!t->told && strcmp(t->name, link) == 0 && is_same(s, t, d, pid, name))
+			if (!t->told && strcmp(t->name, end) == 0 && is_same(s, t, d, pid, name))
 				tell_of_thing(s, t, pid);
 		}
 	}

@@ -77,6 +77,8 @@ refused 'is a socket that process' \
 refused 'is an event descriptor that process' perl -e "${p}syscall(290, 1, 0)$both"
 refused 'is a memfd that process' perl -e "$p"'my $n = "m"; syscall(319, $n, 0)'"$both"
 refused 'is a deleted file that process' perl -e "$p"'open(F, "+>", undef)'"$both"
+refused 'is a deleted file that process' perl -e "$p"'for (1 .. 5) { $d .= "d" x 60; mkdir $d; $d .= "/" }
+	open(F, "+>", $d . "f"); unlink $d . "f"'"$both"
 refused 'is memory that process' perl -e "${p}syscall(9, 0, 4096, 3, 0x21, -1, 0)$both"
 
 # Of what is small, that is looked for while it makes its image.
