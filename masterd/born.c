@@ -110,7 +110,7 @@ static void keep(struct proc *p, const Bproc__Birth *b)
 				 .egid = b->egid,
 				 .reaper = b->reaper,
 				 .reaped = reaped};
-	if (b->comm.len < sizeof(k->comm))
+	if (b->comm.len > 0 && b->comm.len < sizeof(k->comm))
 		memcpy(k->comm, b->comm.data, b->comm.len);
 }
 
