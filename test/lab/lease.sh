@@ -9,6 +9,9 @@ said() { [ "$(wc -w <"$t/out.$1")" -eq 5 ]; }
 ghosts() { pgrep -g "$1" | wc -l; }
 all_there() { [ "$(ghosts "$1")" -eq "$2" ]; }
 
+# Helpers of the daemons that begin below would keep numbers for good.
+until n=$(pgrep -c bpdata); sleep 0.5; [ "$n" = "$(pgrep -c bpdata)" ]; do :; done
+
 # Numbers of the node's that are taken at home: its ghosts wait for them, nobody else does.
 echo $(($(slot 0) + 4)) >/proc/sys/kernel/ns_last_pid
 for i in 1 2 3 4 5 6 7 8; do sleep 6 & taken[i]=$!; done
