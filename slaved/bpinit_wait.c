@@ -172,6 +172,8 @@ static void report(const struct chan_child *c, bool last_use)
 		real_changed(p, c);
 	else if (p->state == PROC_MAKING && c->code == CLD_KILLED && c->status == SIGKILL)
 		trace_ended(p, SIGKILL);
+	else if (p->state == PROC_GHOST && !p->traced && ended) /* killed before it could be */
+		trace_ended(p, c->code == CLD_EXITED ? c->status << 8 : c->status);
 	else if (p->state == PROC_MAKING && ended) {
 		if (p->birth)
 			born_failed(p, ECHILD);
