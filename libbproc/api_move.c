@@ -153,16 +153,15 @@ static int leave_here(enum move_kind kind, int node, int flags, const void *args
 
 static int leave(int node, int flags)
 {
-	int e;
+	int e = -ENOTSUP;
 
 	if (flags & ~(BPROC_DUMP_ALL | BPROC_MOVE_LOCKS))
 		return bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
 	/* Only from outside it shows whether somebody shares what holds a lock, and what memory is
 	 * one and the same: few have that, and it is looked for when it is met. */
-	e = api_has_threads() || flags & BPROC_MOVE_LOCKS
-		    ? 1
-		    : leave_here(MOVE_MOVE, node, flags, NULL, 0);
-	return e == 1 || e == -ENOTSUP ? api_leave_threads(node, flags, NULL, 0) : e;
+	if (!api_has_threads() && !(flags & BPROC_MOVE_LOCKS))
+		e = leave_here(MOVE_MOVE, node, flags, NULL, 0);
+	return e == -ENOTSUP ? api_leave_threads(node, flags, NULL, 0) : e;
 }
 
 int _bproc_move(int node, int flags)

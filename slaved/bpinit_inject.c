@@ -42,9 +42,9 @@
 static const union {
 	uint8_t byte[INJECT_WORDS * 8];
 	uint64_t word[INJECT_WORDS];
-} mmap_code = {{0xb8, SYS_mmap, 0, 0, 0, 0x0f, 0x05, 0x48, 0x39, 0xf8, 0x75, 0x12, 0x89, 0xde, 0x44,
-		0x89, 0xea, 0x41, 0x89, 0xea, 0x4d, 0x89, 0xe0, 0xb8, SYS_mmap, 0, 0, 0, 0x0f,
-		0x05, 0xcc}};
+} mmap_code = {{0xb8, SYS_mmap, 0,	  0,	0,    0x0f, 0x05, 0x48, 0x39, 0xf8, 0x75,
+		0x12, 0x89,	0xde,	  0x44, 0x89, 0xea, 0x41, 0x89, 0xea, 0x4d, 0x89,
+		0xe0, 0xb8,	SYS_mmap, 0,	0,    0,    0x0f, 0x05, 0xcc}};
 #define MMAP_CODE_LEN 31
 
 _Static_assert(sizeof(struct blob_regs) == sizeof(struct user_regs_struct), "same registers");
@@ -187,13 +187,19 @@ static int fill(struct proc *p, struct blob *b, uint64_t base)
 	return get_xsave(p, b);
 }
 
+static int put(int mem, const void *from, size_t len, uint64_t at)
+{
+	ssize_t n = pwrite(mem, from, len, (off_t)at);
+
+	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
+}
+
 static int put_blob(struct proc *p, uint64_t base, const struct cpu_mask *cpu)
 {
 	static struct blob b;
 	cleanup_fd int mem = open_proc(p, "mem", O_RDWR);
 	size_t len;
 	const void *code = vmad_blob_bytes(&len);
-	ssize_t n = 0;
 	int e = fill(p, &b, base);
 
 	if (e < 0)
@@ -205,11 +211,9 @@ static int put_blob(struct proc *p, uint64_t base, const struct cpu_mask *cpu)
 		b.cpus_len = sizeof(b.cpus);
 		memcpy(b.cpus, &cpu->was, sizeof(b.cpus));
 	}
-	if (!p->inject_shares && (n = pwrite(mem, code, len, (off_t)base)) != (ssize_t)len)
-		return n < 0 ? -errno : -EIO;
-	if (pwrite(mem, &b, sizeof(b), (off_t)b.self) != (ssize_t)sizeof(b))
-		return errno ? -errno : -EIO;
-	return 0;
+	if (!p->inject_shares)
+		e = put(mem, code, len, base);
+	return e < 0 ? e : put(mem, &b, sizeof(b), b.self);
 }
 
 static void start_blob(struct proc *p, uint64_t base)

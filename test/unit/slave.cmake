@@ -29,6 +29,9 @@ slave_test(born bpslave_born.c bpslave_all.c bpslave_away.c bpslave_tell.c bpsla
 	bpslave_target.c)
 slave_test(order bpslave_born.c bpslave_all.c bpslave_away.c bpslave_tell.c bpslave_look.c
 	bpslave_place.c)
+foreach(part born order)
+	target_sources(test_slave_${part} PRIVATE unit/slave_around.c)
+endforeach()
 slave_test(data)
 target_compile_definitions(test_slave_data PRIVATE BPDATA="$<TARGET_FILE:bpdata>")
 add_dependencies(test_slave_data bpdata)

@@ -57,25 +57,6 @@ int scan_each(void (*fn)(const struct scan_proc *p, void *arg), void *arg)
 	return 0;
 }
 
-int scan_ids(int32_t pid, struct scan_proc *ret)
-{
-	return scan_stat(pid, ret);
-}
-
-bool scan_is_dying(int32_t pid)
-{
-	(void)pid;
-	return false;
-}
-
-size_t scan_args(int32_t pid, char *buf, size_t size)
-{
-	(void)pid;
-	(void)buf;
-	(void)size;
-	return 0;
-}
-
 bool master_send(const void *msg)
 {
 	const ProtobufCMessageDescriptor *what = ((const ProtobufCMessage *)msg)->descriptor;
@@ -100,11 +81,6 @@ bool master_send(const void *msg)
 	return true;
 }
 
-bool master_is_up(void)
-{
-	return true;
-}
-
 void init_send(const struct init_msg *msg, const int *fds, int nfd)
 {
 	(void)fds;
@@ -112,37 +88,9 @@ void init_send(const struct init_msg *msg, const int *fds, int nfd)
 	gone += msg->type == INIT_ENDED && is_end(msg->u.child.code) && msg->pid == CHILD;
 }
 
-void init_take(void)
-{
-}
-
-struct event *new_timer(event_callback_fn fn, void *arg)
-{
-	(void)fn;
-	(void)arg;
-	return NULL;
-}
-
-void start_timer(struct event *ev, uint32_t ms)
-{
-	(void)ev;
-	(void)ms;
-}
-
 uint64_t now_ms(void)
 {
 	return clock_now;
-}
-
-uint32_t gen_of(int32_t pid)
-{
-	(void)pid;
-	return 0;
-}
-
-void gen_forget(int32_t pid)
-{
-	(void)pid;
 }
 
 void init_done(uint64_t seq)
@@ -150,39 +98,11 @@ void init_done(uint64_t seq)
 	acked += seq != 0;
 }
 
-void move_after_ghost(const struct init_msg *m)
-{
-	(void)m;
-}
-
-int proc_read_leader(int32_t pid, struct init_chain *ret)
-{
-	(void)pid;
-	(void)ret;
-	return -ENOENT;
-}
-
-void chain_put(const struct init_chain *c, Bproc__Chain *ret)
-{
-	(void)c;
-	(void)ret;
-}
-
-void chain_take(const Bproc__Chain *c, struct init_chain *ret)
-{
-	(void)c;
-	(void)ret;
-}
-
 void source_take(void)
 {
 }
 
 void source_take_events(void)
-{
-}
-
-void source_hint(void)
 {
 }
 

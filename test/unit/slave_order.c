@@ -46,11 +46,6 @@ bool master_send(const void *msg)
 	return true;
 }
 
-bool master_is_up(void)
-{
-	return true;
-}
-
 int scan_stat(int32_t pid, struct scan_proc *ret)
 {
 	for (int i = 0; i < nprocs; i++) {
@@ -69,41 +64,9 @@ int scan_each(void (*fn)(const struct scan_proc *p, void *arg), void *arg)
 	return 0;
 }
 
-int scan_ids(int32_t pid, struct scan_proc *ret)
-{
-	return scan_stat(pid, ret);
-}
-
-bool scan_is_dying(int32_t pid)
-{
-	(void)pid;
-	return false;
-}
-
-size_t scan_args(int32_t pid, char *buf, size_t size)
-{
-	(void)pid;
-	(void)buf;
-	(void)size;
-	return 0;
-}
-
 uint64_t now_ms(void)
 {
 	return clock_now;
-}
-
-struct event *new_timer(event_callback_fn fn, void *arg)
-{
-	(void)fn;
-	(void)arg;
-	return NULL;
-}
-
-void start_timer(struct event *ev, uint32_t ms)
-{
-	(void)ev;
-	(void)ms;
 }
 
 void init_send(const struct init_msg *msg, const int *fds, int nfd)
@@ -113,48 +76,9 @@ void init_send(const struct init_msg *msg, const int *fds, int nfd)
 	(void)nfd;
 }
 
-void init_take(void)
-{
-}
-
 void init_done(uint64_t seq)
 {
 	(void)seq;
-}
-
-void move_after_ghost(const struct init_msg *m)
-{
-	(void)m;
-}
-
-int proc_read_leader(int32_t pid, struct init_chain *ret)
-{
-	(void)pid;
-	(void)ret;
-	return -ENOENT;
-}
-
-void chain_put(const struct init_chain *c, Bproc__Chain *ret)
-{
-	(void)c;
-	(void)ret;
-}
-
-void chain_take(const Bproc__Chain *c, struct init_chain *ret)
-{
-	(void)c;
-	(void)ret;
-}
-
-uint32_t gen_of(int32_t pid)
-{
-	(void)pid;
-	return 0;
-}
-
-void gen_forget(int32_t pid)
-{
-	(void)pid;
 }
 
 uint32_t target_unheard;
@@ -179,10 +103,6 @@ void source_take_events(void)
 void source_take(void)
 {
 	source_take_events();
-}
-
-void source_hint(void)
-{
 }
 
 static void is_there(int32_t pid, int32_t ppid, int32_t pgid, int32_t sid)
