@@ -189,7 +189,7 @@ void born_ended(struct born *b, int32_t status)
 			tell_init(b);
 		return;
 	}
-	if (!b->told && (!parent || !parent->away)) {
+	if (!b->told && !b->before_us && (!parent || !parent->away)) {
 		/* Birth and death have met before anybody heard of either. */
 		b->tell = false;
 		tell_never(b);
@@ -414,6 +414,8 @@ bool born_child(const struct chan_child *c, uint64_t seq)
 	born_ends(c->pid);
 	b = born_find(c->pid);
 	source_hint();
+	if (!b && slave.node == NODE_NONE)
+		return true; /* told again when the Welcome has said which numbers are the node's */
 	if (!b && c->pid >= slave.lease_lo && c->pid < slave.lease_hi) {
 		tell_end(c, seq); /* a bpslave before us knew it, or we have told all of it */
 		return true;

@@ -405,6 +405,22 @@ START_TEST(nobodys_end)
 }
 END_TEST
 
+/* Nor is it known before the Welcome what is nobody's: bpinit tells it again behind that. */
+START_TEST(end_before_the_welcome)
+{
+	slave.node = NODE_NONE;
+	slave.lease_lo = slave.lease_hi = 0;
+	ck_assert(bpinit_says(5));
+	slave.node = 0;
+	slave.lease_lo = 65536;
+	slave.lease_hi = 131072;
+	ck_assert_int_eq(acked, 0);
+	ck_assert(bpinit_says(5));
+	ck_assert_int_eq(ends, 1);
+	ck_assert_int_eq(end_status, 5);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("born");
@@ -423,6 +439,7 @@ int main(void)
 	tcase_add_loop_test(t, gone_before_the_word, 0, 2);
 	tcase_add_loop_test(t, kept_end, 0, 2);
 	tcase_add_loop_test(t, nobodys_end, 0, 2);
+	tcase_add_test(t, end_before_the_welcome);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
