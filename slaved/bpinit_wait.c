@@ -147,6 +147,11 @@ static void native_changed(const struct chan_child *c)
 					 .u.child = *c});
 }
 
+static int status_of(const struct chan_child *c)
+{
+	return c->code == CLD_EXITED ? c->status << 8 : c->status;
+}
+
 static void report(const struct chan_child *c, bool last_use)
 {
 	bool ended = is_end(c->code);
@@ -166,6 +171,11 @@ static void report(const struct chan_child *c, bool last_use)
 			arrive_died(p);
 		p = proc_find(c->pid);
 	}
+	/* It had ended before it could be traced: nobody else says so. */
+	if (p && p->state == PROC_LEAVING && !p->traced && ended) {
+		leave_died(p, status_of(c));
+		p = proc_find(c->pid);
+	}
 	if (!p)
 		return;
 	if (p->state == PROC_REAL)
@@ -173,7 +183,7 @@ static void report(const struct chan_child *c, bool last_use)
 	else if (p->state == PROC_MAKING && c->code == CLD_KILLED && c->status == SIGKILL)
 		trace_ended(p, SIGKILL);
 	else if (p->state == PROC_GHOST && !p->traced && ended) /* killed before it could be */
-		trace_ended(p, c->code == CLD_EXITED ? c->status << 8 : c->status);
+		trace_ended(p, status_of(c));
 	else if (p->state == PROC_MAKING && ended) {
 		if (p->birth)
 			born_failed(p, ECHILD);
@@ -372,12 +382,17 @@ static void watch_ended(int32_t pid, int pidfd)
 	/* Its tracer's wait, which comes behind this, says whether it has left (leave_died()). */
 	if (p && p->state == PROC_LEAVING)
 		p->watch_over = true;
+	if (p && p->state == PROC_LEAVING && p->traced)
+		return;
 	/* A ghost by now: its end is mirrored, whoever ordered that knows it. */
-	if (p && p->state != PROC_REAL)
+	if (p && p->state != PROC_REAL && p->state != PROC_LEAVING)
 		return;
 	if (!proc_zombie_status(pid, &status))
 		reaped_status(pidfd, &status);
-	watch_told(pid, status);
+	if (p && p->state == PROC_LEAVING)
+		leave_died(p, status); /* before it could be traced */
+	else
+		watch_told(pid, status);
 }
 
 void watch_ready(uint32_t index)

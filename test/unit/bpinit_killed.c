@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bpinit_rig.h"
@@ -40,6 +41,31 @@ static void killed_parked(bool watched)
 	decide_abort(&home, &t, EIO, "");
 	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
 	want(&node, EV_VOIDED, 0);
+}
+
+/* Before bpinit has read that it is there: it cannot be traced any more, and its end is told. */
+static void killed_unread(void)
+{
+	struct trip t = {0};
+	struct chan_msg here;
+	siginfo_t si;
+	int chan;
+	int32_t pid = fork_mover(&t, MOVE_MOVE, &chan);
+
+	if (pid == 0)
+		_exit(rig_leave(chan, MOVE_MOVE, NULL, 0));
+	CHECK(recv(chan, &here, sizeof(here), MSG_PEEK) > 0 && here.type == CHAN_HERE);
+	CHECK(kill(pid, SIGKILL) == 0);
+	CHECK(waitid(P_PID, (id_t)pid, &si, WEXITED | WNOWAIT) == 0);
+	trip_begin(&t, chan);
+	tell(&home, &(struct init_msg){.type = INIT_WATCH, .pid = pid}, NULL, 0);
+	CHECK(want(&home, EV_CHILD, pid).u.child.status == SIGKILL);
+	CHECK(want(&home, EV_FAILED, 0).req_id == t.req_id);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	decide_abort(&home, &t, EIO, "");
+	tell(&node, &(struct init_msg){.type = INIT_VOID, .move_id = t.id}, NULL, 0);
+	want(&node, EV_VOIDED, 0);
+	printf("killed unread: ok\n");
 }
 
 /*
@@ -165,6 +191,7 @@ int main(void)
 	rig_start();
 	killed_parked(false);
 	killed_parked(true);
+	killed_unread();
 	for (int runs = 0; runs < 2; runs++) {
 		killed_sent(MOVE_MOVE, runs);
 		killed_sent(MOVE_RFORK, runs);
