@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "slaved/bpinit_kill.h"
 #include "slaved/bpinit_place.h"
 
 static bool has_child(const struct move *m)
@@ -258,6 +259,29 @@ bool children_ready(struct move *m)
 	if (m->kids == KIDS_WAITING && news_are_there(m))
 		m->kids = KIDS_READY;
 	return m->kids == KIDS_READY;
+}
+
+/*
+ * One that is real here and has ended since its parent was parked where it comes from. The SIGCHLD
+ * of that went with those of what it knows, and nobody mirrors the end to where it is true.
+ */
+struct unheard children_unheard(const struct move *m)
+{
+	for (uint32_t i = 0; i < m->nchain; i++) {
+		const struct init_chain *c = &m->chain[i];
+		const struct proc *p = c->child ? proc_find(c->pid) : NULL;
+		struct look l = {0};
+		struct chan_child end;
+		int status;
+
+		if (!c->child || c->state == CHAIN_ENDED || (p && p->state != PROC_REAL) ||
+		    !proc_zombie_status(c->pid, &status) || proc_parent(c->pid) != m->pid)
+			continue;
+		look_at(c->pid, &l);
+		end = child_of(c->pid, status);
+		return (struct unheard){end.pid, end.code, end.status, l.uid};
+	}
+	return (struct unheard){0};
 }
 
 bool children_are_made(const struct move *m)

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 
 #include "slaved/bpinit_place.h"
 
@@ -52,12 +53,14 @@ struct going {
 	struct proc *p;
 	uint64_t id;
 	int data; /* closed when the arrival is on its way: it costs 15 us */
+	struct unheard child;
 };
 
 static struct going note(struct move *m, struct proc *p)
 {
 	struct going g = {.p = p, .id = m->id, .data = take_fd(m->data)};
 
+	g.child = children_unheard(m);
 	if (m->kind == MOVE_REXEC)
 		/* The exec decides; its channel's end is the word that it was one. */
 		m->phase = ARRIVE_EXECING;
@@ -68,10 +71,20 @@ static struct going note(struct move *m, struct proc *p)
 
 static void let_run(const struct going *g)
 {
+	struct chan_msg c = {.type = CHAN_RUN, .move_id = g->id};
+	siginfo_t si = {.si_signo = SIGCHLD, .si_code = g->child.code};
+
+	si.si_pid = g->child.pid;
+	si.si_uid = g->child.uid;
+	si.si_status = g->child.status;
+	if (g->child.pid) {
+		c.flags = CHAN_RUN_CHILD;
+		memcpy(c.u.siginfo, &si, sizeof(c.u.siginfo));
+	}
 	/* It waits for its order, and we run where the daemons run: woken here it would be last,
 	 * behind those that pass on the news. It puts its own mask back. */
 	cpu_away(g->p->pid);
-	proc_order(g->p, CHAN_RUN, g->id);
+	proc_tell(g->p, &c, NULL, 0);
 	close_fd(g->data);
 }
 

@@ -63,7 +63,7 @@ enum chan_type {
 	CHAN_ABORT = 33,    /* err, text: thaw, go on where you were */
 	CHAN_BE_GHOST = 34, /* + stream fds; stream_mask says which of 0..2, in order; */
 			    /* + an fd with the blob's bytes if CHAN_GHOST_CODE */
-	CHAN_RUN = 35,	    /* the commit: return into the image */
+	CHAN_RUN = 35,	    /* the commit: return into the image. flags: CHAN_RUN_CHILD */
 	CHAN_CLONE = 36,    /* + channel fd of the child; clone: what to make. The child reads */
 			    /* the same message without fd from its own channel: who it is */
 	CHAN_ARRIVE = 37,   /* + data fd, + stream fds (mask): restore from it; to a ghost: as */
@@ -120,6 +120,7 @@ enum chan_type {
 #define CHAN_CLONE_SIBLING 8u	/* not its child, but its parent's */
 #define CHAN_CLONE_ORPHAN 16u	/* nobody's child, but of its session */
 #define CHAN_PREPARED_RAN 1u	/* it has taken the word, and runs */
+#define CHAN_RUN_CHILD 1u	/* siginfo: the end of a child that it has not heard of */
 #define CHAN_ARRIVE_HOME 1u	/* descriptors 0..2 of this ghost are the originals */
 #define CHAN_ARRIVE_EXEC 2u	/* MOVE_REXEC: an argument block comes, not an image */
 #define CHAN_ARRIVE_CHILDREN 4u /* they are as it knows them: a pending SIGCHLD is of that */

@@ -159,6 +159,8 @@ int wait_run(struct blob *b, uint64_t move_id)
 	while (chan_recv(b, &p, 0) > 0) {
 		chan_close_fds(&p, 0);
 		if (p.m.move_id == move_id && p.m.type == CHAN_RUN) {
+			if (p.m.flags & CHAN_RUN_CHILD)
+				sys_sigqueueinfo((int)sys_getpid(), SIGCHLD, p.m.u.siginfo);
 			park_give_back(b);
 			if (n > 0) /* bpinit has moved it off its own processor */
 				sys_sched_setaffinity(0, (size_t)n, mine);

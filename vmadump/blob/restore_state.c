@@ -205,10 +205,15 @@ static long set_signals(struct restore *r)
 	const struct rest_rec *rec = &r->rec[TAG_SIGNALS];
 	const struct sigaction dfl = {0};
 
-	/* A fresh clone has none of these; a process that undumps may have. */
+	/*
+	 * A fresh clone has none of these; a process that undumps may have. In a ghost the default
+	 * of SIGCHLD is set, and to set it drops one that is pending (do_sigaction() of
+	 * kernel/signal.c): a child that is real here may have ended while the image came.
+	 */
 	if (!r->b->sigs_default) {
 		for (int sig = 1; sig <= SYS_NSIG; sig++)
-			sys_sigaction(sig, &dfl, NULL);
+			if (sig != SIGCHLD || !r->opt->in_place)
+				sys_sigaction(sig, &dfl, NULL);
 		rest_drop_timers(r->b);
 	}
 	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_SIGNAL_LEN) {

@@ -32,9 +32,11 @@ const struct script scripts[] = {
 	 "P wait4 A uh; T kill A CONT; P log; A state; P waitid A cn; P wait4 any c; P wait4 any "
 	 "ch;"
 	 "A log; A ids; T kill A TSTP; P log; P wait4 -P u; T kill A KILL; P wait4 A; P log"},
+	/* It may have waited for the continue before it is sent the SIGCHLD, with which that of the
+	 * end would be one. */
 	{"stops_self", 1, 0,
 	 "P begin wait4 any u; A die STOP; P end; P begin waitid any c; T kill A CONT; P end;"
-	 "A exit 2; P wait4 any; P log"},
+	 "P log; A exit 2; P wait4 any; P log"},
 	/* The log is asked for first: a wait that comes between the stop and its SIGCHLD takes the
 	 * number out of the siginfo (kernel/signal.c, do_signal_stop(); 4 of 300,000 at home). */
 	{"stopped_parent", 1, 0,
