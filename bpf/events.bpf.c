@@ -111,15 +111,14 @@ static __always_inline void end(struct event_record *r)
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
-	int pid = number_of(child), forker;
+	int pid = number_of(child);
 	struct signal_struct *sig;
 	struct event_record *r;
 	const struct cred *cred;
 
 	if (pid == 0 || child->pid != child->tgid)
 		return 0;
-	forker = number_of(parent);
-	if (forker <= 1 || by_blob())
+	if (number_of(parent) <= 1 || by_blob())
 		return 0; /* bpinit's ghosts, arrivals and postmen */
 	r = begin(EVENT_FORK, pid);
 	if (!r)
@@ -127,7 +126,6 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	sig = child->signal;
 	cred = child->cred;
 	r->ppid = number_of(BPF_CORE_READ(child, real_parent));
-	r->forker = forker;
 	r->pgid = number(BPF_CORE_READ(sig, pids[PGID]));
 	r->sid = number(BPF_CORE_READ(sig, pids[SID]));
 	r->uid = BPF_CORE_READ(cred, uid.val);

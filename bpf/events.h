@@ -10,7 +10,7 @@
 #define SKELETON_NAME "bproc-pool" /* CHAN_SKELETON_NAME of vmadump/blob/channel.h */
 
 enum event_type {
-	EVENT_FORK = 1, /* a process was born: pid, ppid, forker, pgid, sid, uid, gid, comm */
+	EVENT_FORK = 1, /* a process was born: pid, ppid, pgid, sid, uid, gid, comm */
 	EVENT_EXEC,	/* pid, comm */
 	EVENT_NAME,	/* its first thread was renamed: pid, comm */
 	EVENT_EXIT,	/* the last thread has ended: pid, status as of wait() */
@@ -23,7 +23,6 @@ struct event_record {
 	unsigned int type;
 	int pid;
 	int ppid;   /* its parent; 0: outside of the namespace */
-	int forker; /* who called fork: not the parent after CLONE_PARENT */
 	int pgid, sid;
 	unsigned int uid, gid;
 	int status;

@@ -106,8 +106,19 @@ static void tail(const char *name)
 	write_full(STDERR_FILENO, buf, (size_t)n);
 }
 
+static _Noreturn void lab_end(int status)
+{
+	static struct lab_msg m;
+
+	m = (struct lab_msg){.type = OUTER_EXIT, .value = status};
+	lab_send(lab.outer, &m, NULL, 0);
+	/* outer kills this process; if it has gone, so have we. */
+	for (;;)
+		pause();
+}
+
 /* The lab cannot be had: what the daemons said, then the end. */
-void lab_fail(void)
+static _Noreturn void lab_fail(void)
 {
 	char name[32];
 
@@ -119,17 +130,6 @@ void lab_fail(void)
 		}
 	}
 	lab_end(LAB_EXIT_FAIL);
-}
-
-void lab_end(int status)
-{
-	static struct lab_msg m;
-
-	m = (struct lab_msg){.type = OUTER_EXIT, .value = status};
-	lab_send(lab.outer, &m, NULL, 0);
-	/* outer kills this process; if it has gone, so have we. */
-	for (;;)
-		pause();
 }
 
 static void daemon_path(char *buf, size_t size, const char *name)

@@ -40,8 +40,6 @@ static inline struct lab_place *lab_at(int node)
 
 int lab_make_places(int first, int count);
 int lab_start_daemon(struct lab_place *p, int role, const char *env, uint32_t nenv);
-void lab_fail(void) __attribute__((noreturn));
-void lab_end(int status) __attribute__((noreturn));
 
 /* bplab_env.c */
 int64_t lab_now_ms(void);

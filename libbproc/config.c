@@ -479,11 +479,3 @@ void config_free(struct config *c)
 	c->node = NULL;
 	c->count = 0;
 }
-
-const struct config_node *config_by_addr(const struct config *c, uint32_t addr)
-{
-	for (uint32_t i = 0; i < c->count; i++)
-		if (c->node[i].addr == addr)
-			return &c->node[i];
-	return NULL;
-}

@@ -51,5 +51,3 @@ int config_load(const char *path, struct config *ret_config, struct bproc_err *e
 int config_parse(const char *path, const char *text, size_t len, struct config *ret_config,
 		 struct bproc_err *err);
 void config_free(struct config *c);
-/* The node of this address, or NULL. */
-const struct config_node *config_by_addr(const struct config *c, uint32_t addr);

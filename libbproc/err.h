@@ -15,6 +15,3 @@ struct bproc_err {
 /* Fills err (which may be NULL) and returns -code. */
 int bproc_err_set(struct bproc_err *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Puts "prefix: " before the text, cutting at the end if it must. */
-void bproc_err_prefix(struct bproc_err *err, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <openssl/crypto.h>
@@ -69,28 +68,6 @@ int key_load(const char *path, struct cluster_key *ret_key, struct bproc_err *er
 		r = bproc_err_set(err, EIO, "key file %s: HMAC-SHA256 failed", path);
 	OPENSSL_cleanse(buf, sizeof(buf));
 	return r;
-}
-
-int key_create(const char *path, struct bproc_err *err)
-{
-	unsigned char buf[64];
-	cleanup_fd int fd = -1;
-	int r;
-
-	if (getrandom(buf, sizeof(buf), 0) != (ssize_t)sizeof(buf))
-		return bproc_err_set(err, EIO, "key file %s: no random bytes", path);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
-	if (fd < 0)
-		return bproc_err_set(err, errno, "key file %s: %s", path, strerror(errno));
-	r = write_full(fd, buf, sizeof(buf));
-	OPENSSL_cleanse(buf, sizeof(buf));
-	if (r == 0 && fsync(fd) < 0)
-		r = -errno;
-	if (r < 0) {
-		unlink(path);
-		return bproc_err_set(err, -r, "key file %s: %s", path, strerror(-r));
-	}
-	return 0;
 }
 
 void key_wipe(struct cluster_key *key)

@@ -20,6 +20,4 @@ struct cluster_key {
 
 /* 0, or -errno with the file, and the mode or owner that is wrong, in err. */
 int key_load(const char *path, struct cluster_key *ret_key, struct bproc_err *err);
-/* A new file of 64 random bytes, mode 0400; -EEXIST if there is one. */
-int key_create(const char *path, struct bproc_err *err);
 void key_wipe(struct cluster_key *key);

@@ -121,7 +121,7 @@ static void readable(struct bufferevent *bev, void *arg)
 		return;
 	}
 	enter(l);
-	while (r > 0 && l->state == UP && !l->paused)
+	while (r > 0 && l->state == UP)
 		r = take_frame(l, in);
 	if (r == -EMSGSIZE)
 		down(l, LINK_PROTOCOL, "a frame over 1 MiB");
@@ -187,7 +187,7 @@ static void event_happened(struct bufferevent *bev, short what, void *arg)
 			went_up(l);
 	} else if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) {
 		/* Whole frames that came before the end count. */
-		if (l->state == UP && !l->paused)
+		if (l->state == UP)
 			readable(bev, l);
 		if (l->bev)
 			failed(l, what, err);
@@ -358,20 +358,6 @@ void link_finish(struct link *l)
 		shutdown(bufferevent_getfd(l->bev), SHUT_WR);
 }
 
-void link_read(struct link *l, bool on)
-{
-	if (l->state != UP || l->paused == !on)
-		return;
-	l->paused = !on;
-	if (!on) {
-		bufferevent_disable(l->bev, EV_READ);
-		return;
-	}
-	bufferevent_enable(l->bev, EV_READ);
-	/* Frames that were read before the stop wait in the buffer. */
-	bufferevent_trigger(l->bev, EV_READ, BEV_OPT_DEFER_CALLBACKS | BEV_TRIG_IGNORE_WATERMARKS);
-}
-
 bool link_is_up(const struct link *l)
 {
 	return l->state == UP;
@@ -390,10 +376,4 @@ const char *link_peer_name(const struct link *l)
 int link_fd(const struct link *l)
 {
 	return l->bev ? bufferevent_getfd(l->bev) : l->fd;
-}
-
-void link_set_arg(struct link *l, const struct link_ops *ops, void *arg)
-{
-	l->ops = ops;
-	l->arg = arg;
 }

@@ -86,13 +86,9 @@ int link_send(struct link *l, const ProtobufCMessage *msg);
  */
 int link_send_later(struct link *l, const ProtobufCMessage *msg);
 size_t link_queued_bytes(const struct link *l);
-/* Stops and restarts reading: the way to push back on the peer. */
-void link_read(struct link *l, bool on);
 bool link_is_up(const struct link *l);
 const struct sockaddr_in *link_peer(const struct link *l);
 /* "10.0.0.2:41234" */
 const char *link_peer_name(const struct link *l);
 /* The socket, for SO_ options and getsockname only. */
 int link_fd(const struct link *l);
-/* A pointer of the owner's, in place of the arg given before. */
-void link_set_arg(struct link *l, const struct link_ops *ops, void *arg);

@@ -15,7 +15,7 @@ enum link_state { CONNECTING, HANDSHAKE, UP, FINISHING, DOWN };
 
 struct link {
 	enum link_state state;
-	bool server, paused, full;
+	bool server, full;
 	bool doomed; /* the queue ran over: on_down comes from the loop, not inside link_send */
 	bool dead;   /* link_free was called inside a callback */
 	int depth;   /* callbacks that hold the struct */

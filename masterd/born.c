@@ -18,7 +18,6 @@
 static struct proc *enter(struct master *m, struct node *n, const Bproc__Birth *b)
 {
 	static bool told;
-	struct proc *p;
 
 	if (m->procs.count >= BORN_ALL_MAX) {
 		if (!told)
@@ -28,10 +27,7 @@ static struct proc *enter(struct master *m, struct node *n, const Bproc__Birth *
 		return NULL;
 	}
 	told = false;
-	p = proc_new(&m->procs, b->proc->pid, n->num);
-	if (p)
-		p->uid = b->uid;
-	return p;
+	return proc_new(&m->procs, b->proc->pid, n->num);
 }
 
 /* Of a child of rfork too, which is in no move's hands before it has run. */

@@ -175,7 +175,6 @@ void procs_kill_lost(struct proc *p); /* when it is known where it is */
 /* SIGKILL to a process on n, in the kernel's name. */
 void procs_kill(struct master *m, struct proc *p, struct node *n);
 /* May free p. */
-void procs_ghost_gone(struct master *m, struct proc *p, struct node *n);
 void procs_node_dead(struct master *m, struct node *n);
 /* Repeats the mirrors that n has not confirmed. */
 void procs_node_back(struct master *m, struct node *n);

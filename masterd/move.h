@@ -61,7 +61,6 @@ struct move {
 	uint32_t req;	/* of the MoveAsk */
 	int32_t source, target;
 	int32_t pid; /* 0 while not known */
-	uint32_t uid;
 	uint32_t gen; /* of the newest entry of the process table when it was granted */
 	enum move_state state;
 	struct bproc_err err; /* what the caller will get */

@@ -163,7 +163,6 @@ static struct proc *entry(struct master *m, struct move *mv)
 		p = proc_new(&m->procs, mv->pid, mv->target);
 	if (!p)
 		return NULL;
-	p->uid = mv->uid;
 	if (p->move)
 		p->move->proc = NULL;
 	p->move = mv;

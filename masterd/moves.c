@@ -102,7 +102,6 @@ static int judge_proc(struct master *m, const struct node *source, const Bproc__
 		if (!p)
 			return bproc_err_set(err, ENOMEM, "the front end has no memory");
 		p->native = true;
-		p->uid = a->uid;
 	}
 	if (proc_step(p, PE_MOVE) != PA_BEGIN)
 		return bproc_err_set(err, EBUSY, "pid %d is moving already", p->pid);
@@ -148,7 +147,6 @@ static struct proc *enter_relative(struct master *m, const struct node *source,
 	if (!p)
 		return NULL;
 	p->native = true;
-	p->uid = c->uid;
 	/* But a new master has not heard of all: a third node, or who has it now, is to tell. */
 	if (born != source->num && born != NODE_HOME && !m->swept) {
 		p->node = NODE_NONE;
@@ -262,7 +260,6 @@ void moves_grant(struct peer *p, const struct judged *j, const Bproc__MoveAsk *a
 	mv->req = a->req;
 	mv->source = source->num;
 	mv->target = target->num;
-	mv->uid = a->uid;
 	mv->pid = a->pid;
 	mv->gen = m->procs.last_gen;
 	for (size_t i = 0; i < a->n_chain; i++)

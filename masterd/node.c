@@ -147,13 +147,6 @@ enum node_action node_step(struct node *n, enum node_event event)
 	return row->action;
 }
 
-const char *node_state_name(enum node_state s)
-{
-	static const char *const name[] = {"down", "connected", "unreachable"};
-
-	return name[s];
-}
-
 static bool letter(char c)
 {
 	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');

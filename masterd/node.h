@@ -94,7 +94,6 @@ uint32_t node_index(const struct node_table *t, const struct node *n);
 
 /* Assigns the state and the words that follow from it; the caller does the action. */
 enum node_action node_step(struct node *n, enum node_event event);
-const char *node_state_name(enum node_state s);
 
 /* [A-Za-z][A-Za-z0-9_]*: 0, -EINVAL, or -ENOSPC when over NODE_STATUS_MAX. */
 int node_status_valid(const char *status);

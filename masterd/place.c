@@ -24,7 +24,6 @@ static bool note_leader(struct master *m, const Bproc__Chain *c, const struct no
 		if (!p)
 			return false;
 		p->native = true;
-		p->uid = c->uid;
 	}
 	if (p->node != n->num && !ghost_has(p, i)) {
 		ghost_add(p, i);

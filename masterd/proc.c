@@ -147,13 +147,6 @@ enum proc_action proc_step(struct proc *p, enum proc_event event)
 	return row->action;
 }
 
-const char *proc_state_name(enum proc_state s)
-{
-	static const char *const name[] = {"alive", "moving", "dying", "lost", "gone"};
-
-	return name[s];
-}
-
 void ghost_add(struct proc *p, uint32_t index)
 {
 	p->ghost[index / 64] |= 1ull << index % 64;

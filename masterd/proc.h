@@ -91,7 +91,6 @@ struct proc {
 	struct proc *next; /* in its hash chain, newest first */
 	int32_t pid;
 	uint32_t gen; /* grows with every entry the table makes */
-	uint32_t uid;
 	int32_t node;  /* where it is real; NODE_NONE: not known (PS_LOST) */
 	bool native;   /* real where it was born, or at home: its node watches it */
 	bool watched;  /* the Watch has been sent */
@@ -132,7 +131,6 @@ void proc_remove(struct proc_table *t, struct proc *p);
 /* Calls fn for every entry; fn may remove the one it is given. */
 void proc_each(struct proc_table *t, void (*fn)(struct proc *p, void *arg), void *arg);
 enum proc_action proc_step(struct proc *p, enum proc_event event);
-const char *proc_state_name(enum proc_state s);
 
 void ghost_add(struct proc *p, uint32_t index);
 void ghost_del(struct proc *p, uint32_t index);

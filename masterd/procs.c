@@ -245,7 +245,7 @@ void procs_release(struct master *m, struct proc *p)
 		gone(m, p);
 }
 
-void procs_ghost_gone(struct master *m, struct proc *p, struct node *n)
+static void ghost_gone(struct master *m, struct proc *p, struct node *n)
 {
 	procs_ghost_del(m, p, n);
 	if (ghost_any(&m->procs, p) || (p->state == PS_DYING && !m->settled))
@@ -406,7 +406,7 @@ void procs_mirrored(struct peer *p, const Bproc__Mirrored *d)
 			if (o->pid == t->pid && o->state == PS_DYING)
 				t = o;
 	if (t && t->state == PS_DYING && ghost_has(t, node_index(&p->m->nodes, p->node)))
-		procs_ghost_gone(p->m, t, p->node);
+		ghost_gone(p->m, t, p->node);
 }
 
 void procs_watch(struct master *m, struct proc *p)
@@ -459,7 +459,7 @@ static void of_dead_node(struct proc *p, void *arg)
 		return; /* no ghost where it is real, and p may be freed */
 	}
 	if (ghost)
-		procs_ghost_gone(w->m, p, n);
+		ghost_gone(w->m, p, n);
 }
 
 void procs_node_dead(struct master *m, struct node *n)

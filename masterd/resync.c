@@ -107,7 +107,6 @@ static void ghost_told(struct peer *peer, const Bproc__ProcState *s)
 		if (!p)
 			return;
 		p->state = PS_LOST;
-		p->uid = s->uid;
 	}
 	if (p->node == peer->node->num)
 		return; /* it is just becoming one */
@@ -148,7 +147,7 @@ static void is_real(struct master *m, struct proc *p, struct node *n, uint64_t m
 	procs_watch(m, p);
 }
 
-static void real_told(struct peer *peer, int32_t pid, uint32_t gen, uint32_t uid, uint64_t move)
+static void real_told(struct peer *peer, int32_t pid, uint32_t gen, uint64_t move)
 {
 	int32_t num = peer->node->num;
 	struct master *m = peer->m;
@@ -158,7 +157,6 @@ static void real_told(struct peer *peer, int32_t pid, uint32_t gen, uint32_t uid
 		p = proc_new(&m->procs, pid, num);
 		if (!p)
 			return;
-		p->uid = uid;
 		p->native = num == NODE_HOME;
 	} else if (p->state == PS_LOST) {
 		procs_found(m, p, num);
@@ -173,7 +171,7 @@ static void real_told(struct peer *peer, int32_t pid, uint32_t gen, uint32_t uid
 
 void resync_ran(struct peer *p, uint64_t move, int32_t pid)
 {
-	real_told(p, pid, 0, 0, move);
+	real_told(p, pid, 0, move);
 }
 
 void resync_proc(struct peer *p, const Bproc__ProcState *s)
@@ -183,7 +181,7 @@ void resync_proc(struct peer *p, const Bproc__ProcState *s)
 	else if (s->ghost)
 		ghost_told(p, s);
 	else
-		real_told(p, s->proc->pid, s->proc->gen, s->uid, s->move);
+		real_told(p, s->proc->pid, s->proc->gen, s->move);
 }
 
 /*

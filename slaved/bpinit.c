@@ -80,7 +80,7 @@ static struct {
 	uint32_t at;
 } state_dump;
 
-void slave_drop(void)
+static void slave_drop(void)
 {
 	self.slave = close_fd(self.slave);
 	self.slave_gen++;
@@ -161,7 +161,7 @@ static void hello(const struct init_msg *m)
 	events_restart();
 }
 
-void init_message(struct init_msg *m, struct sysio_pkt *pkt)
+static void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 {
 	static void (*const order[])(const struct init_msg *m) = {
 		[INIT_HELLO] = hello,
@@ -171,7 +171,6 @@ void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 		[INIT_MIRROR] = init_mirror,
 		[INIT_LEASE] = init_lease,
 		[INIT_WATCH] = init_watch,
-		[INIT_FORGET] = init_forget,
 		[INIT_BORN] = init_born,
 		[INIT_REAPED] = init_reaped,
 		[INIT_ENDED] = init_ended,

@@ -104,9 +104,6 @@ enum watch_kind { ON_LISTENER = 1, ON_SIGNAL, ON_SLAVE, ON_MOVE, ON_PROC, ON_PID
 int watch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint32_t events);
 int rewatch_fd(int fd, enum watch_kind kind, uint32_t index, uint32_t gen, uint32_t events);
 
-void init_message(struct init_msg *m, struct sysio_pkt *pkt);
-void slave_drop(void);
-
 /* Of a ghost that is to be made: uid real, effective, saved; gid real, effective. */
 static inline void chan_cred_ids(struct chan_cred *c, const uint32_t uid[3], const uint32_t gid[2])
 {
@@ -164,7 +161,6 @@ struct proc {
 	struct place place; /* home: as all nodes have been told */
 	enum proc_state state;
 	int32_t pid;
-	int32_t ppid;	    /* REAL at home: the ghost that is its parent there; 0: none */
 	uint32_t gen, next; /* next: in the hash chain, index + 1 */
 	int chan;
 	uint32_t move;	/* LEAVING, ARRIVING: index + 1 of its move; 0: it is over */
@@ -172,7 +168,7 @@ struct proc {
 	struct chan_clone id;
 	uint64_t use;  /* of its number, as in struct init_msg; 0: not known */
 	uint64_t came; /* REAL, and LEAVING from there: the move by which it came; 0: none */
-	bool traced, in_place, at_home;
+	bool traced, in_place;
 	bool cloned_by_us; /* not by its parent's ghost, whose word comes later */
 	bool orphan;	   /* MAKING: made as nobody's child: ... */
 	bool made;	   /* ... its maker has said so */
@@ -203,7 +199,6 @@ struct proc {
 	uint32_t clones;	    /* it was told to make and has not answered for */
 	uint32_t birth;		    /* MAKING: index + 1 of the birth it is made for */
 	int awake;		    /* a stopped ghost has work: it runs, its stop stays shown */
-	int32_t exit_status;
 	int busy; /* signal of the mirrored stop or continue under way */
 	bool stop_met; /* that stop was let act */
 	int nmirror;
@@ -253,7 +248,6 @@ void proc_readable(struct proc *p);
 /* May the process say so of its children, of a signal? bpinit_check.c */
 bool chan_is_right(const struct proc *p, const struct chan_msg *c);
 void init_mirror(const struct init_msg *m);
-void init_forget(const struct init_msg *m);
 extern uint32_t procs_used; /* no slot at or above it was ever used */
 
 /* -- bpinit_wait.c */

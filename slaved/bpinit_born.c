@@ -399,8 +399,6 @@ bool born_state_msg(uint32_t *at, struct init_msg *m)
 		m->u.state.ppid = b->ppid;
 		m->u.state.pgid = b->name.pgid;
 		m->u.state.sid = b->name.sid;
-		m->u.state.uid = b->name.uid;
-		m->u.state.gid = b->name.gid;
 		return true;
 	}
 	return false;

@@ -23,11 +23,9 @@ static void ran(struct move *m, struct proc *p)
 	p->in_place = p->was_ghost = false;
 	p->move = 0;
 	parent = self.keeper ? proc_find(m->ppid) : NULL;
-	if (parent && parent->state == PROC_GHOST) {
-		/* Its parent is away: its end is told there, so it has to be seen here. */
-		p->ppid = m->ppid;
+	/* Its parent is away: its end is told there, so it has to be seen here. */
+	if (parent && parent->state == PROC_GHOST)
 		init_watch(&(struct init_msg){.pid = p->pid});
-	}
 	event_move(EV_RAN, m->id, m->req_id, p->pid);
 	skel_want(m);
 	children_go_on(m);

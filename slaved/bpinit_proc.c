@@ -43,8 +43,7 @@ struct proc *proc_add(int32_t pid, enum proc_state state)
 				 .pid = pid,
 				 .gen = gen + 1,
 				 .next = *head,
-				 .chan = -1,
-				 .at_home = self.keeper};
+				 .chan = -1};
 	*head = i + 1;
 	procs_count++;
 	return &procs[i];
@@ -278,12 +277,4 @@ void init_mirror(const struct init_msg *m)
 	if (!p && ended)
 		event(&(struct init_msg){
 			.type = EV_MIRRORED, .pid = m->u.mirror.pid, .use = m->use});
-}
-
-void init_forget(const struct init_msg *m)
-{
-	struct proc *p = proc_find(m->pid);
-
-	if (p && p->state == PROC_GHOST)
-		trace_exit(p, 0);
 }

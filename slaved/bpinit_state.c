@@ -84,12 +84,9 @@ bool proc_state_msg(uint32_t *at, struct init_msg *m)
 		m->move_id = as == PROC_REAL ? p->came : 0;
 		m->pid = m->u.state.pid = p->pid;
 		m->u.state.is_ghost = as == PROC_GHOST;
-		m->u.state.home_here = p->at_home;
 		m->u.state.ppid = proc_parent(p->pid);
 		m->u.state.pgid = getpgid(p->pid);
 		m->u.state.sid = getsid(p->pid);
-		m->u.state.uid = p->id.cred.uid[0];
-		m->u.state.gid = p->id.cred.gid[0];
 		return true;
 	}
 	return false;
@@ -124,8 +121,6 @@ bool move_state_msg(uint32_t *at, struct init_msg *msg)
 		msg->u.state.phase = told[m->phase];
 		if (m->phase == LEAVE_EXEC && !m->granted)
 			msg->u.state.phase = INIT_PHASE_ASKED;
-		msg->u.state.epoch = m->epoch;
-		msg->u.state.home_here = m->phase < ARRIVE_CHAIN ? !m->away : m->home_here;
 		msg->u.state.ppid = m->ppid;
 		msg->u.state.pgid = m->pgid;
 		msg->u.state.sid = m->sid;

@@ -116,7 +116,6 @@ void trace_exit(struct proc *p, int status)
 	if (p->dying && !p->exiting)
 		return;
 	p->dying = true;
-	p->exit_status = status;
 	if (p->exiting) {
 		trace(p, PTRACE_CONT, 0);
 		return;

@@ -94,9 +94,8 @@ const struct node_row *table_find(int32_t node);
 	name.gen = gen_of(number)
 /* Generation numbers, as far as the master has told them. */
 uint32_t gen_of(int32_t pid);
-/* The same to and from bpinit (init_msg.use); 0 if it is not of this master's counting. */
+/* The same to bpinit (init_msg.use); 0 if it is not of this master's counting. */
 uint64_t use_of(const Bproc__Proc *proc);
-uint32_t gen_in(uint64_t use);
 void gen_note(const Bproc__Proc *proc);
 void gen_forget(int32_t pid);
 /* CLD_STOPPED or CLD_CONTINUED: what its ghost here was told to show last; 0: not known */

@@ -60,7 +60,7 @@ uint64_t use_of(const Bproc__Proc *proc)
 	return proc->gen ? (uint64_t)slave.epoch << 32 | proc->gen : 0;
 }
 
-uint32_t gen_in(uint64_t use)
+static uint32_t gen_in(uint64_t use)
 {
 	return use >> 32 == slave.epoch ? (uint32_t)use : 0;
 }

@@ -211,7 +211,6 @@ static void tell_state(const struct init_msg *m)
 	s.ppid = m->u.state.ppid;
 	s.pgid = m->u.state.pgid;
 	s.sid = m->u.state.sid;
-	s.uid = m->u.state.uid;
 	s.move = m->move_id;
 	master_send(&s.base);
 }

@@ -126,7 +126,6 @@ static void say_hello(void)
 	h.boot_id = boot;
 	h.data_port = slave.opt.data_port;
 	h.kernel = u.release;
-	h.last_epoch = slave.epoch;
 	h.init_id = id;
 	link_send(m.link, &h.base);
 }

@@ -312,8 +312,6 @@ static void hand_over(struct arriving *a)
 	if (!IS_LIVE(a))
 		born_expect(a->pid, a->ppid, 0, 0);
 	m.u.data.pid = a->pid;
-	m.u.data.epoch = a->want.epoch;
-	memcpy(m.u.data.token, a->want.token, sizeof(m.u.data.token));
 	memcpy(m.u.data.streams, a->want.streams, sizeof(m.u.data.streams));
 	if (a->home_here && a->want.kind != MOVE_RFORK && !IS_LIVE(a))
 		stdio_homecoming(a->pid, a->fds.theirs);

@@ -263,15 +263,6 @@ enum filter_verdict filter_run(const struct sock_filter *f, size_t n, const stru
 	return r.worst;
 }
 
-bool filter_asks(const struct sock_filter *f, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (f[i].code == (BPF_RET | BPF_K) &&
-		    (f[i].k & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_USER_NOTIF)
-			return true;
-	return false;
-}
-
 /* -- the table */
 
 struct row {

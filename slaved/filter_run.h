@@ -31,9 +31,6 @@ enum filter_verdict {
 enum filter_verdict filter_run(const struct sock_filter *f, size_t n, const struct filter_call *c,
 			       uint32_t *steps);
 
-/* Does it ask somebody (SECCOMP_RET_USER_NOTIF)? Whoever that is does not go along. */
-bool filter_asks(const struct sock_filter *f, size_t n);
-
 /* What a move does, and a process has, beyond what all of them do and have. */
 struct filter_move {
 	bool ahead, exec, locks; /* memory goes ahead or follows; bproc_rexec(); locks go along */

@@ -16,7 +16,7 @@
 #include "libbproc/local.h"
 #include "vmadump/blob/channel.h"
 
-#define INIT_VERSION 4
+#define INIT_VERSION 5
 #define INIT_CHAIN_MAX 64 /* ancestors, leaders and children of one arrival */
 
 /* Of the codes of SIGCHLD (CLD_*): it has ended. */
@@ -40,8 +40,7 @@ enum init_type {
 	INIT_MIRROR = 10,    /* mirror: stop, cont or exit of what a ghost here stands for */
 	INIT_LEASE = 11,     /* lease: pids born here come from this slot */
 	INIT_FENCE = 12,     /* kill every real process here (cut off for too long) */
-	INIT_WATCH = 13,     /* pid: EV_EXIT when this real process, not ours, ends */
-	INIT_FORGET = 14,    /* pid: its ghost here is not needed any more: ghost exits */
+	INIT_WATCH = 13,     /* pid: EV_CHILD when this real process, not ours, ends */
 	INIT_BORN = 15,	     /* born: home: make its ghost, or let it look so if it is there */
 	INIT_REAPED = 16,    /* pid: home: its original has been waited for; so is its ghost */
 	INIT_ENDED = 17,     /* child: an end or stop that bpslave saw, if nobody told it here */
@@ -197,8 +196,7 @@ struct init_msg {
 		} arrive;
 		struct {
 			int32_t pid;
-			uint32_t epoch;
-			unsigned char token[32];
+			uint32_t zero;
 			struct data_stream streams[DATA_STREAMS]; /* as in the header */
 		} data;
 		struct {
@@ -254,7 +252,6 @@ struct init_msg {
 		struct {
 			int32_t pid, ppid, pgid, sid;
 			uint32_t is_ghost, is_move, kind, phase;
-			uint32_t home_here, epoch, uid, gid;
 			int32_t target; /* of a departure that was granted */
 		} state;
 	} u;

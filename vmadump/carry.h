@@ -13,7 +13,6 @@
 #include "vmadump.h"
 
 struct blob;
-struct blob_env;
 
 /**
  * vmad_blob_bytes() - the blob, as it is to lie at the start of its mapping.
@@ -65,30 +64,7 @@ void vmad_blob_drop(struct blob *b);
 void vmad_prepare(void);
 
 /**
- * vmad_env() - the same, for who maps blobs into its children (bpinit).
- * @ret_env: filled; valid for children made by fork or clone of the caller.
- * Return: 0, or -1 with errno set. Since: 0.1.
- */
-int vmad_env(struct blob_env *ret_env);
-
-/**
- * vmad_leave() - park, and leave this machine by order of the channel's far end.
- * @chan_fd: the process's end of a channel (vmadump/blob/channel.h); close-on-exec.
- * @move_kind: enum move_kind of libbproc/local.h.
- * @exec_args, @exec_len: MOVE_REXEC: the argument block; else NULL and 0.
- * @dump_flags: VMAD_DUMP_*.
- * @err: filled on failure; may be NULL.
- *
- * Return: 1 when it has arrived on another machine (its descriptors are those of
- *         the image; @chan_fd is not open); -errno when it was aborted, and it is
- *         as it was, @chan_fd still open.
- * Blocks: until then, all signals blocked. Threads: one only. Since: 0.1.
- */
-long vmad_leave(int chan_fd, int move_kind, const void *exec_args, size_t exec_len,
-		unsigned dump_flags, struct vmad_err *err);
-
-/**
- * vmad_leave_pid() - the same of another process, which need not know of it.
+ * vmad_leave_pid() - park a process, which need not know of it, and have it leave this machine.
  * @pid: the process; all its threads go.
  * @conn: a connection to this machine's bpslave, on which it asks to leave.
  * @node: where to.

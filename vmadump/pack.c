@@ -33,7 +33,7 @@
 
 /* -- the process beside us */
 
-_Noreturn void pack_exit(int status)
+static _Noreturn void pack_exit(int status)
 {
 	/* Not exit_group(2), which a strict filter does not have. */
 	for (;;)

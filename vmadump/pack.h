@@ -39,7 +39,6 @@ int pack_start(struct pack_child *c, int fd, int toward, uint64_t most,
 /* Closes our end, ends it if that is asked for, and waits until it has ended. */
 void pack_reap(struct pack_child *c, int end);
 void pack_forget(struct pack_child *c);
-_Noreturn void pack_exit(int status);
 void *pack_memory(uint64_t bytes);
 
 /* pack.c: what is written to the returned descriptor is packed, and goes to fd; or -1 */

@@ -195,7 +195,7 @@ long vmad_blob_call(struct blob *b)
 	return r;
 }
 
-int vmad_env(struct blob_env *ret_env)
+static int vmad_env(struct blob_env *ret_env)
 {
 	struct blob *b = vmad_blob_map();
 	long r;
@@ -292,27 +292,4 @@ int vmad_undump(int fd, struct vmad_err *err)
 	r = call_once(b, err);
 	errno = (int)-r;
 	return -1;
-}
-
-long vmad_leave(int chan_fd, int move_kind, const void *exec_args, size_t exec_len,
-		unsigned dump_flags, struct vmad_err *err)
-{
-	struct blob *b;
-
-	vmad_prepare();
-	b = vmad_blob_map();
-	if (!b) {
-		int e = errno;
-
-		fail(err, e, "vmadump: cannot map the blob");
-		return -e;
-	}
-	b->verb = BLOB_LEAVE;
-	b->chan = chan_fd;
-	b->exec_kind = (uint32_t)move_kind;
-	b->exec_args = (uint64_t)exec_args;
-	b->exec_len = exec_len;
-	b->dump_flags = dump_flags;
-	b->hide_fd[0] = chan_fd;
-	return call_once(b, err);
 }

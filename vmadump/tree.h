@@ -30,8 +30,8 @@ struct tree_member {
 
 struct tree_memory {
 	uint64_t dev, ino, bytes;
-	uint32_t mappings, members;	   /* how many of each there are */
-	uint32_t last, object;		   /* the member seen last; index in the image, plus 1 */
+	uint32_t mappings;		   /* how many there are */
+	uint32_t object;		   /* index in the image, plus 1 */
 	uint64_t covered_from, covered_to; /* pages that go with a mapping before */
 	int32_t as;			   /* the first process's descriptor of it; -1 */
 	int lent;			   /* as is of an empty file, which is to be it */

@@ -46,11 +46,11 @@ int tree_grow(struct tree *t, void *array, uint32_t n, uint32_t *room, size_t si
 
 struct seen {
 	char state, name[16];
-	int ppid, pgid, sid, exit_signal, exit_code;
+	int pgid, sid, exit_signal, exit_code;
 	int ends; /* it is in exit(2), and has no memory perhaps */
 };
 
-/* Fields 3 to 6, 9, 38 and 52 of proc(5)'s stat. 0: there is no such process. */
+/* Fields 3, 5, 6, 9, 38 and 52 of proc(5)'s stat. 0: there is no such process. */
 static int look_at(pid_t pid, struct seen *s)
 {
 	char path[40], text[2048], *p, *name;
@@ -75,7 +75,6 @@ static int look_at(pid_t pid, struct seen *s)
 	s->state = p[2];
 	for (p += 3; *p && n < 53; n++)
 		field[n] = strtol(p, &p, 10);
-	s->ppid = (int)field[4];
 	s->pgid = (int)field[5];
 	s->sid = (int)field[6];
 	s->ends = !!(field[9] & PF_EXITING);
@@ -224,7 +223,6 @@ int tree_collect(struct tree *t, pid_t pid, unsigned copy)
 /* -- what somebody else has as well */
 
 struct asked {
-	struct tree *t;
 	void (*found)(uint32_t member, const char *text, void *arg);
 	void *arg;
 	uint32_t *member; /* by the number that others.c knows it by */
@@ -241,7 +239,7 @@ int tree_others(struct tree *t, void (*found)(uint32_t member, const char *text,
 		void *arg)
 {
 	struct goer *goer = calloc(t->n, sizeof *goer);
-	struct asked a = {t, found, arg, calloc(t->n, sizeof(uint32_t))};
+	struct asked a = {found, arg, calloc(t->n, sizeof(uint32_t))};
 	uint32_t n = 0;
 	int r = -1;
 

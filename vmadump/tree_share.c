@@ -308,15 +308,14 @@ static int count_map(struct tree *t, uint32_t member, const struct shared_map *m
 {
 	struct tree_memory *o = (struct tree_memory *)memory_of(t, m->dev, m->ino);
 
+	(void)member;
 	if (!o) {
 		if (tree_grow(t, &t->memory, t->nmemory, &t->memory_room, sizeof *t->memory) < 0)
 			return -1;
 		o = &t->memory[t->nmemory++];
-		*o = (struct tree_memory){.dev = m->dev, .ino = m->ino, .last = ~0u, .as = -1};
+		*o = (struct tree_memory){.dev = m->dev, .ino = m->ino, .as = -1};
 	}
 	o->mappings++;
-	o->members += o->last != member;
-	o->last = member;
 	if (m->off + (m->end - m->start) > o->bytes)
 		o->bytes = m->off + (m->end - m->start);
 	return 0;

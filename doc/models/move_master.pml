@@ -85,7 +85,7 @@ inline dead_proc(p)
 	fi
 }
 
-inline ghost_gone(n, p) /* procs_ghost_gone() */
+inline ghost_gone(n, p)
 {
 	pt_ghosts[p] = pt_ghosts[p] & ~bit(n);
 	if

@@ -201,7 +201,7 @@ void do_exec(bool execmove, int node, uint64_t seed, int code)
 	s->to = from;
 }
 
-void do_signal(int slot, pid_t pid, int sig)
+static void do_signal(int slot, pid_t pid, int sig)
 {
 	atomic_fetch_add(&led->call[CALL_SIGNAL], 1);
 	note(slot, "gets signal", sig);

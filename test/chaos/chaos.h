@@ -160,7 +160,6 @@ void live(int ms); /* beat for so long */
 _Noreturn void leave(int code);
 bool told_by_fault(const struct slot *s);      /* may it have died of SIGKILL? */
 bool fault_near(int from, int to, int64_t t0); /* may a call between them have failed? */
-bool master_near(int64_t t0);		       /* was it restarted? */
 bool streams_cut(int slot);
 bool deadly_near(int node, int64_t t0);
 
@@ -169,7 +168,6 @@ pid_t do_fork(int slot);
 pid_t do_rfork(int slot, int node);
 int do_move(int node);
 void do_exec(bool execmove, int node, uint64_t seed, int code);
-void do_signal(int slot, pid_t pid, int sig);
 int do_signal_wait(int slot, pid_t pid, int sig, int flags, int want);
 int do_wait(int slot, pid_t pid, int flags, int want); /* false: it is dead */
 int here(void);

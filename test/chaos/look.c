@@ -134,7 +134,7 @@ int look_main(void)
 
 struct target {
 	const char *name;
-	int pid, sig, found;
+	int sig, found;
 };
 
 static void hit(const char *dir, int pid, void *arg)

@@ -199,7 +199,6 @@ static void hello(unsigned int s, uint8_t c)
 	h.version = h.kernel = (char *)"";
 	h.init_id = id;
 	h.data_port = 2224;
-	h.last_epoch = c >> 4;
 	env.msg_case = BPROC__ENVELOPE__MSG_HELLO;
 	env.hello = &h;
 	say(s, &env);

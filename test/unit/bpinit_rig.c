@@ -408,15 +408,26 @@ int channel(int *ret_far)
 
 int rig_leave(int chan, uint32_t kind, const void *args, size_t len)
 {
-	struct vmad_err err;
+	struct blob *b;
 	long r;
 
 	home.sock = close_fd(home.sock);
 	node.sock = close_fd(node.sock);
-	r = vmad_leave(chan, (int)kind, args, len, VMAD_DUMP_EXEC | VMAD_DUMP_OTHER, &err);
+	vmad_prepare();
+	b = vmad_blob_map();
+	CHECK(b);
+	b->verb = BLOB_LEAVE;
+	b->chan = chan;
+	b->exec_kind = kind;
+	b->exec_args = (uint64_t)(uintptr_t)args;
+	b->exec_len = len;
+	b->dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER;
+	b->hide_fd[0] = chan;
+	r = vmad_blob_call(b);
 	if (r == 1)
 		return 0;
-	fprintf(stderr, "pid %d not moved: %s\n", getpid(), err.text);
+	fprintf(stderr, "pid %d not moved: %s\n", getpid(), b->err.text);
+	vmad_blob_unmap(b);
 	return (int)r;
 }
 

@@ -12,7 +12,6 @@
 struct side {
 	int sock;     /* to bpinit */
 	char dir[96]; /* its run directory */
-	pid_t pid;    /* of bpinit as we see it */
 	uint64_t seq; /* of the last event taken */
 	uint32_t ahead; /* so many have been, when they were taken */
 };

@@ -12,7 +12,6 @@
 #include "vmadump_victim.h"
 
 #define PAGE 4096ul
-#define SHARED_LEN (64 * PAGE)
 #define NAME "victim's name"
 
 static char *shared, *hidden, *sealed, *code, *dirty_file, *shared_file, *lonely, *pieces, *asked;

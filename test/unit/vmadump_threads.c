@@ -36,7 +36,7 @@ struct worker {
 	pthread_t thread;
 	pid_t tid;
 	char stack[16384] __attribute__((aligned(16)));
-	volatile sig_atomic_t ticks, wrong_place;
+	volatile sig_atomic_t ticks;
 	timer_t timer;
 	double sum;
 };

@@ -22,7 +22,7 @@
 
 /* MAP_SHARED, of nobody's file. */
 struct board {
-	volatile long sum, rounds, stopped;
+	volatile long sum, stopped;
 	volatile pid_t session, group;
 	volatile int end;
 };

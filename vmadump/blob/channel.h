@@ -71,7 +71,6 @@ enum chan_type {
 	CHAN_EXIT = 38,	    /* status (wait status word): die so */
 	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails */
 			    /* (CHAN_FAILED); sig 0: what came before is sent, CHAN_KILLED */
-	CHAN_STREAMS_SET = 40, /* + stream fds (mask): relay these from now on */
 	CHAN_REAP = 41,	       /* pid: this child has ended; answered by CHAN_CHILD. To who is */
 			       /* parked: wait for it, answered by CHAN_CHILD, empty */
 	CHAN_NAME = 42,	       /* name: look like this from now on */

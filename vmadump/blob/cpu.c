@@ -94,7 +94,8 @@ void cpu_fill(struct blob_env *e)
 	e->cpu_known = 1;
 }
 
-void cpu_components(struct blob_env *e, uint64_t which)
+/* Where those lie; asked for as they are needed, since each is a CPUID. */
+static void components(struct blob_env *e, uint64_t which)
 {
 	uint32_t r[4];
 
@@ -197,7 +198,7 @@ long blob_env_all(struct blob *b)
 {
 	long r = blob_env_fill(b);
 
-	cpu_components(&b->env, ~0ull);
+	components(&b->env, ~0ull);
 	cpu_area(&b->env);
 	pagemap_env(&b->env);
 	return r;
@@ -221,7 +222,7 @@ uint64_t cpu_xsave_trim(struct blob_env *e, const uint8_t *xsave, uint64_t *ret_
 {
 	uint64_t bv = get64(xsave + XSAVE_LEGACY), len = XSAVE_MIN;
 
-	cpu_components(e, bv);
+	components(e, bv);
 	for (uint32_t i = 2; i < BLOB_XCOMP_MAX; i++)
 		if (bv >> i & 1)
 			len = MAX(len, e->xoff[i] + e->xlen[i]);
@@ -261,7 +262,7 @@ long cpu_check(struct blob *b, const uint8_t *need)
 	struct blob_env *e = &b->env;
 	uint64_t bv = get64(need + NEED_XSTATE_BV);
 
-	cpu_components(e, bv);
+	components(e, bv);
 	for (uint32_t i = 0; i < COUNT(features); i++) {
 		uint32_t leaf = features[i].leaf, bit = features[i].bit;
 

@@ -5,11 +5,7 @@
 
 /* The CPU's part of env, unless it is there already. */
 void cpu_fill(struct blob_env *e);
-/*
- * Where those components lie, and the length of a whole area; asked for as they are needed,
- * since each is a CPUID.
- */
-void cpu_components(struct blob_env *e, uint64_t which);
+/* The length of a whole area; asked for when it is needed, since it is a CPUID. */
 uint32_t cpu_area(struct blob_env *e);
 /* Writes the whole xsave area of this thread to b->xsave and trims it to what is
  * in use; b->xsave_size, and the bits in use. Needs b->env. */

@@ -364,8 +364,6 @@ static _Noreturn void die(struct ghost *g, int status)
 
 static void obey(struct ghost *g, struct chan_pkt *p)
 {
-	int sock[CHAN_STREAMS];
-
 	switch (p->m.type) {
 	case CHAN_CLONE:
 		code_share(g); /* it is the clone's, too */
@@ -397,11 +395,6 @@ static void obey(struct ghost *g, struct chan_pkt *p)
 	case CHAN_LIVE:
 		if (p->nfd == 1)
 			live_start(g->b, &g->live, p->fd[0]);
-		break;
-	case CHAN_STREAMS_SET:
-		chan_streams(p, 0, sock);
-		relay_stop(g);
-		relay_set(g, sock);
 		break;
 	case CHAN_BE_GHOST: /* told twice */
 		chan_close_fds(p, 0);

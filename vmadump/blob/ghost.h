@@ -185,8 +185,6 @@ struct made_ahead {
  * word that it does; or NULL.
  */
 _Noreturn void take_in(struct blob *b, uint64_t move_id, const struct made_ahead *a);
-/* The daemons are confined to one processor, and their clones with them; what runs is not. */
-void leave_cpu(void);
 
 /*
  * Joins the group or session, or makes it; -1 and 0 leave an id alone. found: a group of which

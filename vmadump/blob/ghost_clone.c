@@ -140,7 +140,7 @@ _Noreturn void clone_become(struct blob *b)
 }
 
 /* The daemons are confined to one processor, and their clones with them; what runs is not. */
-void leave_cpu(void)
+static void leave_cpu(void)
 {
 	uint64_t any[MASK_WORDS];
 

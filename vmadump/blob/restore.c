@@ -13,7 +13,8 @@ long rest_bad(struct restore *r, const char *what)
 	return blob_err_set(&r->b->err, EBADMSG, "not an image, or damaged: %s", what);
 }
 
-long rest_read(struct restore *r, void *p, uint64_t n, const char *what)
+/* n bytes of the stream. */
+static long read_exactly(struct restore *r, void *p, uint64_t n, const char *what)
 {
 	struct blob *b = r->b;
 	struct sys_pollfd w = {.fd = r->opt->fd, .events = POLLIN};
@@ -56,7 +57,7 @@ static long failure(struct restore *r, const uint8_t *first)
 	long e;
 
 	memcpy(rec, first, IMAGE_PREFIX);
-	e = rest_read(r, rec + IMAGE_PREFIX, sizeof rec - IMAGE_PREFIX, "failure");
+	e = read_exactly(r, rec + IMAGE_PREFIX, sizeof rec - IMAGE_PREFIX, "failure");
 	if (e < 0)
 		return e;
 	rec[IMAGE_FAIL_LEN - 1] = 0;
@@ -70,7 +71,7 @@ static long read_head(struct restore *r)
 {
 	uint8_t first[IMAGE_PREFIX];
 	struct stat st;
-	long e = rest_read(r, first, sizeof first, "ELF header");
+	long e = read_exactly(r, first, sizeof first, "ELF header");
 	uint64_t len, off;
 
 	if (e < 0)
@@ -96,7 +97,7 @@ static long read_head(struct restore *r)
 	if (!r->head)
 		return -ENOMEM;
 	memcpy(r->head, first, sizeof first);
-	e = rest_read(r, r->head + sizeof first, r->head_len - sizeof first, "notes");
+	e = read_exactly(r, r->head + sizeof first, r->head_len - sizeof first, "notes");
 	if (e < 0)
 		return e;
 
@@ -218,11 +219,11 @@ static long read_through(struct restore *r)
 	for (uint64_t left = r->page_bytes; e == 0 && left;) {
 		uint64_t n = MIN(left, size);
 
-		e = rest_read(r, buf, n, "pages");
+		e = read_exactly(r, buf, n, "pages");
 		left -= n;
 	}
 	if (e == 0)
-		e = rest_read(r, r->end, IMAGE_END_NOTE, "pages");
+		e = read_exactly(r, r->end, IMAGE_END_NOTE, "pages");
 	return e < 0 ? e : rest_end(r);
 }
 

@@ -82,8 +82,6 @@ struct restore {
 
 /* The image is not one, or damaged, or cut short. Fills err, returns -EBADMSG. */
 long rest_bad(struct restore *r, const char *what);
-/* restore.c: exactly n bytes of the stream. */
-long rest_read(struct restore *r, void *p, uint64_t n, const char *what);
 
 /* restore_parse.c: notes and records; nothing but the arena is touched. */
 long rest_parse(struct restore *r);
@@ -164,10 +162,3 @@ void objects_close(struct restore *r);
 long open_socket(struct restore *r, struct rest_obj *o);
 long open_listener(struct restore *r, struct rest_obj *o);
 long open_inotify(struct rest_obj *o);
-/* restore_parse.c: the note at *at, which moves behind it; 0 at the end. */
-struct rest_note {
-	const uint8_t *desc;
-	uint32_t type, len;
-	const char *name;
-};
-int rest_next_note(const struct restore *r, uint64_t *at, struct rest_note *n);

@@ -9,8 +9,14 @@
 #include "sys.h"
 #include "tree.h"
 
+struct note {
+	const uint8_t *desc;
+	uint32_t type, len;
+	const char *name;
+};
+
 /* The note at *at, which moves behind it; 0 at the end or when it does not fit. */
-int rest_next_note(const struct restore *r, uint64_t *at, struct rest_note *n)
+static int next_note(const struct restore *r, uint64_t *at, struct note *n)
 {
 	const uint8_t *p = r->head + *at;
 	uint64_t left = r->note_end - *at, name, desc;
@@ -32,10 +38,10 @@ int rest_next_note(const struct restore *r, uint64_t *at, struct rest_note *n)
 static long find_notes(struct restore *r)
 {
 	uint64_t at = r->note_at, start = at;
-	struct rest_note n;
+	struct note n;
 	const uint8_t *sum = NULL;
 
-	for (; rest_next_note(r, &at, &n); start = at) {
+	for (; next_note(r, &at, &n); start = at) {
 		if (str_eq(n.name, "CORE") && n.type == NT_AUXV) {
 			r->auxv = n.desc;
 			r->auxv_len = n.len;
@@ -103,13 +109,13 @@ static long find_records(struct restore *r)
 static long find_thread_notes(struct restore *r)
 {
 	uint64_t at = r->note_at;
-	struct rest_note n;
+	struct note n;
 	uint32_t have = 0;
 
 	r->xsaves = arena_raw(r->b, (r->nthreads + 1ul) * sizeof *r->xsaves);
 	if (!r->xsaves)
 		return -ENOMEM;
-	while (have <= r->nthreads && rest_next_note(r, &at, &n)) {
+	while (have <= r->nthreads && next_note(r, &at, &n)) {
 		if (!str_eq(n.name, "LINUX") || n.type != NT_X86_XSTATE)
 			continue;
 		if (n.len < 576 || n.len + 64 > BLOB_XSAVE_MAX)

@@ -38,7 +38,7 @@ static const struct {
 };
 #define NSIGNALS ((int)(sizeof(signals) / sizeof(signals[0])))
 
-int signal_of(const char *name)
+static int signal_of(const char *name)
 {
 	for (int i = 0; i < NSIGNALS; i++)
 		if (strcmp(signals[i].name, name) == 0)

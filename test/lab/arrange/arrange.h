@@ -47,7 +47,6 @@ struct scene {
 struct scene *scene_map(const char *path);
 int role_of(const char *name); /* -1: of nobody */
 const char *role_name(const struct scene *s, pid_t pid);
-int signal_of(const char *name);
 const char *signal_name(int sig);
 
 /* -- actor.c */
