@@ -142,6 +142,8 @@ enum proc_state {
 	PROC_ARRIVING, /* target of a move: a clone, or a ghost that turns back */
 	PROC_REAL,     /* it came by a move and runs here */
 };
+/* Of PROC_MAKING: what has been heard, in bpinit_make.c. */
+enum making { MAKE_ASKED, MAKE_REFUSED, MAKE_MADE, MAKE_FAILED, MAKE_UNANSWERED };
 enum { INJECT_NO, INJECT_EXEC, INJECT_MMAP };
 #define INJECT_WORDS 4
 
@@ -170,10 +172,8 @@ struct proc {
 	uint64_t came; /* REAL, and LEAVING from there: the move by which it came; 0: none */
 	bool traced, in_place;
 	bool cloned_by_us; /* not by its parent's ghost, whose word comes later */
-	bool orphan;	   /* MAKING: made as nobody's child: ... */
-	bool made;	   /* ... its maker has said so */
-	bool unanswered;   /* MAKING: its maker has ended, and has not said whether it is made */
-	bool refused;	   /* MAKING: it has said that it cannot be a ghost */
+	bool orphan;	   /* MAKING: made as nobody's child, so nobody tells of its end */
+	enum making making;
 	int32_t dropped_of; /* MAKING: a copy that is to end, this ghost's child; 0: no such */
 	bool was_ghost;	 /* ARRIVING: into a ghost, which it is again if it fails */
 	bool was_real;	 /* LEAVING: runs on as REAL after an abort */

@@ -167,7 +167,7 @@ void arrive_cloned(const struct proc *by, const struct chan_msg *c)
 	struct move *m = p ? move_of(p) : NULL;
 
 	if (c->err == 0 && p && p->state == PROC_MAKING && p->orphan)
-		return orphan_made(p);
+		return making_made(p);
 	if (c->err == 0 && p && p->state == PROC_MAKING && p->chan < 0 &&
 	    proc_parent(p->pid) == by->pid)
 		arrive_end(p);

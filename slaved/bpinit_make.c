@@ -62,6 +62,56 @@ static void not_made(struct proc *p, int err)
 	arrive_progress();
 }
 
+/*
+ * What is being made, and whoever makes it, are heard in any order:
+ *
+ *			it refuses	its maker has made it	its maker ends, and has not said
+ *	ASKED		REFUSED		MADE			UNANSWERED
+ *	REFUSED				FAILED			UNANSWERED
+ *	MADE		FAILED
+ *
+ * No parent here tells of an orphan's end: that of its channel does, or it never was, which is its
+ * maker's to say. So that end counts when both are known. (Of others than orphans only the last
+ * column is of interest.)
+ */
+void making_refused(struct proc *p)
+{
+	if (p->making == MAKE_ASKED)
+		p->making = MAKE_REFUSED;
+	else if (p->making == MAKE_MADE)
+		p->making = MAKE_FAILED;
+}
+
+void making_made(struct proc *p)
+{
+	if (p->making == MAKE_ASKED)
+		p->making = MAKE_MADE;
+	else if (p->making == MAKE_REFUSED)
+		p->making = MAKE_FAILED;
+	if (p->chan < 0)
+		making_ended(p);
+}
+
+bool making_ended(struct proc *p)
+{
+	switch (p->making) {
+	case MAKE_ASKED:
+	case MAKE_REFUSED:
+		return p->orphan;
+	case MAKE_MADE: /* killed: it would have said why else */
+		trace_ended(p, SIGKILL);
+		return true;
+	case MAKE_FAILED:
+		not_made(p, ECHILD);
+		return true;
+	case MAKE_UNANSWERED:
+		if (!p->traced) /* else the tracer sees its end */
+			not_made(p, EAGAIN);
+		return true;
+	}
+	return false;
+}
+
 /* Who ends before it has answered has made it or not: its channel ends if not. */
 void clones_forget(struct proc *by)
 {
@@ -72,9 +122,9 @@ void clones_forget(struct proc *by)
 		take_due(by, i);
 		if (!p || p->state != PROC_MAKING)
 			continue;
-		p->unanswered = true;
+		p->making = MAKE_UNANSWERED;
 		if (p->chan < 0)
-			not_made(p, EAGAIN);
+			making_ended(p);
 	}
 }
 
@@ -145,27 +195,6 @@ static struct proc *other_maker(const struct proc *parent, const struct chan_clo
 	p = proc_find(id->sid);
 	*ret_flag = CHAN_CLONE_SIBLING;
 	return proc_can_clone(p) && proc_parent(p->pid) == self.self ? p : NULL;
-}
-
-/*
- * What has no parent here that tells of its end, and is not traced yet, says it by its channel.
- * Or it was never made, which its maker says: so that is waited for.
- */
-void making_ended(struct proc *p)
-{
-	if (p->unanswered && !p->traced)
-		not_made(p, EAGAIN);
-	else if (p->orphan && p->made && p->refused)
-		not_made(p, ECHILD);
-	else if (p->orphan && p->made)
-		trace_ended(p, SIGKILL);
-}
-
-void orphan_made(struct proc *p)
-{
-	p->made = true;
-	if (p->chan < 0)
-		making_ended(p);
 }
 
 /*

@@ -18,9 +18,11 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 bool clone_is_due(const struct proc *by, int32_t pid);
 void clone_answered(struct proc *by, int32_t pid);
 void clones_forget(struct proc *by); /* it never will answer */
-void orphan_made(struct proc *p);    /* its maker has answered */
-/* What is being made has lost its channel. Of others than orphans their parents tell. */
-void making_ended(struct proc *p);
+/* Of what is being made: its maker has answered; it has said that it cannot be a ghost. */
+void making_made(struct proc *p);
+void making_refused(struct proc *p);
+/* It has lost its channel. False: somebody else tells what has become of it. */
+bool making_ended(struct proc *p);
 
 /* -- bpinit_skel.c */
 

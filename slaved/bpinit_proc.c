@@ -168,9 +168,10 @@ static void message(struct proc *p, const struct chan_msg *c)
 	case PROC_MAKING:
 		if (c->type == CHAN_GHOST)
 			return ghost_made(p);
-		p->refused |= c->type == CHAN_FAILED;
-		if (c->type == CHAN_FAILED)
-			say("ghost %d: %.*s", p->pid, CHAN_TEXT_MAX, c->u.text);
+		if (c->type != CHAN_FAILED)
+			break;
+		say("ghost %d: %.*s", p->pid, CHAN_TEXT_MAX, c->u.text);
+		making_refused(p);
 		break;
 	case PROC_LEAVING:
 		leave_message(p, c);
@@ -210,9 +211,7 @@ void proc_readable(struct proc *p)
 			continue; /* not of this protocol */
 		/* The end of a channel orders nothing: the tracer and wait() tell deaths. */
 		proc_close_chan(p);
-		if (p->state == PROC_MAKING && (p->orphan || p->unanswered))
-			making_ended(p);
-		else
+		if (p->state != PROC_MAKING || !making_ended(p))
 			arrive_chan_closed(p);
 		return;
 	}
