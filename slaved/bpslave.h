@@ -119,8 +119,6 @@ void init_take(void);
 int32_t init_pid(void); /* as we see it; 0: there is none */
 /* Copies; the fds are not closed. Kept and sent in order if the socket is full. */
 void init_send(const struct init_msg *m, const int *fds, int nfd);
-/* bpinit may let this event go: it is safe elsewhere. */
-void init_done(uint64_t seq);
 /* Soon, all that bpinit holds: the master may have missed some. */
 void init_tell_again(void);
 /* Asks bpinit for all it holds and has not been told to forget: after a Welcome. */
@@ -133,6 +131,8 @@ void start_bpinit(int64_t mono_off_ns, int64_t boot_off_ns);
 void id_new(void);
 void id_read(void);
 void id_write(void);
+/* bpslave_heard.c: what bpinit says. It may let this event go: it is safe elsewhere. */
+void init_done(uint64_t seq);
 bool init_has_processes(void);
 
 /* -- bpslave_local.c: node.sock */
@@ -407,9 +407,13 @@ void stdio_peer_down(struct peer *p);
 void stdio_peer_drained(struct peer *p);
 void stdio_on_msg(struct peer *p, const Bproc__Envelope *env);
 
-/* -- bpslave_chain.c: a relative; chain_put's message keeps the name of c. */
+/* -- bpslave_chain.c: relatives; chain_put's message keeps the name of c. */
 void chain_put(const struct init_chain *c, Bproc__Chain *to);
 void chain_take(const Bproc__Chain *c, struct init_chain *to);
+/* Those of one that is to arrive, into INIT_ARRIVE: 0, or -E2BIG. */
+int chain_take_all(const Bproc__MoveStart *s, struct init_msg *m);
+/* Its parent first; leaders that are no ancestors are in the chain too. */
+void chain_ancestors(const Bproc__MoveStart *s, struct stdio_of *of);
 
 /* -- bpslave_ask.c: who asks, and the question to the master */
 struct asker {

@@ -1,7 +1,8 @@
 /*
- * A relative of a process that moves, or the leader of its group: as the wire has it, and as
- * bpinit has it. Runs in bpslave.
+ * The relatives of a process that moves, and the leader of its group: as the wire has them, and as
+ * bpinit has them. Runs in bpslave.
  */
+#include <errno.h>
 #include <stdio.h>
 
 #include "slaved/bpslave.h"
@@ -34,4 +35,26 @@ void chain_take(const Bproc__Chain *c, struct init_chain *to)
 				  .state = c->state,
 				  .status = c->status};
 	snprintf(to->comm, sizeof(to->comm), "%s", c->comm);
+}
+
+int chain_take_all(const Bproc__MoveStart *s, struct init_msg *m)
+{
+	if (s->n_chain > INIT_CHAIN_MAX)
+		return -E2BIG;
+	for (size_t i = 0; i < s->n_chain; i++)
+		chain_take(s->chain[i], &m->u.arrive.chain[i]);
+	m->u.arrive.nchain = (uint32_t)s->n_chain;
+	return 0;
+}
+
+void chain_ancestors(const Bproc__MoveStart *s, struct stdio_of *of)
+{
+	int32_t pid = s->ppid;
+
+	for (size_t i = s->n_chain; i > 0; i--) {
+		if (s->chain[i - 1]->pid != pid)
+			continue;
+		of->pid[of->n++] = pid;
+		pid = s->chain[i - 1]->ppid;
+	}
 }

@@ -1,7 +1,6 @@
 /*
- * The link to bpinit: found or started, greeted, its events acknowledged. Runs in
- * bpslave; doc/local.md. bpinit keeps an event until INIT_ACK, so a bpslave that is
- * killed loses none; acknowledgements are gathered, since each would wake bpinit up.
+ * The link to bpinit: found or started, greeted, told what is for it, in order, also if it is not
+ * there yet. Runs in bpslave; doc/local.md. What bpinit says itself is in bpslave_heard.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,11 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bpslave.h"
+#include "bpslave_heard.h"
 #include "libbproc/log.h"
 
 #define TAKE_MAX 256 /* messages of bpinit at once, before what the kernel tells */
-#define ACK_MS 100
+#define AGAIN_MS 100
 #define CONNECT_MS 20 /* between tries while bpinit starts */
 #define CONNECT_TRIES 250
 #define QUEUE_MAX 65536 /* messages that wait for a bpinit that does not read */
@@ -32,29 +31,29 @@ struct queued {
 };
 
 static struct {
-	int fd;						 /* owned; -1 */
-	struct event *readable, *writable, *ack, *retry; /* owned */
+	int fd;					   /* owned; -1 */
+	struct event *readable, *writable, *retry; /* owned */
 	STAILQ_HEAD(, queued) queue;
 	struct queued *greeting; /* the last message of it that is still to be sent; or NULL */
 	size_t nqueue;
-	struct init_msg done; /* INIT_ACK that is being filled */
-	bool wanted;	      /* a Welcome has come: it may be started */
-	bool started;	      /* we have started one and wait for its socket */
-	bool greeted;	      /* HELLO has been said on this connection */
-	bool greeting_now;    /* what is sent now belongs to the greeting */
-	bool state_running;
-	uint32_t hello; /* number of the last one: only its answer counts */
+	bool wanted;	   /* a Welcome has come: it may be started */
+	bool started;	   /* we have started one and wait for its socket */
+	bool greeted;	   /* HELLO has been said on this connection */
+	bool greeting_now; /* what is sent now belongs to the greeting */
 	int tries;
-	uint32_t held; /* real processes in the last state */
 	int64_t mono_off, boot_off;
-	bool told_once; /* all that was here when we began */
-	char over[80];	/* why it is lost: known, and not acted on yet */
+	char over[80]; /* why it is lost: known, and not acted on yet */
 } in = {.fd = -1};
 
 /* While one starts, what is for it waits in the queue. */
 bool init_is_up(void)
 {
 	return in.fd >= 0 || in.started;
+}
+
+bool init_is_connected(void)
+{
+	return in.fd >= 0;
 }
 
 int32_t init_pid(void)
@@ -66,12 +65,6 @@ int32_t init_pid(void)
 	if (in.fd < 0 || getsockopt(in.fd, SOL_SOCKET, SO_PEERCRED, &c, &len) < 0)
 		return 0;
 	return c.pid;
-}
-
-/* Rather too often: a fence for nothing costs nothing. */
-bool init_has_processes(void)
-{
-	return in.held > 0;
 }
 
 /* -- sending */
@@ -168,89 +161,7 @@ void init_send(const struct init_msg *msg, const int *fds, int nfd)
 		event_add(in.writable, NULL);
 }
 
-/* -- acknowledging */
-
-static void send_ack(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	(void)arg;
-	event_del(in.ack);
-	if (in.fd >= 0 && in.done.u.ack.n > 0)
-		init_send(&in.done, NULL, 0);
-	in.done.u.ack.n = 0;
-}
-
-void init_done(uint64_t seq)
-{
-	if (seq == 0)
-		return;
-	in.done.type = INIT_ACK;
-	in.done.u.ack.seq[in.done.u.ack.n++] = seq;
-	if (in.done.u.ack.n == INIT_ACKS_MAX)
-		send_ack(-1, 0, NULL);
-	else if (!event_pending(in.ack, EV_TIMEOUT, NULL))
-		start_timer(in.ack, ACK_MS);
-}
-
 /* -- receiving */
-
-static void tell_state(const struct init_msg *m)
-{
-	Bproc__ProcState s = BPROC__PROC_STATE__INIT;
-	PROC_OF(proc, m->u.state.pid);
-
-	if (!m->u.state.is_ghost)
-		in.held++;
-	born_state(m);
-	/* It was here before us: what a bpslave had of its streams has gone with that one. */
-	if (!in.told_once && m->u.state.is_ghost && slave.node == HOME_NODE)
-		stdio_lost(m->u.state.pid);
-	s.proc = &proc;
-	s.ghost = m->u.state.is_ghost;
-	s.ppid = m->u.state.ppid;
-	s.pgid = m->u.state.pgid;
-	s.sid = m->u.state.sid;
-	s.move = m->move_id;
-	master_send(&s.base);
-}
-
-static void handle(const struct init_msg *m)
-{
-	switch (m->type) {
-	case EV_STATE:
-		if (m->u.state.is_move)
-			return move_on_init(m);
-		return tell_state(m);
-	case EV_STATE_END:
-		if (m->req_id != in.hello)
-			return;
-		in.state_running = false;
-		in.told_once = true;
-		source_start(init_pid());
-		if (master_is_up()) {
-			Bproc__StateEnd end = BPROC__STATE_END__INIT;
-
-			born_tell_all();
-			move_tell_granted();
-			master_send(&end.base);
-			zombies_ask();
-		}
-		return;
-	case EV_HERE:
-	case EV_SENT:
-	case EV_FAILED:
-	case EV_READY:
-	case EV_RAN:
-	case EV_VOIDED:
-	case EV_GHOST:
-		if (m->type == EV_RAN)
-			in.held++;
-		return move_on_init(m);
-	default:
-		return event_on_init(m);
-	}
-}
 
 static bool is_over(const char *why)
 {
@@ -279,11 +190,7 @@ static bool take_one(int fd)
 			  sizeof(m));
 		return is_over("another version");
 	}
-	/* Events come after the state; one that is here before its end is told again behind it. Of
-	 * what was born here they come before: it has to be told with the state. */
-	if (m.seq != 0 && in.state_running && !(m.flags & EVF_NATIVE))
-		return true;
-	handle(&m);
+	heard_message(&m);
 	return true;
 }
 
@@ -312,13 +219,12 @@ void init_take(void)
 
 static void say_hello(void)
 {
-	struct init_msg m = {.type = INIT_HELLO, .version = INIT_VERSION, .req_id = ++in.hello};
+	struct init_msg m = {.type = INIT_HELLO, .version = INIT_VERSION};
 
 	/* What is safe already need not be told again. */
 	if (in.greeted)
-		send_ack(-1, 0, NULL);
-	in.state_running = true;
-	in.held = 0;
+		heard_ack();
+	m.req_id = heard_hello();
 	init_send(&m, NULL, 0);
 	in.greeted = true;
 }
@@ -339,7 +245,7 @@ void init_tell_again(void)
 	if (!again)
 		again = new_timer(on_again, NULL);
 	if (again && !event_pending(again, EV_TIMEOUT, NULL))
-		start_timer(again, ACK_MS);
+		start_timer(again, AGAIN_MS);
 }
 
 static void say_lease(void)
@@ -439,8 +345,7 @@ static void lost(const char *why)
 	free_event(&in.writable);
 	in.fd = close_fd(in.fd);
 	drop_queue();
-	in.done.u.ack.n = 0;
-	in.held = 0;
+	heard_lost();
 	source_stop();
 	move_init_lost();
 	stdio_init_lost();
@@ -483,15 +388,14 @@ void init_fence(void)
 	struct init_msg m = {.type = INIT_FENCE};
 
 	init_send(&m, NULL, 0);
-	in.held = 0;
+	heard_none();
 }
 
 int init_start(struct bproc_err *err)
 {
 	STAILQ_INIT(&in.queue);
-	in.ack = new_timer(send_ack, NULL);
 	in.retry = new_timer(on_retry, NULL);
-	if (!in.ack || !in.retry)
+	if (heard_start() < 0 || !in.retry)
 		return bproc_err_set(err, ENOMEM, "no memory");
 	id_read();
 	seek();
@@ -503,11 +407,9 @@ int init_start(struct bproc_err *err)
 void init_stop(void)
 {
 	source_stop();
-	if (in.ack && in.fd >= 0)
-		send_ack(-1, 0, NULL);
+	heard_stop();
 	free_event(&in.readable);
 	free_event(&in.writable);
-	free_event(&in.ack);
 	free_event(&in.retry);
 	in.fd = close_fd(in.fd);
 	drop_queue();

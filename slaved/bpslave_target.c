@@ -110,31 +110,6 @@ bool target_defer_child(uint32_t client, uint32_t id, int32_t pid)
 	return a != NULL;
 }
 
-/* -- step 4: the ghosts of its ancestors are made */
-
-static int put_chain(const Bproc__MoveStart *s, struct init_msg *m)
-{
-	if (s->n_chain > INIT_CHAIN_MAX)
-		return -E2BIG;
-	for (size_t i = 0; i < s->n_chain; i++)
-		chain_take(s->chain[i], &m->u.arrive.chain[i]);
-	m->u.arrive.nchain = (uint32_t)s->n_chain;
-	return 0;
-}
-
-/* The parent first; leaders that are no ancestors are in the chain too. */
-static void ancestors(const Bproc__MoveStart *s, struct stdio_of *of)
-{
-	int32_t pid = s->ppid;
-
-	for (size_t i = s->n_chain; i > 0; i--) {
-		if (s->chain[i - 1]->pid != pid)
-			continue;
-		of->pid[of->n++] = pid;
-		pid = s->chain[i - 1]->ppid;
-	}
-}
-
 /* -- no image comes */
 
 static void void_move(uint64_t move, int32_t pid)
@@ -212,6 +187,8 @@ void target_on_state(const struct init_msg *m)
 		void_move(m->move_id, m->pid);
 }
 
+/* -- step 4: the ghosts of its ancestors are made */
+
 static void hand_over(struct arriving *a), take_early(struct arriving *a);
 
 void target_on_start(const Bproc__MoveStart *s)
@@ -222,7 +199,7 @@ void target_on_start(const Bproc__MoveStart *s)
 
 	if (find(s->move))
 		return;
-	e = put_chain(s, &m);
+	e = chain_take_all(s, &m);
 	if (e == 0)
 		e = s->creds
 			    ? wire_get_cred(s->creds->raw.data, s->creds->raw.len, &m.u.arrive.cred)
@@ -248,7 +225,7 @@ void target_on_start(const Bproc__MoveStart *s)
 	if (s->pid > 0 && !IS_LIVE(a))
 		born_expect(s->pid, s->ppid, s->pgid, s->sid);
 	if (s->source != HOME_NODE)
-		ancestors(s, &a->of);
+		chain_ancestors(s, &a->of);
 	a->fd = a->back = a->again.chan = -1;
 	a->home_here = slave.node == HOME_NODE;
 	a->fresh = s->source == HOME_NODE || s->kind == MOVE_RFORK;

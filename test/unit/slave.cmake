@@ -11,7 +11,7 @@ endfunction()
 
 slave_test(after bpslave_after.c)
 slave_test(ask bpslave_ask.c bpslave_event.c)
-slave_test(init bpslave_init.c)
+slave_test(init bpslave_init.c bpslave_heard.c)
 slave_test(stream)
 slave_test(proc)
 slave_test(hdr)
@@ -30,7 +30,8 @@ slave_test(born bpslave_born.c bpslave_all.c bpslave_away.c bpslave_tell.c bpsla
 slave_test(order bpslave_born.c bpslave_all.c bpslave_away.c bpslave_tell.c bpslave_look.c
 	bpslave_place.c)
 foreach(part born order)
-	target_sources(test_slave_${part} PRIVATE unit/slave_around.c)
+	target_sources(test_slave_${part} PRIVATE unit/slave_around.c
+		${PROJECT_SOURCE_DIR}/slaved/bpslave_chain.c)
 endforeach()
 slave_test(data)
 target_compile_definitions(test_slave_data PRIVATE BPDATA="$<TARGET_FILE:bpdata>")

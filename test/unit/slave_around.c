@@ -70,18 +70,6 @@ int proc_read_leader(int32_t pid, struct init_chain *ret)
 	return -ENOENT;
 }
 
-void chain_put(const struct init_chain *c, Bproc__Chain *ret)
-{
-	(void)c;
-	(void)ret;
-}
-
-void chain_take(const Bproc__Chain *c, struct init_chain *ret)
-{
-	(void)c;
-	(void)ret;
-}
-
 void source_hint(void)
 {
 }
