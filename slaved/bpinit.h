@@ -17,7 +17,8 @@
  *	bpinit_tree.c	processes that arrive together
  *	bpinit_lazy.c	memory that follows a process, and pager*.c that has it filled in
  *	bpinit_make.c	processes under the number that they are to have
- *	bpinit_trace.c	the tracer of ghosts: signals, mirrored stops and exits
+ *	bpinit_trace.c	the tracer of ghosts: their signals, stops and exits
+ *	bpinit_mirror.c	what their originals do, shown by them
  *	bpinit_inject.c	execmove: from the exec to the blob in the new program
  *	bpinit_later.c	orders for processes whose channel is full
  *	bpinit_born.c	ghosts at home of what was born on a node
@@ -247,7 +248,6 @@ int proc_order(struct proc *p, enum chan_type type, uint64_t move_id);
 void proc_readable(struct proc *p);
 /* May the process say so of its children, of a signal? bpinit_check.c */
 bool chan_is_right(const struct proc *p, const struct chan_msg *c);
-void init_mirror(const struct init_msg *m);
 extern uint32_t procs_used; /* no slot at or above it was ever used */
 
 /* -- bpinit_wait.c */
@@ -461,31 +461,6 @@ void children_abandon(struct move *m); /* it does not */
 /* -- bpinit_restop.c */
 bool restop(int32_t pid, int sig);
 
-/* -- bpinit_trace.c */
-
-int trace_begin(struct proc *p, long options);
-void trace_stopped(struct proc *p, int status);
-void trace_ended(struct proc *p, int status);
-/* Lets go of it, wherever it runs, then calls done. */
-void trace_release(struct proc *p, void (*done)(struct proc *p));
-/* Kept, in order, while it is still being made: trace_mirror_next() goes on. */
-void trace_mirror(struct proc *p, int code, int status);
-bool is_stop(int sig);
-void trace_mirror_next(struct proc *p);
-void trace_exit(struct proc *p, int status); /* dies so, now */
-/* A stopped ghost is to read its channel; calls nest. */
-void trace_unmet(struct proc *p, const void *siginfo); /* no tracer stood in front of it */
-void trace_held_stop(struct proc *p); /* a SIGSTOP met before it was a ghost: its original's */
-void trace_killed(struct proc *p); /* it is in its exit stop: told as a SIGKILL */
-void trace_wake(struct proc *p);
-void trace_sleep(struct proc *p);
-
-/* -- bpinit_inject.c */
-
-int inject_begin(struct proc *p, int chan_fd); /* 0; or -errno: not traced */
-void inject_exec(struct proc *p);	       /* in PTRACE_EVENT_EXEC */
-bool inject_trap(struct proc *p);	       /* a SIGTRAP: true if it was ours */
-
 /* -- bpinit_signal.c */
 
 void init_signal(const struct init_msg *m);
@@ -494,3 +469,4 @@ void deliver(const struct init_msg *m);
 
 #include "slaved/bpinit_born.h"
 #include "slaved/bpinit_make.h"
+#include "slaved/bpinit_trace.h"

@@ -31,7 +31,7 @@ static void end_it(struct bereft *b)
 	b->ending = true;
 	b->until = clock_ms() + PATIENCE_MS;
 	if (p && p->state == PROC_GHOST)
-		trace_mirror(p, b->code, b->status);
+		mirror_add(p, b->code, b->status);
 }
 
 static void release(struct bereft *b)
@@ -45,9 +45,9 @@ static void release(struct bereft *b)
 	p->held = 0;
 	/* The group was not orphaned here: it has a parent of whom the node knew nothing. */
 	if (b->ours && !orphan_is_sent(p) && p->state == PROC_GHOST && p->stopped)
-		trace_mirror(p, CLD_CONTINUED, SIGCONT);
+		mirror_add(p, CLD_CONTINUED, SIGCONT);
 	else if (p->state == PROC_GHOST)
-		trace_mirror_next(p);
+		mirror_next(p);
 }
 
 static bool is_free(const struct proc *p, int32_t parent)
@@ -105,7 +105,7 @@ static void stop(struct proc *p)
 			p->mirror[n++] = p->mirror[i];
 	p->nmirror = n;
 	if (!is_stop(p->busy))
-		trace_mirror(p, CLD_STOPPED, SIGSTOP);
+		mirror_add(p, CLD_STOPPED, SIGSTOP);
 }
 
 bool bereft_exit(struct proc *p, const struct init_msg *m)

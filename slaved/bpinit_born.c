@@ -70,7 +70,7 @@ static void not_of(int32_t ppid)
 	struct proc *parent = proc_find(ppid);
 
 	if (parent && parent->state == PROC_GHOST)
-		trace_mirror_next(parent);
+		mirror_next(parent);
 }
 
 static void drop(struct birth *b)
@@ -193,9 +193,9 @@ static void is_made(struct proc *p, struct birth *b)
 	p->reaped |= b->reaped;
 	drop(b);
 	if (stop.code)
-		trace_mirror(p, stop.code, stop.status);
+		mirror_add(p, stop.code, stop.status);
 	if (end.code)
-		trace_mirror(p, end.code, end.status);
+		mirror_add(p, end.code, end.status);
 }
 
 /* False: there is no room for more at the moment. */

@@ -186,9 +186,9 @@ static bool stop_seen(struct move *m)
 		if (!p || p->state != PROC_GHOST || p->dying || p->exiting)
 			continue;
 		if (c->state == CHAIN_RUNS && p->stopped && is_stopped(p))
-			trace_mirror(p, CLD_CONTINUED, SIGCONT);
+			mirror_add(p, CLD_CONTINUED, SIGCONT);
 		if (c->state == CHAIN_STOP_SEEN && !p->stopped && !p->busy && p->nmirror == 0)
-			trace_mirror(p, CLD_STOPPED, c->status);
+			mirror_add(p, CLD_STOPPED, c->status);
 		all &= c->state == CHAIN_STOP_SEEN ? is_stopped(p)
 						   : c->state != CHAIN_RUNS || runs(p);
 	}
@@ -213,8 +213,8 @@ static void begin_news(struct move *m)
 			continue;
 		/* Its stop was taken by the ghost of its parent, or is about to: only a new one
 		 * shows. */
-		trace_mirror(p, CLD_CONTINUED, SIGCONT);
-		trace_mirror(p, CLD_STOPPED, c->status);
+		mirror_add(p, CLD_CONTINUED, SIGCONT);
+		mirror_add(p, CLD_STOPPED, c->status);
 	}
 	m->kids = KIDS_WAITING;
 }

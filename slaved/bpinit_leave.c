@@ -265,7 +265,7 @@ void leave_became_ghost(struct move *m, struct proc *p)
 	move_ended(m->id, EV_GHOST, p->pid);
 	move_free(m);
 	if (p->nmirror > 0 && !p->exiting)
-		trace_mirror_next(p);
+		mirror_next(p);
 	trace_held_stop(p);
 	born_reap_due(p->pid);
 	place_made(p->pid);

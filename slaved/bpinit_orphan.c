@@ -158,7 +158,7 @@ static bool goes_on(struct proc *p)
 		p->busy = 0;
 		own_kill(p->pid, SIGCONT);
 	}
-	trace_mirror(p, CLD_CONTINUED, SIGCONT);
+	mirror_add(p, CLD_CONTINUED, SIGCONT);
 	return false;
 }
 

@@ -1,7 +1,6 @@
 /*
- * bpinit: the table of processes that a move made or left here, what they say on
- * their channels, and the orders of bpslave that concern one process. Everything
- * else in the namespace is native and unknown.
+ * bpinit: the table of processes that a move made or left here, and what they say on
+ * their channels. Everything else in the namespace is native and unknown.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +9,6 @@
 #include <sys/epoll.h>
 
 #include "slaved/bpinit_kill.h"
-#include "slaved/bpinit_orphan.h"
 #include "slaved/bpinit_place.h"
 
 #define HASH 4096
@@ -127,7 +125,7 @@ void ghost_made(struct proc *p)
 	trace_held_stop(p);
 	p->move = 0;
 	born_made(p);
-	trace_mirror_next(p);
+	mirror_next(p);
 	place_made(p->pid);
 	place_misses(p, p->id.pgid, p->id.sid);
 	arrive_progress();
@@ -215,65 +213,4 @@ void proc_readable(struct proc *p)
 			arrive_chan_closed(p);
 		return;
 	}
-}
-
-/* -- orders */
-
-/*
- * A stop or continue comes until somebody has said that it is here, so it may come again, behind
- * younger ones. True: it is to be done. What is not of a move and has no number is the master's.
- */
-static bool mirror_is_news(struct proc *p, const struct init_msg *m)
-{
-	uint64_t move = m->u.mirror.move, seq = m->u.mirror.seq;
-
-	if (!p || seq == 0)
-		return true;
-	if (move < p->mirror_move || (move == p->mirror_move && seq <= p->mirror_seq))
-		return false;
-	p->mirror_move = move;
-	p->mirror_seq = seq;
-	return true;
-}
-
-void init_mirror(const struct init_msg *m)
-{
-	struct proc *p = proc_find(m->pid ? m->pid : m->u.mirror.pid);
-	int code = m->u.mirror.code, status = m->u.mirror.status;
-	bool ended = is_end(code), news = true;
-
-	if (ended && (children_later(m) || born_mirror(m)))
-		return;
-	/* The ghost of its number's last use, which has ended, or of the next: told so below. */
-	if (p && use_differs(p->use, m->use))
-		p = NULL;
-	if (p && m->use)
-		p->use = m->use;
-	if (!ended) {
-		news = mirror_is_news(p, m);
-		if (m->u.mirror.seq)
-			event(&(struct init_msg){.type = EV_MIRRORED,
-						 .pid = m->u.mirror.pid,
-						 .use = m->use,
-						 .u.mirror = m->u.mirror});
-	}
-	if (!news || (!ended && (children_later(m) || born_mirror(m))))
-		return;
-	if (p && ended && bereft_exit(p, m))
-		return;
-	if (p && (p->state == PROC_GHOST || p->state == PROC_MAKING)) {
-		trace_mirror(p, code, status);
-		return;
-	}
-	if (p && leave_is_ghosting(p)) {
-		/* It was told to be one and has not said so yet. */
-		if (p->nmirror == MIRRORS_MAX)
-			p->nmirror--;
-		p->mirror[p->nmirror++] = (struct mirror){code, status, 0};
-		return;
-	}
-	/* Told again by a bpslave that does not know that it is done. */
-	if (!p && ended)
-		event(&(struct init_msg){
-			.type = EV_MIRRORED, .pid = m->u.mirror.pid, .use = m->use});
 }

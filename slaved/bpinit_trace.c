@@ -13,7 +13,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "slaved/bpinit_kill.h"
 #include "slaved/bpinit_orphan.h"
 
 static long trace(struct proc *p, enum __ptrace_request what, uintptr_t data)
@@ -90,7 +89,7 @@ bool is_stop(int sig)
 	return sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
 }
 
-static void tell_signal(struct proc *p, const siginfo_t *si)
+void trace_tell(struct proc *p, const siginfo_t *si)
 {
 	struct init_msg m = {.type = EV_SIGNAL, .pid = p->pid, .use = p->use};
 	bool value = si->si_code == SI_QUEUE || si->si_code == SI_MESGQ;
@@ -106,8 +105,6 @@ static void tell_signal(struct proc *p, const siginfo_t *si)
 		m.u.signal.value = (uint64_t)(uintptr_t)si->si_value.sival_ptr;
 	event_signal(p, &m);
 }
-
-/* -- mirrors, one at a time: a continue that overtook its stop would undo it */
 
 void trace_exit(struct proc *p, int status)
 {
@@ -126,83 +123,6 @@ void trace_exit(struct proc *p, int status)
 	trace_wake(p);
 }
 
-/*
- * A stop that is sent takes a SIGCONT out of the queue that nobody has met yet, and the other way
- * round (kernel/signal.c, prepare_signal()). So a mirrored stop is sent as another signal, in
- * whose place it acts when it is met; and what a SIGCONT would take is told first.
- */
-#define MARK SIGRTMAX
-
-static void send_stop(struct proc *p)
-{
-	p->stop_met = false;
-	own_kill(p->pid, MARK);
-}
-
-static void tell_pending_stops(struct proc *p)
-{
-	static const int stops[] = {SIGTSTP, SIGTTIN, SIGTTOU, SIGSTOP};
-	uint64_t blocked, pending = look_pending(p->pid, &blocked);
-
-	for (size_t i = 0; i < sizeof(stops) / sizeof(*stops); i++) {
-		siginfo_t si = {.si_signo = stops[i], .si_code = SI_KERNEL};
-
-		if (pending & 1ul << (stops[i] - 1))
-			tell_signal(p, &si);
-	}
-}
-
-void trace_mirror_next(struct proc *p)
-{
-	while (!p->busy && p->nmirror > 0 && !p->dying && p->state != PROC_MAKING &&
-	       !(p->held && p->stopped)) {
-		struct mirror m = p->mirror[0];
-
-		/* As on the node: it had its children before it died, and they are orphans then. */
-		if (m.code != CLD_STOPPED && m.code != CLD_CONTINUED && born_of(p->pid))
-			return;
-		memmove(p->mirror, p->mirror + 1, sizeof(m) * (size_t)--p->nmirror);
-		switch (m.code) {
-		case CLD_STOPPED:
-			if (!p->stopped) {
-				p->busy = is_stop(m.status) ? m.status : SIGSTOP;
-				send_stop(p);
-			}
-			break;
-		case CLD_CONTINUED:
-			if (p->stopped) {
-				p->busy = SIGCONT;
-				tell_pending_stops(p);
-				own_kill(p->pid, SIGCONT);
-			}
-			break;
-		case CLD_EXITED:
-			trace_exit(p, (m.status & 0xff) << 8);
-			break;
-		default:
-			trace_exit(p, m.status & 0x7f);
-		}
-	}
-}
-
-void trace_mirror(struct proc *p, int code, int status)
-{
-	struct mirror m = {code, status, 0};
-
-	if (p->dying)
-		return;
-	if (p->exiting) {
-		/* Killed here: stops are of no interest, and the kernel shows its own status. */
-		if (code != CLD_STOPPED && code != CLD_CONTINUED)
-			trace_exit(p, SIGKILL);
-		return;
-	}
-	if (p->nmirror == MIRRORS_MAX)
-		p->nmirror--; /* a parent sees the latest state only, as of wait() */
-	p->mirror[p->nmirror++] = m;
-	trace_mirror_next(p);
-}
-
 /* -- stops */
 
 void trace_unmet(struct proc *p, const void *siginfo)
@@ -211,7 +131,7 @@ void trace_unmet(struct proc *p, const void *siginfo)
 
 	memcpy(&si, siginfo, sizeof(si));
 	if (p->state == PROC_GHOST && !p->dying && si.si_pid != self.self && si.si_pid != p->pid)
-		tell_signal(p, &si);
+		trace_tell(p, &si);
 }
 
 void trace_held_stop(struct proc *p)
@@ -219,7 +139,7 @@ void trace_held_stop(struct proc *p)
 	siginfo_t si = {.si_signo = SIGSTOP, .si_code = SI_USER};
 
 	if (p->held_stop)
-		tell_signal(p, &si);
+		trace_tell(p, &si);
 	p->held_stop = false;
 }
 
@@ -227,7 +147,7 @@ void trace_killed(struct proc *p)
 {
 	siginfo_t si = {.si_signo = SIGKILL, .si_code = SI_KERNEL};
 
-	tell_signal(p, &si);
+	trace_tell(p, &si);
 }
 
 static bool is_fault(const siginfo_t *si)
@@ -248,7 +168,7 @@ static void continue_due(struct proc *p, int sig)
 	siginfo_t si = {.si_signo = SIGCONT, .si_code = SI_KERNEL};
 
 	if (p->cont_due && is_stop(sig))
-		tell_signal(p, &si);
+		trace_tell(p, &si);
 	if (sig == SIGCONT || is_stop(sig))
 		p->cont_due = false;
 }
@@ -259,7 +179,7 @@ static int ghost_signal(struct proc *p, const siginfo_t *si)
 	bool sent = si->si_code == SI_USER || si->si_code == SI_TKILL || si->si_code == SI_QUEUE;
 
 	continue_due(p, si->si_signo);
-	if (sent && si->si_pid == self.self && si->si_signo == MARK) {
+	if (sent && si->si_pid == self.self && si->si_signo == STOP_MARK) {
 		p->stop_met = !p->dying && is_stop(p->busy);
 		return p->stop_met ? p->busy : 0;
 	}
@@ -279,7 +199,7 @@ static int ghost_signal(struct proc *p, const siginfo_t *si)
 	}
 	if (si->si_code == SI_KERNEL && orphan_met(p, si->si_signo))
 		return 0;
-	tell_signal(p, si);
+	trace_tell(p, si);
 	/* It used the terminal in the background: home's rule, so it stops at once. */
 	if ((si->si_signo == SIGTTIN || si->si_signo == SIGTTOU) && si->si_code == SI_KERNEL)
 		return si->si_signo;
@@ -348,7 +268,7 @@ static void group_stop(struct proc *p)
 		p->busy = 0;
 		if (p->held)
 			bereft_stopped(p);
-		trace_mirror_next(p);
+		mirror_next(p);
 		arrive_progress();
 	}
 }
@@ -364,12 +284,12 @@ static void trap_stop(struct proc *p)
 	if (is_stop(p->busy)) {
 		if (p->stop_met) {
 			p->busy = SIGSTOP;
-			send_stop(p);
+			mirror_stop(p);
 		}
 		return;
 	}
 	p->busy = 0;
-	trace_mirror_next(p);
+	mirror_next(p);
 	arrive_progress();
 }
 

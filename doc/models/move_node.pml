@@ -1,7 +1,7 @@
 /*
- * A node: bpslave (slaved/bpslave_move.c, bpslave_target.c, bpslave_init.c,
+ * A node: bpslave (slaved/bpslave_move.c, bpslave_target.c, bpslave_init.c, bpslave_heard.c,
  * bpslave_event.c, bpslave_master.c), bpinit (slaved/bpinit_leave.c, bpinit_arrive.c,
- * bpinit_complete.c, bpinit_move.c, bpinit_proc.c) and its processes (vmadump/blob/leave.c, restore.c).
+ * bpinit_complete.c, bpinit_move.c, bpinit_proc.c, bpinit_mirror.c) and its processes (vmadump/blob/leave.c, restore.c).
  * Included by move.pml.
  */
 
