@@ -67,7 +67,7 @@ struct slave {
 
 extern struct slave slave;
 
-/* Events on descriptors: one line instead of four. NULL on failure, with errno. */
+/* -- bpslave_loop.c: events, one line instead of four. NULL on failure, with errno. */
 struct event *watch_fd(int fd, short what, event_callback_fn fn, void *arg);
 struct event *new_timer(event_callback_fn fn, void *arg);
 void start_timer(struct event *ev, uint32_t ms);

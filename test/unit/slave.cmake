@@ -11,7 +11,7 @@ endfunction()
 
 slave_test(after bpslave_after.c)
 slave_test(ask bpslave_ask.c bpslave_event.c)
-slave_test(init bpslave_init.c bpslave_heard.c)
+slave_test(init bpslave_init.c bpslave_heard.c bpslave_loop.c)
 slave_test(stream)
 slave_test(proc)
 slave_test(hdr)

@@ -17,33 +17,6 @@ static int started; /* bpinit, so often */
 
 /* -- what bpslave has around it */
 
-struct event *watch_fd(int fd, short what, event_callback_fn fn, void *arg)
-{
-	struct event *ev = event_new(slave.base, fd, (short)(what | EV_PERSIST), fn, arg);
-
-	event_add(ev, NULL);
-	return ev;
-}
-
-struct event *new_timer(event_callback_fn fn, void *arg)
-{
-	return event_new(slave.base, -1, 0, fn, arg);
-}
-
-void start_timer(struct event *ev, uint32_t ms)
-{
-	struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-
-	event_add(ev, &t);
-}
-
-void free_event(struct event **ev)
-{
-	if (*ev)
-		event_free(*ev);
-	*ev = NULL;
-}
-
 bool master_send(const void *msg)
 {
 	(void)msg;
