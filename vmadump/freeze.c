@@ -260,8 +260,6 @@ static int let_go(struct trace *t)
 /* Every thread to its entry, with every signal blocked; and, if it is to leave, let go of. */
 static int send_in(struct freeze *f, const struct layout *l)
 {
-	const uint64_t all = ~0ull;
-
 	for (uint32_t i = 0; i < f->t.n; i++) {
 		struct task *task = &f->t.task[i];
 		struct blob_regs r = task->regs;
@@ -271,11 +269,8 @@ static int send_in(struct freeze *f, const struct layout *l)
 		r.ax = 0;
 		r.orig_ax = (uint64_t)-1;
 		r.flags &= ~0x500ul; /* TF, DF */
-		if (trace_set_regs(&f->t, task, &r) < 0)
+		if (trace_set_regs(&f->t, task, &r) < 0 || (i && trace_block(&f->t, task) < 0))
 			return -1;
-		if (ptrace(PTRACE_SETSIGMASK, task->tid, (void *)sizeof all, &all) < 0)
-			return trace_fail(&f->t, errno, "thread %d: %s", task->tid,
-					  strerror(errno));
 	}
 	/* What ends in its park is not to be led out; but a detach leaves a stop as it is. */
 	f->loose = f->to_leave || (f->ends && !f->t.group_stop && !f->t.options);
@@ -317,7 +312,8 @@ static int put_in(struct freeze *f)
 	pidfd = (int)syscall(SYS_pidfd_open, f->t.pid, 0);
 	if (pidfd < 0)
 		return trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
-	if (map_there(f, &l) == 0 && open_channel(f, pidfd) == 0 && write_blob(f, &l) == 0)
+	if (trace_block(&f->t, f->t.task) == 0 && map_there(f, &l) == 0 &&
+	    open_channel(f, pidfd) == 0 && write_blob(f, &l) == 0)
 		r = send_in(f, &l);
 	close(pidfd);
 	if (r < 0)

@@ -70,7 +70,8 @@ int trace_interrupt(struct trace *t);
 int trace_read(struct trace *t);
 /* Runs every thread from where its registers are. */
 int trace_continue(struct trace *t);
-/* One system call by the first thread; what it returned, or -1 with err filled and *ret set. */
+/* One system call by the first thread, which has all signals blocked (trace_block()); what it
+ * returned, or -1 with err filled and *ret set. */
 int trace_syscall(struct trace *t, long nr, const uint64_t arg[6], int64_t *ret);
 /* The same by another of its threads. */
 int trace_syscall_by(struct trace *t, struct task *task, long nr, const uint64_t arg[6],
@@ -80,8 +81,7 @@ int trace_set_regs(struct trace *t, const struct task *task, const struct blob_r
 int trace_get_regs(struct trace *t, const struct task *task, struct blob_regs *ret_regs);
 /* Serves what its threads report while they run: 1 it has ended, 0 it has not. */
 int trace_serve(struct trace *t);
-/* Lets one thread go on by PTRACE_CONT or PTRACE_SINGLESTEP; stops it again, registers read anew.
- */
+/* Lets one thread go on by PTRACE_CONT or PTRACE_SYSCALL; stops it again, registers read anew. */
 int trace_resume(struct trace *t, struct task *task, int request);
 int trace_stop_one(struct trace *t, struct task *task);
 void trace_detach(struct trace *t);
@@ -97,6 +97,7 @@ void trace_shield(sigset_t *ret_was);
 void trace_unshield(const sigset_t *was);
 void trace_free(struct trace *t);
 
+int trace_block(struct trace *t, const struct task *task);
 int trace_write(struct trace *t, uint64_t to, const void *from, size_t n);
 int trace_get(struct trace *t, uint64_t from, void *to, size_t n);
 

@@ -32,6 +32,16 @@ int trace_get_regs(struct trace *t, const struct task *task, struct blob_regs *r
 	return 0;
 }
 
+/* Every signal that can be blocked: one that it runs into is not ours to deliver, or to lose. */
+int trace_block(struct trace *t, const struct task *task)
+{
+	const uint64_t all = ~0ull;
+
+	if (ptrace(PTRACE_SETSIGMASK, task->tid, (void *)sizeof all, &all) < 0)
+		return trace_fail(t, errno, "thread %d: %s", task->tid, strerror(errno));
+	return 0;
+}
+
 /* Is it the instruction itself that has failed? Blocked as it is, it would fail for ever. */
 static int is_fault(const struct task *task, int sig)
 {
@@ -41,9 +51,14 @@ static int is_fault(const struct task *task, int sig)
 	       ptrace(PTRACE_GETSIGINFO, task->tid, NULL, &info) == 0 && info.si_code > 0;
 }
 
-/* Waits for the end of one step. A signal that comes in between is for later. */
-static int wait_step(struct trace *t, struct task *task)
+/*
+ * Waits for both stops of one call. All signals are blocked: of those that come in between only a
+ * SIGSTOP is seen, which is for later.
+ */
+static int wait_call(struct trace *t, struct task *task)
 {
+	int entered = 0;
+
 	for (unsigned tries = 0;;) {
 		int status;
 		pid_t r = waitpid(task->tid, &status, __WALL | WNOHANG);
@@ -57,8 +72,11 @@ static int wait_step(struct trace *t, struct task *task)
 		if (r < 0 || !WIFSTOPPED(status))
 			return trace_fail(t, ESRCH, "process %d has ended", t->pid);
 		if (WSTOPSIG(status) == SIGTRAP && status >> 16 == 0) {
-			task->stopped = 1;
-			return 0;
+			if (entered++) {
+				task->stopped = 1;
+				return 0;
+			}
+			tries = 0;
 		}
 		if (status >> 16 == 0 && is_fault(task, WSTOPSIG(status))) {
 			task->stopped = 1;
@@ -67,7 +85,7 @@ static int wait_step(struct trace *t, struct task *task)
 		}
 		if (status >> 16 == 0 && WSTOPSIG(status) == SIGSTOP)
 			t->stop_after = SIGSTOP;
-		ptrace(PTRACE_SINGLESTEP, task->tid, NULL, NULL);
+		ptrace(PTRACE_SYSCALL, task->tid, NULL, NULL);
 	}
 }
 
@@ -94,9 +112,13 @@ int trace_syscall_by(struct trace *t, struct task *task, long nr, const uint64_t
 	r.r10 = arg[3];
 	r.r8 = arg[4];
 	r.r9 = arg[5];
-	/* A step over the instruction: one stop, where PTRACE_SYSCALL has two. */
-	if (trace_set_regs(t, task, &r) < 0 || trace_resume(t, task, PTRACE_SINGLESTEP) < 0 ||
-	    wait_step(t, task) < 0)
+	/*
+	 * Not a step over the instruction, of one stop where these are two: for its SIGTRAP, which
+	 * is blocked, the kernel sets the default action for good, and unblocks it
+	 * (force_sig_info_to_task()); and one that is pending would be taken for it.
+	 */
+	if (trace_set_regs(t, task, &r) < 0 || trace_resume(t, task, PTRACE_SYSCALL) < 0 ||
+	    wait_call(t, task) < 0)
 		return -1;
 	if (trace_get_regs(t, task, &r) < 0)
 		return -1;

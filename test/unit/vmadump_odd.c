@@ -7,8 +7,12 @@
  *   vmadump_odd huge, hugefd  has hugetlb memory, mapped or as a memfd
  *   vmadump_odd secret, queue has a memfd_secret(2), a POSIX message queue, open
  *
- * The first two write a line a round, at last "odd ok"; the others "ready", and wait. 77: this
- * machine has no such thing.
+ *   vmadump_odd storm ROUNDS  its child sends it so many signals; each comes, in order
+ *   vmadump_odd nnp ROUNDS    a thread has no_new_privs, the first has not
+ *   vmadump_odd strict        a thread is in seccomp's strict mode
+ *
+ * The first two, storm and nnp write a line a round, at last "odd ok"; the others "ready", and
+ * wait. 77: this machine has no such thing.
  */
 #include <fcntl.h>
 #include <mqueue.h>
@@ -19,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -178,6 +183,97 @@ static void open_one(const char *what)
 		pause();
 }
 
+/* -- signals, one behind the other */
+
+static volatile sig_atomic_t came;
+
+static void on_one(int sig, siginfo_t *info, void *uc)
+{
+	(void)sig;
+	(void)uc;
+	MUST(info->si_value.sival_int == came);
+	came++;
+}
+
+static _Noreturn void send_all(int to, int all)
+{
+	const struct timespec nap = {.tv_nsec = 20000};
+
+	for (int i = 0; i < all; nanosleep(&nap, NULL))
+		if (sigqueue(to, SIGRTMIN + 2, (union sigval){.sival_int = i}) == 0)
+			i++;
+		else if (errno != EAGAIN)
+			_exit(1);
+	_exit(0);
+}
+
+static void storm(void)
+{
+	const struct sigaction a = {.sa_sigaction = on_one, .sa_flags = SA_SIGINFO | SA_RESTART};
+	const int all = (int)rounds * 100, to = getpid();
+	int status, child;
+
+	MUST(sigaction(SIGRTMIN + 2, &a, NULL) == 0);
+	child = fork();
+	MUST(child >= 0);
+	if (child == 0)
+		send_all(to, all);
+	/* It runs all the time: what comes is handled at once, or not at all. */
+	for (int said = 0; said < rounds;)
+		if (came / 100 > said)
+			dprintf(1, "%d\n", said++);
+	MUST(waitpid(child, &status, 0) == child && status == 0);
+}
+
+/* -- what one thread has */
+
+static void *nnp_other(void *arg)
+{
+	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	*(volatile int *)arg = 1;
+	for (;;) {
+		usleep(1000);
+		MUST(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
+	}
+	return NULL;
+}
+
+static void nnp(void)
+{
+	volatile int there = 0;
+	pthread_t t;
+
+	MUST(pthread_create(&t, NULL, nnp_other, (void *)&there) == 0);
+	while (!there)
+		usleep(1000);
+	for (long i = 0; i < rounds; i++) {
+		dprintf(1, "%ld\n", i);
+		usleep(20000);
+		MUST(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0);
+	}
+}
+
+static void *strict_other(void *arg)
+{
+	char c;
+
+	(void)arg;
+	MUST(prctl(PR_SET_SECCOMP, 1, 0, 0, 0) == 0);
+	MUST(write(1, "ready\n", 6) == 6);
+	for (;;)
+		syscall(SYS_read, 1, &c, 0);
+	return NULL;
+}
+
+static void strict(void)
+{
+	pthread_t t;
+
+	MUST(pthread_create(&t, NULL, strict_other, NULL) == 0);
+	for (;;)
+		pause();
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -191,6 +287,12 @@ int main(int argc, char **argv)
 		zmm();
 	else if (strcmp(what, "int80") == 0)
 		int80();
+	else if (strcmp(what, "storm") == 0)
+		storm();
+	else if (strcmp(what, "nnp") == 0)
+		nnp();
+	else if (strcmp(what, "strict") == 0)
+		strict();
 	else
 		open_one(what);
 	dprintf(1, "odd ok\n");

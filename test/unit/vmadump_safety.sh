@@ -30,6 +30,18 @@ clean "$pid" 'a reader that is gone' 3
 wait "$pid" || fail 'the program has noticed'
 cmp out want || fail 'its output is not what it should be'
 
+# Signals that come while it is taken: none is lost, none comes twice.
+for ((i = 0; i < 100; i++)); do echo $i; done >want.storm
+echo "odd ok" >>want.storm
+start out "$bin/test_vmadump_odd" storm 100
+lines out 1
+for ((i = 0; i < 60; i++)); do
+	"$vmadump" dump "$pid" image 2>said || grep -q 'no process\|has ended' said ||
+		fail "a dump under signals: $(cat said)"
+done
+wait "$pid" || fail "signals that came while it was dumped: $(cat out.err)"
+cmp out want.storm || fail 'what it wrote under signals is not what it should be'
+
 # vmadump is killed while the image is written: the process goes on by itself, and can be
 # dumped again.
 start out perl -e '$| = 1; my $m = "x" x (100 << 20); my $n = 0;

@@ -46,6 +46,7 @@ static void handlers_set(void)
 	sigaddset(&a.sa_mask, SIGUSR2);
 	MUST(sigaltstack(&ss, NULL) == 0);
 	MUST(sigaction(SIGUSR1, &a, NULL) == 0);
+	MUST(sigaction(SIGTRAP, &a, NULL) == 0);
 	MUST(signal(SIGHUP, SIG_IGN) != SIG_ERR);
 }
 
@@ -59,6 +60,7 @@ static void handlers_look(int after)
 	MUST(sigaltstack(NULL, &ss) == 0 && ss.ss_sp == alt && ss.ss_size == ALT_LEN);
 	MUST(sigaction(SIGUSR1, NULL, &a) == 0 && a.sa_sigaction == on_usr1);
 	MUST(a.sa_flags & SA_ONSTACK && sigismember(&a.sa_mask, SIGUSR2));
+	MUST(sigaction(SIGTRAP, NULL, &a) == 0 && a.sa_sigaction == on_usr1);
 	MUST(sigaction(SIGHUP, NULL, &a) == 0 && a.sa_handler == SIG_IGN);
 	MUST(sigaction(SIGTERM, NULL, &a) == 0 && a.sa_handler == SIG_DFL);
 	MUST(raise(SIGUSR1) == 0);
@@ -71,9 +73,11 @@ static void pending_set(void)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
+	sigaddset(&set, SIGTRAP);
 	sigaddset(&set, SIGRTMIN + 1);
 	MUST(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
 	kill(getpid(), SIGUSR2);
+	kill(getpid(), SIGTRAP);
 	for (int i = 1; i <= 3; i++)
 		MUST(sigqueue(getpid(), SIGRTMIN + 1, (union sigval){.sival_int = i}) == 0);
 }
@@ -87,11 +91,15 @@ static void pending_look(int after)
 	(void)after;
 	MUST(sigprocmask(SIG_BLOCK, NULL, &now) == 0);
 	MUST(sigismember(&now, SIGUSR2) && sigismember(&now, SIGRTMIN + 1));
+	MUST(sigismember(&now, SIGTRAP));
 	MUST(!sigismember(&now, SIGUSR1) && !sigismember(&now, SIGTERM));
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
 	MUST(sigtimedwait(&set, &info, &no_wait) == SIGUSR2 && info.si_code == SI_USER);
 	MUST(sigtimedwait(&set, &info, &no_wait) < 0 && errno == EAGAIN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTRAP);
+	MUST(sigtimedwait(&set, &info, &no_wait) == SIGTRAP && info.si_code == SI_USER);
 	sigemptyset(&set);
 	sigaddset(&set, SIGRTMIN + 1);
 	for (int i = 1; i <= 3; i++) {
