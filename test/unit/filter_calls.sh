@@ -34,7 +34,7 @@ flat=$(tr '\n' ' ' <<-EOF | sed 's/sys_/\n&/g'
 EOF
 )
 args() { # CALL N: argument N, as it is written
-	echo "$flat" | grep -oE "^sys_$1\([^;]*" |
+	printf '%s\n' "$flat" | grep -oE "^sys_$1\([^;]*" |
 		sed -E "s/^sys_$1\(//; s/^([^,]*,){$2}[[:space:]]*//; s/[,)].*//; s, /\*.*,," | sort -u
 }
 for what in 'ioctl 1' 'prctl 0' 'socket 0' 'socketpair 0'; do
