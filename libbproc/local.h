@@ -131,12 +131,13 @@ enum chain_state {
 struct local_move {
 	uint32_t kind;
 	int32_t node;
-	uint32_t flags; /* BPROC_DUMP_* */
+	uint32_t flags; /* BPROC_DUMP_*; LOCAL_MOVE_EACH */
 	/* Of a tree that moves together, whose members ask on one connection: how many they are,
 	 * and which one this is, parents first. 0: it moves alone. */
 	uint16_t members, index;
 };
 #define MOVE_TREE_MAX 64 /* members */
+#define LOCAL_MOVE_EACH 0x80000000u /* some of its threads are under seccomp, others not */
 
 /* Of a process of the asker's: would it be refused for its filters? It is not stopped for long. */
 struct local_look {

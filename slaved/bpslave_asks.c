@@ -155,7 +155,8 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, const 
 					.exec = ask->kind == MOVE_REXEC,
 					.locks = ask->flags & DUMP_LOCKS,
 					.asks = true,
-					.fork = ask->kind == MOVE_RFORK};
+					.fork = ask->kind == MOVE_RFORK,
+					.each = ask->flags & LOCAL_MOVE_EACH};
 	struct leaving *v;
 	char text[LOCAL_TEXT_MAX] = "";
 	struct asker *who;
@@ -174,8 +175,9 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, const 
 			      .who = who,
 			      .chan = chan,
 			      .kind = ask->kind,
-			      .flags = ask->kind == MOVE_MOVE ? ask->flags
-							      : ask->flags & ~(uint32_t)DUMP_LAZY,
+			      .flags = ask->flags & ~(ask->kind == MOVE_MOVE
+							      ? LOCAL_MOVE_EACH
+							      : LOCAL_MOVE_EACH | DUMP_LAZY),
 			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
 			      .host_pid = asker->pid};
 	if (ask->kind == MOVE_RFORK) {

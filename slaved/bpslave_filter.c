@@ -47,6 +47,10 @@ struct filter_reader {
 };
 
 static unsigned readers;
+/* Of its first thread: so many are the place's, and so many its own. */
+struct has {
+	uint32_t place, n;
+};
 
 uint64_t filters_id(const uint8_t *bytes, size_t len)
 {
@@ -77,67 +81,82 @@ static uint32_t of_place(uint32_t most)
 	return init.n;
 }
 
-/* Threads may have filters of their own. 0, or which has others than the first. */
-static int32_t other_thread(const struct proc_ids *ids)
+/* As the kernel asks for of who sets one. */
+static bool may_set(const struct proc_ids *ids)
 {
-	char path[48], text[8192], *at;
-	int32_t found = 0;
+	return ids->no_new_privs || ids->cap_eff >> CAP_SYS_ADMIN_BIT & 1;
+}
+
+/* One that differs from the first, as it is seen here; why it cannot go, or "". */
+static void refuse_thread(const struct proc_ids *ids, const struct filter_move *how,
+			  char text[LOCAL_TEXT_MAX])
+{
+	if (ids->seccomp == SECCOMP_MODE_STRICT)
+		snprintf(text, LOCAL_TEXT_MAX,
+			 "thread %d is in seccomp's strict mode; it cannot move", ids->host_pid);
+	else if (how->fork)
+		snprintf(text, LOCAL_TEXT_MAX,
+			 "thread %d has a seccomp filter of its own; it cannot be carried",
+			 ids->host_pid);
+	else if (!may_set(ids))
+		snprintf(text, LOCAL_TEXT_MAX,
+			 "thread %d has a seccomp filter that it could not set again; it cannot "
+			 "move",
+			 ids->host_pid);
+}
+
+/* Threads may have filters of their own. 1: some have others than the first; -1: with the reason.
+ */
+static int other_threads(const struct proc_ids *ids, const struct filter_move *how,
+			 char text[LOCAL_TEXT_MAX])
+{
+	char path[48];
 	struct dirent *e;
+	int found = 0;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/proc/%d/task", ids->host_pid);
 	dir = opendir(path);
-	while (dir && !found && (e = readdir(dir))) {
-		unsigned mode = ids->seccomp, has = ids->filters;
-		cleanup_fd int fd = -1;
-		ssize_t n;
+	while (dir && !text[0] && (e = readdir(dir))) {
+		struct proc_ids its;
 
-		snprintf(path, sizeof(path), "%.12s/status", e->d_name);
-		fd = e->d_name[0] == '.' ? -1 : openat(dirfd(dir), path, O_RDONLY | O_CLOEXEC);
-		n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-		if (n <= 0)
+		if (e->d_name[0] == '.' || proc_read_ids(atoi(e->d_name), &its) < 0 ||
+		    (its.seccomp == ids->seccomp && its.filters == ids->filters))
 			continue;
-		text[n] = '\0';
-		at = strstr(text, "\nSeccomp:");
-		if (at)
-			sscanf(at, "\nSeccomp:\t%u\nSeccomp_filters:\t%u", &mode, &has);
-		if (mode != ids->seccomp || has != ids->filters)
-			found = atoi(e->d_name);
+		its.host_pid = atoi(e->d_name);
+		refuse_thread(&its, how, text);
+		found = 1;
 	}
 	if (dir)
 		closedir(dir);
-	return found;
+	return text[0] ? -1 : found;
 }
 
-/* How many are its own; or -errno with the reason in text. */
-static int count(const struct proc_ids *ids, const struct filter_move *how,
+/* How many its first thread has of its own; or -errno with the reason in text. */
+static int count(const struct proc_ids *ids, const struct filter_move *how, struct has *ret,
 		 char text[LOCAL_TEXT_MAX])
 {
 	uint32_t place = ids->seccomp == SECCOMP_MODE_FILTER ? of_place(ids->filters) : 0;
-	int32_t tid = 0;
+	int each = 0;
 
 	if (ids->seccomp == SECCOMP_MODE_STRICT) {
 		snprintf(text, LOCAL_TEXT_MAX, "it is in seccomp's strict mode; it cannot move");
 		return -ENOTSUP;
 	}
 	/* When all are parked they stand still for it. Then, where no filter is on everybody, the
-	 * blob compares their modes, which is enough. */
-	if (ids->threads > 1 && (ids->seccomp || how->fork || !how->asks))
-		tid = other_thread(ids);
-	if (tid) {
-		snprintf(text, LOCAL_TEXT_MAX,
-			 "thread %d has a seccomp filter of its own; it cannot be carried", tid);
+	 * blob has compared their modes, which is enough. */
+	if (ids->threads > 1 && (ids->seccomp || how->fork || !how->asks || how->each))
+		each = other_threads(ids, how, text);
+	if (each < 0)
 		return -ENOTSUP;
-	}
-	if (ids->filters <= place)
-		return 0;
-	/* As the kernel asks for of who sets one. */
-	if (!ids->no_new_privs && !(ids->cap_eff >> CAP_SYS_ADMIN_BIT & 1)) {
+	ret->place = place < ids->filters ? place : ids->filters;
+	ret->n = ids->filters - ret->place;
+	if (ret->n && !may_set(ids)) {
 		snprintf(text, LOCAL_TEXT_MAX,
 			 "it has a seccomp filter that it could not set again; it cannot move");
 		return -ENOTSUP;
 	}
-	return (int)(ids->filters - place);
+	return ret->n || each;
 }
 
 /* -- read and judged by a child */
@@ -195,7 +214,7 @@ static void judge(const uint8_t *bytes, const struct filter_move *m, struct resu
 			 "its seccomp filter is too long to tell whether it allows %s()", call);
 }
 
-static _Noreturn void child(int32_t host_pid, struct filter_move m, uint32_t n, int to)
+static _Noreturn void child(int32_t host_pid, struct filter_move m, struct has has, int to)
 {
 	static uint8_t bytes[FILTERS_MAX] __attribute__((aligned(8)));
 	struct vmad_err err = {0};
@@ -206,7 +225,8 @@ static _Noreturn void child(int32_t host_pid, struct filter_move m, uint32_t n, 
 		_exit(1);
 	m.objects = has_objects(host_pid, m.asks);
 	m.sealed = has_vm_flag(host_pid, "sl");
-	if (vmad_filters_pid(host_pid, n, filters_restart, bytes, &r.len, &err) < 0) {
+	if (vmad_filters_pid(host_pid, has.place, has.n, filters_restart, bytes, &r.len, &err) <
+	    0) {
 		r.err = err.code ? err.code : EIO;
 		snprintf(r.text, sizeof(r.text), "%s", err.text);
 	} else {
@@ -277,7 +297,7 @@ static void on_late(evutil_socket_t fd, short what, void *arg)
 }
 
 static int start(struct filter_reader *r, int32_t host_pid, const struct filter_move *how,
-		 uint32_t n)
+		 struct has has)
 {
 	pid_t pid;
 	int end[2];
@@ -290,7 +310,7 @@ static int start(struct filter_reader *r, int32_t host_pid, const struct filter_
 	r->late = new_timer(on_late, r);
 	pid = r->readable && r->late ? fork() : -1;
 	if (pid == 0)
-		child(host_pid, *how, n, end[1]);
+		child(host_pid, *how, has, end[1]);
 	close_fd(end[1]);
 	if (pid < 0)
 		return -EAGAIN;
@@ -302,11 +322,12 @@ static int start(struct filter_reader *r, int32_t host_pid, const struct filter_
 int filters_want(const struct proc_ids *ids, const struct filter_move *how, filters_fn fn,
 		 void *arg, struct filter_reader **ret_reader, char text[LOCAL_TEXT_MAX])
 {
-	int n = count(ids, how, text), e;
+	struct has has = {0, 0};
+	int e = count(ids, how, &has, text);
 	struct filter_reader *r;
 
-	if (n <= 0)
-		return n;
+	if (e <= 0)
+		return e;
 	r = readers < READERS_MAX ? malloc(sizeof(*r)) : NULL;
 	if (!r) {
 		snprintf(text, LOCAL_TEXT_MAX, "too many with seccomp filters at once");
@@ -318,7 +339,7 @@ int filters_want(const struct proc_ids *ids, const struct filter_move *how, filt
 	r->fd = r->pidfd = -1;
 	r->readable = r->late = NULL;
 	r->have = 0;
-	e = start(r, ids->host_pid, how, (uint32_t)n);
+	e = start(r, ids->host_pid, how, has);
 	if (e < 0) {
 		snprintf(text, LOCAL_TEXT_MAX, "its seccomp filters: %s", strerror(-e));
 		filters_cancel(r);
@@ -371,10 +392,11 @@ void filters_look(uint32_t client, uint32_t id, const struct local_look *ask, ui
 	struct looking *l = NULL;
 	int32_t pid = pid_of(pidfd);
 	struct proc_ids ids;
+	struct has has;
 	int e;
 
 	/* One that is not there, or has none, is for whoever asks to find. */
-	e = pid > 0 && proc_read_ids(pid, &ids) == 0 ? count(&ids, &how, text) : 0;
+	e = pid > 0 && proc_read_ids(pid, &ids) == 0 ? count(&ids, &how, &has, text) : 0;
 	/* It is stopped for it: not somebody else's. */
 	if (e > 0 && uid != 0 && (ids.uid[0] != uid || ids.uid[1] != uid || ids.uid[2] != uid)) {
 		snprintf(text, sizeof(text),

@@ -307,20 +307,36 @@ static bool is_right(const uint8_t *bytes, size_t len, const struct row *row, ui
 	       (*ret_why == FILTER_ERRNO && row->when >= BLOB_CALL_HAS);
 }
 
+/* The next one at *at, or behind it where a thread's begin. 0: there is none. */
+static size_t next_of_any(const uint8_t *bytes, size_t len, size_t *at)
+{
+	while (filters_of(bytes, len, *at))
+		*at += FILTER_HEAD;
+	return filters_next(bytes, len, *at);
+}
+
+/* Nothing is set behind it: of those that all have, only if no thread has more. */
+static bool is_newest(const uint8_t *bytes, size_t len, size_t at, size_t n, size_t all)
+{
+	return at + n == len || (at >= all && filters_of(bytes, len, at + n));
+}
+
 const char *filters_judge(const uint8_t *bytes, size_t len, const struct filter_move *m,
 			  enum filter_verdict *ret_why)
 {
 	uint32_t steps = STEPS_MAX;
-	size_t at, n;
+	size_t at, n, all = 0;
 
+	while ((n = filters_next(bytes, len, all)) > 0)
+		all += n;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const struct row *row = &rows[i];
 
 		if (!is_made(row->when, m))
 			continue;
-		for (at = 0; (n = filters_next(bytes, len, at)) > 0; at += n) {
-			if (row->when == BLOB_CALL_SET && at + n == len)
-				break;
+		for (at = 0; (n = next_of_any(bytes, len, &at)) > 0; at += n) {
+			if (row->when == BLOB_CALL_SET && is_newest(bytes, len, at, n, all))
+				continue;
 			if (!is_right(bytes + at, n, row, &steps, ret_why))
 				return row->call.name;
 		}
@@ -335,7 +351,7 @@ bool filters_restart(const uint8_t *bytes, size_t len)
 	uint32_t steps = STEPS_MAX;
 	size_t n;
 
-	for (size_t at = 0; (n = filters_next(bytes, len, at)) > 0; at += n)
+	for (size_t at = 0; (n = next_of_any(bytes, len, &at)) > 0; at += n)
 		if (!is_right(bytes + at, n, &row, &steps, &why))
 			return false;
 	return true;

@@ -37,6 +37,7 @@ struct filter_move {
 	bool objects, sealed;	 /* not only files, pipes and devices are open; mseal(2) */
 	bool asks;		 /* it asks itself: it has a channel and a connection for that */
 	bool fork;		 /* bproc_rfork() */
+	bool each;		 /* its threads have said that they differ */
 };
 /*
  * The filters of a process, the oldest first: for each u32 flags, u32 instructions, then those

@@ -109,16 +109,19 @@ int vmad_alone(struct vmad_err *err);
 
 /**
  * vmad_filters_pid() - the seccomp filters of a process, for who moves it.
- * @n: so many, the newest.
+ * @place: so many of the oldest are not its own.
+ * @n: so many its first thread has besides; others may have more.
  * @restarts: do they allow restart_syscall(2)? If not, or they cannot be read, what sleeps there
  *            begins its sleep anew.
  * @ret: FILTERS_MAX bytes: as vmadump/blob/filters.h has them.
  *
- * Return: 0; -1 with errno set: it has fewer, or threads that differ, or they may not be read.
- * Blocks: until it has stopped, for which it may have to be waited for 2 s. Since: 0.3.
+ * Return: 0; -1 with errno set: it has others, or its first thread has one that another has not, or
+ * they may not be read. Blocks: until it has stopped, for which it may have to be waited for 2 s.
+ * Since: 0.3.
  */
-int vmad_filters_pid(pid_t pid, uint32_t n, bool (*restarts)(const uint8_t *bytes, size_t len),
-		     uint8_t *ret, uint32_t *ret_len, struct vmad_err *err);
+int vmad_filters_pid(pid_t pid, uint32_t place, uint32_t n,
+		     bool (*restarts)(const uint8_t *bytes, size_t len), uint8_t *ret,
+		     uint32_t *ret_len, struct vmad_err *err);
 
 /**
  * vmad_leave_marked() - vmad_leave_pid(), and in the process @value is at @at where it arrives.

@@ -36,6 +36,19 @@ static int status_of(pid_t pid, pid_t tid, char *text, size_t n)
 	return got > 0 ? 0 : -1;
 }
 
+pid_t thread_number(pid_t pid, pid_t tid)
+{
+	char text[8192], *at, *end;
+
+	if (status_of(pid, tid, text, sizeof text) < 0)
+		return tid;
+	/* "NSpid:\t4242\t17": its own namespace is the last. */
+	at = strstr(text, "\nNSpid:\t");
+	for (at = at ? at + 7 : NULL; at && *at == '\t'; at = end)
+		tid = (pid_t)strtol(at + 1, &end, 10);
+	return tid;
+}
+
 /* Who is stopped by us with its filters suspended needs no look: 30 us for each thread. */
 static int may_suspend(void)
 {

@@ -90,11 +90,6 @@ int freeze_root(struct freeze *f);
 int freeze_filters(struct freeze *f);
 /* filters_each.c: before it is stopped, of one with several threads. */
 void look_at_thread_filters(struct freeze *f);
-/*
- * The newest most filters of a process that is stopped, as contents of TAG_SECCOMP; refused if its
- * threads have not all the same. rec: twice IMAGE_SECCOMP_MAX, the result in the first.
- */
-int read_filters_alike(struct trace *t, uint32_t most, uint8_t *rec, uint32_t *ret_len);
 /* freeze_lock.c; it is parked: 0, or refused because another process shares what holds a lock */
 int freeze_look_at_locks(struct freeze *f);
 /* The other way round: of one that is restored and about to leave the blob. */

@@ -113,6 +113,15 @@ int has_filter(pid_t tid)
 	return ptrace(GET_FILTER, tid, NULL, NULL) > 0;
 }
 
+uint32_t count_filters(pid_t tid)
+{
+	uint32_t n = 0;
+
+	while (ptrace(GET_FILTER, tid, (void *)(uintptr_t)n, NULL) > 0)
+		n++;
+	return n;
+}
+
 int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec, uint32_t *ret_len)
 {
 	uint32_t at = SECCOMP_HEAD, n = 0;
@@ -149,13 +158,6 @@ static pid_t read_alike(struct trace *t, uint32_t most, uint8_t *rec, uint32_t *
 			r = t->task[i].tid;
 	}
 	return r;
-}
-
-int read_filters_alike(struct trace *t, uint32_t most, uint8_t *rec, uint32_t *ret_len)
-{
-	pid_t r = read_alike(t, most, rec, ret_len);
-
-	return r > 0 ? trace_refuse(t, REFUSE_SECCOMP_THREAD, (int)r) : r;
 }
 
 int freeze_filters(struct freeze *f)

@@ -121,6 +121,7 @@ long rest_check(struct restore *r)
 	check_gaps(r);
 	touch(r->rec[TAG_THREADS].p, r->nthreads * (uint64_t)REC_THREAD_LEN);
 	touch(r->rec[TAG_SCHED].p, r->rec[TAG_SCHED].len);
+	MUST(!r->rec[TAG_NNP].len || r->rec[TAG_NNP].len == 4 * r->nthreads);
 	touch(r->need, IMAGE_NEED_LEN);
 	touch(r->phdrs, r->nph * 56);
 	for (uint32_t i = 0; i < REST_TAGS; i++)

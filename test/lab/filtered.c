@@ -6,11 +6,12 @@
  *
  * FILTER: deny (mkdir() is EPROTO), table (what is not in the blob's table of calls is its death),
  * errno:NAME (that call is EPERM), kill:NAME (or a death); thread (deny, of a thread other
- * than the first alone), root (deny, without no_new_privs), asks (chroot() asks a listener),
- *strict. A tick is a line "FILTERS ERRNO ERRNO": how many filters it is under, and what mkdir() and
- *rmdir() say, a thread's too, on descriptor 1, until there is a file "stop". SIGUSR1: one more
- *filter, by which rmdir() is EL2HLT, EBADE, then EBADR: of several filters the newest decides which
- *error it is. "w/held" is kept open if it is there. SIGUSR2: a child is rforked to node 1; SIGHUP:
+ * than the first alone), first (deny, of the first thread alone, when there is another), root
+ *(deny, without no_new_privs), asks (chroot() asks a listener), strict. A tick is a line "FILTERS
+ *ERRNO ERRNO": how many filters it is under, and what mkdir() and rmdir() say, a thread's too, on
+ *descriptor 1, until there is a file "stop". SIGUSR1: one more filter, by which rmdir() is EL2HLT,
+ *EBADE, then EBADR: of several filters the newest decides which error it is; of "thread", for that
+ *one alone. "w/held" is kept open if it is there. SIGUSR2: a child is rforked to node 1; SIGHUP:
  *one is forked. It writes its number to "kid", and ticks as "far" or "near" until there is a file
  *"far.stop" or "near.stop".
  */
@@ -113,6 +114,8 @@ static int deny(int asks)
 	return set(0);
 }
 
+static unsigned long more_for = SECCOMP_FILTER_FLAG_TSYNC;
+
 static void more(int sig)
 {
 	static const uint32_t says[] = {EL2HLT, EBADE, EBADR};
@@ -122,7 +125,7 @@ static void more(int sig)
 	begin();
 	when(SYS_rmdir, SECCOMP_RET_ERRNO | says[at++ % 3]);
 	put(BPF_RET, SECCOMP_RET_ALLOW, 0, 0);
-	set(SECCOMP_FILTER_FLAG_TSYNC);
+	set(more_for);
 }
 
 static volatile sig_atomic_t forks;
@@ -174,12 +177,16 @@ static void say(int fd, const char *before)
 		_exit(3);
 }
 
+static sigset_t usr1;
+
 static void *other(void *arg)
 {
 	const struct timespec nap = {.tv_nsec = 5000000};
 
 	if (arg && deny(0) != 0)
 		exit(1);
+	if (arg)
+		pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
 	for (;;) {
 		nanosleep(&nap, NULL);
 		say(1, "thread ");
@@ -238,8 +245,8 @@ int main(int argc, char **argv)
 			if (write(1, ".\n", 2) != 2)
 				syscall(SYS_exit, 1);
 	}
-	if (strcmp(what, "thread") != 0 && strcmp(what, "none") != 0 &&
-	    set_named(threads ? "deny" : what) != 0)
+	if (strcmp(what, "thread") != 0 && strcmp(what, "first") != 0 &&
+	    strcmp(what, "none") != 0 && set_named(threads ? "deny" : what) != 0)
 		return 1;
 	if (argc > 2) {
 		if (getenv("REXEC"))
@@ -250,8 +257,16 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	/* "threads": all of them; "thread": that one alone. */
-	if (threads)
+	if (strcmp(what, "thread") == 0) {
+		more_for = 0;
+		sigemptyset(&usr1);
+		sigaddset(&usr1, SIGUSR1);
+		pthread_sigmask(SIG_BLOCK, &usr1, NULL);
+	}
+	if (threads || strcmp(what, "first") == 0)
 		pthread_create(&t, NULL, other, strcmp(what, "thread") == 0 ? &t : NULL);
+	if (strcmp(what, "first") == 0 && deny(0) != 0)
+		return 1;
 	tick("", "stop");
 	return 0;
 }

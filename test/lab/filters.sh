@@ -80,6 +80,37 @@ ok 'threads home' bpmove $p master
 ticks 'its first at home' "2 $EPROTO $EL2HLT"
 ticks 'its second at home' "2 $EPROTO $EL2HLT" 'thread '
 end threads
+# a thread has one that the first has not, and gets more
+begin static thread
+ticks 'the first has none' "0 $EEXIST $EBUSY"
+ticks 'a thread has' "1 $EPROTO $EBUSY" 'thread '
+has 'a dry run' "$(bpmove --dry-run $p)" "$p can move*"
+ok 'a thread with its own to node 0' bpmove $p 0
+ticks 'the first has none there' "$n $EEXIST $EBUSY"
+ticks 'the other has' "$((n + 1)) $EPROTO $EBUSY" 'thread '
+kill -USR1 $p
+said 'it sets one there' "thread $((n + 2)) $EPROTO $EL2HLT"
+ok 'on to node 1' bpmove $p 1
+ticks 'the first has none on node 1' "$n $EEXIST $EBUSY"
+ticks 'the other has two' "$((n + 2)) $EPROTO $EL2HLT" 'thread '
+mount -t tmpfs none w
+has 'not home' "$(bpmove $p master 2>&1)" "bpmove: $p: *w/held*"
+ticks 'the other has two still' "$((n + 2)) $EPROTO $EL2HLT" 'thread '
+kill -USR1 $p
+said 'it sets another' "thread $((n + 3)) $EPROTO $EBADE"
+umount w
+ok 'home' bpmove $p master
+ticks 'the first has none at home' "0 $EEXIST $EBUSY"
+ticks 'the other has three at home' "3 $EPROTO $EBADE" 'thread '
+ok 'away again, its memory ahead' bpmove --live $p 0
+ticks 'the other on node 0' "$((n + 3)) $EPROTO $EBADE" 'thread '
+ok 'and home, its memory behind' bpmove --lazy $p master
+ticks 'the other at home' "3 $EPROTO $EBADE" 'thread '
+ok 'as a tree' bpmove --tree $p 1
+ticks 'the first on node 1' "$n $EEXIST $EBUSY"
+ticks 'the other on node 1' "$((n + 3)) $EPROTO $EBADE" 'thread '
+end thread
+
 begin dynamic deny
 kid USR2
 ticks 'an rfork' "$((n + 1)) $EPROTO $EBUSY" 'far '
@@ -174,7 +205,7 @@ no='its seccomp filter does not allow'
 refused dynamic errno:clone3 "$no clone3(), which a move needs" "1 $EEXIST $EBUSY"
 refused static kill:mremap "$no mremap(), which a move needs" "1 $EEXIST $EBUSY"
 refused dynamic asks 'it has a seccomp filter with a listener of its own*' "1 $EPROTO $EBUSY"
-refused dynamic thread 'thread * has a seccomp filter of its own*' "0 $EEXIST $EBUSY"
+refused dynamic first 'thread * has a seccomp filter of its own*' "1 $EPROTO $EBUSY"
 "$dir/filtered_static" root setpriv --reuid 65534 --clear-groups sleep 1000 &
 p=$!
 within 10 'it has ids of its own' grep -q '^Uid:.65534' /proc/$p/status

@@ -335,6 +335,43 @@ START_TEST(test_judge)
 }
 END_TEST
 
+/* Some threads have more than all have. */
+START_TEST(test_judge_threads)
+{
+	static uint8_t bytes[512] __attribute__((aligned(8)));
+	static const uint32_t one[] = {17, FILTERS_OF}, two[] = {18, FILTERS_OF};
+	DENY(no_clone3, SYS_clone3, ERROR);
+	DENY(no_seccomp, SYS_seccomp, KILL);
+	DENY(no_ptrace, SYS_ptrace, KILL);
+	const struct filter_move m = {0};
+	enum filter_verdict why = FILTER_ALLOWS;
+	size_t all = put(bytes, no_ptrace, 4), len = all;
+
+	memcpy(bytes + len, one, sizeof(one));
+	len += sizeof(one);
+	ck_assert_uint_eq(filters_next(bytes, len, all), 0);
+	ck_assert_int_eq(filters_of(bytes, len, all), 17);
+	ck_assert_int_eq(filters_of(bytes, len - 1, all), 0);
+	ck_assert_int_eq(filters_of(bytes, len, 0), 0);
+	len += put(bytes + len, no_seccomp, 4);
+	ck_assert_ptr_null(filters_judge(bytes, len, &m, &why)); /* nothing behind it */
+	memcpy(bytes + len, two, sizeof(two));
+	len += sizeof(two);
+	len += put(bytes + len, no_seccomp, 4);
+	ck_assert_ptr_null(filters_judge(bytes, len, &m, &why));
+	ck_assert_str_eq(filters_judge(bytes, len + put(bytes + len, no_ptrace, 4), &m, &why),
+			 "seccomp");
+	put(bytes + len - 40, no_clone3, 4);
+	ck_assert_str_eq(filters_judge(bytes, len, &m, &why), "clone3");
+	put(bytes + len - 40, no_ptrace, 4);
+	/* The newest of all, and what a thread has is set behind it. */
+	put(bytes, no_seccomp, 4);
+	ck_assert_str_eq(filters_judge(bytes, len, &m, &why), "seccomp");
+	/* No list of another thread's, and no more than 1 as there are none. */
+	ck_assert_ptr_null(filters_judge(bytes + all, sizeof(one), &m, &why));
+}
+END_TEST
+
 START_TEST(test_list)
 {
 	DENY(one, SYS_ptrace, KILL);
@@ -368,6 +405,7 @@ int main(void)
 	tcase_add_test(t, test_steps);
 	tcase_add_test(t, test_random);
 	tcase_add_test(t, test_judge);
+	tcase_add_test(t, test_judge_threads);
 	tcase_add_test(t, test_list);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);

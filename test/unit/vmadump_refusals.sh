@@ -90,6 +90,8 @@ if unshare -un true 2>/dev/null; then
 	refused 'it has a network namespace of its own' unshare -n sh -c "$small"
 fi
 
+refused 'has a seccomp filter of its own' "$odd" strict
+
 # What it has for itself, or the other has closed, goes.
 start alone perl -e "$p"'pipe(R, W); syscall(290, 1, 0x80000); syscall(9, 0, 4096, 3, 0x21, -1, 0);
 	unless (fork) { exec "sleep", 60 } select undef, undef, undef, 0.1 until

@@ -113,7 +113,8 @@ struct blob_thread {
 	int32_t tid;
 	uint32_t restored; /* enum thread_from: says what it is, or makes itself what this says */
 	uint32_t order;	   /* of a ghost's: THREAD_*, a futex */
-	uint32_t seccomp;  /* its mode */
+	uint32_t seccomp;  /* its mode, */
+	uint32_t nnp;	   /* and no_new_privs */
 	uint64_t next;	   /* THREAD_NEXT: the struct blob_thread that it is to be, or was */
 	uint64_t sigmask;
 	struct blob_regs regs;
@@ -271,6 +272,11 @@ struct blob {
 	uint32_t nlisteners;
 	struct blob_listener listener[BLOB_LISTENERS];
 	uint64_t filters; /* which seccomp filters this process has of its own (filters.h) */
+	uint32_t differ;  /* LEAVE: 1: its threads are not all in one mode of seccomp */
+	/* RESTORE: in the arena, what some of its threads are to have besides; how many filters all
+	 * have, with the place's */
+	uint32_t own_len, own_base;
+	uint64_t own;
 	/* For each stream the descriptor above 2 that is it, or 0: as the last dump has found it,
 	 * of one that is at home, and as CHAN_GO has said of one that is not. */
 	int32_t saved[3], away_saved[3];

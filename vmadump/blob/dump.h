@@ -92,6 +92,7 @@ struct dump {
 	struct dump_lock *locks;
 	const struct tree_order *order; /* tree.h; NULL: it is by itself */
 	uint32_t napped;		/* 1: it has waited for a timer that is late */
+	uint32_t nnp;			/* 1: not all threads have the first one's no_new_privs */
 	uint32_t nvmas, nfiles, nfds, nobjs, nlocks;
 	uint64_t missing; /* some of its memory has not followed it yet: where; or 0 */
 	uint32_t nlazy;	  /* mappings whose pages are not in the image, but follow it: lazy_out.h */

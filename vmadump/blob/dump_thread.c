@@ -21,9 +21,16 @@ static long check(struct dump *d, const struct blob_thread *t)
 	if (sys_kcmp(d->pid, t->tid, KCMP_FILES, 0, 0) > 0 ||
 	    sys_kcmp(d->pid, t->tid, KCMP_FS, 0, 0) > 0)
 		return refuse(d->b, REFUSE_UNSHARED, t->tid);
-	/* Else whoever has put us here knows of each. */
-	if (!d->b->seccomp_len && t->seccomp != (uint32_t)sys_prctl(PR_GET_SECCOMP, 0, 0, 0, 0))
-		return refuse(d->b, REFUSE_SECCOMP_THREAD, t->tid);
+	/* Else whoever has put us here knows of each; or whoever is asked for leave looks. */
+	if (!d->b->seccomp_len && t->seccomp != (uint32_t)sys_prctl(PR_GET_SECCOMP, 0, 0, 0, 0)) {
+		if (!d->opt->leaves || t->seccomp == 1 /* SECCOMP_MODE_STRICT */)
+			return refuse(d->b, REFUSE_SECCOMP_THREAD, t->tid);
+		d->b->differ = 1;
+	}
+	/* What arrives has it of the first from the start, and whatever that makes. */
+	if (d->opt->leaves && s->no_new_privs && !t->nnp)
+		return refuse(d->b, REFUSE_NNP, t->tid);
+	d->nnp |= t->nnp != s->no_new_privs;
 	if (memcmp(t->uid, s->uid, sizeof t->uid) != 0 ||
 	    memcmp(t->gid, s->gid, sizeof t->gid) != 0 || t->caps[0] != s->cap[1] ||
 	    t->caps[1] != s->cap[2])
@@ -36,6 +43,7 @@ long dump_threads(struct dump *d)
 	struct blob *b = d->b;
 	long r = 0;
 
+	b->differ = 0;
 	for (uint32_t i = 0; r == 0 && i < b->nthreads; i++) {
 		struct blob_thread *t = thread_at(b, i);
 
@@ -70,7 +78,7 @@ uint8_t *thread_notes(struct dump *d, uint8_t *p)
 
 uint64_t thread_recs_max(const struct dump *d)
 {
-	return (d->b->nthreads + 1ul) * (REC_THREAD_LEN + REC_SCHED_LEN);
+	return (d->b->nthreads + 1ul) * (REC_THREAD_LEN + REC_SCHED_LEN + 8);
 }
 
 static void put_thread(uint8_t *p, const struct blob_thread *t)
@@ -128,6 +136,11 @@ uint8_t *thread_recs(struct dump *d, uint8_t *rec)
 		for (uint32_t i = 0; i < b->nthreads; i++, p += REC_THREAD_LEN)
 			put_thread(p, thread_at(b, i));
 		rec = rec_end(rec, TAG_THREADS, b->nthreads * (uint64_t)REC_THREAD_LEN);
+		p = rec + IMAGE_REC_HEAD;
+		for (uint32_t i = 0; d->nnp && i < b->nthreads; i++, p += 4)
+			put32(p, thread_at(b, i)->nnp);
+		if (d->nnp)
+			rec = rec_end(rec, TAG_NNP, b->nthreads * 4ul);
 		p = rec + IMAGE_REC_HEAD;
 	}
 	sched_get(&first);

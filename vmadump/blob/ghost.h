@@ -100,7 +100,7 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost);
 _Noreturn void ghost_loop(struct ghost *g);
 
 /* park_leave.c, park_live.c */
-long park_ask(const struct chan_pkt *order, int far, uint32_t kind);
+long park_ask(const struct blob *b, const struct chan_pkt *order, int far, uint32_t kind);
 /* park_leave.c: what one of a tree is told of it is not needed any more. */
 void leave_order_close(struct blob *b);
 void park_precopy(struct blob *b, struct chan_pkt *order);

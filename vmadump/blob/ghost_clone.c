@@ -341,6 +341,7 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 	b->err.code = 0;
 	if (g->cloned)
 		leave_cpu();
+	arena_reset(b);
 	/* The kernel's word on the source, not the image's: that is the user's to write. */
 	if (p->m.flags & CHAN_ARRIVE_THREADS)
 		opt.cred = &p->m.u.clone.cred;
@@ -367,7 +368,6 @@ void arrive_in_place(struct ghost *g, struct chan_pkt *p)
 		chan_fail(b, move_id);
 		return;
 	}
-	arena_reset(b);
 	args_save(b, &args);
 	opt.in_place = 1;
 	b->restore = 0;

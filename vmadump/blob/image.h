@@ -88,7 +88,8 @@ enum image_tag {
 	TAG_CGROUP = 26,       /* may be skipped */
 	TAG_LIVE = 27,	       /* what of its memory went ahead: live.h */
 	TAG_SECCOMP_EACH = 28, /* in place of TAG_SECCOMP, of threads that differ */
-	TAG_LAST = TAG_SECCOMP_EACH,
+	TAG_NNP = 29, /* of threads that differ: u32 of each but the first, 1: no_new_privs */
+	TAG_LAST = TAG_NNP,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */

@@ -80,6 +80,7 @@ static void describe(struct blob_thread *t)
 	sys_prctl(PR_GET_NAME, (unsigned long)t->name, 0, 0, 0);
 	t->slack = or_zero(sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0));
 	t->seccomp = (uint32_t)sys_prctl(PR_GET_SECCOMP, 0, 0, 0, 0);
+	t->nnp = (uint32_t)sys_prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
 	sched_get(&t->sched);
 	sys_getresuid(&t->uid[0], &t->uid[1], &t->uid[2]);
 	sys_getresgid(&t->gid[0], &t->gid[1], &t->gid[2]);

@@ -28,7 +28,7 @@ static void own_protection(struct blob *b)
 }
 
 /* LOCAL_MOVE, with the far end of the channel. */
-long park_ask(const struct chan_pkt *order, int far, uint32_t kind)
+long park_ask(const struct blob *b, const struct chan_pkt *order, int far, uint32_t kind)
 {
 	struct {
 		struct local_hdr h;
@@ -37,7 +37,7 @@ long park_ask(const struct chan_pkt *order, int far, uint32_t kind)
 		.h = {.version = LOCAL_VERSION, .type = LOCAL_MOVE, .len = sizeof q.m},
 		.m = {.kind = kind,
 		      .node = order->m.u.leave.node,
-		      .flags = order->m.u.leave.flags,
+		      .flags = order->m.u.leave.flags | (b->differ ? LOCAL_MOVE_EACH : 0),
 		      .members = order->m.u.leave.members,
 		      .index = order->m.u.leave.index},
 	};
@@ -53,7 +53,7 @@ static long begin(struct blob *b, const struct chan_pkt *order)
 
 	if (r >= 0) {
 		up = above_stdio(end[0]);
-		r = up < 0 ? up : park_ask(order, end[1], b->exec_kind);
+		r = up < 0 ? up : park_ask(b, order, end[1], b->exec_kind);
 		sys_close(end[1]);
 		if (r < 0 && up >= 0)
 			sys_close(up);

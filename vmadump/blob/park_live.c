@@ -33,7 +33,7 @@ void park_precopy(struct blob *b, struct chan_pkt *order)
 	if (r >= 0) {
 		r = sys_socketpair(SYS_AF_UNIX, SYS_SOCK_SEQPACKET | SYS_SOCK_CLOEXEC, 0, end);
 		if (r >= 0)
-			r = park_ask(order, end[1], MOVE_LIVE);
+			r = park_ask(b, order, end[1], MOVE_LIVE);
 		if (r >= 0)
 			r = hand_over(b, end[0], (int)uffd);
 		if (r < 0)

@@ -63,6 +63,7 @@
 	X(REFUSE_SECCOMP_ASKS, "it has a seccomp filter with a listener of its own; it cannot be carried") \
 	X(REFUSE_SECCOMP_SET, "it has a seccomp filter that it could not set again; it cannot be carried") \
 	X(REFUSE_SECCOMP_THREAD, "thread %d has a seccomp filter of its own; it cannot be carried") \
+	X(REFUSE_NNP, "thread %d lacks no_new_privs, which the first has; it cannot move") \
 	X(REFUSE_PLACE, "it has a %s of its own; it cannot be carried") \
 	X(REFUSE_ZOMBIE, "it has ended already") \
 	X(REFUSE_KERNEL_THREAD, "it is a thread of the kernel") \

@@ -198,7 +198,7 @@ static struct restore *begin(struct blob *b, struct blob_restore *opt)
 {
 	struct restore *r;
 
-	if (!opt->warm && !opt->first && !opt->in_place) /* else that is there */
+	if (!opt->warm && !opt->first && !opt->in_place && !b->own_len) /* else that is there */
 		arena_reset(b);
 	r = arena_alloc(b, sizeof *r);
 	if (!r)
@@ -275,6 +275,7 @@ long blob_restore(struct blob *b, struct blob_restore *opt)
 	if ((e = blob_env_fill(b)) < 0)
 		return e;
 	e = run_steps(r);
+	b->own_len = 0;
 	if (e < 0 && !opt->destroyed)
 		rest_close(r);
 	b->restore = (uint64_t)r;

@@ -169,6 +169,8 @@ static long check_lengths(struct restore *r)
 	    r->xsave_len + 64 > BLOB_XSAVE_MAX)
 		return rest_bad(r, "length of its register area");
 	r->nthreads = r->rec[TAG_THREADS].len / REC_THREAD_LEN;
+	if (r->rec[TAG_NNP].len && r->rec[TAG_NNP].len != 4 * r->nthreads)
+		return rest_bad(r, "length of a record");
 	return find_thread_notes(r);
 }
 

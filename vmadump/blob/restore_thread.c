@@ -51,6 +51,7 @@ static uint32_t index_of(const struct blob *b, const struct blob_thread *t)
 void thread_become(struct blob *b, struct blob_thread *t)
 {
 	struct restore *r = (void *)b->restore;
+	const struct rest_rec *nnp = &r->rec[TAG_NNP];
 	const stack_t alt = {
 		.ss_sp = (void *)t->alt_sp, .ss_flags = t->alt_flags, .ss_size = t->alt_size};
 	long e;
@@ -64,8 +65,11 @@ void thread_become(struct blob *b, struct blob_thread *t)
 	if (t->slack)
 		sys_prctl(PR_SET_TIMERSLACK, t->slack, 0, 0, 0);
 	rest_sched(r, index_of(b, t) + 1);
-	if (get32(r->rec[TAG_IDENT].p + 84))
+	if (get32(nnp->len ? nnp->p + 4ul * index_of(b, t) : r->rec[TAG_IDENT].p + 84))
 		sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	e = filters_own(b, t);
+	if (e < 0)
+		fail(b, e, "its seccomp filters");
 	e = rest_caps(r, t->restored == THREAD_KEPT);
 	if (e < 0)
 		fail(b, e, "its capabilities");

@@ -22,6 +22,8 @@ void sched_get(struct blob_sched *s);
 void sched_set(const struct blob_sched *s);
 /* No longer kept on one processor. */
 void sched_free(struct blob *b);
+/* ghost_filter.c: what this one, which calls, has besides those of all. 0 or -errno. */
+long filters_own(struct blob *b, const struct blob_thread *t);
 /* restore_thread.c: the calling thread makes itself what t says, but for its registers. */
 void thread_become(struct blob *b, struct blob_thread *t);
 /* The capabilities that the calling thread is to have in the end. */
