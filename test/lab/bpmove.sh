@@ -169,6 +169,7 @@ old.join()' </dev/null >out 2>err &
 	# already: that one is a ghost as before, with the threads that it had, and has met none of
 	# the timers and signals of its original, which goes on.
 	rm -f stop another without
+	: >out # or its "ready" is that of the one before
 	setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -u -c '
 import os, signal, threading, time
 log = open("/dev/null", "w") # one description of both: the second gets it from the first
