@@ -9,10 +9,11 @@
  *
  *   vmadump_odd storm ROUNDS  its child sends it so many signals; each comes, in order
  *   vmadump_odd nnp ROUNDS    a thread has no_new_privs, the first has not
+ *   vmadump_odd ticks ROUNDS  a timer of 1 ms ticks that nobody reads before the end
  *   vmadump_odd strict        a thread is in seccomp's strict mode
  *
- * The first two, storm and nnp write a line a round, at last "odd ok"; the others "ready", and
- * wait. 77: this machine has no such thing.
+ * The first two, storm, nnp and ticks write a line a round, at last "odd ok"; the others "ready",
+ * and wait. 77: this machine has no such thing.
  */
 #include <fcntl.h>
 #include <mqueue.h>
@@ -25,6 +26,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -253,6 +255,20 @@ static void nnp(void)
 	}
 }
 
+static void ticks(void)
+{
+	const struct itimerspec ms = {{0, 1000000}, {0, 1000000}};
+	int fd = timerfd_create(CLOCK_MONOTONIC, 0);
+	uint64_t n;
+
+	MUST(fd >= 0 && timerfd_settime(fd, 0, &ms, NULL) == 0);
+	for (long i = 0; i < rounds; i++) {
+		dprintf(1, "%ld\n", i);
+		usleep(20000);
+	}
+	MUST(read(fd, &n, sizeof n) == sizeof n && n + 10 >= (uint64_t)rounds * 20);
+}
+
 static void *strict_other(void *arg)
 {
 	char c;
@@ -291,6 +307,8 @@ int main(int argc, char **argv)
 		storm();
 	else if (strcmp(what, "nnp") == 0)
 		nnp();
+	else if (strcmp(what, "ticks") == 0)
+		ticks();
 	else if (strcmp(what, "strict") == 0)
 		strict();
 	else

@@ -68,7 +68,8 @@
 
 /* Made only for a program that has such a thing; if it is an error its move fails with that. */
 #define BLOB_CALLS_HAS(X, Y) \
-	X(eventfd2, HAS) X(timerfd_create, HAS) X(timerfd_settime, HAS) X(epoll_create1, HAS) \
+	X(eventfd2, HAS) X(timerfd_create, HAS) X(timerfd_settime, HAS) X(timerfd_gettime, HAS) \
+	X(epoll_create1, HAS) \
 	X(epoll_ctl, HAS) X(epoll_wait, HAS) X(memfd_create, HAS) X(inotify_init1, HAS) \
 	X(inotify_add_watch, HAS) X(inotify_rm_watch, HAS) X(open_by_handle_at, HAS) \
 	X(unlinkat, HAS) X(renameat, HAS) X(fchmodat, HAS) \

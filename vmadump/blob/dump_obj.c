@@ -232,11 +232,16 @@ static long take_lines(struct dump *d, struct dump_fd *f, uint32_t kind, uint32_
 static long take_timerfd(struct dump *d, struct dump_fd *f)
 {
 	const struct timespec nap = {.tv_nsec = 1000000};
-	long r = take_lines(d, f, OBJECT_TIMERFD, OBJECT_TIMERFD_LEN, timerfd_line);
-	uint8_t *p = r == 0 ? d->last_obj->data + OBJECT_HEAD : NULL;
+	struct sys_itimerspec left;
+	uint8_t *p;
 	struct text t;
 	char *line;
+	long r;
 
+	/* What a periodic one has missed since it expired is counted when it is asked. */
+	sys_timerfd_gettime(f->fd, &left);
+	r = take_lines(d, f, OBJECT_TIMERFD, OBJECT_TIMERFD_LEN, timerfd_line);
+	p = r == 0 ? d->last_obj->data + OBJECT_HEAD : NULL;
 	if (r < 0 || get64(p + 8) || get64(p + 32) || get64(p + 40))
 		return r;
 	if (!d->napped)
@@ -369,8 +374,8 @@ static long take_contents(struct dump *d, struct dump_fd *f, const struct stat *
 /* When it is sure that nothing else is refused: this may be much. */
 static long finish_contents(struct dump *d, struct dump_obj *o)
 {
-	uint64_t before = OBJECT_HEAD +
-			  (o->kind == OBJECT_MEMFD ? OBJECT_MEMFD_LEN : OBJECT_FILE_LEN);
+	uint64_t before =
+		OBJECT_HEAD + (o->kind == OBJECT_MEMFD ? OBJECT_MEMFD_LEN : OBJECT_FILE_LEN);
 	uint64_t n = get32(o->data + 8), len = ROUND_UP(before + n, 8);
 	uint8_t *data;
 
@@ -425,9 +430,8 @@ static long check_nameless(struct dump *d, const struct dump_fd *f, const struct
 		return refuse(d->b, REFUSE_FD_SECRET, f->fd);
 	if (is_queue(f, st))
 		return refuse(d->b, REFUSE_FD_QUEUE, f->fd, f->path);
-	return str_starts(f->path, "/memfd:") && is_huge(st)
-		       ? refuse(d->b, REFUSE_FD_HUGE, f->fd)
-		       : 0;
+	return str_starts(f->path, "/memfd:") && is_huge(st) ? refuse(d->b, REFUSE_FD_HUGE, f->fd)
+							     : 0;
 }
 
 long object_take(struct dump *d, struct dump_fd *f, const struct stat *st)

@@ -205,6 +205,8 @@ SYS(sys_eventfd, (unsigned count, int flags), sys2(__NR_eventfd2, count, flags))
 SYS(sys_timerfd_create, (int clock, int flags), sys2(__NR_timerfd_create, clock, flags))
 SYS(sys_timerfd_settime, (int fd, int flags, const struct sys_itimerspec *v),
     sys4(__NR_timerfd_settime, fd, flags, (long)v, 0))
+SYS(sys_timerfd_gettime, (int fd, struct sys_itimerspec *v),
+    sys2(__NR_timerfd_gettime, fd, (long)v))
 SYS(sys_epoll_create, (int flags), sys1(__NR_epoll_create1, flags))
 SYS(sys_epoll_ctl, (int fd, int op, int target, void *event),
     sys4(__NR_epoll_ctl, fd, op, target, (long)event))
