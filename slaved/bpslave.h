@@ -463,6 +463,8 @@ bool born_child(const struct chan_child *c, uint64_t seq);
 /* It asks to leave, or to have a child elsewhere: the master hears of all before that. */
 void born_asks(int32_t pid, bool leaves);
 void born_child_asks(int32_t pid, int32_t ppid); /* of an rfork */
+/* Of those whose stops bpinit tells: they came by a move. */
+bool born_has_stopped_child(int32_t pid);
 void born_leaving(int32_t pid, bool leaves);	 /* it has asked, and was told; it is decided */
 void born_tell_all(void);
 bool born_is_ghost(int32_t pid); /* it stands in here for one that is real elsewhere */

@@ -116,9 +116,21 @@ static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 	}
 	if (v->kind != MOVE_LIVE)
 		born_leaving(v->pid, true);
+	v->behind = (v->kind == MOVE_MOVE || v->kind == MOVE_REXEC) &&
+		    born_has_stopped_child(v->pid);
 	if (v->tree)
 		tree_ready(v);
-	else
+	else if (!v->behind)
+		ask_master(v);
+}
+
+/*
+ * Before it said so bpinit has told what its children have done. Behind the question that might
+ * come to the target when it runs there, behind a SIGCONT: its parent would see a stop again.
+ */
+void leaving_here(struct leaving *v)
+{
+	if (v->behind && v->who && !v->tree)
 		ask_master(v);
 }
 

@@ -214,6 +214,28 @@ void born_asks(int32_t pid, bool leaves)
 	tell_everything();
 }
 
+struct stops {
+	int32_t parent;
+	bool found;
+};
+
+static void if_it_stopped(struct born *b, void *arg)
+{
+	struct stops *s = arg;
+
+	s->found |= b->ppid == s->parent && b->moved && !b->away && !b->ended &&
+		    (b->stop || b->was_stopped);
+}
+
+bool born_has_stopped_child(int32_t pid)
+{
+	struct stops s = {.parent = pid};
+
+	if (slave.node != HOME_NODE)
+		born_each(if_it_stopped, &s);
+	return s.found;
+}
+
 /*
  * The news of a fork may be read only when the child has gone, and ended, and then it would be
  * one that lives here. Whose number is told here is its parent's to say, so it is looked at.

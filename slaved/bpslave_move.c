@@ -169,6 +169,7 @@ static void on_here(struct leaving *v, const struct init_msg *m)
 {
 	if (v->pid == m->pid && v->kind != MOVE_EXECMOVE)
 		parked(v);
+	leaving_here(v);
 }
 
 /* -- step 6: it has voted */

@@ -21,6 +21,7 @@ struct leaving {
 	struct tree *tree;   /* of those that have not all asked yet; NULL: none */
 	struct asker *who;   /* owned: what the master will be asked, while that waits for pid */
 	int chan;	     /* owned, until bpinit has it: -1 */
+	bool behind; /* the master is asked when it is here: what bpinit tells comes first */
 	struct filter_reader *reading; /* its seccomp filters are being read */
 	uint64_t filters;	       /* which it has (vmadump/blob/filters.h) */
 	unsigned char token[32];
@@ -40,6 +41,7 @@ extern struct leavings leavings;
 struct leaving *leaving_by_req(uint32_t req);
 /* The process goes on here, and v is gone. chan_refuse() closes the channel. */
 void leaving_refuse(struct leaving *v, int err, const char *text);
+void leaving_here(struct leaving *v); /* bpslave_asks.c */
 void chan_refuse(int chan, int err, const char *text);
 /* bpslave_ask.c: the question. */
 struct asker_of { /* what is asked: pid is to leave for node */

@@ -1,7 +1,8 @@
 /*
  * In which order the master hears of what is born on a node (slaved/bpslave_all.c, bpslave_tell.c):
- * a parent before its child, who leads before who follows, and a child before its parent's end. The
- * test is /proc, bpinit and the master.
+ * a parent before its child, who leads before who follows, and a child before its parent's end; and
+ * whose children's stops bpinit has to tell before he leaves. The test is /proc, bpinit and the
+ * master.
  */
 #include <check.h>
 #include <errno.h>
@@ -207,6 +208,22 @@ START_TEST(told_by_bpinit)
 }
 END_TEST
 
+/* Who came by a move, and was stopped once. */
+START_TEST(stopped_child)
+{
+	born_expect(CAME, 1, 9, 9);
+	born_came(CAME, false);
+	born_expect(CAME + 1, CAME, 9, 9);
+	ck_assert(!born_has_stopped_child(CAME));
+	born_stands(CAME + 1, SIGSTOP); /* a ghost: the master knows better */
+	ck_assert(!born_has_stopped_child(CAME));
+	born_came(CAME + 1, false);
+	ck_assert(born_has_stopped_child(CAME));
+	ck_assert(!born_has_stopped_child(CAME + 1));
+	born_clear();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("order");
@@ -219,6 +236,7 @@ int main(void)
 	tcase_add_loop_test(t, parent_ends, 0, 2);
 	tcase_add_test(t, born_parent_ends);
 	tcase_add_test(t, told_by_bpinit);
+	tcase_add_test(t, stopped_child);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

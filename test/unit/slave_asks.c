@@ -1,0 +1,236 @@
+/*
+ * When the master is asked (slaved/bpslave_asks.c) whether a process may leave: at once, but behind
+ * what bpinit has to tell of its children, if one of these has stopped.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "slaved/bpslave_filter.h"
+#include "slaved/bpslave_move.h"
+
+#define LEAVES 1001
+
+struct slave slave;
+struct leavings leavings = LIST_HEAD_INITIALIZER(leavings);
+
+static bool child_stopped;
+static int asked, departed, refused;
+
+/* -- what bpslave has around it */
+
+struct leaving *leaving_by_req(uint32_t req)
+{
+	struct leaving *v;
+
+	LIST_FOREACH(v, &leavings, next)
+	if (v->req == req)
+		return v;
+	return NULL;
+}
+
+void leaving_refuse(struct leaving *v, int err, const char *text)
+{
+	(void)err;
+	(void)text;
+	LIST_REMOVE(v, next);
+	asker_free(v->who);
+	free(v);
+	refused++;
+}
+
+void chan_refuse(int chan, int err, const char *text)
+{
+	(void)chan;
+	(void)err;
+	(void)text;
+}
+
+bool init_is_up(void)
+{
+	return true;
+}
+
+void init_send(const struct init_msg *msg, const int *fds, int nfd)
+{
+	(void)fds;
+	(void)nfd;
+	departed += msg->type == INIT_DEPART;
+}
+
+bool master_is_up(void)
+{
+	return true;
+}
+
+int asker_identify(struct asker *a, const struct ucred *said, char text[LOCAL_TEXT_MAX])
+{
+	(void)text;
+	a->ids.pid = said->pid;
+	return 0;
+}
+
+int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
+{
+	(void)a;
+	(void)kind;
+	(void)text;
+	return 0;
+}
+
+void asker_ask(const struct asker *a, const struct asker_of *of)
+{
+	(void)a;
+	ck_assert_int_eq(of->pid, LEAVES);
+	asked++;
+}
+
+void asker_free(struct asker *a)
+{
+	free(a);
+}
+
+bool born_has_stopped_child(int32_t pid)
+{
+	return pid == LEAVES && child_stopped;
+}
+
+void born_asks(int32_t pid, bool leaves)
+{
+	(void)pid;
+	(void)leaves;
+}
+
+void born_child_asks(int32_t pid, int32_t ppid)
+{
+	(void)pid;
+	(void)ppid;
+}
+
+void born_leaving(int32_t pid, bool leaves)
+{
+	(void)pid;
+	(void)leaves;
+}
+
+void gen_forget(int32_t pid)
+{
+	(void)pid;
+}
+
+void local_error(uint32_t client, uint32_t id, uint16_t type, int err, const char *text)
+{
+	(void)client;
+	(void)id;
+	(void)type;
+	(void)err;
+	(void)text;
+}
+
+int tree_join(struct leaving *v, uint32_t client, const struct local_move *ask)
+{
+	(void)v;
+	(void)client;
+	(void)ask;
+	return 0;
+}
+
+void tree_ready(struct leaving *v)
+{
+	(void)v;
+}
+
+uint64_t filters_id(const uint8_t *bytes, size_t len)
+{
+	(void)bytes;
+	return len;
+}
+
+int filters_want(const struct proc_ids *ids, const struct filter_move *how, filters_fn fn,
+		 void *arg, struct filter_reader **ret_reader, char text[LOCAL_TEXT_MAX])
+{
+	(void)ids;
+	(void)how;
+	(void)fn;
+	(void)arg;
+	(void)ret_reader;
+	(void)text;
+	return 0;
+}
+
+bool target_defer(uint32_t client, uint32_t id, const struct local_move *ask,
+		  const struct ucred *asker, int chan)
+{
+	(void)client;
+	(void)id;
+	(void)ask;
+	(void)asker;
+	(void)chan;
+	return false;
+}
+
+bool target_defer_child(uint32_t client, uint32_t id, int32_t pid)
+{
+	(void)client;
+	(void)id;
+	(void)pid;
+	return false;
+}
+
+/* -- */
+
+static struct leaving *leaves(uint32_t kind)
+{
+	const struct local_move ask = {.kind = kind, .node = 2};
+	const struct ucred who = {.pid = LEAVES};
+
+	asked = departed = refused = 0;
+	move_ask(1, 1, &ask, &who, -1);
+	ck_assert_int_eq(departed, 1);
+	return LIST_FIRST(&leavings);
+}
+
+START_TEST(at_once)
+{
+	child_stopped = false;
+	leaving_refuse(leaves(MOVE_MOVE), 0, "");
+	ck_assert_int_eq(asked, 1);
+	/* Pages that go ahead: nobody leaves, and bpinit does not say that anybody is here. */
+	child_stopped = true;
+	leaving_refuse(leaves(MOVE_LIVE), 0, "");
+	ck_assert_int_eq(asked, 1);
+	leaving_refuse(leaves(MOVE_EXECMOVE), 0, "");
+	ck_assert_int_eq(asked, 1);
+}
+END_TEST
+
+START_TEST(behind)
+{
+	struct leaving *v;
+
+	child_stopped = true;
+	v = leaves(_i ? MOVE_REXEC : MOVE_MOVE);
+	ck_assert_int_eq(asked, 0);
+	leaving_here(v);
+	ck_assert_int_eq(asked, 1);
+	leaving_here(v); /* told again */
+	ck_assert_int_eq(asked, 1);
+	leaving_refuse(v, 0, "");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("asks");
+	TCase *t = tcase_create("asks");
+	SRunner *r = srunner_create(s);
+	int failed;
+
+	tcase_add_test(t, at_once);
+	tcase_add_loop_test(t, behind, 0, 2);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
