@@ -176,11 +176,12 @@ static void note_chain(struct master *m, const struct node *source, struct node 
 			if (!p)
 				continue;
 		}
-		/* A child that is real there, or on its way, may have ended by the time its parent
-		 * arrives, whose ghost it is made then. At home its zombie waits. */
-		if (p->node == target->num || (p->move && p->move->target == target->num))
-			p->awaited |= c->child && target->num != NODE_HOME;
-		if (p->node == target->num && (!p->awaited || p->state != PS_DYING))
+		/* A child that is real there, or comes there first, may have ended by the time its
+		 * parent arrives, whose ghost it is made then. At home its zombie waits. */
+		if (c->child && target->num != NODE_HOME)
+			p->awaited_at = target->num;
+		if (p->node == target->num &&
+		    (p->awaited_at != target->num || p->state != PS_DYING))
 			continue;
 		/*
 		 * Home has a ghost of all but what is real there. Of one that nobody has told of

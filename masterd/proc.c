@@ -94,6 +94,7 @@ struct proc *proc_new(struct proc_table *t, int32_t pid, int32_t node)
 	p->pid = pid;
 	p->node = node;
 	p->conted = NODE_NONE;
+	p->awaited_at = NODE_NONE;
 	if (++t->last_gen == 0) /* 0 says "not known" on the wire */
 		t->last_gen = 1;
 	p->gen = t->last_gen;

@@ -56,7 +56,7 @@ struct tale {
 	int32_t node;
 	uint32_t code; /* CLD_* */
 	int32_t status;
-	uint32_t orphaned; /* of an end: as in message ProcEvent */
+	uint32_t orphaned;  /* of an end: as in message ProcEvent */
 	uint64_t seq, move; /* seq 0: nobody repeats it, or wants an answer */
 };
 
@@ -90,7 +90,7 @@ struct kept_birth {
 struct proc {
 	struct proc *next; /* in its hash chain, newest first */
 	int32_t pid;
-	uint32_t gen; /* grows with every entry the table makes */
+	uint32_t gen;  /* grows with every entry the table makes */
 	int32_t node;  /* where it is real; NODE_NONE: not known (PS_LOST) */
 	bool native;   /* real where it was born, or at home: its node watches it */
 	bool watched;  /* the Watch has been sent */
@@ -109,9 +109,9 @@ struct proc {
 	struct tale exit; /* of PS_DYING, or of the parked original; code 0: none */
 	bool kill_due;	  /* a SIGKILL of the master's own: again when its node is back */
 	struct kept_birth birth;
-	bool awaited;	  /* its parent goes, or went, to where it is real: it may be a ghost there
-			   * when it has ended */
-	uint64_t ghost[]; /* a bit per node, by node_index */
+	int32_t awaited_at; /* its parent goes, or went, there: where it is real there too it may
+			     * be a ghost when it has ended; NODE_NONE */
+	uint64_t ghost[];   /* a bit per node, by node_index */
 };
 
 struct proc_table {

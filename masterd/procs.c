@@ -269,7 +269,7 @@ void procs_dead(struct master *m, struct proc *p, enum proc_event event, const s
 		if (p->exit.seq != t->seq)
 			acknowledge(m, &p->exit); /* of an original that was killed while parked */
 		p->exit = *t;
-		if (p->awaited && t->node == p->node)
+		if (t->node != NODE_NONE && t->node == p->node && t->node == p->awaited_at)
 			ghost_add(p, node_index(&m->nodes, node_get(&m->nodes, t->node)));
 		mirror(m, p, t);
 		gone_without_ghost(m, p);

@@ -158,6 +158,8 @@ static void real_told(struct peer *peer, int32_t pid, uint32_t gen, uint64_t mov
 		if (!p)
 			return;
 		p->native = num == NODE_HOME;
+		if (!p->native)
+			p->awaited_at = num; /* for all that this master knows */
 	} else if (p->state == PS_LOST) {
 		procs_found(m, p, num);
 	} else if (p->state == PS_DYING && p->node != num) {

@@ -119,21 +119,19 @@ START_TEST(asked_by_its_child)
 	tell_end(home);
 	hear_asked(n0, n1);
 	tell_end(n0);
-	slave_ask(home, &(struct slave_question){.kind = MOVE_RFORK,
-						 .node = 0,
-						 .asker = 2000,
-						 .pid = 2001,
-						 .parent = 2000});
+	slave_ask(
+		home,
+		&(struct slave_question){
+			.kind = MOVE_RFORK, .node = 0, .asker = 2000, .pid = 2001, .parent = 2000});
 	id = hear_start(n0);
 	hear(home, BPROC__ENVELOPE__MSG_MOVE_GRANT);
 	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* of its parent */
 	tell_born(n0, BORN, false);
 	hear(home, BPROC__ENVELOPE__MSG_PROC_BORN);
-	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
-					       .node = 1,
-					       .asker = BORN,
-					       .pid = BORN,
-					       .parent = 2001});
+	slave_ask(
+		n0,
+		&(struct slave_question){
+			.kind = MOVE_MOVE, .node = 1, .asker = BORN, .pid = BORN, .parent = 2001});
 	hear_start(n1);
 	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
 	tell_ran(n0, 2001, id, false);
@@ -144,10 +142,25 @@ START_TEST(asked_by_its_child)
 }
 END_TEST
 
-/* Both are on their way to node 1, and the child has come and ended when its parent comes. */
+/* Of node 0 to node 1, with this child, or 0. Returns its move. */
+static uint64_t goes_there(struct fake_slave *n0, struct fake_slave *n1, int pid, int parent,
+			   int child)
+{
+	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
+					       .node = 1,
+					       .asker = pid,
+					       .pid = pid,
+					       .parent = parent,
+					       .child = child});
+	return hear_start(n1);
+}
+
+/*
+ * Both are on their way to node 1, where the child has come and ended when its parent comes. Its
+ * parent has set out second, or first.
+ */
 START_TEST(both_go_there)
 {
-	struct slave_question q = {.kind = MOVE_MOVE, .node = 1, .asker = 2002, .pid = 2002};
 	struct fake_slave *home, *n0, *n1;
 	uint64_t id = join_three(&home, &n0, &n1);
 
@@ -159,14 +172,11 @@ START_TEST(both_go_there)
 	hear_asked(n0, n1);
 	tell_end(n0);
 	tell_end(n1);
-	q.parent = 2001;
-	slave_ask(n0, &q);
-	id = hear_start(n1);
-	q.asker = q.pid = 2001;
-	q.parent = 1000;
-	q.child = 2002;
-	slave_ask(n0, &q);
-	hear_start(n1);
+	if (_i == 1)
+		goes_there(n0, n1, 2001, 1000, 2002);
+	id = goes_there(n0, n1, 2002, 2001, 0);
+	if (_i == 0)
+		goes_there(n0, n1, 2001, 1000, 2002);
 	tell_ran(n1, 2002, id, false);
 	tell_event(n1, 2002, CLD_EXITED, 7, 9, id);
 	hear_told(n1, 2002, CLD_EXITED, 7, 9);
@@ -201,7 +211,7 @@ START_TEST(ghost_that_stays)
 					       .child = BORN});
 	id = hear_start(n1);
 	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
-	hear(n0, BPROC__ENVELOPE__MSG_WATCH); /* of the child, */
+	hear(n0, BPROC__ENVELOPE__MSG_WATCH);	/* of the child, */
 	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* and of the parent */
 	if (_i == 0) {
 		failed.move = id;
@@ -241,7 +251,7 @@ int main(void)
 	tcase_add_loop_test(t, ends_where_parent_goes, 0, 2);
 	tcase_add_loop_test(t, goes_on_at_source, 0, 3);
 	tcase_add_test(t, asked_by_its_child);
-	tcase_add_test(t, both_go_there);
+	tcase_add_loop_test(t, both_go_there, 0, 2);
 	tcase_add_loop_test(t, ghost_that_stays, 0, 2);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);

@@ -304,6 +304,7 @@ START_TEST(home_is_later)
 	tell_event(n0, 1001, CLD_STOPPED, SIGSTOP, 1, 0);
 	tell_event(n0, 1002, CLD_EXITED, 7, 2, 0); /* not there any more when it told what it has */
 	tell_event(n0, 1003, CLD_EXITED, 8, 3, 0);
+	hear_told(n0, 1003, CLD_EXITED, 8, 3); /* its parent may have come there */
 	slave_expect_nothing(n0, 300);
 	home = slave_join(-1, "h", NULL);
 	for (int pid = 1001; pid <= 1003; pid++)
