@@ -387,8 +387,9 @@ static void watch_ended(int32_t pid, int pidfd)
 	/* A ghost by now: its end is mirrored, whoever ordered that knows it. */
 	if (p && p->state != PROC_REAL && p->state != PROC_LEAVING)
 		return;
-	if (!proc_zombie_status(pid, &status))
-		reaped_status(pidfd, &status);
+	/* Where nobody knows any more, as the master says of what it misses. */
+	if (!proc_zombie_status(pid, &status) && !reaped_status(pidfd, &status))
+		status = SIGKILL;
 	if (p && p->state == PROC_LEAVING)
 		leave_died(p, status); /* before it could be traced */
 	else

@@ -2,6 +2,7 @@
  * All processes of this node at once: compared with /proc, and told again when the master, or home,
  * may have missed what was told (doc/born.md). Runs in bpslave of a node.
  */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,7 +66,10 @@ static bool init_tells(const struct born *b)
 	return !b->ended && !b->moved && !b->away && (!parent || parent->away || parent->ended);
 }
 
-/* It was in the table, and is not in /proc. Nobody knows how it ended but who waited for it. */
+/*
+ * It was in the table, and is not in /proc. Nobody knows how it ended but who waited for it; of
+ * others this is said as the master does of what it misses.
+ */
 void born_missed(struct born *b)
 {
 	if (!b->missed_at) {
@@ -75,7 +79,7 @@ void born_missed(struct born *b)
 	if (init_tells(b) && now_ms() - b->missed_at < MISSED_MS)
 		return;
 	b->guessed = !b->ended;
-	born_ended(b, 0);
+	born_ended(b, SIGKILL);
 	born_reaped(b);
 }
 

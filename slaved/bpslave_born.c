@@ -298,7 +298,7 @@ static void fork_seen(const struct event_record *r)
 	if (b && !b->ended && !b->missed_at)
 		return; /* a ghost or an arrival; or a scan was faster */
 	if (b)
-		born_ended(b, 0); /* if nobody has said so yet */
+		born_ended(b, SIGKILL); /* if nobody has said how */
 	if (b && b->anew)
 		return born_anew(b);
 	if (b)
