@@ -1,13 +1,15 @@
 /*
  * At home, of what was born on a node: the ghost of one whose parent has none is in its session,
  * and nobody's child. One comes home before anything was told of it, or of its parent: what was
- * told was lost with a bpslave. And one comes home to a child that ends before it is there.
+ * told was lost with a bpslave. One comes home to a child that ends before it is there. And bpinit
+ * is killed when nobody traces an orphan's ghost yet.
  */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -315,6 +317,25 @@ static void test_child_ends(bool blocks)
 	printf("home to a child that has ended, %s: ok\n", blocks ? "blocked" : "handled");
 }
 
+/* Last: it has an orphan made that nobody traces yet, and is no more. */
+static void test_bpinit_killed(void)
+{
+	socklen_t len = sizeof(struct ucred);
+	struct ucred bpinit;
+	struct trip t = {0};
+
+	rig_sleeper(&t);
+	CHECK(getsockopt(home.sock, SOL_SOCKET, SO_PEERCRED, &bpinit, &len) == 0);
+	tell_born(ORPHAN, NOBODY, getsid(0));
+	for (int64_t until = now_ms() + PATIENCE_MS; kill(ORPHAN, 0) < 0 && now_ms() < until;)
+		;
+	CHECK(kill(bpinit.pid, SIGKILL) == 0);
+	for (int ms = 0; kill(ORPHAN, 0) == 0 && ms < PATIENCE_MS; ms++)
+		usleep(1000);
+	CHECK(kill(ORPHAN, 0) < 0);
+	printf("an orphan that is not traced, and bpinit is killed: ok\n");
+}
+
 int main(void)
 {
 	rig_start();
@@ -325,6 +346,7 @@ int main(void)
 	test_untold(false);
 	test_child_ends(false);
 	test_child_ends(true);
+	test_bpinit_killed();
 	rig_stop();
 	return 0;
 }

@@ -412,6 +412,10 @@ static void read_channel(struct ghost *g)
 
 	if (r > 0)
 		obey(g, &p);
+	/* Who is traced dies with bpinit. At home a clone that is nobody's, or bpinit's own child,
+	 * is not traced before it has said that it is a ghost, and nobody else would end it. */
+	else if (r == 0 && g->cloned && !g->reap)
+		sys_kill((int)sys_getpid(), SIGKILL);
 	else if (r == 0)
 		g->deaf = 1;
 }
