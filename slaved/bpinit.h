@@ -432,6 +432,7 @@ void arrive_fence(void); /* nothing that is on its way here may run any more */
 void lazy_prepare(void);
 /* What an arrival makes it with; -1: memory cannot follow to here. */
 int lazy_device(const char **ret_why_not);
+void lazy_start(const struct move *m); /* its pager; the arrival has its connection */
 /* What an arrival that has failed says, or what it cannot know. */
 const char *lazy_why(const struct move *m, const struct chan_msg *c);
 /* CHAN_LAZY and its kin. */

@@ -216,6 +216,8 @@ static int send_arrive(struct move *m, struct proc *p, uint32_t flags)
 	/* m->data stays open: whoever closes a TCP socket last has 15 us of work with it, and the
 	 * arrival is waited for. */
 	close_streams(m->stream);
+	if (c.flags & CHAN_ARRIVE_LAZY)
+		lazy_start(m);
 	return e;
 }
 

@@ -1,6 +1,6 @@
 /*
  * bpinit: processes whose memory follows them to here. The arrival makes a userfaultfd, we give
- * it the features that take a privilege and start a pager with it (pager.c). We keep the
+ * it the features that take a privilege, and hand it to a pager (pager.c). We keep the
  * userfaultfd as long as the pager lives: if that ended and nobody had it, what is missing would
  * be zeros, and so the process is ended. At the source: a ghost that serves such memory works on
  * while it is stopped.
@@ -32,8 +32,9 @@
 static struct lazy {
 	uint64_t move; /* by which it came; 0: free */
 	int32_t pid;
-	int uffd, ctl; /* owned */
-	pid_t pager;   /* 0: not started, or waited for */
+	int uffd, ctl; /* owned; uffd: -1: it has not come, and may never */
+	pid_t pager;   /* 0: waited for */
+	bool begun;    /* it has the userfaultfd too, and serves */
 	uint32_t gen;
 } lazies[LAZY_MAX];
 
@@ -134,33 +135,35 @@ static struct lazy *of_move(const struct move *m)
 
 static void take_uffd(struct move *m, struct proc *p, int uffd)
 {
-	struct lazy *z = of_move(m) ? NULL : find_free();
-	bool is_one = z && m && m->lazy && foreign_is(uffd, "anon_inode:[userfaultfd]");
+	struct lazy *z = of_move(m);
+	bool is_one = z && z->ctl >= 0 && z->uffd < 0 &&
+		      foreign_is(uffd, "anon_inode:[userfaultfd]");
 	int e = is_one ? make_able(uffd) : -EOPNOTSUPP;
 
 	if (e == 0)
-		*z = (struct lazy){
-			.move = m->id, .pid = p->pid, .uffd = uffd, .ctl = -1, .gen = z->gen + 1};
+		z->uffd = uffd;
 	else
 		foreign_close(uffd);
 	answer(p, e < 0 ? EOPNOTSUPP : 0);
 }
 
-static void start_pager(struct move *m)
+/*
+ * It is made while the image comes, when we have nothing else to do: a fork takes 0.15 ms, and
+ * once the memory is there the arrival waits for us. What goes wrong is told by take_uffd().
+ */
+void lazy_start(const struct move *m)
 {
-	struct lazy *z = of_move(m);
-	int sv[2], back;
+	struct lazy *z = of_move(m) ? NULL : find_free();
+	int sv[2];
 
-	if (!z || z->pager || z->ctl >= 0 || m->data < 0)
+	if (!z || m->data < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
 		return;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
-		return; /* its first fault hangs, and the move fails by its time */
-	back = m->back >= 0 ? m->back : m->data;
+	*z = (struct lazy){
+		.move = m->id, .pid = m->pid, .uffd = -1, .ctl = sv[0], .gen = z->gen + 1};
 	z->pager = fork();
 	if (z->pager == 0)
-		pager_main(z->uffd, m->data, back, sv[1]);
+		pager_main(m->data, m->back >= 0 ? m->back : m->data, sv[1]);
 	close_fd(sv[1]);
-	z->ctl = sv[0];
 	if (z->pager > 0) {
 		fcntl(z->ctl, F_SETFL, O_NONBLOCK);
 		watch_fd(z->ctl, ON_LAZY, (uint32_t)(z - lazies), z->gen, EPOLLIN);
@@ -168,8 +171,20 @@ static void start_pager(struct move *m)
 	}
 	say("a pager for %d: %s", z->pid, strerror(errno));
 	z->pager = 0;
-	own_kill(z->pid, SIGKILL);
 	let_go(z);
+}
+
+/* Its memory is under the userfaultfd, and nobody reads the connection. */
+static void begin_paging(const struct move *m)
+{
+	struct lazy *z = of_move(m);
+	const pager_word word = 0;
+
+	if (!z || z->uffd < 0 || z->begun)
+		return;
+	z->begun = true;
+	/* If that fails its pager has ended, which is told by the end of the socket. */
+	pkt_send_now(z->ctl, &word, sizeof(word), &z->uffd, 1);
 }
 
 void lazy_message(struct proc *p, const struct chan_msg *c, struct sysio_pkt *pkt)
@@ -179,7 +194,7 @@ void lazy_message(struct proc *p, const struct chan_msg *c, struct sysio_pkt *pk
 	if (c->type == CHAN_LAZY && pkt->nfd == 1 && p->state == PROC_ARRIVING)
 		take_uffd(m, p, take_fd(pkt->fd[0]));
 	else if (c->type == CHAN_LAZY_READY && p->state == PROC_ARRIVING && m)
-		start_pager(m);
+		begin_paging(m);
 	else if (c->type == CHAN_FOLLOWS && !p->serves) {
 		p->serves = true;
 		trace_wake(p);
@@ -199,7 +214,7 @@ static void lost(struct lazy *z, int err)
 {
 	struct proc *p = proc_find(z->pid);
 	const struct move *m = p ? move_of(p) : NULL;
-	bool it_is = p && ((p->state == PROC_ARRIVING && m && m->id == z->move) ||
+	bool it_is = p && z->uffd >= 0 && ((p->state == PROC_ARRIVING && m && m->id == z->move) ||
 			   (p->state != PROC_ARRIVING && p->came == z->move));
 
 	if (!it_is)
@@ -250,11 +265,11 @@ bool lazy_child(pid_t pid)
 	return false;
 }
 
-/* The move is not to be: an arrival that made one and got no pager. */
+/* The move is over, or not to be: who has come without such memory needs no pager. */
 void lazy_off(const struct move *m)
 {
 	struct lazy *z = of_move(m);
 
-	if (z && !z->pager)
+	if (z && !z->begun)
 		let_go(z);
 }

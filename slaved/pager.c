@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -24,10 +25,9 @@
 #include "slaved/pager.h"
 #include "vmadump/blob/mark.h"
 
-#define FD_UFFD 3
-#define FD_IN 4
-#define FD_BACK 5
-#define FD_CTL 6
+#define FD_IN 3
+#define FD_BACK 4
+#define FD_CTL 5
 #define FD_FREE 64 /* out of the way of those */
 #define READ_BYTES (256u << 10)
 #define ASK_BYTES (32ull << 10)	  /* from the page on that a thread waits for */
@@ -39,7 +39,7 @@
 static struct {
 	struct spaces all;
 	struct pager_in in;
-	int back, ctl;
+	int uffd;
 	uint64_t ask[ASKS_MAX]; /* where the pages were that were asked for */
 	uint32_t nask;
 	uint64_t credit; /* given and not used up */
@@ -67,7 +67,7 @@ static void flush_out(void)
 	ssize_t n;
 
 	while (pg.nout) {
-		n = write(pg.back, pg.out, pg.nout);
+		n = write(FD_BACK, pg.out, pg.nout);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -142,7 +142,7 @@ static void failed(int e)
 static void on_ranges(void *arg, const struct lazy_range *r, uint32_t n)
 {
 	(void)arg;
-	failed(spaces_begin(&pg.all, FD_UFFD, r, n));
+	failed(spaces_begin(&pg.all, pg.uffd, r, n));
 }
 
 static int on_pages(void *arg, uint64_t at, const unsigned char *p, uint64_t n)
@@ -223,7 +223,7 @@ static int wait_for(void)
 		npolls = n + 16;
 	}
 	polls[0] = (struct pollfd){.fd = FD_IN, .events = POLLIN};
-	polls[1] = (struct pollfd){.fd = pg.nout ? pg.back : -1, .events = POLLOUT};
+	polls[1] = (struct pollfd){.fd = pg.nout ? FD_BACK : -1, .events = POLLOUT};
 	for (uint32_t i = 0; i < pg.all.n; i++)
 		polls[2 + i] = (struct pollfd){.fd = pg.all.s[i].uffd, .events = POLLIN};
 	return poll(polls, n, -1) < 0 && errno != EINTR ? -errno : 0;
@@ -283,6 +283,7 @@ static void drop_rights(void)
 		ALLOWED(SYS_read),
 		ALLOWED(SYS_write),
 		ALLOWED(SYS_poll),
+		ALLOWED(SYS_recvmsg),
 		ALLOWED(SYS_ioctl),
 		ALLOWED(SYS_close),
 		ALLOWED(SYS_mmap),
@@ -319,33 +320,47 @@ static void keep_alive(void)
 		write_full(fd, "-1000", 5);
 }
 
-static void take_places(int uffd, int in, int back, int ctl)
+static void take_places(int in, int back, int ctl)
 {
-	const int from[] = {uffd, in, back, ctl}, to[] = {FD_UFFD, FD_IN, FD_BACK, FD_CTL};
-	int up[4];
+	const int from[] = {in, back, ctl}, to[] = {FD_IN, FD_BACK, FD_CTL};
+	int up[3];
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 3; i++)
 		up[i] = fcntl(from[i], F_DUPFD_CLOEXEC, FD_FREE);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 3; i++)
 		if (up[i] < 0 || dup2(up[i], to[i]) < 0)
 			_exit(1);
 	close_range(FD_CTL + 1, ~0u, 0);
-	fcntl(FD_IN, F_SETFL, fcntl(FD_IN, F_GETFL) | O_NONBLOCK);
-	fcntl(FD_BACK, F_SETFL, fcntl(FD_BACK, F_GETFL) | O_NONBLOCK);
 }
 
-_Noreturn void pager_main(int uffd, int in, int back, int ctl)
+/*
+ * Until the memory is there, and the image is read: the arrival reads it from the same connection,
+ * in calls that wait. If there is no such memory, or the move fails, the socket ends.
+ */
+static void wait_for_memory(void)
+{
+	struct sysio_pkt pkt;
+	pager_word word;
+	int on = 1;
+
+	if (pkt_recv(FD_CTL, &word, sizeof(word), 0, &pkt) < 0 || pkt.nfd != 1)
+		_exit(0);
+	pg.uffd = pkt.fd[0];
+	ioctl(FD_IN, FIONBIO, &on);
+	ioctl(FD_BACK, FIONBIO, &on);
+}
+
+_Noreturn void pager_main(int in, int back, int ctl)
 {
 	cpu_set_t all;
 
-	take_places(uffd, in, back, ctl);
+	take_places(in, back, ctl);
 	syscall(SYS_prctl, PR_SET_NAME, PAGER_NAME, 0, 0, 0, CALL_MARK);
 	memset(&all, 0xff, sizeof(all));
 	sched_setaffinity(0, sizeof(all), &all);
 	keep_alive();
 	drop_rights();
-	pg.back = FD_BACK;
-	pg.ctl = FD_CTL;
+	wait_for_memory();
 	finish(serve());
 	_exit(0);
 }

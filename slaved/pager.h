@@ -17,7 +17,8 @@
 
 #define PAGER_NAME "bproc-pager"
 /*
- * What it says to bpinit on its control socket, once: 0: all is there, or nobody misses it; or the
+ * What it is told on its control socket, with the userfaultfd: that it may begin. What it says
+ * there, once: 0: all is there, or nobody misses it; or the
  * errno for which it will never be there. bpinit lets go of the userfaultfd and says the same.
  */
 typedef int32_t pager_word;
@@ -82,4 +83,4 @@ bool spaces_any(const struct spaces *all); /* somebody is left */
 void spaces_end(struct spaces *all);
 
 /* pager.c: in a child of bpinit. in and back may be one. */
-_Noreturn void pager_main(int uffd, int in, int back, int ctl);
+_Noreturn void pager_main(int in, int back, int ctl);

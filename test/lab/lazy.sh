@@ -50,6 +50,45 @@ done
 is 'it was everywhere' "$(tail -n 1 out)" "$((3 * $1)) $(uname -n) ok"
 stop
 
+# -- it asks before it looks at itself: what cannot go is called off, and goes on where it was
+perl -e '$| = 1; use Socket; socket(S, PF_INET, SOCK_DGRAM, 0); my $m = "x" x 2e7;
+	while (1) { print "."; select undef, undef, undef, 0.01 }' >dots &
+p=$!
+longer() { [ "$(stat -c %s dots)" -gt "$1" ]; }
+within 20 'it writes' longer 0
+for _ in 1 2 3; do
+	has 'a socket' "$(bpmove --lazy $p 0 2>&1)" "bpmove: $p: fd [0-9]* is a socket; it cannot move"
+	within 20 'it goes on' longer "$(stat -c %s dots)"
+	is 'where it was' "$(node_of $p)" -1
+done
+stop
+if [ -x /usr/bin/python3 ]; then
+	# Refused at first, for what it shares with itself; then it is told what that is.
+	/usr/bin/python3 -u -c '
+import mmap, os, time
+fd = os.memfd_create("twice")
+os.ftruncate(fd, 8192)
+twice = mmap.mmap(fd, 8192), mmap.mmap(fd, 4096)
+big = bytearray(b"x" * 20000000)
+n = 0
+while True:
+    n += 1
+    twice[0][:8] = n.to_bytes(8, "little")
+    assert twice[1][:8] == os.pread(fd, 8, 0) == n.to_bytes(8, "little")
+    assert big.count(b"x", 0, 100000) == 100000
+    print(n, os.uname().nodename)
+    time.sleep(0.01)' >twice 2>&1 &
+	p=$!
+	counts() { grep -q " $1\$" twice; }
+	within 20 'it counts' counts "$(uname -n)"
+	ok 'memory that it has twice' bpmove --lazy $p 0
+	within 20 'it counts on n0' counts n0
+	ok 'and home' bpmove --lazy $p master
+	is 'it is home' "$(node_of $p)" -1
+	stop
+	is 'and was right' "$(grep -c -v '^[0-9]* [a-z0-9]*$' twice)" 0
+fi
+
 # -- home again while memory follows: that one waits for the rest, and nothing of it is left behind
 start wait 64
 fds=$(ls /proc/$p/fd)

@@ -86,6 +86,8 @@ void leave_order_close(struct blob *b)
 void park_leave(struct blob *b, struct chan_pkt *order)
 {
 	int exec = order->m.u.leave.args_len != 0;
+	/* One whose memory follows stands still for little else: it is judged while it looks. */
+	int asks_first = exec || order->m.u.leave.flags & DUMP_LAZY;
 	struct blob_dump looked;
 	long r;
 
@@ -98,13 +100,13 @@ void park_leave(struct blob *b, struct chan_pkt *order)
 	b->live_go = order->m.u.leave.go;
 	b->hide_fd[1] = order->fd[0];
 	take_order(b, order);
-	r = exec ? 0 : blob_leave_look(b, &looked);
+	r = asks_first ? 0 : blob_leave_look(b, &looked);
 	if (r == 0)
 		r = begin(b, order);
 	chan_close_fds(order, 0);
 	b->hide_fd[1] = -1;
 	if (r == 0)
-		blob_leave(b, exec ? NULL : &looked);
+		blob_leave(b, asks_first ? NULL : &looked);
 	blob_thaw(b);
 	b->live = 0;
 	leave_order_close(b);
