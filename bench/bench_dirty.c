@@ -4,7 +4,8 @@
  *   bench_dirty hold MIB [THREADS]   dirties that much and sleeps, in so many threads
  *   bench_dirty tick MIB THREADS     the same, but its first thread looks at the clock all the
  *                                    time, and writes each stop of 5 ms or more, in us
- *   bench_dirty write MIB FILE       dirties it, and says how fast it is written, in GB/s
+ *   bench_dirty write MIB FILE       dirties it, warms a quarter of a GiB more than it, and says
+ *                                    how fast it is written, in GB/s
  *   bench_dirty warm MIB             dirties it and ends: what is freed is memory that the host
  *                                    of a virtual machine has not taken back yet
  *   bench_dirty time FILE COMMAND... runs it, and adds to FILE how long that took, in us
@@ -23,8 +24,29 @@
 
 #define STACK_BYTES (64ul << 10)
 #define STOP_NS 5000000u
+#define WARM_BYTES (256ul << 20)
 
 extern char **environ;
+
+static char *dirtied(size_t n)
+{
+	char *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (size_t i = 0; p != MAP_FAILED && i < n; i += 64)
+		p[i] = (char)(i / 64 + 1);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* As before a dump: what is dirty is so already, and its copy finds memory that is backed. */
+static int warm(size_t n)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0)
+		_exit(dirtied(n + WARM_BYTES) == NULL);
+	return pid < 0 || waitpid(pid, &status, 0) != pid || status != 0;
+}
 
 static int write_all(const char *file, const char *p, size_t n)
 {
@@ -108,13 +130,11 @@ int main(int argc, char **argv)
 		return time_it(argv[2], argv + 3);
 	if (!n)
 		return 2;
-	p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
+	p = dirtied(n);
+	if (!p)
 		return 1;
-	for (size_t i = 0; i < n; i += 64)
-		p[i] = (char)(i / 64 + 1);
 	if (strcmp(argv[1], "write") == 0 && argc > 3)
-		return write_all(argv[3], p, n);
+		return warm(n) || write_all(argv[3], p, n);
 	if (strcmp(argv[1], "warm") == 0)
 		return 0;
 	return hold(argc > 3 ? atol(argv[3]) : 1, strcmp(argv[1], "tick") == 0);

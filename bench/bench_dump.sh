@@ -107,10 +107,8 @@ tiny() {
 big() { # MIB: beside a plain write of the same bytes to the same tmpfs
 	local mib=$1 i w=$work/big$1 who
 	for ((i = 0; i < (runs + 3) / 4; i++)); do
-		warm $((2 * mib + 256))
 		"$bin/bench_dirty" write "$mib" "$work/plain" >>"$w.write"
 		rm -f "$work/plain" "$work/image"
-		warm $((2 * mib + 256))
 		pair "big$mib" 1 $((mib + 256)) "$bin/bench_dirty" hold "$mib"
 		rm -rf "$work/criu"
 	done
