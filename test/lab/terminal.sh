@@ -90,6 +90,31 @@ if os.system("bpmove $(pgrep -nf '^bash -c exec 200') 0") != 0: fail()
 type(b"one\n"); expect(b"got one")
 if os.system("bpmove $(pgrep -nf '^bash -c exec 200') -1") != 0: fail()
 type(b"two\n"); expect(b"and two"); prompt()
+# What a loop over a file has put aside is read behind it, wherever that is.
+here = os.path.dirname(os.path.abspath(__file__))
+open(here + "/three", "w").write("1\n2\n3\n")
+loop = ("cd " + here + "; while read l; do until [ -e go$l ]; do sleep 0.05; done; echo l $l; done <three; "
+        "read x; echo got $x; rm go?; exit")
+type(b"bash -c '" + loop.encode() + b"'\n"); waits("bash -c " + loop, ["S+"])
+if os.system("bpmove $(pgrep -nf '^bash -c cd') 0") != 0: fail()
+open(here + "/go1", "w"); expect(b"l 1")
+if os.system("bpmove $(pgrep -nf '^bash -c cd') 1") != 0: fail()
+for n in "23": open(here + "/go" + n, "w")
+expect(b"l 3"); type(b"a word\n"); expect(b"got a word"); prompt()
+type(b"bash -c '" + loop.encode() + b"'\n"); waits("bash -c " + loop, ["S+"])
+for to in "0", "-1":
+    if os.system("bpmove $(pgrep -nf '^bash -c cd') " + to) != 0: fail()
+for n in "123": open(here + "/go" + n, "w")
+expect(b"l 3"); type(b"another\n"); expect(b"got another"); prompt()
+# But not where it may be either.
+type(b"bash -c 'while read l; do until [ -e " + here.encode() + b"/go ]; do sleep 0.05; done; done <" +
+     here.encode() + b"/three >" + here.encode() + b"/out; echo ju''st so'\n")
+waits_for = "pgrep -nf '^bash -c while'"
+while not os.popen(waits_for).read(): time.sleep(0.05)
+time.sleep(0.2)
+said = os.popen("bpmove $(" + waits_for + ") 0 2>&1").read()
+if "is its terminal, kept for input or for output" not in said: print("NOT OK -", said); fail()
+open(here + "/go", "w"); expect(b"just so"); prompt()
 # Typed ahead of a process that reads one line on a node, and the other at home.
 hop = os.environ["LAB_PROGRAMS"] + "/hop_dynamic 0 3 -1 3"
 type(hop.encode() + b"; echo it ended $?\n"); waits(hop, ["S+"])

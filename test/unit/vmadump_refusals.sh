@@ -50,6 +50,9 @@ odd 'is of hugetlb pages' "$odd" huge
 odd 'is a memfd of hugetlb pages' "$odd" hugefd
 odd 'is secret memory' "$odd" secret
 odd 'is a message queue' "$odd" queue
+refused 'is a pipe with packets in it (O_DIRECT)' perl -e "$p"'my $ends = pack("ii", 0, 0);
+	syscall(293, $ends, 040000); my ($r, $w) = unpack("ii", $ends); my $x = "x"; syscall(1, $w, $x, 1);
+	print "ready\n"; sleep 60'
 refused 'is a deleted directory' perl -e "$p"'
 	mkdir "gone"; open(D, "<", "gone"); rmdir "gone"; print "ready\n"; sleep 60'
 refused 'its working directory is gone' perl -e "$p"'

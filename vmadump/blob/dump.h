@@ -120,6 +120,8 @@ struct dump {
 long dump_look_on(struct dump *d, long r);
 /* dump_saved.c: f, which cannot be opened anew and leads out of here, is a stream now, or not. */
 int stream_saved(struct dump *d, struct dump_fd *f);
+/* A shell's terminal: a stream by now, or as it was; or refused. */
+long terminal_saved(struct dump *d, struct dump_fd *f);
 struct stat;
 /* dump_fd.c: f is to be opened by its path, if that leads to it: 0, f->kind set. */
 long fd_by_path(struct dump *d, struct dump_fd *f, const struct stat *st);

@@ -355,6 +355,9 @@ static long add_fd(struct dump *d, int fd)
 	if (d->opt->objects && !f->kind && is_tty(st.st_rdev) &&
 	    (st.st_mode & TYPE_MASK) == TYPE_CHR)
 		twin_terminal(d, f);
+	if (f->kind == FD_DUP && f->dup_of <= 2 && is_tty(st.st_rdev) &&
+	    (st.st_mode & TYPE_MASK) == TYPE_CHR && (n = terminal_saved(d, f)) < 0)
+		return n;
 	if (stream && f->kind != FD_DUP) {
 		f->kind = FD_STREAM;
 		f->stream =

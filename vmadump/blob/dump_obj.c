@@ -77,8 +77,7 @@ static long take_pipe(struct dump *d, struct dump_fd *f)
 	if (!o)
 		return -ENOMEM;
 	o->ends |= end;
-	if (end == 1)
-		o->fd = f->fd;
+	*(end == 1 ? &o->fd : &o->fd2) = f->fd;
 	return 0;
 }
 
@@ -143,6 +142,9 @@ static long finish_pipe(struct dump *d, struct dump_obj *o)
 		sys_ioctl(o->fd, FIONREAD, &have);
 	if ((uint32_t)have > OBJECT_CONTENTS_MAX)
 		return object_too_much(d, o->fd, "a pipe");
+	/* The kernel has that flag at the end for writing alone (create_pipe_files()). */
+	if (have > 0 && o->ends & 2 && sys_fcntl(o->fd2, F_GETFL, 0) & O_DIRECT)
+		return refuse(d->b, REFUSE_FD_PACKETS, o->fd);
 	return have > 0 ? pipe_contents(d, o, (uint32_t)have) : 0;
 }
 

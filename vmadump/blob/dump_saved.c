@@ -7,12 +7,18 @@
  * opened by its path as any other. At home the ghost puts it there (b->saved), and relays it as
  * ever. Not in an image that stays: nobody would relay it. What is read is read ahead, and others
  * may read there as well: so input only where a file on 0 shows that a shell keeps what was there.
+ *
+ * A terminal is open for both ways. What a shell keeps of it, close-on-exec and from 10 on, while
+ * 0 is off it and 1 and 2 are not, was 0; if more are off it nobody can tell which of them it was.
  */
 #include "dump.h"
 #include "image.h"
 #include "lib.h"
+#include "refuse.h"
 #include "sys.h"
 #include "tree.h"
+
+#define SHELLS_OWN 10 /* bash, dash and zsh keep what they put aside from here on */
 
 /* 1: number no needs no stream, or not any more. */
 static int set_free(struct dump *d, uint32_t no)
@@ -39,9 +45,8 @@ static int set_free(struct dump *d, uint32_t no)
 	return 0;
 }
 
-int stream_saved(struct dump *d, struct dump_fd *f)
+static int saved_as(struct dump *d, struct dump_fd *f, int in)
 {
-	int in = (f->oflags & O_ACCMODE) == O_RDONLY;
 	uint32_t no = in ? 0 : 1, last = in ? 0 : 2;
 
 	if (f->fd <= 2 || !d->opt->objects || (d->order && d->order->index) ||
@@ -56,4 +61,29 @@ int stream_saved(struct dump *d, struct dump_fd *f)
 	f->path = "";
 	d->b->saved[no] = f->fd;
 	return 1;
+}
+
+int stream_saved(struct dump *d, struct dump_fd *f)
+{
+	return saved_as(d, f, (f->oflags & O_ACCMODE) == O_RDONLY);
+}
+
+static int is_on(const struct dump *d, int fd, uint64_t rdev)
+{
+	const struct dump_fd *o = d->fds;
+
+	while (o && o->fd < fd)
+		o = o->next;
+	return o && o->fd == fd && (o->kind == FD_STREAM || o->kind == FD_DUP) && o->rdev == rdev;
+}
+
+long terminal_saved(struct dump *d, struct dump_fd *f)
+{
+	if (!d->opt->streams || !d->opt->leaves || f->fd < SHELLS_OWN || !f->cloexec ||
+	    (f->oflags & O_ACCMODE) != O_RDWR || d->b->saved[0] || is_on(d, 0, f->rdev))
+		return 0;
+	f->kind = 0;
+	if (is_on(d, 1, f->rdev) && is_on(d, 2, f->rdev) && saved_as(d, f, 1))
+		return 0;
+	return refuse(d->b, REFUSE_FD_TTY_SAVED, f->fd);
 }

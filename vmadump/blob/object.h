@@ -55,7 +55,7 @@ struct dump_obj {
 	uint32_t kind, index, len;
 	uint32_t ends; /* of a pipe: 1 reading, 2 writing; of a socket: 1 the first, 2 the other */
 	int32_t fd;    /* one of its descriptors */
-	int32_t fd2;   /* of a socket's other end */
+	int32_t fd2;   /* of a socket's other end; of a pipe's for writing */
 	uint64_t peer; /* inode of a socket's other end, 0: nobody has it */
 	uint8_t *data; /* len bytes, its head included */
 };

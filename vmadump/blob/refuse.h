@@ -32,6 +32,8 @@
 	X(REFUSE_FD_RIGHTS, "fd %d is a socket with descriptors on their way in it; it cannot move") \
 	X(REFUSE_FD_WATCH, "fd %d is inotify, and what it watches is not known: %s") \
 	X(REFUSE_FD_EVENTS, "fd %d is inotify with events that are not read; try again") \
+	X(REFUSE_FD_PACKETS, "fd %d is a pipe with packets in it (O_DIRECT); it cannot be carried") \
+	X(REFUSE_FD_TTY_SAVED, "fd %d is its terminal, kept for input or for output; it cannot move") \
 	X(REFUSE_FD_TTY, "fd %d is the terminal %s; it cannot move") \
 	X(REFUSE_FD_MEMFD, "fd %d is a memfd (%s); it cannot move") \
 	X(REFUSE_FD_HUGE, "fd %d is a memfd of hugetlb pages; it cannot move") \
