@@ -13,7 +13,8 @@ static bool is_orphan(void)
 {
 	const struct slot *parent = &led->slot[led->slot[me.slot].parent];
 
-	return parent->state != SLOT_RUNNING;
+	/* That it was killed its own parent may still have to hear. */
+	return parent->state != SLOT_RUNNING || getppid() == 1;
 }
 
 static void stays(pid_t group, pid_t session)
