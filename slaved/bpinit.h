@@ -444,12 +444,8 @@ void lazy_off(const struct move *m);
 /* -- bpinit_children.c: the chain's ancestors are here */
 bool children_ready(struct move *m);
 bool children_are_made(const struct move *m);
-/* A child whose end it is to be told of when it runs; pid 0: none. */
-struct unheard {
-	int32_t pid, code, status;
-	uint32_t uid;
-};
-struct unheard children_unheard(const struct move *m);
+/* The SIGCHLD of a child whose end it is to be told of when it runs; si_signo 0: none. */
+siginfo_t children_unheard(const struct move *m);
 /* Its ghost is making those of its children that are missing: nothing else makes one of them. */
 bool children_are_coming(int32_t ppid);
 void children_decided(void); /* whom somebody waits for may have come, or not be coming */

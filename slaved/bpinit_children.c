@@ -265,8 +265,10 @@ bool children_ready(struct move *m)
  * One that is real here and has ended since its parent was parked where it comes from. The SIGCHLD
  * of that went with those of what it knows, and nobody mirrors the end to where it is true.
  */
-struct unheard children_unheard(const struct move *m)
+siginfo_t children_unheard(const struct move *m)
 {
+	siginfo_t si = {0};
+
 	for (uint32_t i = 0; i < m->nchain; i++) {
 		const struct init_chain *c = &m->chain[i];
 		const struct proc *p = c->child ? proc_find(c->pid) : NULL;
@@ -279,9 +281,14 @@ struct unheard children_unheard(const struct move *m)
 			continue;
 		look_at(c->pid, &l);
 		end = child_of(c->pid, status);
-		return (struct unheard){end.pid, end.code, end.status, l.uid};
+		si.si_signo = SIGCHLD;
+		si.si_code = end.code;
+		si.si_pid = end.pid;
+		si.si_uid = l.uid;
+		si.si_status = end.status;
+		break;
 	}
-	return (struct unheard){0};
+	return si;
 }
 
 bool children_are_made(const struct move *m)

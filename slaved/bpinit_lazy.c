@@ -214,8 +214,9 @@ static void lost(struct lazy *z, int err)
 {
 	struct proc *p = proc_find(z->pid);
 	const struct move *m = p ? move_of(p) : NULL;
-	bool it_is = p && z->uffd >= 0 && ((p->state == PROC_ARRIVING && m && m->id == z->move) ||
-			   (p->state != PROC_ARRIVING && p->came == z->move));
+	bool it_is = p && z->uffd >= 0 &&
+		     ((p->state == PROC_ARRIVING && m && m->id == z->move) ||
+		      (p->state != PROC_ARRIVING && p->came == z->move));
 
 	if (!it_is)
 		return;

@@ -147,11 +147,6 @@ static void native_changed(const struct chan_child *c)
 					 .u.child = *c});
 }
 
-static int status_of(const struct chan_child *c)
-{
-	return c->code == CLD_EXITED ? c->status << 8 : c->status;
-}
-
 static void report(const struct chan_child *c, bool last_use)
 {
 	bool ended = is_end(c->code);
@@ -173,7 +168,7 @@ static void report(const struct chan_child *c, bool last_use)
 	}
 	/* It had ended before it could be traced: nobody else says so. */
 	if (p && p->state == PROC_LEAVING && !p->traced && ended) {
-		leave_died(p, status_of(c));
+		leave_died(p, wait_status_of(c));
 		p = proc_find(c->pid);
 	}
 	if (!p)
@@ -183,7 +178,7 @@ static void report(const struct chan_child *c, bool last_use)
 	else if (p->state == PROC_MAKING && c->code == CLD_KILLED && c->status == SIGKILL)
 		trace_ended(p, SIGKILL);
 	else if (p->state == PROC_GHOST && !p->traced && ended) /* killed before it could be */
-		trace_ended(p, status_of(c));
+		trace_ended(p, wait_status_of(c));
 	else if (p->state == PROC_MAKING && ended) {
 		if (p->birth)
 			born_failed(p, ECHILD);

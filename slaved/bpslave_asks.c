@@ -20,6 +20,18 @@
 
 static uint32_t last_req;
 
+struct leavings leavings = LIST_HEAD_INITIALIZER(leavings);
+
+struct leaving *leaving_by_req(uint32_t req)
+{
+	struct leaving *v;
+
+	LIST_FOREACH(v, &leavings, next)
+	if (v->req == req)
+		return v;
+	return NULL;
+}
+
 static uint32_t new_req(void)
 {
 	/* A random start: events of a departure that an earlier bpslave began match nothing. */

@@ -422,8 +422,7 @@ bool born_child(const struct chan_child *c, uint64_t seq)
 	}
 	if (!b || b->moved || b->away)
 		return false;
-	born_ended(b, c->code == CLD_EXITED ? (c->status & 0xff) << 8
-					    : c->status | (c->code == CLD_DUMPED ? 0x80 : 0));
+	born_ended(b, wait_status_of(c));
 	if (!b->told && !b->end)
 		return false; /* nobody has heard of it */
 	b->seq = seq;

@@ -17,18 +17,6 @@
 #include "libbproc/log.h"
 #include "libbproc/wire.h"
 
-struct leavings leavings = LIST_HEAD_INITIALIZER(leavings);
-
-struct leaving *leaving_by_req(uint32_t req)
-{
-	struct leaving *v;
-
-	LIST_FOREACH(v, &leavings, next)
-	if (v->req == req)
-		return v;
-	return NULL;
-}
-
 static struct leaving *by_move(uint64_t move)
 {
 	struct leaving *v;

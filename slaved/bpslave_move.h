@@ -35,13 +35,8 @@ struct leaving {
 	struct after *after; /* owned: committed, and no ghost yet */
 };
 
-/* bpslave_move.c */
-LIST_HEAD(leavings, leaving);
-extern struct leavings leavings;
-struct leaving *leaving_by_req(uint32_t req);
-/* The process goes on here, and v is gone. chan_refuse() closes the channel. */
+/* bpslave_move.c: the process goes on here, and v is gone. chan_refuse() closes the channel. */
 void leaving_refuse(struct leaving *v, int err, const char *text);
-void leaving_here(struct leaving *v); /* bpslave_asks.c */
 void chan_refuse(int chan, int err, const char *text);
 /* bpslave_ask.c: the question. */
 struct asker_of { /* what is asked: pid is to leave for node */
@@ -58,7 +53,12 @@ struct asker_msg { /* MoveAsk, and what it points to */
 void asker_put(const struct asker *a, const struct asker_of *of, struct asker_msg *q);
 void asker_ask(const struct asker *a, const struct asker_of *of);
 
-/* bpslave_asks.c: the question of v, as the master gets it; it is noted what that is told. */
+/* bpslave_asks.c: those that have asked. */
+LIST_HEAD(leavings, leaving);
+extern struct leavings leavings;
+struct leaving *leaving_by_req(uint32_t req);
+void leaving_here(struct leaving *v); /* bpinit has said so, which the question may wait for */
+/* The question of v, as the master gets it; it is noted what that is told. */
 void leaving_question(struct leaving *v, struct asker_of *ret);
 
 /* bpslave_tree.c: processes that leave together. v has asked; the master is asked for all at once,

@@ -268,3 +268,11 @@ static inline struct chan_child child_of(int32_t pid, int status)
 	}
 	return c;
 }
+
+/* And the other way round. */
+static inline int wait_status_of(const struct chan_child *c)
+{
+	if (c->code == CLD_EXITED)
+		return (c->status & 0xff) << 8;
+	return c->code == CLD_DUMPED ? c->status | WCOREFLAG : c->status;
+}

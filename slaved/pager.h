@@ -18,8 +18,8 @@
 #define PAGER_NAME "bproc-pager"
 /*
  * What it is told on its control socket, with the userfaultfd: that it may begin. What it says
- * there, once: 0: all is there, or nobody misses it; or the
- * errno for which it will never be there. bpinit lets go of the userfaultfd and says the same.
+ * there, once: 0: all is there, or nobody misses it; or the errno for which it will never be there.
+ * bpinit lets go of the userfaultfd and says the same.
  */
 typedef int32_t pager_word;
 

@@ -128,6 +128,23 @@ static void test_told_again(void)
 	printf("told again: ok\n");
 }
 
+/* On the node: comes home by a channel that it gives out on 0, with what is to be known of it. */
+static void come_home(const void *what, size_t len)
+{
+	int far, null, on = channel(&far);
+
+	if (pkt_send(0, what, len, &far, 1) < 0)
+		_exit(2);
+	close_fd(far);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; fd < 2; fd++)
+		if (dup2(null, fd) < 0)
+			_exit(4);
+	close_fd(null);
+	if (rig_leave(on, MOVE_MOVE, NULL, 0) < 0)
+		_exit(5);
+}
+
 struct comes {
 	int32_t pid, ppid, pgid, sid;
 };
@@ -136,7 +153,6 @@ struct comes {
 static _Noreturn void grandparent(int chan)
 {
 	struct comes c;
-	int far, on, null;
 
 	if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
 		_exit(1);
@@ -150,17 +166,7 @@ static _Noreturn void grandparent(int chan)
 	c.pid = getpid();
 	c.pgid = getpgrp();
 	c.sid = getsid(0);
-	on = channel(&far);
-	if (pkt_send(0, &c, sizeof(c), &far, 1) < 0)
-		_exit(2);
-	close_fd(far);
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int fd = 0; fd < 2; fd++)
-		if (dup2(null, fd) < 0)
-			_exit(4);
-	close_fd(null);
-	if (rig_leave(on, MOVE_MOVE, NULL, 0) < 0)
-		_exit(5);
+	come_home(&c, sizeof(c));
 	for (;;)
 		pause();
 }
@@ -233,7 +239,7 @@ static bool hears(bool blocks)
 static _Noreturn void leaves_child(int chan, bool blocks)
 {
 	struct sigaction sa = {.sa_sigaction = on_child, .sa_flags = SA_SIGINFO};
-	int status = 0, far, on, null;
+	int status = 0;
 	sigset_t chld;
 	int32_t pid;
 
@@ -251,17 +257,7 @@ static _Noreturn void leaves_child(int chan, bool blocks)
 	}
 	if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
 		_exit(2);
-	on = channel(&far);
-	if (pkt_send(0, &pid, sizeof(pid), &far, 1) < 0)
-		_exit(3);
-	close_fd(far);
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int fd = 0; fd < 2; fd++)
-		if (dup2(null, fd) < 0)
-			_exit(4);
-	close_fd(null);
-	if (rig_leave(on, MOVE_MOVE, NULL, 0) < 0)
-		_exit(5);
+	come_home(&pid, sizeof(pid));
 	if (!hears(blocks))
 		_exit(6);
 	if (heard.si_code != CLD_KILLED || heard.si_pid != pid || heard.si_status != SIGTERM)

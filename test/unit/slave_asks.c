@@ -12,22 +12,10 @@
 #define LEAVES 1001
 
 struct slave slave;
-struct leavings leavings = LIST_HEAD_INITIALIZER(leavings);
-
 static bool child_stopped;
 static int asked, departed, refused;
 
 /* -- what bpslave has around it */
-
-struct leaving *leaving_by_req(uint32_t req)
-{
-	struct leaving *v;
-
-	LIST_FOREACH(v, &leavings, next)
-	if (v->req == req)
-		return v;
-	return NULL;
-}
 
 void leaving_refuse(struct leaving *v, int err, const char *text)
 {
