@@ -173,7 +173,7 @@ struct proc {
 	uint64_t came; /* REAL, and LEAVING from there: the move by which it came; 0: none */
 	bool traced, in_place;
 	bool cloned_by_us; /* not by its parent's ghost, whose word comes later */
-	bool orphan;	   /* MAKING: made as nobody's child, so nobody tells of its end */
+	bool orphan;	   /* MAKING: nobody else tells of its end: its channel does */
 	enum making making;
 	int32_t dropped_of; /* MAKING: a copy that is to end, this ghost's child; 0: no such */
 	bool was_ghost;	 /* ARRIVING: into a ghost, which it is again if it fails */
@@ -259,7 +259,7 @@ int children_due(int ms); /* ms until they are looked at, at most this (-1: any 
 int stops_tick(int ms);	  /* likewise: a stop that may be told already */
 /* What a child of ours or of a ghost has done; status as of wait4(). */
 void child_report(const struct chan_child *c);
-void ghost_report(const struct proc *by, const struct chan_child *c);
+void ghost_report(const struct chan_child *c);
 void ended_known(int32_t pid); /* not born here; its parent's ghost will tell its end */
 void init_watch(const struct init_msg *m);
 void watch_ready(uint32_t index);

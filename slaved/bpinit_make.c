@@ -43,6 +43,14 @@ bool clone_is_due(const struct proc *by, int32_t pid)
 	return by->clones > 0 && pid > 0 && find_due(by, pid) < ndue;
 }
 
+bool clone_is_to_be(int32_t pid)
+{
+	for (uint32_t i = 0; i < ndue; i++)
+		if (due[i].pid == pid)
+			return true;
+	return false;
+}
+
 void clone_answered(struct proc *by, int32_t pid)
 {
 	uint32_t i = find_due(by, pid);

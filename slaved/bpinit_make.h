@@ -17,6 +17,7 @@ int proc_make(struct move *m, int32_t ppid, const struct chan_clone *id, enum pr
 /* Was this one told to make that, and has not answered yet? Then it has now. */
 bool clone_is_due(const struct proc *by, int32_t pid);
 void clone_answered(struct proc *by, int32_t pid);
+bool clone_is_to_be(int32_t pid); /* somebody was told so, and has not answered yet */
 void clones_forget(struct proc *by); /* it never will answer */
 /* Of what is being made: its maker has answered; it has said that it cannot be a ghost. */
 void making_made(struct proc *p);

@@ -137,7 +137,7 @@ static void message(struct proc *p, const struct chan_msg *c)
 		return;
 	switch (c->type) {
 	case CHAN_CHILD:
-		ghost_report(p, &c->u.child);
+		ghost_report(&c->u.child);
 		return;
 	case CHAN_CLONED:
 		if (c->u.pid != p->pid) { /* else a skeleton that could not */

@@ -175,6 +175,8 @@ static void report(const struct chan_child *c, bool last_use)
 		return;
 	if (p->state == PROC_REAL)
 		real_changed(p, c);
+	else if (p->state == PROC_MAKING && ended && clone_is_to_be(p->pid))
+		p->orphan = true; /* that of its number's last use, or its own */
 	else if (p->state == PROC_MAKING && c->code == CLD_KILLED && c->status == SIGKILL)
 		trace_ended(p, SIGKILL);
 	else if (p->state == PROC_GHOST && !p->traced && ended) /* killed before it could be */
@@ -193,13 +195,16 @@ void child_report(const struct chan_child *c)
 }
 
 /*
- * A ghost says what it has waited for before it says what it has made since: while it is still to
- * make one of that number, the end is that of the number's last use. Who took it for the other's
- * would have that one made twice, and the first of the two be nobody's.
+ * A ghost says what it has waited for before it says what it has made since: while one of that
+ * number is still to be made, by it or by another, the end is that of the number's last use, and
+ * of nobody's child a ghost never has any to tell. Who took it for the other's would have that one
+ * made twice, and the first of the two be nobody's.
  */
-void ghost_report(const struct proc *by, const struct chan_child *c)
+void ghost_report(const struct chan_child *c)
 {
-	report(c, clone_is_due(by, c->pid));
+	const struct proc *p = proc_find(c->pid);
+
+	report(c, clone_is_to_be(c->pid) || (p && p->state == PROC_MAKING && p->orphan));
 }
 
 /*

@@ -1,15 +1,18 @@
 /*
  * At home, of what was born on a node: the ghost of one whose parent has none is in its session,
- * and nobody's child. One comes home before anything was told of it, or of its parent: what was
- * told was lost with a bpslave. One comes home to a child that ends before it is there. And bpinit
- * is killed when nobody traces an orphan's ghost yet.
+ * and nobody's child, also when the end of another of its number is heard while it is made. One
+ * comes home before anything was told of it, or of its parent: what was told was lost with a
+ * bpslave. One comes home to a child that ends before it is there. And bpinit is killed when
+ * nobody traces an orphan's ghost yet.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -97,6 +100,54 @@ static void test_alone(void)
 	CHECK(getsid(ORPHAN) == parent_of(ORPHAN) && getsid(ORPHAN) != getsid(0));
 	over(ORPHAN);
 	printf("nobody of its session: ok\n");
+}
+
+/* It waits on the node, and its channel is in other hands too. */
+static int32_t gives_channel(struct trip *t, int *ret_chan)
+{
+	int far, chan = channel(&far);
+
+	*t = (struct trip){.kind = MOVE_RFORK, .dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER};
+	trip_begin(t, far);
+	t->pid = fork();
+	if (t->pid == 0) {
+		if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	trip_send(t);
+	trip_commit(t);
+	*ret_chan = chan;
+	return t->pid;
+}
+
+/*
+ * A ghost has waited for the ghost that had the number before, and its word of that is read while
+ * another one makes the orphan: it is not this one's end.
+ */
+static void test_last_use(void)
+{
+	struct chan_msg word = {.type = CHAN_CHILD, .u.child = {ORPHAN, CLD_EXITED, 0}};
+	struct trip maker = {0}, t;
+	struct pollfd ended = {.fd = -1, .events = POLLIN};
+	int chan;
+
+	rig_sleeper(&maker);
+	gives_channel(&t, &chan);
+	tell_born(ORPHAN, NOBODY, getsid(0));
+	for (int64_t until = now_ms() + PATIENCE_MS; ended.fd < 0 && now_ms() < until;) {
+		pkt_send_now(chan, &word, sizeof(word), NULL, 0);
+		ended.fd = (int)syscall(SYS_pidfd_open, ORPHAN, 0);
+	}
+	CHECK(ended.fd >= 0 && poll(&ended, 1, 200) == 0);
+	over(ORPHAN);
+	CHECK(poll(&ended, 1, PATIENCE_MS) == 1);
+	close_fd(ended.fd);
+	close_fd(chan);
+	end(&t);
+	end(&maker);
+	printf("an orphan, and the word on its number's last use: ok\n");
 }
 
 /* The master has not heard that its end was mirrored, and tells all of it again. */
@@ -337,6 +388,7 @@ int main(void)
 	rig_start();
 	test_orphan();
 	test_alone();
+	test_last_use();
 	test_told_again();
 	test_untold(true);
 	test_untold(false);
