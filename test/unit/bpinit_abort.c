@@ -186,6 +186,7 @@ static uint64_t arrive_at(struct side *s, int32_t away, bool child_comes, bool w
 	m.u.arrive.pgid = pgid;
 	m.u.arrive.sid = sid;
 	m.u.arrive.nchain = child_comes || with_child ? 3 : 2;
+	my_cred(&m.u.arrive.cred);
 	c[0] = (struct init_chain){.pid = sid, .pgid = sid, .sid = sid, .comm = "leader"};
 	c[1] = (struct init_chain){
 		.pid = getpid(), .ppid = sid, .pgid = pgid, .sid = sid, .comm = "parent"};

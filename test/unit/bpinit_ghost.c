@@ -349,6 +349,7 @@ static void test_called_off(void)
 	m.u.arrive.pgid = getpgrp();
 	m.u.arrive.sid = getsid(0);
 	m.u.arrive.home_here = 1;
+	my_cred(&m.u.arrive.cred);
 	tell(&home, &m, NULL, 0);
 	want(&home, EV_READY, 0);
 	await_born(false, 0);

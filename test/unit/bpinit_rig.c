@@ -253,7 +253,7 @@ void want_none_of(struct side *s, enum init_type type, int32_t pid, int ms)
 
 /* -- a move */
 
-static void my_cred(struct chan_cred *c)
+void my_cred(struct chan_cred *c)
 {
 	*c = (struct chan_cred){.cap_bnd = ~0ull};
 	c->cap_prm = c->cap_eff = ~0ull;

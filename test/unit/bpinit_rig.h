@@ -60,6 +60,8 @@ struct trip {
 	bool early;	  /* its image does not wait for the ghosts of its chain */
 	uint32_t as_user; /* not 0: arrives with this uid and gid and no capability */
 };
+/* Of whoever arrives: all capabilities, and our limits. Without, the first tick would end it. */
+void my_cred(struct chan_cred *c);
 /* The asker's part: its channel's far end is asked with. */
 void trip_begin(struct trip *t, int far_end);
 /* It may leave from home, and its image is read to the end, and lost. */
