@@ -159,6 +159,8 @@ if [ $r -eq 0 ]; then
 else
 	grows out 'the one whose node died'
 	has 'the node is named' "$(cat said)" 'bpmove: *'
+	# Or it is up yet to the master, and its data port is the dead one's.
+	within 60 'it is known' node_is_not 1 up
 	bplab start 1
 	within 60 'node 1 is up' node_is 1 up
 	ok 'to where it was to go' bpmove --live "$p" 1
