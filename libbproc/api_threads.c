@@ -6,9 +6,11 @@
  * the helper could not go along.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -24,7 +26,8 @@
 #include "libbproc/sysio.h"
 #include "vmadump/carry.h"
 
-#define LOOK_NS 1000000 /* a process that stays looks so often whether it was refused */
+#define LOOK_NS 1000000		 /* a process that stays looks so often whether it was refused */
+#define HELPER_STACK (1ul << 20) /* of who makes the helper, and in a copy the helper's own */
 
 /* Written by the helper from outside. */
 struct word {
@@ -100,36 +103,72 @@ static _Noreturn void help(const struct leave *l, int gate)
 	_exit(0);
 }
 
+/* What start() shares with who is to make the helper, in its memory. */
+struct maker {
+	const struct leave *l;
+	int gate;
+	pid_t helper; /* -errno: why there is none */
+};
+
+/*
+ * In our memory, while we wait for it to end. fork() as we would have called it, and so malloc()'s
+ * locks and the like are as they have to be in the helper, whatever other threads do.
+ */
+static int make_helper(void *arg)
+{
+	struct maker *m = arg;
+
+	m->helper = fork();
+	if (m->helper == 0)
+		help(m->l, m->gate);
+	if (m->helper < 0)
+		m->helper = -errno;
+	return 0;
+}
+
+/*
+ * A child of ours would have to be known where we go; an orphan has not. And the end of who makes
+ * it is nobody's business but ours: with no exit signal the program hears of none, nor do its
+ * threads that wait for any child.
+ */
+static int clone_maker(struct maker *m)
+{
+	char *stack = mmap(NULL, HELPER_STACK, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+	pid_t pid;
+	int e;
+
+	if (stack == MAP_FAILED)
+		return -errno;
+	pid = clone(make_helper, stack + HELPER_STACK, CLONE_VM | CLONE_VFORK, m);
+	e = pid < 0 ? -errno : 0;
+	/* A thread that waits for any child with __WALL may be the one to get it. */
+	while (e == 0 && waitpid(pid, NULL, __WCLONE) < 0 && errno == EINTR)
+		;
+	munmap(stack, HELPER_STACK);
+	return e < 0 ? e : m->helper < 0 ? m->helper : 0;
+}
+
 /* Its pid, and that it may begin when *ret_gate is closed. */
 static pid_t start(const struct leave *l, int *ret_gate)
 {
 	cleanup_fd int mine = -1, its = -1;
-	pid_t child, helper;
-	int end[2];
+	struct maker m = {.l = l};
+	pid_t helper;
+	int end[2], e;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end) < 0)
 		return bproc_err_set(api_err(), errno, "a pair of sockets: %s", strerror(errno));
 	mine = end[0];
-	its = end[1];
-	child = fork();
-	if (child == 0) {
-		/* A child of ours would have to be known where we go; an orphan has not. */
-		if (fork() == 0)
-			help(l, its);
-		_exit(0);
-	}
-	if (child < 0)
-		return bproc_err_set(api_err(), errno, "a process that moves this one: %s",
-				     strerror(errno));
-	close_fd(its);
-	its = -1;
+	its = m.gate = end[1];
+	e = clone_maker(&m);
+	if (e < 0)
+		return bproc_err_set(api_err(), -e, "a process that moves this one: %s",
+				     strerror(-e));
+	its = close_fd(its);
 	if (read_full(mine, &helper, sizeof(helper)) < 0)
-		helper = bproc_err_set(api_err(), EAGAIN, "no process to move this one");
-	/* If somebody else waits for any child it is his. */
-	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-		;
-	if (helper > 0)
-		*ret_gate = take_fd(mine);
+		return bproc_err_set(api_err(), EAGAIN, "no process to move this one");
+	*ret_gate = take_fd(mine);
 	return helper;
 }
 

@@ -148,9 +148,18 @@ static void ask(int n)
 	pthread_mutex_unlock(&its.lock);
 }
 
-/* A thread moves all of them; what cannot go is named, and they go on. */
+static volatile sig_atomic_t children;
+
+static void on_child(int sig)
+{
+	(void)sig;
+	children++;
+}
+
+/* A thread moves all of them; what cannot go is named, and they go on. It has no child by that. */
 static void threads(void)
 {
+	struct sigaction chld = {.sa_handler = on_child};
 	pthread_t t, u;
 	int fd, n = 0;
 
@@ -159,6 +168,7 @@ static void threads(void)
 	ask(++n);
 	fd = socket(AF_INET, SOCK_DGRAM, 0);
 	refused(fd, "a socket, with threads");
+	MUST(sigaction(SIGCHLD, &chld, NULL) == 0, "sigaction");
 	ask(++n);
 	CHECK(bproc_move(77) == -1 && errno == BE_INVALIDNODE, "to no node, with threads");
 	CHECK(bproc_currnode() == -1, "where");
@@ -169,7 +179,9 @@ static void threads(void)
 		CHECK(bproc_currnode() == to, "lap %d: where", lap);
 		ask(++n);
 	}
-	CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "a child was left");
+	CHECK(waitpid(-1, NULL, WNOHANG | __WALL) == -1 && errno == ECHILD, "a child was left");
+	CHECK(children == 0, "%d times a SIGCHLD", (int)children);
+	signal(SIGCHLD, SIG_DFL);
 	ask(-1);
 	pthread_join(u, NULL);
 	pthread_cancel(t);
