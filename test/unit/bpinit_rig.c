@@ -335,7 +335,7 @@ void trip_send(struct trip *t)
 	struct init_msg m = {.type = INIT_GRANT, .move_id = t->id, .req_id = t->req_id};
 	struct data_hdr h;
 	bool told = t->kind != MOVE_RFORK && t->kind != MOVE_EXECMOVE;
-	int data[2], fds[4], nfd = 1, pair[2];
+	int data[2], fds[4], nfd = 1, pair[2], held = -1;
 
 	if (told)
 		t->pid = want(from, EV_HERE, 0).pid;
@@ -353,6 +353,11 @@ void trip_send(struct trip *t)
 	m = (struct init_msg){.type = INIT_DATA, .move_id = t->id};
 	m.u.data.pid = t->pid;
 	fds[0] = data[1];
+	if (t->arriving) {
+		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+		fds[0] = pair[0];
+		held = pair[1];
+	}
 	for (int i = 0; i < 3; i++) {
 		t->node_sock[i] = t->home_sock[i] = -1;
 		if (!(t->streams & 1 << i) || t->to_home)
@@ -365,6 +370,11 @@ void trip_send(struct trip *t)
 	tell(to, &m, fds, nfd);
 	for (int i = 0; i < nfd; i++)
 		close_fd(fds[i]);
+	if (t->arriving) {
+		await_arriving(t->pid);
+		t->arriving(t->pid);
+		pump(data[1], held);
+	}
 	if (told)
 		want(from, EV_SENT, t->pid);
 }

@@ -59,6 +59,8 @@ struct trip {
 	uint32_t dump_flags;
 	bool early;	  /* its image does not wait for the ghosts of its chain */
 	uint32_t as_user; /* not 0: arrives with this uid and gid and no capability */
+	/* Called when its ghost at home is about to be it, and has got nothing of its image. */
+	void (*arriving)(int32_t pid);
 };
 /* Of whoever arrives: all capabilities, and our limits. Without, the first tick would end it. */
 void my_cred(struct chan_cred *c);
@@ -85,6 +87,10 @@ void decide_abort(struct side *s, struct trip *t, int err, const char *text);
 /* A process that leaves by itself with a channel made before the fork: its end, or 0 in it. */
 int32_t fork_mover(struct trip *t, int kind, int *ret_far);
 
+/* A ghost has begun to be its original: it blocks all signals. */
+void await_arriving(int32_t pid);
+/* What is read from the one is written to the other, from now on by somebody else. */
+void pump(int from, int to);
 void mirror(struct side *s, int32_t pid, int code, int status);
 /* wait4 for pid that must answer. */
 int wait_for_at(int line, pid_t pid, int options);

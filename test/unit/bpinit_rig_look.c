@@ -1,7 +1,8 @@
 /*
  * What the bpinit tests see of processes: those that are children of theirs, and in
- * the node's /proc (bpinit_rig.h).
+ * the node's /proc; and how long an image is on its way (bpinit_rig.h).
  */
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "bpinit_rig.h"
+#include "libbproc/sysio.h"
 
 int64_t now_ms(void)
 {
@@ -54,4 +56,45 @@ struct node_path node_stat(int32_t pid)
 	CHECK(getsockopt(node.sock, SOL_SOCKET, SO_PEERCRED, &bpinit, &len) == 0);
 	snprintf(ret.path, sizeof(ret.path), "/proc/%d/root/proc/%d/stat", (int)bpinit.pid, pid);
 	return ret;
+}
+
+static bool blocks(int32_t pid, int sig)
+{
+	unsigned long blocked = 0;
+	char path[64], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f) && sscanf(line, "SigBlk: %lx", &blocked) != 1)
+		;
+	if (f)
+		fclose(f);
+	return blocked & 1ul << (sig - 1);
+}
+
+void await_arriving(int32_t pid)
+{
+	for (int ms = 0; !blocks(pid, SIGUSR1) && ms < PATIENCE_MS; ms++)
+		usleep(1000);
+	CHECK(blocks(pid, SIGUSR1));
+}
+
+void pump(int from, int to)
+{
+	char buf[65536];
+	ssize_t n;
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		close_fd(home.sock);
+		close_fd(node.sock);
+		do
+			n = read(from, buf, sizeof(buf));
+		while (n > 0 && write_full(to, buf, (size_t)n) == 0);
+		_exit(0);
+	}
+	close_fd(from);
+	close_fd(to);
 }

@@ -147,8 +147,9 @@ long rest_late(struct restore *r); /* its signals and timers, last of all */
 long rest_threads(struct restore *r);
 /* Scheduling of thread i, counted from the first one, for the calling thread. */
 void rest_sched(const struct restore *r, uint32_t i);
-/* restore_state.c: the signals that were pending for thread was, 0: for the process. */
+/* restore_signal.c: the signals that were pending for thread was, 0: for the process. */
 long rest_pending(struct restore *r, int32_t was, int32_t tid);
+long rest_signals(struct restore *r); /* what they do; the mask is known */
 /* restore_undo.c: timers of this process, and what rest_pending() has queued, are gone. */
 void rest_drop_timers(struct blob *b);
 void rest_unqueue(const struct restore *r, int32_t whose);

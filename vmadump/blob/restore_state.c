@@ -200,39 +200,6 @@ long rest_creds(struct restore *r)
 	return 0;
 }
 
-static long set_signals(struct restore *r)
-{
-	const struct rest_rec *rec = &r->rec[TAG_SIGNALS];
-	const struct sigaction dfl = {0};
-
-	/*
-	 * A fresh clone has none of these; a process that undumps may have. In a ghost the default
-	 * of SIGCHLD is set, and to set it drops one that is pending (do_sigaction() of
-	 * kernel/signal.c): a child that is real here may have ended while the image came.
-	 */
-	if (!r->b->sigs_default) {
-		for (int sig = 1; sig <= SYS_NSIG; sig++)
-			if (sig != SIGCHLD || !r->opt->in_place)
-				sys_sigaction(sig, &dfl, NULL);
-		rest_drop_timers(r->b);
-	}
-	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_SIGNAL_LEN) {
-		struct sigaction act = {
-			.sa_handler = (__sighandler_t)get64(p + 8),
-			.sa_flags = get64(p + 16),
-			.sa_restorer = (__sigrestore_t)get64(p + 24),
-		};
-		long e;
-
-		memcpy(&act.sa_mask, p + 32, 8);
-		e = sys_sigaction((int)get32(p), &act, NULL);
-		if (e < 0)
-			return blob_err_set(&r->b->err, (int)-e, "the handler of signal %u: %s",
-					    get32(p), errno_name(e));
-	}
-	return 0;
-}
-
 /* A timer with the id that the program knows it by. */
 static long make_timer(struct restore *r, const uint8_t *p, int by_id)
 {
@@ -293,25 +260,6 @@ static void start_timers(struct restore *r)
 		if (v.value_s || v.value_ns)
 			sys_timer_settime((int)get32(p), 0, &v, NULL);
 	}
-}
-
-long rest_pending(struct restore *r, int32_t was, int32_t tid)
-{
-	const struct rest_rec *rec = &r->rec[TAG_PENDING];
-	int pid = (int)sys_getpid();
-
-	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_PENDING_LEN) {
-		long e;
-
-		if (get64(p) != (uint64_t)was)
-			continue;
-		e = was ? sys_tgsigqueueinfo(pid, tid, (int)get32(p + 8), p + 8)
-			: sys_sigqueueinfo(pid, (int)get32(p + 8), p + 8);
-		if (e < 0)
-			return blob_err_set(&r->b->err, (int)-e, "its pending signal %u: %s",
-					    get32(p + 8), errno_name(e));
-	}
-	return 0;
 }
 
 /* As far as this process may: the hard limit goes down, but up only with CAP_SYS_RESOURCE. */
@@ -454,7 +402,7 @@ long rest_state(struct restore *r)
 	long e;
 
 	take_registers(r);
-	if ((e = set_signals(r)) < 0 || (e = rest_threads(r)) < 0 || (e = make_timers(r)) < 0 ||
+	if ((e = rest_signals(r)) < 0 || (e = rest_threads(r)) < 0 || (e = make_timers(r)) < 0 ||
 	    (e = set_proc(r)) < 0)
 		return e;
 	rest_sched(r, 0);
