@@ -21,7 +21,9 @@ int read_filters(struct trace *t, pid_t tid, uint32_t most, uint8_t *rec, uint32
 int put_filter(struct trace *t, struct task *task, const struct blob *b, const uint8_t *at,
 	       uint64_t from, uint32_t flags);
 
-/* filters_each.c: the number that a thread has where it is; it is tid here. */
+/* filters_each.c: the file status of a thread, n bytes with a NUL. 0 or -1. */
+int thread_status(pid_t pid, pid_t tid, char *text, size_t n);
+/* The number that a thread has where it is; it is tid here. */
 pid_t thread_number(pid_t pid, pid_t tid);
 /* Is there any, of threads of one whose first has none? f->seccomp; or refused. */
 int find_thread_filters(struct freeze *f);

@@ -21,7 +21,7 @@
 
 #define EACH_HEAD 8u /* u32 thread id, u32 1: no_new_privs; a list follows */
 
-static int status_of(pid_t pid, pid_t tid, char *text, size_t n)
+int thread_status(pid_t pid, pid_t tid, char *text, size_t n)
 {
 	char path[64];
 	ssize_t got;
@@ -40,7 +40,7 @@ pid_t thread_number(pid_t pid, pid_t tid)
 {
 	char text[8192], *at, *end;
 
-	if (status_of(pid, tid, text, sizeof text) < 0)
+	if (thread_status(pid, tid, text, sizeof text) < 0)
 		return tid;
 	/* "NSpid:\t4242\t17": its own namespace is the last. */
 	at = strstr(text, "\nNSpid:\t");
@@ -54,7 +54,7 @@ static int may_suspend(void)
 {
 	char text[8192];
 
-	return status_of(getpid(), (pid_t)syscall(SYS_gettid), text, sizeof text) == 0 &&
+	return thread_status(getpid(), (pid_t)syscall(SYS_gettid), text, sizeof text) == 0 &&
 	       status_number(text, "\nSeccomp:\t", 10) == 0 &&
 	       status_number(text, "\nCapEff:\t", 16) >> CAP_SYS_ADMIN_BIT & 1;
 }
@@ -77,7 +77,7 @@ static int refuse_others(struct freeze *f)
 		pid_t tid = f->t.task[i].tid;
 		uint64_t its_mode, its_n;
 
-		if (status_of(f->t.pid, tid, text, sizeof text) < 0)
+		if (thread_status(f->t.pid, tid, text, sizeof text) < 0)
 			continue;
 		its_mode = status_number(text, "\nSeccomp:\t", 10);
 		its_n = status_number(text, "\nSeccomp_filters:\t", 10);
@@ -117,7 +117,7 @@ static long put_each(struct freeze *f, uint32_t i, uint8_t *rec, uint8_t *list)
 	uint64_t nnp;
 	uint32_t len;
 
-	if (status_of(f->t.pid, tid, text, sizeof text) < 0)
+	if (thread_status(f->t.pid, tid, text, sizeof text) < 0)
 		return trace_fail(&f->t, ESRCH, "thread %d has ended", (int)tid);
 	if (read_filters(&f->t, tid, UINT32_MAX, list, &len) < 0)
 		return -1;

@@ -404,8 +404,7 @@ int freeze_enter(struct freeze *f, pid_t pid, unsigned flags, int to_leave, stru
 	f->flags = flags;
 	if (freeze_look(f) < 0)
 		return -1;
-	if (!(flags & FREEZE_LOOKED) && (flags & FREEZE_LOOK || freeze_is_much(f)) &&
-	    freeze_look_aside(f) < 0)
+	if (!(flags & FREEZE_LOOKED) && freeze_look_more(f) < 0)
 		return -1;
 	freeze_gadget(f);
 	stay_here(&f->stay, f->threads == 1 ? pid : 0);

@@ -62,10 +62,14 @@ int leave_pid(pid_t pid, int conn, int node, unsigned flags, const struct live *
 
 /* freeze_look.c: what shows before it is stopped: 0, or -1 and it cannot be taken. */
 int freeze_look(struct freeze *f);
+/* freeze_threads.c: the same of its threads; 30 us each. */
+int freeze_look_at_threads(struct freeze *f);
 /* What was left for later, while it is parked: 0, or refused. */
 int freeze_look_at_rest(struct freeze *f);
 /* It is stopped: has it set a filter since? 0, or refused. */
 int freeze_look_again(struct freeze *f);
+/* The rest of what is looked at while it runs, of one that has much. 0, or refused. */
+int freeze_look_more(struct freeze *f);
 /* Has it so much that a look takes milliseconds? After freeze_look(). */
 int freeze_is_much(struct freeze *f);
 /* freeze.c: a thread as it was read, but for where it lies in the blob's memory. */

@@ -21,6 +21,7 @@
 #define MUCH_FDS 128	     /* descriptors */
 #define MUCH_PTE_KB 512	     /* page tables of 256 MiB: /proc/PID/smaps goes through them */
 #define MUCH_MAPS_PAGES 5    /* of /proc/PID/maps */
+#define MUCH_THREADS 16	     /* these are stopped and let go in that time */
 #define LATE_RSS_KB 4096     /* what has no more memory is dumped in a millisecond or two */
 #define PIDFD_OF_THREAD 0x80 /* PIDFD_THREAD, Linux 6.9: O_EXCL */
 
@@ -234,6 +235,15 @@ static int are_many_fds(const struct freeze *f)
 int freeze_is_much(struct freeze *f)
 {
 	return are_many_fds(f) || f->pte_kb > MUCH_PTE_KB || are_many_mappings(f);
+}
+
+int freeze_look_more(struct freeze *f)
+{
+	const int much = f->flags & FREEZE_LOOK || freeze_is_much(f);
+
+	if ((much || f->threads > MUCH_THREADS) && freeze_look_at_threads(f) < 0)
+		return -1;
+	return much ? freeze_look_aside(f) : 0;
 }
 
 /* In every vdso of this kernel; 0: none was found. */

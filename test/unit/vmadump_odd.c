@@ -10,7 +10,8 @@
  *   vmadump_odd storm ROUNDS  its child sends it so many signals; each comes, in order
  *   vmadump_odd nnp ROUNDS    a thread has no_new_privs, the first has not
  *   vmadump_odd ticks ROUNDS  a timer of 1 ms ticks that nobody reads before the end
- *   vmadump_odd strict        a thread is in seccomp's strict mode
+ *   vmadump_odd strict N      a thread is in seccomp's strict mode, and N others sleep
+ *   vmadump_odd apart N       the same, with a working directory of its own
  *
  * The first two, storm, nnp and ticks write a line a round, at last "odd ok"; the others "ready",
  * and wait. 77: this machine has no such thing.
@@ -18,6 +19,7 @@
 #include <fcntl.h>
 #include <mqueue.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -269,25 +271,35 @@ static void ticks(void)
 	MUST(read(fd, &n, sizeof n) == sizeof n && n + 10 >= (uint64_t)rounds * 20);
 }
 
-static void *strict_other(void *arg)
+static void *sleeps(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+static void *has_own(void *strict)
 {
 	char c;
 
-	(void)arg;
-	MUST(prctl(PR_SET_SECCOMP, 1, 0, 0, 0) == 0);
+	if (strict)
+		MUST(prctl(PR_SET_SECCOMP, 1, 0, 0, 0) == 0);
+	else
+		MUST(unshare(CLONE_FS) == 0);
 	MUST(write(1, "ready\n", 6) == 6);
 	for (;;)
 		syscall(SYS_read, 1, &c, 0);
 	return NULL;
 }
 
-static void strict(void)
+static void one_of_many(int strict)
 {
 	pthread_t t;
 
-	MUST(pthread_create(&t, NULL, strict_other, NULL) == 0);
-	for (;;)
-		pause();
+	for (long i = 0; i < rounds; i++)
+		MUST(pthread_create(&t, NULL, sleeps, NULL) == 0);
+	MUST(pthread_create(&t, NULL, has_own, strict ? &t : NULL) == 0);
+	sleeps(NULL);
 }
 
 int main(int argc, char **argv)
@@ -309,8 +321,8 @@ int main(int argc, char **argv)
 		nnp();
 	else if (strcmp(what, "ticks") == 0)
 		ticks();
-	else if (strcmp(what, "strict") == 0)
-		strict();
+	else if (strcmp(what, "strict") == 0 || strcmp(what, "apart") == 0)
+		one_of_many(strcmp(what, "strict") == 0);
 	else
 		open_one(what);
 	dprintf(1, "odd ok\n");
