@@ -30,20 +30,32 @@
 #define FD_CTL 5
 #define FD_FREE 64 /* out of the way of those */
 #define READ_BYTES (256u << 10)
-#define ASK_BYTES (32ull << 10)	  /* from the page on that a thread waits for */
+#define ASK_FIRST IMAGE_PAGE	  /* what a thread waits for; the next question is behind it */
+#define ASK_MOST (32ull << 10)	  /* where it goes on near the end of an answer, four times that */
+#define RUNS 8u			  /* so many threads that do are known */
 #define ASKS_MAX 16u		  /* questions on their way */
 #define WINDOW_IDLE (1ull << 20)  /* on its way unasked, while nobody waits */
-#define WINDOW_BUSY (32ull << 10) /* while threads do: a question waits behind it */
-#define BUSY_NS 2000000ll	  /* so long after a fault */
+#define WINDOW_BUSY (32ull << 10) /* while threads do: a question waits behind it, */
+#define WINDOW_NS 1000000ll	  /* but not behind more than one in this time */
+#define BUSY_NS 2000000ll	  /* threads do, so long after a fault */
+
+struct asked {
+	uint64_t at, len; /* where the pages were */
+};
 
 static struct {
 	struct spaces all;
 	struct pager_in in;
 	int uffd;
-	uint64_t ask[ASKS_MAX]; /* where the pages were that were asked for */
+	struct asked ask[ASKS_MAX]; /* not answered */
 	uint32_t nask;
+	struct asked run[RUNS]; /* questions of late, and the one to forget next */
+	uint32_t old;
 	uint64_t credit; /* given and not used up */
-	int64_t busy_until;
+	bool held;	 /* for a moment */
+	bool relayed; /* through bpdata: what is in front of an answer costs several times as much
+		       */
+	int64_t busy_until, credit_at;
 	unsigned char out[(ASKS_MAX + 8) * LAZY_FRAME]; /* questions that are still to be written */
 	size_t nout;
 	bool ended;
@@ -93,9 +105,36 @@ static bool say(uint32_t type, uint64_t at, uint64_t len)
 static bool is_asked(uint64_t src)
 {
 	for (uint32_t i = 0; i < pg.nask; i++)
-		if (src >= pg.ask[i] && src < pg.ask[i] + ASK_BYTES)
+		if (src >= pg.ask[i].at && src < pg.ask[i].at + pg.ask[i].len)
 			return true;
 	return false;
+}
+
+/* What is not asked for goes on behind an answer as well, so the end of one is not met exactly. */
+static uint64_t how_much(uint64_t src)
+{
+	for (uint32_t i = 0; i < RUNS; i++) {
+		struct asked *r = &pg.run[i];
+
+		if (src - (r->at + r->len) > WINDOW_BUSY)
+			continue;
+		r->len = r->len * 4 < ASK_MOST ? r->len * 4 : ASK_MOST;
+		r->at = src;
+		return r->len;
+	}
+	pg.run[pg.old++ % RUNS] = (struct asked){src, pg.relayed ? ASK_FIRST : ASK_MOST};
+	return pg.relayed ? ASK_FIRST : ASK_MOST;
+}
+
+static void ask_for(uint64_t src)
+{
+	struct asked a = {src, 0};
+
+	if (pg.nask == ASKS_MAX || is_asked(src))
+		return;
+	a.len = how_much(src);
+	if (say(LAZY_GET, a.at, a.len))
+		pg.ask[pg.nask++] = a;
 }
 
 /* For each thread that waits: the page, a question for it, or patience. */
@@ -110,8 +149,7 @@ static void look_at_wants(void)
 
 		if (!src)
 			continue;
-		if (pg.nask < ASKS_MAX && !is_asked(src) && say(LAZY_GET, src, ASK_BYTES))
-			pg.ask[pg.nask++] = src;
+		ask_for(src);
 		all->want[kept++] = w;
 	}
 	all->nwant = kept;
@@ -119,16 +157,22 @@ static void look_at_wants(void)
 
 static void give_credit(void)
 {
-	uint64_t window = WINDOW_IDLE;
+	int64_t now = now_ns();
+	uint64_t window;
 
 	if (pg.all.faulted || pg.all.nwant)
-		pg.busy_until = now_ns() + BUSY_NS;
+		pg.busy_until = now + BUSY_NS;
 	pg.all.faulted = false;
-	if (pg.busy_until && now_ns() < pg.busy_until)
-		window = WINDOW_BUSY;
-	if (pg.in.begun && !pg.ended && pg.credit <= window / 2 &&
-	    say(LAZY_MORE, 0, window - pg.credit))
+	window = now < pg.busy_until ? WINDOW_BUSY : WINDOW_IDLE;
+	pg.held = false;
+	if (!pg.in.begun || pg.ended || pg.credit > window / 2)
+		return;
+	if (pg.relayed && now < pg.busy_until && now < pg.credit_at) {
+		pg.held = true;
+	} else if (say(LAZY_MORE, 0, window - pg.credit)) {
 		pg.credit = window;
+		pg.credit_at = now + WINDOW_NS;
+	}
 }
 
 /* -- what comes */
@@ -155,7 +199,7 @@ static void on_answered(void *arg, uint64_t at)
 {
 	(void)arg;
 	for (uint32_t i = 0; i < pg.nask; i++)
-		if (pg.ask[i] == at) {
+		if (pg.ask[i].at == at) {
 			pg.ask[i] = pg.ask[--pg.nask];
 			return;
 		}
@@ -226,7 +270,7 @@ static int wait_for(void)
 	polls[1] = (struct pollfd){.fd = pg.nout ? FD_BACK : -1, .events = POLLOUT};
 	for (uint32_t i = 0; i < pg.all.n; i++)
 		polls[2 + i] = (struct pollfd){.fd = pg.all.s[i].uffd, .events = POLLIN};
-	return poll(polls, n, -1) < 0 && errno != EINTR ? -errno : 0;
+	return poll(polls, n, pg.held ? 1 : -1) < 0 && errno != EINTR ? -errno : 0;
 }
 
 /* 0: all is there, or nobody is left; -errno: it never will be. */
@@ -354,6 +398,7 @@ _Noreturn void pager_main(int in, int back, int ctl)
 {
 	cpu_set_t all;
 
+	pg.relayed = in != back;
 	take_places(in, back, ctl);
 	syscall(SYS_prctl, PR_SET_NAME, PAGER_NAME, 0, 0, 0, CALL_MARK);
 	memset(&all, 0xff, sizeof(all));
