@@ -136,6 +136,14 @@ static void tell_newer(struct master *m, struct proc *p, const struct node *sour
 		procs_mirror(m, p, target, &p->last);
 }
 
+/* A child that is real there: the ghost of the mover there has taken its stop by now. */
+static void tell_stopped(struct master *m, struct proc *p, const struct node *source,
+			 struct node *target, const Bproc__Chain *c)
+{
+	if (c->child && p->last.code == CLD_STOPPED && is_older(p, source, c))
+		procs_mirror(m, p, target, &p->last);
+}
+
 /* What the cluster has not heard of is real where it was born. */
 static struct proc *enter_relative(struct master *m, const struct node *source,
 				   const Bproc__Chain *c)
@@ -181,8 +189,10 @@ static void note_chain(struct master *m, const struct node *source, struct node 
 		if (c->child && target->num != NODE_HOME)
 			p->awaited_at = target->num;
 		if (p->node == target->num &&
-		    (p->awaited_at != target->num || p->state != PS_DYING))
+		    (p->awaited_at != target->num || p->state != PS_DYING)) {
+			tell_stopped(m, p, source, target, c);
 			continue;
+		}
 		/*
 		 * Home has a ghost of all but what is real there. Of one that nobody has told of
 		 * yet home itself will say which; taken for a ghost it would be nowhere, and swept.

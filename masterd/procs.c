@@ -294,6 +294,28 @@ void procs_killed(struct master *m, struct proc *p, enum proc_event event)
 	procs_dead(m, p, event, &t);
 }
 
+struct arriving {
+	int32_t node;
+	bool family;
+};
+
+static void is_arriving(struct move *mv, void *arg)
+{
+	struct arriving *a = arg;
+
+	a->family |= mv->family && mv->target == a->node && mv->state < MV_COMMITTED;
+}
+
+/* To where it is real, and its parent may be about to come: its ghost there has taken the stop. */
+static void tell_own_node(struct master *m, struct proc *p, const struct tale *t)
+{
+	struct arriving a = {.node = p->node};
+
+	move_each(&m->moves, is_arriving, &a);
+	if (a.family)
+		procs_mirror(m, p, node_get(&m->nodes, p->node), t);
+}
+
 static void stop_cont(struct master *m, struct proc *p, const struct tale *t)
 {
 	struct queued q = {.tale = *t};
@@ -303,6 +325,7 @@ static void stop_cont(struct master *m, struct proc *p, const struct tale *t)
 	switch (proc_step(p, PE_STOPCONT)) {
 	case PA_MIRROR:
 		mirror_stop_cont(m, p, t);
+		tell_own_node(m, p, t);
 		break;
 	case PA_QUEUE:
 		enqueue(p, &q);

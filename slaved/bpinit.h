@@ -236,6 +236,7 @@ void proc_remove(struct proc *p);
 int32_t proc_parent(int32_t pid);
 /* False: it is no zombie. */
 bool proc_zombie_status(int32_t pid, int *ret_status);
+int proc_stop(int32_t pid);
 int proc_set_chan(struct proc *p, int chan);
 int chan_end(int chan); /* closes it, with what is unread in it; -1 */
 void proc_close_chan(struct proc *p);
@@ -355,6 +356,7 @@ struct move {
 	bool place_tried; /* its ghost is, as far as can be, where it was */
 	uint64_t word;	  /* target: of home's words on places the last before it was announced */
 	struct mirror late[INIT_CHAIN_MAX]; /* of the chain, until it runs; code 0: none */
+	int stop[INIT_CHAIN_MAX]; /* real here: by which it has stopped since it was asked about */
 };
 extern struct move moves[MOVES_MAX];
 extern uint32_t moves_used; /* no slot at or above it was ever used: they are long */
@@ -446,6 +448,9 @@ bool children_ready(struct move *m);
 bool children_are_made(const struct move *m);
 /* The SIGCHLD of a child whose end it is to be told of when it runs; si_signo 0: none. */
 siginfo_t children_unheard(const struct move *m);
+/* Stops that its ghost has taken since, once more; one of them, as it is heard of. */
+void children_stop(const struct move *m);
+void children_heard(int32_t pid, int code, int status);
 /* Its ghost is making those of its children that are missing: nothing else makes one of them. */
 bool children_are_coming(int32_t ppid);
 void children_decided(void); /* whom somebody waits for may have come, or not be coming */

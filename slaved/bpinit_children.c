@@ -195,15 +195,37 @@ static bool stop_seen(struct move *m)
 	return all;
 }
 
+static bool is_real_child(const struct move *m, const struct init_chain *c)
+{
+	const struct proc *p = c->child ? proc_find(c->pid) : NULL;
+
+	return c->child && (!p || p->state == PROC_REAL) && proc_parent(c->pid) == m->pid;
+}
+
+/*
+ * One that runs as it knows it, and is real here, has stopped since. Its ghost has taken that, or
+ * the stop is there to be waited for, and nothing is to be done.
+ */
+void children_stop(const struct move *m)
+{
+	for (uint32_t i = 0; i < m->nchain; i++) {
+		const struct init_chain *c = &m->chain[i];
+
+		if (m->stop[i] && c->state == CHAIN_RUNS && is_real_child(m, c) &&
+		    proc_stop(c->pid) == 0)
+			restop(c->pid, m->stop[i]);
+	}
+}
+
 /* What it has still to wait for. */
 static void begin_news(struct move *m)
 {
+	children_stop(m);
 	EACH_CHILD(m, c)
 	{
 		struct proc *p = proc_find(c->pid);
 
-		if (c->state == CHAIN_STOPPED && (!p || p->state == PROC_REAL) &&
-		    proc_parent(c->pid) == m->pid)
+		if (c->state == CHAIN_STOPPED && is_real_child(m, c))
 			restop(c->pid, c->status);
 		if (!p || p->state != PROC_GHOST || p->dying)
 			continue;
@@ -262,8 +284,8 @@ bool children_ready(struct move *m)
 }
 
 /*
- * One that is real here and has ended since its parent was parked where it comes from. The SIGCHLD
- * of that went with those of what it knows, and nobody mirrors the end to where it is true.
+ * One that is real here and has ended, or stopped, since its parent was parked where it comes from.
+ * The SIGCHLD of that went with those of what it knows, and nobody mirrors it to where it is true.
  */
 siginfo_t children_unheard(const struct move *m)
 {
@@ -271,16 +293,21 @@ siginfo_t children_unheard(const struct move *m)
 
 	for (uint32_t i = 0; i < m->nchain; i++) {
 		const struct init_chain *c = &m->chain[i];
-		const struct proc *p = c->child ? proc_find(c->pid) : NULL;
-		struct look l = {0};
 		struct chan_child end;
-		int status;
+		struct look l = {0};
+		int status, sig;
 
-		if (!c->child || c->state == CHAIN_ENDED || (p && p->state != PROC_REAL) ||
-		    !proc_zombie_status(c->pid, &status) || proc_parent(c->pid) != m->pid)
+		if (c->state == CHAIN_ENDED || !is_real_child(m, c))
+			continue;
+		sig = c->state == CHAIN_STOPPED ? 0 : proc_stop(c->pid);
+		if (sig > 0)
+			end = (struct chan_child){
+				.pid = c->pid, .code = CLD_STOPPED, .status = sig};
+		else if (proc_zombie_status(c->pid, &status))
+			end = child_of(c->pid, status);
+		else
 			continue;
 		look_at(c->pid, &l);
-		end = child_of(c->pid, status);
 		si.si_signo = SIGCHLD;
 		si.si_code = end.code;
 		si.si_pid = end.pid;
@@ -298,6 +325,18 @@ bool children_are_made(const struct move *m)
 
 /* -- what becomes of them meanwhile */
 
+/* Told by its ghost here, or by the master, who may have heard of it before we began. */
+void children_heard(int32_t pid, int code, int status)
+{
+	for (uint32_t i = 0; i < moves_used; i++) {
+		struct move *m = &moves[i];
+
+		for (uint32_t k = 0; m->phase >= ARRIVE_CHAIN && k < m->nchain; k++)
+			if (m->chain[k].pid == pid && m->chain[k].child)
+				m->stop[k] = code == CLD_STOPPED ? status : 0;
+	}
+}
+
 bool children_later(const struct init_msg *msg)
 {
 	int code = msg->u.mirror.code;
@@ -313,7 +352,9 @@ bool children_later(const struct init_msg *msg)
 			if (c->pid != msg->u.mirror.pid || c->child == CHILD_NOT_HERE ||
 			    (!c->child && (m->phase != ARRIVE_CHAIN || proc_find(c->pid))))
 				continue;
-			if (!is_end(m->late[k].code))
+			if (!is_end(code) && is_real_child(m, c))
+				children_heard(c->pid, code, msg->u.mirror.status);
+			else if (!is_end(m->late[k].code))
 				m->late[k] = (struct mirror){code, msg->u.mirror.status, msg->use};
 			return true;
 		}

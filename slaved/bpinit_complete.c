@@ -58,6 +58,7 @@ static struct going note(struct move *m, struct proc *p)
 {
 	struct going g = {.p = p, .id = m->id, .data = take_fd(m->data)};
 
+	children_stop(m); /* the master's word on that may have come late */
 	g.child = children_unheard(m);
 	if (m->kind == MOVE_REXEC)
 		/* The exec decides; its channel's end is the word that it was one. */

@@ -46,6 +46,14 @@ bool proc_zombie_status(int32_t pid, int *ret_status)
 	return true;
 }
 
+/* The signal of a stop that its parent has not waited for; 0: it has; -1: it is not stopped. */
+int proc_stop(int32_t pid)
+{
+	char text[1024], *p = read_stat(pid, text, sizeof(text));
+
+	return p && p[1] == 'T' ? (int)strtol(strrchr(p, ' '), NULL, 10) : -1;
+}
+
 /*
  * PROC_FREE: there is nothing to tell; else what it is to others. A ghost that turns back, or
  * that is being made, may be one as soon as this is told; one that asks to leave is real here

@@ -96,6 +96,8 @@ static void real_changed(struct proc *p, const struct chan_child *c)
 	if (is_again(p, c) || is_over(p, c))
 		return;
 	p->conted = p->cont_told = false;
+	if (!is_end(c->code))
+		children_heard(c->pid, c->code, c->status);
 	if (p->stopped != stopped)
 		nstopped += stopped ? 1u : -1u;
 	p->stopped = stopped;
@@ -140,6 +142,8 @@ static void native_changed(const struct chan_child *c)
 {
 	bool ended = is_end(c->code);
 
+	if (!ended)
+		children_heard(c->pid, c->code, c->status);
 	if (ended == !self.keeper && !(ended && is_known(c->pid)))
 		event(&(struct init_msg){.type = EV_CHILD,
 					 .flags = ended ? EVF_NATIVE : 0,

@@ -2,8 +2,8 @@
  * At home, of what was born on a node: the ghost of one whose parent has none is in its session,
  * and nobody's child, also when the end of another of its number is heard while it is made. One
  * comes home before anything was told of it, or of its parent: what was told was lost with a
- * bpslave. One comes home to a child that ends before it is there, or is sent signals there which
- * are ignored by default. And bpinit is killed when nobody traces an orphan's ghost yet.
+ * bpslave. One is sent signals at home which are ignored by default, before it is there. And bpinit
+ * is killed when nobody traces an orphan's ghost yet.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -179,23 +179,6 @@ static void test_told_again(void)
 	printf("told again: ok\n");
 }
 
-/* On the node: comes home by a channel that it gives out on 0, with what is to be known of it. */
-static void come_home(const void *what, size_t len)
-{
-	int far, null, on = channel(&far);
-
-	if (pkt_send(0, what, len, &far, 1) < 0)
-		_exit(2);
-	close_fd(far);
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int fd = 0; fd < 2; fd++)
-		if (dup2(null, fd) < 0)
-			_exit(4);
-	close_fd(null);
-	if (rig_leave(on, MOVE_MOVE, NULL, 0) < 0)
-		_exit(5);
-}
-
 struct comes {
 	int32_t pid, ppid, pgid, sid;
 };
@@ -217,7 +200,7 @@ static _Noreturn void grandparent(int chan)
 	c.pid = getpid();
 	c.pgid = getpgrp();
 	c.sid = getsid(0);
-	come_home(&c, sizeof(c));
+	rig_come_home(&c, sizeof(c));
 	for (;;)
 		pause();
 }
@@ -263,107 +246,6 @@ static void test_untold(bool parent)
 	printf("home, and its parent is %s: ok\n", parent ? "told later" : "no more");
 }
 
-static siginfo_t heard;
-
-static void on_child(int sig, siginfo_t *si, void *uc)
-{
-	(void)sig;
-	(void)uc;
-	heard = *si;
-}
-
-static bool hears(bool blocks)
-{
-	struct timespec t = {.tv_sec = 5};
-	sigset_t chld;
-
-	sigemptyset(&chld);
-	sigaddset(&chld, SIGCHLD);
-	if (blocks)
-		return sigtimedwait(&chld, &heard, &t) == SIGCHLD;
-	for (int ms = 0; ms < 5000 && !heard.si_signo; ms++)
-		usleep(1000);
-	return heard.si_signo == SIGCHLD;
-}
-
-/* Leaves a child at home, goes to the node, and comes home by a channel that it gives out on 0. */
-static _Noreturn void leaves_child(int chan, bool blocks)
-{
-	struct sigaction sa = {.sa_sigaction = on_child, .sa_flags = SA_SIGINFO};
-	int status = 0;
-	sigset_t chld;
-	int32_t pid;
-
-	sigemptyset(&chld);
-	sigaddset(&chld, SIGCHLD);
-	if (blocks ? sigprocmask(SIG_BLOCK, &chld, NULL) < 0 : sigaction(SIGCHLD, &sa, NULL) < 0)
-		_exit(1);
-	pid = fork();
-	if (pid == 0) {
-		close_fd(chan);
-		close_fd(home.sock);
-		close_fd(node.sock);
-		for (;;)
-			pause();
-	}
-	if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
-		_exit(2);
-	come_home(&pid, sizeof(pid));
-	if (!hears(blocks))
-		_exit(6);
-	if (heard.si_code != CLD_KILLED || heard.si_pid != pid || heard.si_status != SIGTERM)
-		_exit(7);
-	_exit(waitpid(pid, &status, WNOHANG) == pid && status == SIGTERM ? 30 : 8);
-}
-
-/*
- * It ends when all is ready for its parent and the image is still to come: that is news to the
- * parent, and nobody else is there to be told.
- */
-static void test_child_ends(bool blocks)
-{
-	struct trip to = {.kind = MOVE_RFORK,
-			  .streams = 1,
-			  .dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER},
-		    t = {.kind = MOVE_MOVE, .to_home = true, .own_chain = true, .early = true};
-	int far, chan = channel(&far);
-	struct sysio_pkt pkt;
-	int32_t child;
-
-	trip_begin(&to, far);
-	to.pid = fork();
-	if (to.pid == 0)
-		leaves_child(chan, blocks);
-	close_fd(chan);
-	trip_send(&to);
-	trip_commit(&to);
-	CHECK(pkt_recv(to.node_sock[0], &child, sizeof(child), 0, &pkt) == 0 && pkt.nfd == 1);
-	t.pid = to.pid;
-	t.ppid = getpid();
-	t.pgid = getpgrp();
-	t.sid = getsid(0);
-	t.nchain = 1;
-	t.chain[0] = (struct init_chain){.pid = child,
-					 .ppid = to.pid,
-					 .pgid = t.pgid,
-					 .sid = t.sid,
-					 .comm = "child",
-					 .child = 1,
-					 .state = CHAIN_RUNS};
-	trip_begin(&t, pkt.fd[0]);
-	want(&home, EV_READY, 0);
-	CHECK(kill(child, SIGTERM) == 0);
-	usleep(20000);
-	trip_send(&t);
-	trip_commit(&t);
-	CHECK(wait_for(to.pid, 0) == 30 << 8);
-	mirror(&node, to.pid, CLD_EXITED, 30);
-	want(&node, EV_MIRRORED, to.pid);
-	side_forget(&home);
-	side_forget(&node);
-	printf("home to a child that has ended, %s: ok\n", blocks ? "blocked" : "handled");
-}
-
 /* Ignored by default, but for the last. */
 static const int by_default[] = {SIGWINCH, SIGURG, SIGCONT, SIGUSR1};
 #define NSIGS 4
@@ -397,7 +279,7 @@ static _Noreturn void is_sent(int chan, bool blocks)
 		_exit(1);
 	if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
 		_exit(2);
-	come_home(&none, 1);
+	rig_come_home(&none, 1);
 	for (int i = 0; i < NSIGS && blocks; i++) {
 		int sig = sigtimedwait(&all, &si, &soon);
 
@@ -484,8 +366,6 @@ int main(void)
 	test_told_again();
 	test_untold(true);
 	test_untold(false);
-	test_child_ends(false);
-	test_child_ends(true);
 	test_is_sent(false);
 	test_is_sent(true);
 	test_bpinit_killed();

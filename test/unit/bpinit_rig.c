@@ -326,6 +326,8 @@ void trip_begin(struct trip *t, int far_end)
 	if (t->as_user)
 		m.u.arrive.cred.cap_prm = m.u.arrive.cred.cap_eff = 0;
 	memcpy(m.u.arrive.chain, t->chain, sizeof(t->chain));
+	if (t->children)
+		m.pid = t->pid;
 	tell(to, &m, NULL, 0);
 }
 

@@ -57,6 +57,7 @@ struct trip {
 	int home_sock[3], node_sock[3]; /* the bpslaves' ends */
 	int32_t pid;			/* out */
 	uint32_t dump_flags;
+	bool children;	  /* it is told who comes: its ghost leaves its children alone */
 	bool early;	  /* its image does not wait for the ghosts of its chain */
 	uint32_t as_user; /* not 0: arrives with this uid and gid and no capability */
 	/* Called when its ghost at home is about to be it, and has got nothing of its image. */
@@ -82,6 +83,8 @@ int32_t rig_rfork_with(struct trip *t, void (*before)(void));
 int32_t rig_sleeper(struct trip *t);
 /* In the process that leaves: by itself. 0: arrived; -errno: aborted. */
 int rig_leave(int chan, uint32_t kind, const void *args, size_t len);
+/* On the node: comes home by a channel that it gives out on 0, with what is to be known of it. */
+void rig_come_home(const void *what, size_t len);
 int channel(int *ret_far);
 void decide_abort(struct side *s, struct trip *t, int err, const char *text);
 /* A process that leaves by itself with a channel made before the fork: its end, or 0 in it. */

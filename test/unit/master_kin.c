@@ -107,6 +107,51 @@ START_TEST(goes_on_at_source)
 END_TEST
 
 /*
+ * It stops where its parent goes to, and the master hears of that before it is asked, or when it
+ * has said yes: that node is told so, for its parent cannot know, and the ghost of that has taken
+ * the stop. Not if its ghost at the source was sent a SIGCONT.
+ */
+START_TEST(stops_where_parent_goes)
+{
+	struct fake_slave *home, *n0, *n1;
+	uint64_t id = join_three(&home, &n0, &n1);
+
+	for (int pid = 2001; pid <= 2002; pid++) {
+		tell_proc(home, pid, true);
+		tell_state(n0, pid, pid == 2002, pid == 2001 ? id : 0);
+	}
+	tell_end(home);
+	hear_asked(n0, n1);
+	tell_state(n1, 2002, false, id + 1);
+	tell_end(n0);
+	tell_end(n1);
+	if (_i != 1) {
+		tell_event(n1, 2002, CLD_STOPPED, SIGSTOP, 9, id + 1);
+		hear_told(n0, 2002, CLD_STOPPED, SIGSTOP, 9);
+	}
+	if (_i == 2) {
+		tell_cont(n0, 2002);
+		hear(n1, BPROC__ENVELOPE__MSG_SIGNAL);
+	}
+	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
+					       .node = 1,
+					       .asker = 2001,
+					       .pid = 2001,
+					       .parent = 1000,
+					       .child = 2002});
+	hear_start(n1);
+	if (_i == 1) {
+		pidnode(n1, 1); /* it has been granted */
+		tell_event(n1, 2002, CLD_STOPPED, SIGSTOP, 9, id + 1);
+	}
+	if (_i != 2)
+		hear_told(n1, 2002, CLD_STOPPED, SIGSTOP, 9);
+	slave_expect_nothing(n1, 100);
+	free_three(home, n0, n1);
+}
+END_TEST
+
+/*
  * A child of rfork has a child, which asks to move on before the master has heard that its parent
  * runs: with it goes a ghost of that, which hears of its end.
  */
@@ -250,6 +295,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, master_cleanup);
 	tcase_add_loop_test(t, ends_where_parent_goes, 0, 2);
 	tcase_add_loop_test(t, goes_on_at_source, 0, 3);
+	tcase_add_loop_test(t, stops_where_parent_goes, 0, 3);
 	tcase_add_test(t, asked_by_its_child);
 	tcase_add_loop_test(t, both_go_there, 0, 2);
 	tcase_add_loop_test(t, ghost_that_stays, 0, 2);
