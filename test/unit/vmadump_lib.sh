@@ -10,10 +10,12 @@ failed=0
 
 fail() { echo "FAILED: $*" >&2; failed=1; }
 
+# Who has ended is not named by its number any more, which may be anybody's by now: what is to be
+# ended, restored or not, is here.
 finish() {
 	local p
 	for p in "${pids[@]:-}"; do
-		[ -n "$p" ] && kill -9 "$p" 2>/dev/null
+		[ -n "$p" ] && [ "/proc/$p/cwd" -ef "$dir" ] && kill -9 "$p" 2>/dev/null
 	done
 	cd "$here" || :
 	rm -rf "$dir"

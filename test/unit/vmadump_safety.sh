@@ -3,8 +3,9 @@
 # middle, the disk is full, the reader is gone, the user may not. $1 vmadump, $2 the
 # directory of the test programs.
 bin=$2
+tests=$(dirname "$(readlink -f "$0")")
 # shellcheck source=/dev/null
-. "$(dirname "$(readlink -f "$0")")/vmadump_lib.sh"
+. "$tests/vmadump_lib.sh"
 
 # Nothing of vmadump's is left in the process.
 clean() {
@@ -125,5 +126,33 @@ if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
 	grep -qi 'not permitted' said || fail "another user's process: $(cat said)"
 	kill -9 "$pid"
 	gone "$pid"
+fi
+
+# A test ends what it has started and is still there, and nobody else: not who has the number of
+# one that has ended.
+cat >ends.sh <<'END'
+lib=$1
+(
+	set -- vmadump
+	. "$lib"
+	start out true
+	gone "$pid"
+	echo $((pid - 1)) >/proc/sys/kernel/ns_last_pid
+	(cd / && exec sleep 60) & other=$!
+	[ "$other" = "$pid" ] || fail "number $other in place of $pid"
+	until [ "/proc/$other/cwd" -ef / ]; do sleep 0.01; done
+	start out sleep 60
+	echo "$other $pid" >"$OLDPWD/ends"
+) || exit
+read -r other own <ends
+for ((i = 0; i < 500; i++)); do
+	kill -0 "$own" 2>/dev/null || break
+	sleep 0.01
+done
+[ "$i" -lt 500 ] && kill -0 "$other"
+END
+if unshare -Urpf --mount-proc test -w /proc/sys/kernel/ns_last_pid 2>/dev/null; then
+	unshare -Urpf --mount-proc bash ends.sh "$tests/vmadump_lib.sh" 2>said ||
+		fail "the end of a test: $(cat said)"
 fi
 :
