@@ -15,7 +15,7 @@
 
 #include "events.h"
 
-#define RING_BYTES (1 << 20)
+#define RING_BYTES (2 << 20)
 #define DYING_MAX 16384 /* processes that have ended and are not freed */
 
 enum { PGID = 2, SID = 3 };		 /* enum pid_type, since Linux 4.19 */
@@ -179,6 +179,31 @@ static __always_inline int is_skeleton(struct task_struct *task)
 	return by_blob();
 }
 
+/* Of one thread, which is not in the sums of its process yet: the last one, or the first. */
+static __always_inline void add_thread(struct event_record *r, struct task_struct *t)
+{
+	r->utime_ns += BPF_CORE_READ(t, utime);
+	r->stime_ns += BPF_CORE_READ(t, stime);
+	r->ran_ns += BPF_CORE_READ(t, se.sum_exec_runtime);
+}
+
+/* kernel/exit.c, wait_task_zombie() and __exit_signal(). */
+static __always_inline void used(struct event_record *r, struct task_struct *task)
+{
+	struct signal_struct *sig = task->signal;
+	unsigned long own = BPF_CORE_READ(sig, maxrss), children = BPF_CORE_READ(sig, cmaxrss);
+
+	r->utime_ns = BPF_CORE_READ(sig, utime);
+	r->stime_ns = BPF_CORE_READ(sig, stime);
+	r->ran_ns = BPF_CORE_READ(sig, sum_sched_runtime);
+	r->cutime_ns = BPF_CORE_READ(sig, cutime);
+	r->cstime_ns = BPF_CORE_READ(sig, cstime);
+	r->maxrss_pages = own > children ? own : children;
+	add_thread(r, task);
+	if (task->pid != task->tgid)
+		add_thread(r, BPF_CORE_READ(task, group_leader));
+}
+
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
@@ -197,6 +222,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		r->status = BPF_CORE_READ(sig, group_exit_code);
 	else
 		r->status = BPF_CORE_READ(task, group_leader, exit_code);
+	used(r, task);
 	end(r);
 	return 0;
 }

@@ -28,4 +28,6 @@ struct event_record {
 	int status;
 	int by_kernel; /* no process has sent it */
 	char comm[16];
+	/* Exit: what it has used, by its ticks and exactly; its children that it has waited for. */
+	unsigned long long utime_ns, stime_ns, ran_ns, cutime_ns, cstime_ns, maxrss_pages;
 };

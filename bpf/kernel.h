@@ -49,6 +49,12 @@ struct signal_struct {
 	struct pid *pids[4]; /* PID, TGID, PGID, SID: enum pid_type */
 	int group_exit_code;
 	unsigned int flags;
+	__u64 utime, stime, cutime, cstime; /* of threads that have ended; of children */
+	unsigned long long sum_sched_runtime;
+	unsigned long maxrss, cmaxrss;
+};
+struct sched_entity {
+	__u64 sum_exec_runtime;
 };
 typedef struct {
 	unsigned int val;
@@ -63,6 +69,8 @@ struct cred {
 struct task_struct {
 	int pid, tgid;
 	int exit_code;
+	__u64 utime, stime;
+	struct sched_entity se;
 	struct task_struct *real_parent, *group_leader;
 	struct pid *thread_pid;
 	struct signal_struct *signal;

@@ -9,6 +9,9 @@
 #define BPROC_H
 
 #include <sys/bproc.h>
+#include <sys/types.h>
+
+struct rusage;
 
 #ifdef __cplusplus
 extern "C" {
@@ -177,6 +180,29 @@ struct bproc_procstat_t {
  * Since: 0.1. Source: this project, bproc_procstat(3).
  */
 int bproc_procstat(int node, int pid, struct bproc_procstat_t **list);
+
+/**
+ * bproc_wait4() - wait4(2), with what the child has really used.
+ * @pid: as wait4(2): a child, -1 any, 0 or less than -1 those of a group.
+ * @status: as wait4(2); may be NULL.
+ * @options: as wait4(2).
+ * @rusage: of a child that has ended: processor time and peak memory, on all machines where it
+ *          was, of itself and of its children that it has waited for. May be NULL: then this is
+ *          wait4(2).
+ *
+ * wait4(2) says of a child that ends elsewhere what its ghost has used: the kernel takes no one's
+ * word for that. Of one that was nowhere else, and of a stop or a continue, the kernel's word is
+ * the answer. Of others ru_utime, ru_stime and ru_maxrss are told, in microseconds and KiB, and all
+ * other fields are 0 if it ended elsewhere, or what the kernel here has if it ended here. The time
+ * on a machine that it has left by a move is counted in steps of 10 ms.
+ *
+ * Return: as wait4(2): the child, 0 with WNOHANG, or -1 with errno set.
+ * Errors: those of wait4(2), EINTR among them; with @rusage those of the local link
+ *         (sys/bproc.h), and then the child has not been waited for.
+ * Blocks: as wait4(2); then for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Since: 0.3. Source: this project, bproc_wait4(3).
+ */
+pid_t bproc_wait4(pid_t pid, int *status, int options, struct rusage *rusage);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

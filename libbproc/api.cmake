@@ -4,7 +4,7 @@
 set(api_sources
 	err.c sysio.c client.c
 	api_misc.c api_node.c api_nodeset.c api_proc.c api_move.c api_filters.c api_movepid.c
-	api_threads.c api_exec.c)
+	api_threads.c api_exec.c api_wait.c)
 set(api_version_script ${CMAKE_CURRENT_SOURCE_DIR}/libbproc.map)
 
 add_library(bproc_objects OBJECT ${api_sources})

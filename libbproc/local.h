@@ -28,6 +28,7 @@ enum local_type {
 	LOCAL_VERSION_ASK = 6, /* {} -> char[] version text of the daemon */
 	LOCAL_MOVE_CHILD = 7,  /* local_pid, under the id of a MOVE_RFORK: its child; no answer */
 	LOCAL_STATS = 8,       /* local_stats_ask -> local_stats: the real processes of a node */
+	LOCAL_USED = 10,	/* local_pid -> local_used: what one that has ended had used */
 	LOCAL_LOOK = 9, /* local_look + pidfd -> {}: its seccomp filters let it leave */
 };
 
@@ -73,6 +74,19 @@ struct local_pid {
 struct local_pidnode {
 	int32_t node; /* BPROC_NODE_NONE: no such process in the cluster's table */
 	uint32_t settling; /* where it has left to come there it is no ghost yet */
+};
+
+/* What wait4() is to say of a child beside what the kernel here has. */
+enum local_used_what {
+	USED_AS_IS = 0, /* the kernel knows all of it: it has been nowhere else */
+	USED_ALL = 1,	/* this is all of it: what the kernel has is its ghost's */
+	USED_MORE = 2,	/* this and what the kernel has */
+};
+struct local_used {
+	uint32_t what; /* enum local_used_what */
+	uint32_t zero;
+	int64_t utime_us, stime_us;
+	uint64_t maxrss_kb;
 };
 
 /* What /proc of a node says of the processes that are real there. */

@@ -51,6 +51,11 @@ enum proc_action {
 extern const struct fsm_row proc_rows[];
 extern const size_t proc_nrows;
 
+/* What a process has used, as message Used. */
+struct used {
+	uint64_t utime_us, stime_us, maxrss_kb;
+};
+
 /* What a node's bpinit tells of a process there, and repeats until seq is acknowledged. */
 struct tale {
 	int32_t node;
@@ -58,6 +63,7 @@ struct tale {
 	int32_t status;
 	uint32_t orphaned;  /* of an end: as in message ProcEvent */
 	uint64_t seq, move; /* seq 0: nobody repeats it, or wants an answer */
+	struct used used;   /* of an end */
 };
 
 /* A signal, or a stop or continue (sig == 0), that waits. */

@@ -138,6 +138,7 @@ void procs_kill(struct master *m, struct proc *p, struct node *n)
 void procs_mirror(struct master *m, struct proc *p, struct node *n, const struct tale *t)
 {
 	Bproc__Mirror mi = BPROC__MIRROR__INIT;
+	Bproc__Used used = BPROC__USED__INIT;
 	Bproc__Proc proc;
 
 	proc_wire(m, p, &proc);
@@ -147,6 +148,11 @@ void procs_mirror(struct master *m, struct proc *p, struct node *n, const struct
 	mi.move = t->move;
 	mi.seq = t->seq;
 	mi.orphaned = t->orphaned;
+	used.utime_us = t->used.utime_us;
+	used.stime_us = t->used.stime_us;
+	used.maxrss_kb = t->used.maxrss_kb;
+	if (used.utime_us || used.stime_us || used.maxrss_kb)
+		mi.used = &used;
 	node_send(m, n, &mi.base);
 }
 
@@ -401,6 +407,8 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 		peer_drop(p, "protocol error: ProcEvent without a pid");
 		return;
 	}
+	if (e->used)
+		tale.used = (struct used){e->used->utime_us, e->used->stime_us, e->used->maxrss_kb};
 	t = find_real(p->m, p->node, e);
 	if (is_exit(e->code))
 		fault_point(FAULT_MASTER_EXIT);

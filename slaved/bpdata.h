@@ -11,7 +11,7 @@
 #include "libbproc/keyfile.h"
 
 #define BPDATA_FD 3
-#define BPDATA_HDR 192 /* of an image: the header of doc/streams.md, section 2 */
+#define BPDATA_HDR 216 /* of an image: the header of doc/streams.md, section 2 */
 
 enum bpdata_type {
 	BPDATA_KEY = 1,	  /* bpslave -> worker, first: psk */

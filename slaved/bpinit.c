@@ -183,6 +183,7 @@ static void init_message(struct init_msg *m, struct sysio_pkt *pkt)
 		[INIT_PLACE] = init_place,
 		[INIT_PLACE_AGAIN] = init_place_again,
 		[INIT_SIGNALLED] = events_signalled,
+		[INIT_USED] = init_used,
 		[INIT_ACK] = events_ack,
 	};
 

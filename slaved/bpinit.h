@@ -267,6 +267,15 @@ void watch_ready(uint32_t index);
 /* How a real process ended that was watched. */
 void watch_told(int32_t pid, int status);
 
+/* -- bpinit_used.c: what processes have used on other machines */
+/* On all of them, of one whose ghost here is to end. */
+void used_all(int32_t pid, const struct chan_used *u);
+/* By one that has come: before it did. In its ghost: which was it here, too. */
+void used_before(int32_t pid, const struct chan_used *u, bool in_place);
+/* To what the kernel here says. came: it is in the table that it came by a move. */
+void used_add(int32_t pid, struct chan_used *u, bool came);
+void init_used(const struct init_msg *m);
+
 /* -- bpinit_later.c */
 int later_put(struct proc *p, const struct chan_msg *m); /* 0, or -EAGAIN: not of this kind */
 void later_flush(struct proc *p);			 /* its channel takes some again */
@@ -328,6 +337,7 @@ struct move {
 	bool loaded; /* EXECMOVE: the program is here, and its blob makes the image */
 	uint32_t streams;	/* CHAN_GO_STREAM_* of a source that is not home */
 	int32_t saved[CHAN_STREAMS]; /* and which of its descriptors above 2 are some */
+	struct chan_used used; /* before it comes; source: here, as the kernel has it */
 	int32_t asker_pid, pid; /* pid 0: not known */
 	int32_t granted_pid;	/* source: whom the target expects; 0: whoever it is */
 	int chan;		/* source, until the process is known */

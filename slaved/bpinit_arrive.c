@@ -354,6 +354,7 @@ void init_data(const struct init_msg *msg, struct sysio_pkt *pkt)
 	m->data = take_fd(pkt->fd[0]);
 	if (m->kind != MOVE_LIVE)
 		once_put(m->pid, msg->u.data.streams);
+	m->used = msg->u.data.used;
 	if (m->phase == ARRIVE_READY)
 		start_arrival(m);
 }

@@ -233,6 +233,7 @@ void init_grant(const struct init_msg *msg, struct sysio_pkt *pkt)
 	m->pgid = msg->u.depart.pgid;
 	m->sid = msg->u.depart.sid;
 	m->filters_id = msg->u.depart.filters;
+	m->used = msg->u.depart.used;
 	memcpy(m->saved, msg->u.depart.saved, sizeof(m->saved));
 	memcpy(m->token, msg->u.depart.token, sizeof(m->token));
 	if (pkt->nfd > 0)

@@ -109,11 +109,15 @@ void init_mirror(const struct init_msg *m)
 	int code = m->u.mirror.code, status = m->u.mirror.status;
 	bool ended = is_end(code), news = true;
 
-	if (ended && (children_later(m) || born_mirror(m)))
+	if (ended && (children_later(m) || born_mirror(m))) {
+		used_all(m->u.mirror.pid, &m->u.mirror.used);
 		return;
+	}
 	/* The ghost of its number's last use, which has ended, or of the next: told so below. */
 	if (p && use_differs(p->use, m->use))
 		p = NULL;
+	if (p && ended)
+		used_all(p->pid, &m->u.mirror.used);
 	if (p && m->use)
 		p->use = m->use;
 	if (!ended) {

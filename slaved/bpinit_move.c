@@ -190,8 +190,13 @@ int move_write_header(struct move *m)
 
 	memcpy(h.token, m->token, sizeof(h.token));
 	/* Nobody can have signalled a child that is new; and what goes ahead is no process. */
-	if (m->kind != MOVE_RFORK && m->kind != MOVE_LIVE)
+	if (m->kind != MOVE_RFORK && m->kind != MOVE_LIVE) {
+		const struct proc *p = proc_find(m->pid);
+
 		once_of(m->pid, h.streams);
+		h.used = m->used;
+		used_add(m->pid, &h.used, p && p->came);
+	}
 	/* Held back, on TCP, until the process has its order: on a small machine the
 	 * node's daemons would run first, and the process is what takes longest. */
 	for (size_t at = 0; at < sizeof(h);) {

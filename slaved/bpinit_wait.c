@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "slaved/used.h"
 #include "slaved/bpinit_kill.h"
 #include "slaved/bpinit_place.h"
 
@@ -92,6 +93,7 @@ static bool is_over(const struct proc *p, const struct chan_child *c)
 static void real_changed(struct proc *p, const struct chan_child *c)
 {
 	bool stopped = c->code == CLD_STOPPED;
+	struct init_msg told;
 
 	if (is_again(p, c) || is_over(p, c))
 		return;
@@ -101,8 +103,11 @@ static void real_changed(struct proc *p, const struct chan_child *c)
 	if (p->stopped != stopped)
 		nstopped += stopped ? 1u : -1u;
 	p->stopped = stopped;
-	event(&(struct init_msg){
-		.type = EV_CHILD, .move_id = p->came, .pid = p->pid, .u.child = *c});
+	told = (struct init_msg){
+		.type = EV_CHILD, .move_id = p->came, .pid = p->pid, .u.child = *c};
+	if (is_end(c->code))
+		used_add(p->pid, &told.u.child.used, true);
+	event(&told);
 	if (is_end(c->code)) {
 		move_life_ended(p->came, c);
 		proc_remove(p);
@@ -235,10 +240,9 @@ static uint64_t us(const struct timeval *t)
 
 static void child_status(pid_t pid, int status, const struct rusage *ru)
 {
-	struct chan_child c = {.pid = pid,
-			       .utime_us = us(&ru->ru_utime),
-			       .stime_us = us(&ru->ru_stime),
-			       .maxrss_kb = (uint64_t)ru->ru_maxrss};
+	struct chan_child c = {
+		.pid = pid,
+		.used = {us(&ru->ru_utime), us(&ru->ru_stime), (uint64_t)ru->ru_maxrss}};
 
 	if (WIFSTOPPED(status)) {
 		c.code = CLD_STOPPED;
@@ -364,6 +368,8 @@ void watch_told(int32_t pid, int status)
 	struct proc *p = proc_find(pid);
 	struct chan_child c = child_of(pid, status);
 
+	used_read(pid, &c.used, NULL);
+	used_add(pid, &c.used, p && p->came);
 	place_look(pid); /* its parent may wait for its group */
 	event(&(struct init_msg){
 		.type = EV_CHILD, .move_id = p ? p->came : 0, .pid = pid, .u.child = c});

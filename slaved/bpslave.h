@@ -152,6 +152,9 @@ void query_procs(uint32_t client, const struct local_hdr *h, const struct local_
 void query_setnode(uint32_t client, const struct local_hdr *h, struct local_setnode *s, uid_t uid);
 void query_client_gone(uint32_t client);
 void query_on_answer(const Bproc__Answer *a);
+void query_used(uint32_t client, const struct local_hdr *h, const struct local_pid *p);
+void query_on_used(const struct init_msg *m);
+void query_init_lost(void);
 void query_on_procs(const Bproc__ProcsTell *t);
 /* Who sets a node's state and asks for it then is to see what was set. */
 void query_on_table(void);
@@ -494,6 +497,15 @@ void place_again(void); /* a node may have missed some */
 
 /* -- bpslave_event.c: signals, exits, mirrors between bpinit and the master */
 void event_on_init(const struct init_msg *m);
+/* Message Used; NULL: nothing is known. */
+static inline Bproc__Used *used_msg(const struct chan_used *u, Bproc__Used *ret)
+{
+	bproc__used__init(ret);
+	ret->utime_us = u->utime_us;
+	ret->stime_us = u->stime_us;
+	ret->maxrss_kb = u->maxrss_kb;
+	return u->utime_us || u->stime_us || u->maxrss_kb ? ret : NULL;
+}
 void event_on_signal(const Bproc__Signal *m);
 void event_on_signal_ack(const Bproc__SignalAck *m);
 void event_on_ack(const Bproc__EventAck *m);

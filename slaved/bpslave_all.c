@@ -42,8 +42,10 @@ static void seen(const struct scan_proc *p, void *arg)
 	b->missed_at = 0;
 	if (b->ended)
 		return;
-	if (p->state == 'Z' || p->state == 'X')
+	if (p->state == 'Z' || p->state == 'X') {
+		b->used = p->used;
 		return born_ended(b, p->status);
+	}
 	/* Of one that came by a move it is not known what name it has at home. */
 	/* One that was seen in the middle of its exec had no stack, nor arguments. */
 	changed = (b->stack != p->stack && (b->stack || !first)) ||

@@ -14,6 +14,7 @@
 #include "libbproc/wire.h"
 #include "slaved/bpslave_filter.h"
 #include "slaved/filter_run.h"
+#include "slaved/used.h"
 #include "vmadump/blob/blob.h"
 
 #define LEAVING_PER_UID 768 /* of MOVES_MAX in bpinit */
@@ -95,6 +96,15 @@ static void child_asks(struct leaving *v)
 	ask_master(v);
 }
 
+/* Not on the way: the master is asked meanwhile. */
+static void note_used(struct leaving *v)
+{
+	if (v->kind == MOVE_LIVE)
+		return;
+	used_read(v->host_pid, &v->used, NULL);
+	used_read_peak(v->host_pid, &v->used);
+}
+
 /* Its filters are known; e: they, or who it is, are in the way. */
 static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 {
@@ -130,10 +140,13 @@ static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 		born_leaving(v->pid, true);
 	v->behind = (v->kind == MOVE_MOVE || v->kind == MOVE_REXEC) &&
 		    born_has_stopped_child(v->pid);
-	if (v->tree)
-		tree_ready(v);
-	else if (!v->behind)
+	if (v->tree) {
+		note_used(v);
+		return tree_ready(v);
+	}
+	if (!v->behind)
 		ask_master(v);
+	note_used(v);
 }
 
 /*

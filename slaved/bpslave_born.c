@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "bpslave_born.h"
 #include "libbproc/log.h"
@@ -142,6 +143,7 @@ static void tell_init(const struct born *b)
 	struct init_msg m = {.type = INIT_ENDED, .pid = b->pid};
 
 	m.u.child = child_of(b->pid, b->status);
+	m.u.child.used = b->used;
 	init_send(&m, NULL, 0);
 }
 
@@ -366,6 +368,21 @@ int32_t born_orphaned(int32_t pid)
 	return s.found;
 }
 
+/*
+ * As wait4() will say it: how much time there was is counted exactly, and only how it divides into
+ * the two is what ticks have found (kernel/sched/cputime.c, cputime_adjust()).
+ */
+static void used_of_record(const struct event_record *r, struct chan_used *ret)
+{
+	unsigned long long ticks = r->utime_ns + r->stime_ns;
+	double part = ticks ? (double)r->stime_ns / (double)ticks : 0.0;
+	uint64_t stime_ns = (uint64_t)((double)r->ran_ns * part);
+
+	*ret = (struct chan_used){(r->ran_ns - stime_ns + r->cutime_ns) / 1000,
+				  (stime_ns + r->cstime_ns) / 1000,
+				  r->maxrss_pages * (uint64_t)sysconf(_SC_PAGESIZE) / 1024};
+}
+
 void born_record(const struct event_record *r)
 {
 	struct born *b;
@@ -385,6 +402,8 @@ void born_record(const struct event_record *r)
 		memcpy(b->comm, r->comm, sizeof(b->comm));
 		return born_renamed(b);
 	case EVENT_EXIT:
+		if (!b->ended)
+			used_of_record(r, &b->used);
 		return born_ended(b, r->status);
 	case EVENT_REAPED:
 		/* It comes an RCU grace period late: the number may have been given anew. */
@@ -422,6 +441,7 @@ bool born_child(const struct chan_child *c, uint64_t seq)
 	}
 	if (!b || b->moved || b->away)
 		return false;
+	b->used = c->used;
 	born_ended(b, wait_status_of(c));
 	if (!b->told && !b->end)
 		return false; /* nobody has heard of it */

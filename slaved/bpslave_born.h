@@ -33,6 +33,7 @@ struct scan_proc {
 	char comm[16];
 	char state;	/* R S D T t Z X; not Z as long as one of its threads lives */
 	int32_t status; /* of a zombie, as of wait(); 0 where the kernel will not say */
+	struct chan_used used;
 	uint64_t stack; /* where its stack begins: another one after each exec */
 	bool ours;	/* a clone of bpinit's that is nobody yet, or a skeleton (local.md) */
 };
@@ -66,6 +67,7 @@ struct born {
 	uint32_t told_again; /* number of the last time that all were */
 	uint32_t seen;	  /* number of the last scan that found it; 0: none has */
 	int32_t status;	  /* ended: as of wait() */
+	struct chan_used used; /* ended; zeros: not known */
 	uint64_t seq;	  /* ended: of bpinit's word on it, which is kept until EventAck; or 0 */
 	int32_t stop;	  /* the signal that stopped it, as far as it is known */
 	int looks;

@@ -110,14 +110,14 @@ struct child_event {
 static void tell_child(const struct chan_child *c, uint64_t seq, uint64_t move)
 {
 	Bproc__ProcEvent e = BPROC__PROC_EVENT__INIT;
+	Bproc__Used used;
 	PROC_OF(proc, c->pid);
 
 	e.proc = &proc;
 	e.code = (uint32_t)c->code;
 	e.status = c->status;
-	e.utime_us = c->utime_us;
-	e.stime_us = c->stime_us;
-	e.maxrss_kb = c->maxrss_kb;
+	if (is_end(c->code))
+		e.used = used_msg(&c->used, &used);
 	e.seq = seq;
 	e.move = move;
 	e.orphaned = (uint32_t)c->orphaned;
@@ -270,6 +270,8 @@ void event_on_init(const struct init_msg *m)
 	case EV_KILLED:
 	case EV_IDENTITY:
 		return kill_on_init(m);
+	case EV_USED:
+		return query_on_used(m);
 	case EV_PLACE:
 		return place_on_init(m);
 	default:
@@ -345,6 +347,9 @@ void event_on_mirror(const Bproc__Mirror *r)
 	m.u.mirror.move = r->move;
 	m.u.mirror.seq = r->seq;
 	m.u.mirror.orphaned = (int32_t)r->orphaned;
+	if (r->used)
+		m.u.mirror.used = (struct chan_used){r->used->utime_us, r->used->stime_us,
+						     r->used->maxrss_kb};
 	log_debug("ghost %d: code %d, status %d to be mirrored", m.pid, m.u.mirror.code, r->status);
 	if (!is_end(m.u.mirror.code)) {
 		shown_note(m.pid, m.u.mirror.code);

@@ -39,6 +39,7 @@ static void have_connection(int fd, void *arg)
 	m.u.depart.pgid = v->pgid;
 	m.u.depart.sid = v->sid;
 	m.u.depart.filters = v->filters;
+	m.u.depart.used = v->used;
 	m.u.depart.away = slave.node != HOME_NODE;
 	if (m.u.depart.away)
 		stdio_streams_of(v->host_pid, &m.u.depart.streams, m.u.depart.saved);

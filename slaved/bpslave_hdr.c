@@ -31,6 +31,9 @@ int data_parse_hdr(const unsigned char *buf, size_t len, struct data_hdr *ret_hd
 		h.streams[i].id = le64toh(h.streams[i].id);
 		h.streams[i].upto = le64toh(h.streams[i].upto);
 	}
+	h.used.utime_us = le64toh(h.used.utime_us);
+	h.used.stime_us = le64toh(h.used.stime_us);
+	h.used.maxrss_kb = le64toh(h.used.maxrss_kb);
 	if (h.magic != DATA_MAGIC || h.version != DATA_VERSION || h.flags & ~DATA_LAZY ||
 	    h.pid <= 0 || h.kind < MOVE_RFORK || h.kind > MOVE_LIVE)
 		return -EBADMSG;

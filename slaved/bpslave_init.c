@@ -348,6 +348,7 @@ static void lost(const char *why)
 	heard_lost();
 	source_stop();
 	move_init_lost();
+	query_init_lost();
 	stdio_init_lost();
 	if (found())
 		return;

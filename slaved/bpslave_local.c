@@ -165,6 +165,7 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 		[LOCAL_MOVE_CHILD] = sizeof(struct local_pid),
 		[LOCAL_STATS] = sizeof(struct local_stats_ask),
 		[LOCAL_LOOK] = sizeof(struct local_look),
+		[LOCAL_USED] = sizeof(struct local_pid),
 	};
 	void *body = h + 1;
 
@@ -184,6 +185,8 @@ static void dispatch(struct client *c, struct local_hdr *h, struct sysio_pkt *pk
 		return query_procs(c->number, h, body);
 	case LOCAL_PIDNODE:
 		return query_pid(c->number, h, body);
+	case LOCAL_USED:
+		return query_used(c->number, h, body);
 	case LOCAL_SETNODE:
 		return query_setnode(c->number, h, body, pkt->cred.uid);
 	case LOCAL_MOVE:

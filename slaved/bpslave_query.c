@@ -13,7 +13,7 @@
 #define ASKS_MAX 64   /* questions of one client that the master has not answered */
 #define SETTLE_MS 100 /* a set that changed nothing is followed by no table */
 
-/* A question that the master has been asked. */
+/* A question that the master has been asked, or bpinit (LOCAL_USED). */
 struct ask {
 	LIST_ENTRY(ask) next;
 	uint32_t req, client, id;
@@ -66,13 +66,15 @@ void query_nodes(uint32_t client, const struct local_hdr *h)
 
 /* -- asked of the master */
 
-static struct ask *new_ask(uint32_t client, const struct local_hdr *h)
+static struct ask *new_ask(uint32_t client, const struct local_hdr *h, bool can, const char *whom)
 {
 	uint32_t *asks = local_asks(client);
+	char text[LOCAL_TEXT_MAX];
 	struct ask *k = NULL;
 
-	if (!master_is_up()) {
-		local_error(client, h->id, h->type, ENOTCONN, "no link to the master");
+	if (!can) {
+		snprintf(text, sizeof(text), "no link to %s", whom);
+		local_error(client, h->id, h->type, ENOTCONN, text);
 		return NULL;
 	}
 	if (!asks || *asks >= ASKS_MAX || !(k = calloc(1, sizeof(*k)))) {
@@ -86,6 +88,11 @@ static struct ask *new_ask(uint32_t client, const struct local_hdr *h)
 	++*asks;
 	LIST_INSERT_HEAD(&query.asks, k, next);
 	return k;
+}
+
+static struct ask *ask_master(uint32_t client, const struct local_hdr *h)
+{
+	return new_ask(client, h, master_is_up(), "the master");
 }
 
 /* It counts no more; the caller has it. */
@@ -113,7 +120,7 @@ static struct ask *take_ask(uint32_t req)
 void query_pid(uint32_t client, const struct local_hdr *h, const struct local_pid *p)
 {
 	Bproc__PidAsk m = BPROC__PID_ASK__INIT;
-	struct ask *k = new_ask(client, h);
+	struct ask *k = ask_master(client, h);
 
 	if (!k)
 		return;
@@ -125,7 +132,7 @@ void query_pid(uint32_t client, const struct local_hdr *h, const struct local_pi
 void query_procs(uint32_t client, const struct local_hdr *h, const struct local_procs_ask *p)
 {
 	Bproc__ProcsAsk m = BPROC__PROCS_ASK__INIT;
-	struct ask *k = new_ask(client, h);
+	struct ask *k = ask_master(client, h);
 
 	if (!k)
 		return;
@@ -138,7 +145,7 @@ void query_procs(uint32_t client, const struct local_hdr *h, const struct local_
 void query_setnode(uint32_t client, const struct local_hdr *h, struct local_setnode *s, uid_t uid)
 {
 	Bproc__NodeSet m = BPROC__NODE_SET__INIT;
-	struct ask *k = new_ask(client, h);
+	struct ask *k = ask_master(client, h);
 
 	if (!k)
 		return;
@@ -206,15 +213,52 @@ void query_on_procs(const Bproc__ProcsTell *t)
 	free(k);
 }
 
-void query_link_lost(void)
+/* Nobody will answer those that were asked of bpinit, or of the master. */
+static void lost(bool of_init, int err, const char *text)
 {
-	struct ask *k;
+	struct ask *k, *more;
 
-	while ((k = LIST_FIRST(&query.asks))) {
+	for (k = LIST_FIRST(&query.asks); k; k = more) {
+		more = LIST_NEXT(k, next);
+		if ((k->type == LOCAL_USED) != of_init)
+			continue;
 		forget(k);
-		local_error(k->client, k->id, k->type, ENOTCONN, "the link to the master was lost");
+		local_error(k->client, k->id, k->type, err, text);
 		free(k);
 	}
+}
+
+void query_link_lost(void)
+{
+	lost(false, ENOTCONN, "the link to the master was lost");
+}
+
+/* -- asked of bpinit */
+
+void query_used(uint32_t client, const struct local_hdr *h, const struct local_pid *p)
+{
+	struct init_msg m = {.type = INIT_USED, .pid = p->pid};
+	struct ask *k = new_ask(client, h, init_is_up(), "bpinit");
+
+	if (!k)
+		return;
+	m.req_id = k->req;
+	init_send(&m, NULL, 0);
+}
+
+void query_on_used(const struct init_msg *m)
+{
+	struct ask *k = take_ask(m->req_id);
+
+	if (k && k->type == LOCAL_USED)
+		local_answer(k->client, k->id, k->type, &m->u.used, sizeof(m->u.used));
+	free(k);
+	init_done(m->seq);
+}
+
+void query_init_lost(void)
+{
+	lost(true, ECONNRESET, "bpinit has ended");
 }
 
 void query_client_gone(uint32_t client)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "bpslave_born.h"
+#include "slaved/used.h"
 
 
 static int proc_dir = -1;
@@ -84,6 +85,7 @@ int scan_stat(int32_t pid, struct scan_proc *ret)
 	if (!name || !end || end < name ||
 	    sscanf(end + 1, " %c %d %d %d", &p.state, &p.ppid, &p.pgid, &p.sid) != 4)
 		return -EBADMSG;
+	used_parse(text, &p.used, NULL);
 	*end = '\0';
 	snprintf(p.comm, sizeof(p.comm), "%.15s", name + 1);
 	/* The first thread may end before the others do, and is not waited for until then. */

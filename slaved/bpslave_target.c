@@ -290,6 +290,7 @@ static void hand_over(struct arriving *a)
 		born_expect(a->pid, a->ppid, 0, 0);
 	m.u.data.pid = a->pid;
 	memcpy(m.u.data.streams, a->want.streams, sizeof(m.u.data.streams));
+	m.u.data.used = a->want.used;
 	if (a->home_here && a->want.kind != MOVE_RFORK && !IS_LIVE(a))
 		stdio_homecoming(a->pid, a->fds.theirs);
 	for (int i = 0; i < CHAN_STREAMS; i++) {
@@ -326,6 +327,7 @@ static int admit(struct arriving *a, const struct data_hdr *hdr, int fd, int bac
 		return e;
 	a->pid = hdr->pid;
 	memcpy(a->want.streams, hdr->streams, sizeof(a->want.streams));
+	a->want.used = hdr->used;
 	a->fd = fd;
 	a->back = back;
 	a->lazy = hdr->flags & DATA_LAZY;

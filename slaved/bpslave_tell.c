@@ -69,9 +69,11 @@ static void put_birth(struct born *b)
 		tell_rest();
 }
 
-static void tell(int32_t pid, uint32_t code, int32_t status, uint64_t seq)
+static void tell(int32_t pid, uint32_t code, int32_t status, const struct chan_used *u,
+		 uint64_t seq)
 {
 	Bproc__ProcEvent e = BPROC__PROC_EVENT__INIT;
+	Bproc__Used used;
 	PROC_OF(proc, pid);
 
 	tell_rest();
@@ -79,20 +81,22 @@ static void tell(int32_t pid, uint32_t code, int32_t status, uint64_t seq)
 	e.code = code;
 	e.status = status;
 	e.seq = seq;
+	if (u)
+		e.used = used_msg(u, &used);
 	master_send(&e.base);
 }
 
 /* Without EventAck: if the link breaks, what the master has not heard is told after it. */
 void tell_event(const struct born *b, uint32_t code, int32_t status)
 {
-	tell(b->pid, code, status, 0);
+	tell(b->pid, code, status, NULL, 0);
 }
 
 /* What /proc does not have any more bpinit has, until EventAck. */
 void tell_end(const struct chan_child *c, uint64_t seq)
 {
 	log_debug("process %d: code %d, status %d: told, born here", c->pid, c->code, c->status);
-	tell(c->pid, (uint32_t)c->code, c->status, seq);
+	tell(c->pid, (uint32_t)c->code, c->status, &c->used, seq);
 }
 
 /* Nobody keeps it: if it is lost home asks (bpslave_zombies.c). */
@@ -138,6 +142,8 @@ void tell_now(struct born *b)
 	b->tell = false;
 	if (b->end && b->told) {
 		struct chan_child c = child_of(b->pid, b->status);
+
+		c.used = b->used;
 
 		tell_end(&c, b->seq);
 	} else if (b->end) {

@@ -16,7 +16,7 @@
 #include "libbproc/local.h"
 #include "vmadump/blob/channel.h"
 
-#define INIT_VERSION 5
+#define INIT_VERSION 6
 #define INIT_CHAIN_MAX 64 /* ancestors, leaders and children of one arrival */
 
 /* Of the codes of SIGCHLD (CLD_*): it has ended. */
@@ -53,6 +53,7 @@ enum init_type {
 	INIT_KILL_AGAIN = 24,  /* home may have missed some: every EV_KILL that waits, again */
 	INIT_PLACE = 25,       /* place: this process is to be in that group and session here */
 	INIT_PLACE_AGAIN = 26, /* home: EV_PLACE of all that have changed */
+	INIT_USED = 27,	       /* pid, req_id: what has it used? answered by EV_USED */
 
 	/* bpinit -> bpslave */
 	EV_STATE = 64,	   /* state: one process or move it holds; move_id of a process that is */
@@ -81,6 +82,7 @@ enum init_type {
 			    * to an INIT_PLACE with a number. A node: it is about to call
 			    * setpgid() or setsid(), and waits; answered by INIT_PLACE, sid 0.
 			    * number 0: it has, and nobody has heard of it */
+	EV_USED = 84,	   /* used: the answer to INIT_USED, with its req_id */
 	EV_IDENTITY = 81,  /* pid: it changes its group, session, ids or (EVF_REAPER_*) role */
 };
 #define EVF_SOURCE 1u
@@ -170,6 +172,7 @@ struct init_msg {
 			uint64_t filters; /* INIT_GRANT: which seccomp filters it has */
 			int32_t saved[3]; /* INIT_GRANT, away: as CHAN_GO has them */
 			int32_t zero2;
+			struct chan_used used; /* INIT_GRANT: here, as the kernel has it */
 			unsigned char token[32];
 		} depart;
 		struct {
@@ -198,6 +201,7 @@ struct init_msg {
 			int32_t pid;
 			uint32_t zero;
 			struct data_stream streams[DATA_STREAMS]; /* as in the header */
+			struct chan_used used;
 		} data;
 		struct {
 			int32_t pid;	    /* whom */
@@ -228,6 +232,7 @@ struct init_msg {
 			int32_t status; /* exit code, or signal */
 			int32_t orphaned; /* as in message Mirror */
 			uint64_t move, seq; /* of the event, see message Mirror */
+			struct chan_used used; /* zeros: not known */
 		} mirror;
 		struct chan_child child;
 		struct {
@@ -242,6 +247,7 @@ struct init_msg {
 			uint32_t n;
 			int32_t pid[INIT_DONE_MAX];
 		} done;
+		struct local_used used;
 		struct {
 			uint32_t ms;
 		} alive;

@@ -13,9 +13,9 @@ bad=0
 names() {
 	local prefix=$1 what
 	cc -E -P -Iinclude "$2" | tr '\n' ' ' | tr ';' '\n' |
-		grep -oE "\b_?${prefix}_[a-z]+[a-z_]*\(" | tr -d '(' | sort -u >"$tmp/header"
-	cat doc/man/*.3 | sed -n "s/^\.Nm \(_*${prefix}_[a-z_]*\).*/\1/p" | sort -u >"$tmp/man"
-	cat doc/man/*.3 | sed -n "s/^\.Fn \(_*${prefix}_[a-z_]*\) .*/\1/p;s/^\.Fo \(_*${prefix}_[a-z_]*\)$/\1/p" |
+		grep -oE "\b_?${prefix}_[a-z]+[a-z0-9_]*\(" | tr -d '(' | sort -u >"$tmp/header"
+	cat doc/man/*.3 | sed -n "s/^\.Nm \(_*${prefix}_[a-z0-9_]*\).*/\1/p" | sort -u >"$tmp/man"
+	cat doc/man/*.3 | sed -n "s/^\.Fn \(_*${prefix}_[a-z0-9_]*\) .*/\1/p;s/^\.Fo \(_*${prefix}_[a-z0-9_]*\)$/\1/p" |
 		sort -u >"$tmp/synopsis"
 	for what in header man synopsis "${@:3}"; do
 		if ! diff "$tmp/exported" "$tmp/$what" >"$tmp/diff"; then
@@ -29,18 +29,18 @@ names() {
 nm --defined-only "$vmadump" | awk '$2 ~ /[TDBR]/ {print $3}' | sort >"$tmp/exported"
 names vmad include/vmadump.h
 nm -D --defined-only "$lib" | awk '$2 ~ /[TDBR]/ {sub(/@.*/, "", $3); print $3}' | sort >"$tmp/exported"
-sed -n 's/^\t\(_*bproc_[a-z_]*\);$/\1/p' libbproc/libbproc.map | sort >"$tmp/map"
+sed -n 's/^\t\(_*bproc_[a-z0-9_]*\);$/\1/p' libbproc/libbproc.map | sort >"$tmp/map"
 names bproc include/bproc.h map
 
 # Every function's comment has these words, and names each argument.
 awk '/^\/\*\*/ {text = ""; in_c = 1}
 	in_c {text = text $0 "\n"}
 	/\*\// {in_c = 0}
-	!in_c && /^[a-z].*[ *]_?(bproc|vmad)_[a-z_]+\(/ {proto = ""; in_p = 1}
+	!in_c && /^[a-z].*[ *]_?(bproc|vmad)_[a-z0-9_]+\(/ {proto = ""; in_p = 1}
 	in_p {proto = proto $0}
 	in_p && /;/ {
 		in_p = 0
-		match(proto, /_?(bproc|vmad)_[a-z_]+\(/)
+		match(proto, /_?(bproc|vmad)_[a-z0-9_]+\(/)
 		name = substr(proto, RSTART, RLENGTH - 1)
 		if (text !~ name "\\(\\) - ") {print name ": no comment"; bad = 1}
 		n = split("Errors Blocks Threads Since:Source:", words, /[ :]/)
@@ -48,7 +48,7 @@ awk '/^\/\*\*/ {text = ""; in_c = 1}
 			if (words[i] != "" && index(text, words[i]) == 0) {print name ": no " words[i]; bad = 1}
 		args = substr(proto, RSTART + RLENGTH)
 		sub(/\);.*/, "", args)
-		while (match(args, /\(\*[a-z_]+\)\([^()]*\)/)) { # a function to be called: its name
+		while (match(args, /\(\*[a-z0-9_]+\)\([^()]*\)/)) { # a function to be called: its name
 			f = substr(args, RSTART + 2, RLENGTH - 2)
 			sub(/\).*/, "", f)
 			args = substr(args, 1, RSTART - 1) " " f substr(args, RSTART + RLENGTH)

@@ -176,6 +176,11 @@ void place_on_init(const struct init_msg *m)
 	(void)m;
 }
 
+void query_on_used(const struct init_msg *m)
+{
+	(void)m;
+}
+
 /* -- */
 
 static void show(uint32_t code, int32_t status)

@@ -14,7 +14,7 @@
 static void golden(unsigned char buf[HDR])
 {
 	static const unsigned char head[32] = {
-		'B', 'P', 'R', 'D', 2,	  0,	0, 0, 8, 7, 6, 5, 4, 3, 2, 1,
+		'B', 'P', 'R', 'D', 3,	  0,	0, 0, 8, 7, 6, 5, 4, 3, 2, 1,
 		9,   0,	  0,   0,   0x92, 0x10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
 	};
 
@@ -24,6 +24,9 @@ static void golden(unsigned char buf[HDR])
 		buf[32 + i] = (unsigned char)i;
 	buf[64 + 16 + 1] = 3; /* stream 0x300 up to 5 is the second one */
 	buf[64 + 24] = 5;
+	buf[192 + 1] = 1; /* 256 us, 2 us, 3 KiB */
+	buf[200] = 2;
+	buf[208] = 3;
 }
 
 START_TEST(parse)
@@ -41,6 +44,9 @@ START_TEST(parse)
 	ck_assert_uint_eq(h.streams[0].id, 0);
 	ck_assert_uint_eq(h.streams[1].id, 0x300);
 	ck_assert_uint_eq(h.streams[1].upto, 5);
+	ck_assert_uint_eq(h.used.utime_us, 256);
+	ck_assert_uint_eq(h.used.stime_us, 2);
+	ck_assert_uint_eq(h.used.maxrss_kb, 3);
 	for (size_t n = 0; n <= HDR + 1; n++)
 		if (n != HDR)
 			ck_assert_int_eq(data_parse_hdr(buf, n, &h), -EBADMSG);

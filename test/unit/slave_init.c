@@ -70,6 +70,10 @@ void move_tell_granted(void)
 {
 }
 
+void query_init_lost(void)
+{
+}
+
 void stdio_init_lost(void)
 {
 }

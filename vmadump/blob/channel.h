@@ -167,10 +167,14 @@ struct chan_name {
 	char comm[16];
 	char args[CHAN_ARGS_MAX];
 };
+/* What a process has used, and those of its children that it has waited for: as wait4() has it. */
+struct chan_used {
+	uint64_t utime_us, stime_us, maxrss_kb;
+};
 struct chan_child {
 	int32_t pid, code, status; /* CLD_*, exit code or signal */
 	int32_t orphaned;	   /* of an end that bpslave tells (message ProcEvent) */
-	uint64_t utime_us, stime_us, maxrss_kb;
+	struct chan_used used;
 };
 
 struct chan_msg {
@@ -230,9 +234,10 @@ struct chan_msg {
 /*
  * First bytes on every data connection, written by bpinit of the source before
  * the process gets the fd, so that the pid in it is the kernel's word. Little
- * endian, 192 bytes. The token admits the connection: 32 random bytes that the
+ * endian, 216 bytes. The token admits the connection: 32 random bytes that the
  * master gave to both ends over their TLS links for this one move. The streams say
- * which signals of ghosts the process has had at the source (doc/wire.md, section 9).
+ * which signals of ghosts the process has had at the source (doc/wire.md, section 9), and used
+ * what it has used up on all the machines where it was.
  */
 #define DATA_STREAMS 8 /* of the ghosts that have sent it signals; the latest ones */
 struct data_stream {
@@ -249,6 +254,7 @@ struct data_hdr {
 	uint32_t flags; /* DATA_LAZY */
 	unsigned char token[32];
 	struct data_stream streams[DATA_STREAMS];
+	struct chan_used used;
 };
 #define DATA_LAZY 1u /* its memory may follow the image: lazy.h */
-#define DATA_VERSION 2
+#define DATA_VERSION 3

@@ -312,9 +312,9 @@ static int tell_child(struct ghost *g, int type, int pid, int options)
 	m.u.child.pid = si.si_pid;
 	m.u.child.code = si.si_code;
 	m.u.child.status = si.si_status;
-	m.u.child.utime_us = (uint64_t)(ru.utime_s * 1000000 + ru.utime_us);
-	m.u.child.stime_us = (uint64_t)(ru.stime_s * 1000000 + ru.stime_us);
-	m.u.child.maxrss_kb = (uint64_t)ru.maxrss_kb;
+	m.u.child.used.utime_us = (uint64_t)(ru.utime_s * 1000000 + ru.utime_us);
+	m.u.child.used.stime_us = (uint64_t)(ru.stime_s * 1000000 + ru.stime_us);
+	m.u.child.used.maxrss_kb = (uint64_t)ru.maxrss_kb;
 	chan_send(g->b, &m);
 	return 1;
 }
