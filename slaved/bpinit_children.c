@@ -334,6 +334,10 @@ void children_heard(int32_t pid, int code, int status)
 		for (uint32_t k = 0; m->phase >= ARRIVE_CHAIN && k < m->nchain; k++)
 			if (m->chain[k].pid == pid && m->chain[k].child)
 				m->stop[k] = code == CLD_STOPPED ? status : 0;
+		/* Before the image: then its ghost drops the SIGCHLDs of that, the first of which
+		 * is of the continue. */
+		if (m->kids > KIDS_ENDING && m->phase >= ARRIVE_CHAIN && m->phase <= ARRIVE_GHOST)
+			children_stop(m);
 	}
 }
 

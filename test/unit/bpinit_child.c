@@ -78,7 +78,7 @@ static _Noreturn void leaves_child(int chan, bool blocks, enum when when)
 		_exit(7);
 	if (when == ENDS)
 		_exit(waitpid(pid, &status, WNOHANG) == pid && status == SIGTERM ? 30 : 8);
-	if (when != HEARD_LATE && (heard.si_code != CLD_STOPPED || heard.si_status != SIGSTOP))
+	if (heard.si_code != CLD_STOPPED || heard.si_status != SIGSTOP)
 		_exit(7);
 	if (waitpid(pid, &status, WNOHANG | WUNTRACED) != pid || !WIFSTOPPED(status) ||
 	    WSTOPSIG(status) != SIGSTOP)
