@@ -128,7 +128,7 @@ static int32_t gives_channel(struct trip *t, int *ret_chan)
  */
 static void test_last_use(void)
 {
-	struct chan_msg word = {.type = CHAN_CHILD, .u.child = {ORPHAN, CLD_EXITED, 0}};
+	struct chan_msg word = {.type = CHAN_CHILD, .u.child = {.pid = ORPHAN, .code = CLD_EXITED}};
 	struct trip maker = {0}, t;
 	struct pollfd ended = {.fd = -1, .events = POLLIN};
 	int chan;
