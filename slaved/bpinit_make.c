@@ -59,13 +59,11 @@ void clone_answered(struct proc *by, int32_t pid)
 		take_due(by, i);
 }
 
-/* It was not made, or cannot be a ghost. Of what is made for a move that tells by itself. */
+/* It was not made, or cannot be a ghost. A move has it made anew, by whoever can by now. */
 static void not_made(struct proc *p, int err)
 {
 	if (p->birth)
 		born_failed(p, err);
-	else if (p->move)
-		return;
 	proc_remove(p);
 	arrive_progress();
 }

@@ -2,13 +2,15 @@
  * Signals of a process whose move is called off: what it had pending, what came while
  * it was parked and what comes when it goes on again is all there once, in its order.
  * While it is parked bpinit takes none, but sends it back to the master. And nobody is sent any
- * by what ends at the target then.
+ * by what ends at the target then. Nor does a move wait there for a ghost that nobody makes.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -320,6 +322,75 @@ static void not_told_to_be_a_ghost(void)
 	printf("back before it is a ghost: ok\n");
 }
 
+/* Of a process that is on the node, by the number that it has there. */
+static int32_t number_here(int32_t there)
+{
+	DIR *d = opendir("/proc");
+	int32_t found = 0;
+	struct dirent *e;
+
+	CHECK(d);
+	while (!found && (e = readdir(d))) {
+		char path[280], line[256], *last;
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%s/status", e->d_name);
+		f = atoi(e->d_name) > 0 ? fopen(path, "r") : NULL;
+		while (f && fgets(line, sizeof(line), f)) {
+			last = strncmp(line, "NSpid:", 6) == 0 ? strrchr(line, '\t') : NULL;
+			if (last && last > line + 6 && atoi(last) == there)
+				found = atoi(e->d_name);
+		}
+		if (f)
+			fclose(f);
+	}
+	closedir(d);
+	return found;
+}
+
+/*
+ * The ghost that is asked to make one of the chain is killed, and does not answer: another makes
+ * it. It was waited for, by this move and by each after it.
+ */
+static void maker_killed(void)
+{
+	const int32_t away = AWAY + 300;
+
+	for (int32_t pid = away; pid < away + 50; pid += 10) {
+		struct init_msg m = {.type = INIT_ARRIVE, .pid = pid + 3};
+		struct init_chain *c = m.u.arrive.chain;
+		uint64_t id = arrive(pid, true, false);
+		int32_t here;
+
+		ready(id);
+		call_off(id);
+		here = number_here(pid);
+		CHECK(here > 0);
+		m.move_id = next_id++;
+		m.u.arrive.epoch = 1;
+		m.u.arrive.kind = MOVE_MOVE;
+		m.u.arrive.ppid = pid + 2;
+		m.u.arrive.pgid = getpgid(0);
+		m.u.arrive.sid = getsid(0);
+		my_cred(&m.u.arrive.cred);
+		m.u.arrive.nchain = 2;
+		c[0] = (struct init_chain){.pid = pid, .ppid = getpid(), .comm = "killed"};
+		c[1] = (struct init_chain){.pid = pid + 2, .ppid = pid, .comm = "made"};
+		for (int i = 0; i < 2; i++) {
+			c[i].pgid = m.u.arrive.pgid;
+			c[i].sid = m.u.arrive.sid;
+		}
+		CHECK(kill(here, SIGKILL) == 0);
+		tell(&node, &m, NULL, 0);
+		usleep(5000);
+		mirror(&node, pid, CLD_KILLED, SIGKILL);
+		ready(m.move_id);
+		call_off(m.move_id);
+	}
+	side_forget(&node);
+	printf("a ghost that is killed and was to make another: ok\n");
+}
+
 int main(void)
 {
 	sigset_t set;
@@ -335,6 +406,7 @@ int main(void)
 	ghost_not_to_be();
 	comes_again();
 	child_is_not_to_be();
+	maker_killed();
 	not_told_to_be_a_ghost();
 	rig_stop();
 	return 0;
