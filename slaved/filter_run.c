@@ -304,7 +304,7 @@ static bool is_right(const uint8_t *bytes, size_t len, const struct row *row, ui
 	*ret_why = filter_run(code, (len - FILTER_HEAD) / sizeof(struct sock_filter), &row->call,
 			      steps);
 	return *ret_why == FILTER_ALLOWS ||
-	       (*ret_why == FILTER_ERRNO && row->when >= BLOB_CALL_HAS);
+	       (*ret_why == FILTER_ERRNO && row->when >= BLOB_CALL_TRIED);
 }
 
 /* The next one at *at, or behind it where a thread's begin. 0: there is none. */

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "vmadump/blob/refuse.h"
 #include "vmadump/freeze.h"
 
 #define CODE_LOOK 4096u
@@ -69,6 +70,9 @@ int freeze_room(struct freeze *f, uint64_t below, uint64_t len)
 		if (ret != -EEXIST)
 			break;
 	}
+	/* mmap() says so of nothing else that has no file. */
+	if (ret == -EACCES)
+		return trace_refuse(&f->t, REFUSE_MDWE);
 	if (ret < 0)
 		return trace_fail(&f->t, (int)-ret, "no room for the blob in process %d: %s",
 				  f->t.pid, strerror((int)-ret));

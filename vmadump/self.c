@@ -110,7 +110,7 @@ static struct blob *map_new(void)
 		int e = errno;
 
 		munmap(base, BLOB_SIZE);
-		errno = e;
+		errno = e == EACCES ? ENOTSUP : e; /* PR_SET_MDWE: as of whoever may not move */
 		return NULL;
 	}
 	return (struct blob *)(base + BLOB_CODE_MAX);

@@ -30,7 +30,7 @@
 
 static struct {
 	int in, out, out_twin, ended, event, timer, signal, set, memory, gone, log, dir, path;
-	int locked, ranged, stream[2], gram[2], half, watch, second_wd, shared, lost;
+	int link, fifo, locked, ranged, stream[2], gram[2], half, watch, second_wd, shared, lost;
 } fd;
 static struct {
 	char *shared, *again, *lost, *twice, *tail;
@@ -176,6 +176,9 @@ static void make_files(void)
 	MUST((fd.log = open("log", O_WRONLY | O_CREAT | O_APPEND, 0600)) >= 0);
 	MUST((fd.dir = open(".", O_RDONLY | O_DIRECTORY)) >= 0);
 	MUST((fd.path = open("log", O_PATH)) >= 0);
+	MUST(symlink("log", "link") == 0 && mkfifo("fifo", 0600) == 0);
+	MUST((fd.link = open("link", O_PATH | O_NOFOLLOW)) >= 0);
+	MUST((fd.fifo = open("fifo", O_PATH)) >= 0);
 	MUST((fd.locked = open("locked", O_RDWR | O_CREAT, 0600)) >= 0);
 	MUST(flock(fd.locked, LOCK_EX) == 0);
 	MUST((fd.ranged = open("ranged", O_RDWR | O_CREAT, 0600)) >= 0);
@@ -248,6 +251,10 @@ static void look_files(void)
 	MUST(fcntl(fd.log, F_GETFL) & O_APPEND);
 	MUST(faccessat(fd.dir, "log", R_OK, 0) == 0);
 	MUST(read(fd.path, b, 1) == -1 && errno == EBADF);
+	MUST(readlinkat(fd.link, "", b, sizeof b) == 3 && memcmp(b, "log", 3) == 0);
+	MUST(read(fd.link, b, 1) == -1 && errno == EBADF);
+	MUST(fstat(fd.fifo, &st) == 0 && S_ISFIFO(st.st_mode));
+	MUST(read(fd.fifo, b, 1) == -1 && errno == EBADF);
 }
 
 int main(int argc, char **argv)

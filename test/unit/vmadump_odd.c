@@ -8,7 +8,7 @@
  *   vmadump_odd secret, queue has a memfd_secret(2), a POSIX message queue, open
  *
  *   vmadump_odd storm ROUNDS  its child sends it so many signals; each comes, in order
- *   vmadump_odd nnp ROUNDS    a thread has no_new_privs, the first has not
+ *   vmadump_odd nnp ROUNDS    a thread has no_new_privs and other settings, the first has not
  *   vmadump_odd ticks ROUNDS  a timer of 1 ms ticks that nobody reads before the end
  *   vmadump_odd strict N      a thread is in seccomp's strict mode, and N others sleep
  *   vmadump_odd apart N       the same, with a working directory of its own
@@ -231,13 +231,25 @@ static void storm(void)
 
 /* -- what one thread has */
 
+static int reads_tsc(void)
+{
+	int v = 0;
+
+	MUST(prctl(PR_GET_TSC, &v, 0, 0, 0) == 0);
+	return v;
+}
+
 static void *nnp_other(void *arg)
 {
 	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	MUST(prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0) == 0);
+	MUST(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_LATE, 0, 0) == 0);
 	*(volatile int *)arg = 1;
 	for (;;) {
 		usleep(1000);
 		MUST(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
+		MUST(reads_tsc() == PR_TSC_SIGSEGV);
+		MUST(prctl(PR_MCE_KILL_GET, 0, 0, 0, 0) == PR_MCE_KILL_LATE);
 	}
 	return NULL;
 }
@@ -254,6 +266,8 @@ static void nnp(void)
 		dprintf(1, "%ld\n", i);
 		usleep(20000);
 		MUST(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0);
+		MUST(reads_tsc() == PR_TSC_ENABLE);
+		MUST(prctl(PR_MCE_KILL_GET, 0, 0, 0, 0) == PR_MCE_KILL_DEFAULT);
 	}
 }
 

@@ -53,6 +53,8 @@ odd 'is a message queue' "$odd" queue
 refused 'is a pipe with packets in it (O_DIRECT)' perl -e "$p"'my $ends = pack("ii", 0, 0);
 	syscall(293, $ends, 040000); my ($r, $w) = unpack("ii", $ends); my $x = "x"; syscall(1, $w, $x, 1);
 	print "ready\n"; sleep 60'
+odd 'it may run no memory that was written (PR_SET_MDWE)' perl -e "$p"'
+	syscall(157, 65, 1, 0, 0, 0) == 0 or exit; print "ready\n"; sleep 60'
 refused 'is a deleted directory' perl -e "$p"'
 	mkdir "gone"; open(D, "<", "gone"); rmdir "gone"; print "ready\n"; sleep 60'
 refused 'its working directory is gone' perl -e "$p"'

@@ -66,6 +66,9 @@ static const struct {
 	{"keep capabilities", PR_GET_KEEPCAPS, 0},
 	{"securebits", PR_GET_SECUREBITS, 0},
 	{"dumpable", PR_GET_DUMPABLE, 0},
+	{"time stamp counter", PR_GET_TSC, 1},
+	{"broken memory", PR_MCE_KILL_GET, 0},
+	{"memory is merged", 68 /* PR_GET_MEMORY_MERGE */, 0},
 };
 
 static const char *state(void)
@@ -83,9 +86,10 @@ static const char *state(void)
 	    personality(0xffffffff), getpriority(PRIO_PROCESS, 0), sched_getscheduler(0),
 	    CPU_COUNT(&cpus), CPU_ISSET(0, &cpus));
 	for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-		int v = 0, r = prctl(settings[i].get, &v, 0, 0, 0);
+		int v = 0, at = settings[i].by_address;
+		int r = prctl(settings[i].get, at ? &v : NULL, 0, 0, 0);
 
-		put("%s: %d\n", settings[i].name, settings[i].by_address ? v : r);
+		put("%s: %d\n", settings[i].name, at ? v : r);
 	}
 	for (int i = 0; i < RLIM_NLIMITS; i++) {
 		if (getrlimit((__rlimit_resource_t)i, &l) == 0)
@@ -128,6 +132,9 @@ static void set_all(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	prctl(PR_SET_TIMERSLACK, 123456, 0, 0, 0);
 	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0);
+	prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0);
+	prctl(67 /* PR_SET_MEMORY_MERGE, Linux 6.4 */, 1, 0, 0, 0);
 	/* Of root: SECBIT_NO_SETUID_FIXUP; CAP_SYS_BOOT, 22, is out of reach for good. */
 	prctl(PR_SET_SECUREBITS, 4, 0, 0, 0);
 	prctl(PR_CAPBSET_DROP, 22, 0, 0, 0);

@@ -115,6 +115,7 @@ struct blob_thread {
 	uint32_t order;	   /* of a ghost's: THREAD_*, a futex */
 	uint32_t seccomp;  /* its mode, */
 	uint32_t nnp;	   /* and no_new_privs */
+	uint32_t prctls;   /* PRCTL_* */
 	uint64_t next;	   /* THREAD_NEXT: the struct blob_thread that it is to be, or was */
 	uint64_t sigmask;
 	struct blob_regs regs;

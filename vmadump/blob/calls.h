@@ -66,6 +66,12 @@
 	X(clone3, MUST) X(waitid, MUST) X(wait4, MUST) X(exit, MUST) X(exit_group, MUST) \
 	X(execve, EXEC)
 
+/* In every move, for what few programs set. */
+#define BLOB_CALLS_TRIED(Y) \
+	Y(prctl, TRIED, 0, PR_GET_TSC, "PR_GET_TSC") Y(prctl, TRIED, 0, PR_SET_TSC, "PR_SET_TSC") \
+	Y(prctl, TRIED, 0, PR_MCE_KILL_GET, "PR_MCE_KILL_GET") Y(prctl, TRIED, 0, PR_MCE_KILL, "PR_MCE_KILL") \
+	Y(prctl, TRIED, 0, 68, "GET_MEMORY_MERGE") Y(prctl, TRIED, 0, 67, "SET_MEMORY_MERGE")
+
 /* Made only for a program that has such a thing; if it is an error its move fails with that. */
 #define BLOB_CALLS_HAS(X, Y) \
 	X(eventfd2, HAS) X(timerfd_create, HAS) X(timerfd_settime, HAS) X(timerfd_gettime, HAS) \
@@ -86,7 +92,7 @@
 	X(getppid, NEVER) X(getpriority, NEVER) X(getrandom, NEVER) X(fork, NEVER) \
 	X(fsync, NEVER)
 
-#define BLOB_CALLS(X, Y) BLOB_CALLS_MUST(X, Y) BLOB_CALLS_HAS(X, Y)
+#define BLOB_CALLS(X, Y) BLOB_CALLS_MUST(X, Y) BLOB_CALLS_TRIED(Y) BLOB_CALLS_HAS(X, Y)
 
 /* Made by it or not; and what is asked of a filter. */
 enum blob_call_when {
@@ -95,6 +101,7 @@ enum blob_call_when {
 	BLOB_CALL_EXEC,	 /* by bproc_rexec(): allowed */
 	BLOB_CALL_SET,	 /* allowed by all but the newest, behind which nothing is set */
 	/* The others: allowed, or an error, and then the move fails with that, if there is one. */
+	BLOB_CALL_TRIED, /* in every move */
 	BLOB_CALL_HAS,	 /* if it has open what is no file, pipe or device */
 	BLOB_CALL_LOCKS, /* if its locks on files are to go along */
 	BLOB_CALL_SEAL,	 /* if it has sealed a mapping */

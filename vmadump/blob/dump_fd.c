@@ -227,7 +227,7 @@ static long check_path(struct dump *d, struct dump_fd *f, const struct stat *st)
 {
 	struct stat by_path;
 
-	if (st->st_nlink == 0 || sys_stat(f->path, &by_path) < 0 || by_path.st_dev != st->st_dev ||
+	if (st->st_nlink == 0 || sys_lstat(f->path, &by_path) < 0 || by_path.st_dev != st->st_dev ||
 	    by_path.st_ino != st->st_ino)
 		return refuse_file(d, f, st);
 	return 0;
@@ -243,7 +243,8 @@ static long classify(struct dump *d, struct dump_fd *f, const struct stat *st)
 		f->kind = FD_DEV;
 		return 0;
 	}
-	if ((type != TYPE_REG && type != TYPE_DIR) || f->path[0] != '/' ||
+	/* By O_PATH it is a place, whatever is there. */
+	if ((type != TYPE_REG && type != TYPE_DIR && !(f->oflags & O_PATH)) || f->path[0] != '/' ||
 	    str_starts(f->path, "/memfd:"))
 		return refuse_file(d, f, st);
 	f->kind = type == TYPE_DIR ? FD_DIR : FD_FILE;

@@ -7,6 +7,7 @@
 #include "object.h"
 #include "proc.h"
 #include "sys.h"
+#include "thread.h"
 #include "tree.h"
 
 #define SIGINFO_LEN 128u
@@ -344,6 +345,21 @@ static uint8_t *rec_cgroup(struct dump *d, uint8_t *rec)
 	return end;
 }
 
+/* Nothing, if there is nothing to tell. */
+static uint8_t *rec_prctl(struct dump *d, uint8_t *rec)
+{
+	const struct blob *b = d->b;
+	uint8_t *p = rec + IMAGE_REC_HEAD;
+	uint32_t any = prctl_get(), n = d->opt->objects ? b->nthreads : 0;
+
+	put32(p, any);
+	for (uint32_t i = 0; i < n; i++) {
+		put32(p += 4, thread_at(b, i)->prctls);
+		any |= thread_at(b, i)->prctls;
+	}
+	return any ? rec_end(rec, TAG_PRCTL, 4 + 4ul * n) : rec;
+}
+
 /* In front of the head: behind the most that it may need there are no pages yet. */
 long dump_strings(struct dump *d)
 {
@@ -372,6 +388,7 @@ uint8_t *dump_state(struct dump *d, uint8_t *p)
 	p = rec_vmas(d, p, &s);
 	p = rec_fds(d, p, &s);
 	p = thread_recs(d, p);
+	p = rec_prctl(d, p);
 	p = objects_rec(d, p);
 	p = locks_rec(d, p);
 	p = clocks_rec(d, p);

@@ -78,7 +78,7 @@ uint8_t *thread_notes(struct dump *d, uint8_t *p)
 
 uint64_t thread_recs_max(const struct dump *d)
 {
-	return (d->b->nthreads + 1ul) * (REC_THREAD_LEN + REC_SCHED_LEN + 8);
+	return (d->b->nthreads + 1ul) * (REC_THREAD_LEN + REC_SCHED_LEN + 8 + 4);
 }
 
 static void put_thread(uint8_t *p, const struct blob_thread *t)

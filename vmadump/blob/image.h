@@ -89,7 +89,8 @@ enum image_tag {
 	TAG_LIVE = 27,	       /* what of its memory went ahead: live.h */
 	TAG_SECCOMP_EACH = 28, /* in place of TAG_SECCOMP, of threads that differ */
 	TAG_NNP = 29, /* of threads that differ: u32 of each but the first, 1: no_new_privs */
-	TAG_LAST = TAG_NNP,
+	TAG_PRCTL = 30, /* u32 of each thread, the first one's first: PRCTL_*; of none: all 0 */
+	TAG_LAST = TAG_PRCTL,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */
@@ -103,6 +104,11 @@ enum image_tag {
 #define REC_PROC_LEN 120u
 #define PROC_SUBREAPER 1u
 #define REC_CLOCKS_LEN 32u
+#define PRCTL_TSC 1u   /* to read the time stamp counter is SIGSEGV */
+#define PRCTL_EARLY 2u /* a broken page of memory is told at once, */
+#define PRCTL_LATE 4u  /* or when it is touched: PR_MCE_KILL */
+#define PRCTL_MERGE 8u /* of the process, in each: PR_SET_MEMORY_MERGE */
+#define PRCTL_ALL 15u
 #define SECCOMP_HEAD 8u /* u32 mode, u32 filters; for each u32 flags, u32 instructions, those */
 /* Of each thread: u32 SECCOMP_EACH, u32 threads; for each u32 id, u32 1: no_new_privs, a list. */
 #define SECCOMP_EACH 3u /* where a list has its mode */

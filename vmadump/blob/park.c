@@ -81,6 +81,7 @@ static void describe(struct blob_thread *t)
 	t->slack = or_zero(sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0));
 	t->seccomp = (uint32_t)sys_prctl(PR_GET_SECCOMP, 0, 0, 0, 0);
 	t->nnp = (uint32_t)sys_prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
+	t->prctls = prctl_get();
 	sched_get(&t->sched);
 	sys_getresuid(&t->uid[0], &t->uid[1], &t->uid[2]);
 	sys_getresgid(&t->gid[0], &t->gid[1], &t->gid[2]);

@@ -11,6 +11,7 @@
 #define REFUSALS(X)                                                                                \
 	X(REFUSE_THREADS, "it has %lu threads; only one can be carried") \
 	X(REFUSE_32BIT, "it runs 32-bit code; it cannot move") \
+	X(REFUSE_MDWE, "it may run no memory that was written (PR_SET_MDWE); it cannot be carried") \
 	X(REFUSE_SHSTK, "it uses a shadow stack (CET); it cannot move") \
 	X(REFUSE_RSEQ, "its restartable sequences are registered at an unknown address") \
 	X(REFUSE_SYSVSHM, "mapping at %lx is System V shared memory; it cannot move") \

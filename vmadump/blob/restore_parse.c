@@ -171,6 +171,8 @@ static long check_lengths(struct restore *r)
 	r->nthreads = r->rec[TAG_THREADS].len / REC_THREAD_LEN;
 	if (r->rec[TAG_NNP].len && r->rec[TAG_NNP].len != 4 * r->nthreads)
 		return rest_bad(r, "length of a record");
+	if (r->rec[TAG_PRCTL].len && r->rec[TAG_PRCTL].len != 4 + 4 * r->nthreads)
+		return rest_bad(r, "length of a record");
 	return find_thread_notes(r);
 }
 

@@ -341,6 +341,10 @@ static long set_proc(struct restore *r)
 		sys_prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	if (get32(ident + 84))
 		sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	e = prctl_set(r->rec[TAG_PRCTL].len ? get32(r->rec[TAG_PRCTL].p) : 0);
+	if (e < 0)
+		return blob_err_set(&r->b->err, (int)-e, "what it has set by prctl: %s",
+				    errno_name(e));
 	/* 2 (only root may read) cannot be asked for; 0 is the safe side of it. */
 	sys_prctl(PR_SET_DUMPABLE, get32(p + 28) == 1, 0, 0, 0);
 	return 0;

@@ -67,6 +67,9 @@ void thread_become(struct blob *b, struct blob_thread *t)
 	rest_sched(r, index_of(b, t) + 1);
 	if (get32(nnp->len ? nnp->p + 4ul * index_of(b, t) : r->rec[TAG_IDENT].p + 84))
 		sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	e = prctl_set(t->prctls);
+	if (e < 0)
+		fail(b, e, "what it has set by prctl");
 	e = filters_own(b, t);
 	if (e < 0)
 		fail(b, e, "its seccomp filters");
@@ -86,7 +89,7 @@ void thread_become(struct blob *b, struct blob_thread *t)
 static void fill(struct restore *r, struct blob_thread *t, uint32_t i)
 {
 	const uint8_t *p = r->rec[TAG_THREADS].p + i * (uint64_t)REC_THREAD_LEN;
-	const struct rest_rec *xsave = &r->xsaves[i + 1];
+	const struct rest_rec *xsave = &r->xsaves[i + 1], *prctls = &r->rec[TAG_PRCTL];
 
 	*t = (struct blob_thread){
 		.self = (uint64_t)t,
@@ -94,6 +97,7 @@ static void fill(struct restore *r, struct blob_thread *t, uint32_t i)
 		.blob = r->b->self,
 		.tid = (int32_t)get32(p),
 		.restored = THREAD_CLONED,
+		.prctls = prctls->len ? get32(prctls->p + 4 + 4ul * i) : 0,
 		.sigmask = get64(p + 224),
 		.alt_sp = get64(p + 232),
 		.alt_flags = get64(p + 240),

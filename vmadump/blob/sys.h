@@ -180,6 +180,8 @@ SYS(sys_lseek, (int fd, long off, int whence), sys3(__NR_lseek, fd, off, whence)
 SYS(sys_fstat, (int fd, struct stat *st), sys2(__NR_fstat, fd, st))
 SYS(sys_stat, (const char *path, struct stat *st),
     sys4(__NR_newfstatat, AT_FDCWD, (long)path, (long)st, 0))
+SYS(sys_lstat, (const char *path, struct stat *st),
+    sys4(__NR_newfstatat, AT_FDCWD, (long)path, (long)st, AT_SYMLINK_NOFOLLOW))
 SYS(sys_readlink, (const char *path, char *buf, size_t n),
     sys3(__NR_readlink, (long)path, (long)buf, (long)n))
 SYS(sys_getdents, (int fd, void *buf, size_t n), sys3(__NR_getdents64, fd, (long)buf, (long)n))

@@ -20,6 +20,9 @@ _Noreturn void thread_kept_again(struct blob_thread *k);
 /* Scheduling and CPUs of the calling thread; what it may not have it goes without. */
 void sched_get(struct blob_sched *s);
 void sched_set(const struct blob_sched *s);
+/* prctl.c: PRCTL_* of the calling thread. */
+uint32_t prctl_get(void);
+long prctl_set(uint32_t v);
 /* No longer kept on one processor. */
 void sched_free(struct blob *b);
 /* ghost_filter.c: what this one, which calls, has besides those of all. 0 or -errno. */
