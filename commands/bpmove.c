@@ -24,7 +24,7 @@
 static _Noreturn void usage(FILE *to)
 {
 	fputs("usage: bpmove [--live | --lazy] [--locks] [-v] PID NODE\n"
-	      "       bpmove --tree [-v] PID NODE\n"
+	      "       bpmove --tree [--locks] [-v] PID NODE\n"
 	      "       bpmove --dry-run [--tree] PID\n"
 	      "NODE is a node's number; -1 or \"master\" is the front end.\n"
 	      "\n"
@@ -259,11 +259,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	/* A node of -1 looks like an option, which "+" has kept from being one. */
-	if (tree && (live || lazy || locks)) {
-		fprintf(stderr, "bpmove: --tree excludes %s\n",
-			live   ? "--live"
-			: lazy ? "--lazy"
-			       : "--locks");
+	if (tree && (live || lazy)) {
+		fprintf(stderr, "bpmove: --tree excludes %s\n", live ? "--live" : "--lazy");
 		return 1;
 	}
 	if (argc - optind != 2 - dry)

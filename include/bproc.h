@@ -75,7 +75,8 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  *
  * With BPROC_MOVE_TREE all that descend from it move too, at most 64 processes: all of them, or
  * none. What they have open together stays shared; what one of them shares with another process
- * keeps all of them here. LIVE, LAZY and LOCKS do not go with it.
+ * keeps all of them here. With LOCKS, a lock may be shared among them; LIVE and LAZY do
+ * not go with it.
  *
  * Its seccomp filters go along, if they allow what a move calls (ENOTSUP). With BPROC_MOVE_JUDGE
  * only that is looked at, and nothing is moved.

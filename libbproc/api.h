@@ -57,7 +57,8 @@ int api_leave_threads(int node, int flags, const void *args, size_t len);
  * flags: LOCAL_LOOK_*. 0, or -errno with the thread's text set.
  */
 int api_look_filters(int pid, unsigned flags);
-int api_look_tree(int pid); /* or one of all that descend from it, which the text names */
+/* Or of one of all that descend from it, which the text names. */
+int api_look_tree(int pid, unsigned flags);
 
 /* A child that was not to be: ended and reaped, so that the caller never sees it. */
 void api_reap(pid_t child);

@@ -82,14 +82,14 @@ static bool is_gone(int pid)
 }
 
 /* Who is forked meanwhile has what its parent has. */
-int api_look_tree(int pid)
+int api_look_tree(int pid, unsigned flags)
 {
 	struct family f = {{pid}, 1};
 	struct bproc_err why;
 	int e;
 
 	for (int i = 0; i < f.n; i++) {
-		e = api_look_filters(f.pid[i], 0);
+		e = api_look_filters(f.pid[i], flags);
 		if (e < 0 && i == 0)
 			return e;
 		why = *api_err();

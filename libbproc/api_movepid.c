@@ -132,7 +132,7 @@ int bproc_movepid(int pid, int node, int flags)
 	memset(&last, 0, sizeof(last));
 	flags &= ~(BPROC_MOVE_LIVE | BPROC_MOVE_TREE | BPROC_MOVE_JUDGE);
 	if (e == 0 && (flags & ~(BPROC_DUMP_ALL | BPROC_MOVE_LAZY | BPROC_MOVE_LOCKS) ||
-		       (tree && (live || flags & (BPROC_MOVE_LAZY | BPROC_MOVE_LOCKS)))))
+		       (tree && (live || flags & BPROC_MOVE_LAZY))))
 		e = bproc_err_set(api_err(), EINVAL, "flags %#x", flags);
 	if (e == 0)
 		e = is_here(pid, self);
@@ -143,7 +143,7 @@ int bproc_movepid(int pid, int node, int flags)
 	/* Before it is touched: what the blob calls there could be its death. */
 	ahead = live || flags & BPROC_MOVE_LAZY ? LOCAL_LOOK_AHEAD : 0;
 	locks = flags & BPROC_MOVE_LOCKS ? LOCAL_LOOK_LOCKS : 0;
-	e = tree ? api_look_tree(pid) : api_look_filters(pid, ahead | locks);
+	e = tree ? api_look_tree(pid, locks) : api_look_filters(pid, ahead | locks);
 	if (e == -ENOTSUP && ahead) {
 		snprintf(last.why, sizeof(last.why), "%s", api_err()->text);
 		live = 0;

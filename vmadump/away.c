@@ -113,7 +113,7 @@ static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t 
 	}
 	if (!h->args_len && freeze_alone(&f, !mark->at) < 0)
 		r = -1;
-	else if (h->flags & DUMP_LOCKS && freeze_look_at_locks(&f) < 0)
+	else if (h->flags & DUMP_LOCKS && freeze_look_at_locks(&f, NULL) < 0)
 		r = -1;
 	else if (set_mark(&f.t, mark) < 0)
 		r = -1;

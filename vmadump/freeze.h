@@ -94,8 +94,12 @@ int freeze_root(struct freeze *f);
 int freeze_filters(struct freeze *f);
 /* filters_each.c: before it is stopped, of one with several threads. */
 void look_at_thread_filters(struct freeze *f);
-/* freeze_lock.c; it is parked: 0, or refused because another process shares what holds a lock */
-int freeze_look_at_locks(struct freeze *f);
+/*
+ * freeze_lock.c; it is parked: 0, or refused because another process shares what holds a lock, and
+ * is not one that goes with it (or NULL).
+ */
+struct tree;
+int freeze_look_at_locks(struct freeze *f, const struct tree *with);
 /* The other way round: of one that is restored and about to leave the blob. */
 int revive_filters(struct trace *t, const struct blob *b);
 /* freeze_room.c: maps len bytes: so many below one of the places where a blob may be,

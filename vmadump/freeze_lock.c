@@ -1,8 +1,8 @@
 /*
  * A lock of an open description (flock, OFD) is given up by one that leaves with
  * BPROC_MOVE_LOCKS only where no other process has the description: it would be gone for that
- * one as well. Library code; runs in whoever moves it, when it is parked, and sees what that
- * one may see.
+ * one as well. One that moves with it is no such other. Library code; runs in whoever moves it,
+ * when it is parked, and sees what that one may see.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -19,6 +19,7 @@
 #include "vmadump/blob/refuse.h"
 #include "vmadump/freeze.h"
 #include "vmadump/others.h"
+#include "vmadump/tree.h"
 
 struct locked {
 	int fd;
@@ -86,7 +87,7 @@ static int look_at(struct freeze *f, int pid, const struct locked *l, int n)
 	return r;
 }
 
-int freeze_look_at_locks(struct freeze *f)
+int freeze_look_at_locks(struct freeze *f, const struct tree *with)
 {
 	struct locked *l = NULL;
 	int n = 0, r = find_locked(f, &l, &n), pid;
@@ -94,7 +95,7 @@ int freeze_look_at_locks(struct freeze *f)
 	const char *name;
 
 	while (d && r == 0 && (pid = proc_next(d, &name)) >= 0)
-		if (pid != f->t.pid)
+		if (pid != f->t.pid && !(with && tree_find(with, pid)))
 			r = look_at(f, pid, l, n);
 	if (d)
 		closedir(d);

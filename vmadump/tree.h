@@ -71,7 +71,9 @@ int tree_tell(struct tree *t, uint32_t i, uint32_t members, const struct chan_ms
  */
 int tree_alone(const struct freeze *f, int leaves);
 
-/* tree_collect.c: pid and all that descend from it, parked; -1: those that are in it are. */
+/* tree_collect.c: NULL: it is none of them. */
+struct tree_member *tree_find(const struct tree *t, pid_t pid);
+/* The same: pid and all that descend from it, parked; -1: those that are in it are. */
 int tree_collect(struct tree *t, pid_t pid, unsigned copy);
 /*
  * What of them, who stand still, others have that are not of the tree: found for each, and how

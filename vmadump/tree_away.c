@@ -62,6 +62,28 @@ int tree_tell(struct tree *t, uint32_t i, uint32_t members, const struct chan_ms
 	return r;
 }
 
+/* Those that go with it may have the descriptions that hold its locks, nobody else. */
+static int look_at_locks(struct leaving *l)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < l->t.n; i++) {
+		struct freeze *f = &l->t.member[i].f;
+		struct vmad_err why = {0};
+
+		if (!is_process(&l->t.member[i]))
+			continue;
+		f->t.err = &why;
+		r = freeze_look_at_locks(f, &l->t);
+		f->t.err = NULL;
+		if (r < 0 && i)
+			tree_fail(&l->t, why.code, "process %d: %.130s", f->t.pid, why.text);
+		else if (r < 0)
+			*l->t.err = why;
+	}
+	return r;
+}
+
 static int tell(struct leaving *l, uint32_t i, uint32_t index, int node, unsigned flags)
 {
 	struct chan_msg m = {.type = CHAN_LEAVE,
@@ -189,6 +211,10 @@ int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how,
 	l.t.err = err ? err : &scratch;
 	*l.t.err = scratch;
 	r = tree_collect(&l.t, pid, flags);
+	if (r == 0 && flags & DUMP_LOCKS) {
+		flags |= DUMP_FLOCKS;
+		r = look_at_locks(&l); /* before any of them is lent what another has */
+	}
 	if (r == 0)
 		r = count(&l);
 	if (r == 0 && tell_all(&l, node, flags) < 0) {

@@ -83,7 +83,7 @@ static int look_at(pid_t pid, struct seen *s)
 	return 1;
 }
 
-static struct tree_member *find(struct tree *t, pid_t pid)
+struct tree_member *tree_find(const struct tree *t, pid_t pid)
 {
 	for (uint32_t i = 0; i < t->n; i++)
 		if (t->member[i].pid == pid)
@@ -164,7 +164,7 @@ static int add_children(struct tree *t, uint32_t i, unsigned copy)
 			return tree_fail(t, ENOTSUP, "%s: %s; the kernel does not tell of children",
 					 path, strerror(errno));
 		while (r >= 0 && fscanf(f, "%d", &pid) == 1)
-			if (!find(t, pid) && (r = add(t, pid, i, copy)) > 0)
+			if (!tree_find(t, pid) && (r = add(t, pid, i, copy)) > 0)
 				found++;
 		fclose(f);
 		if (r < 0)
@@ -187,11 +187,11 @@ static int check_places(struct tree *t)
 		if (depth > TREE_DEPTH)
 			return tree_fail(t, ENOTSUP, "process %d is more than %u generations away",
 					 m->pid, TREE_DEPTH);
-		if (m->sid != first->sid && !find(t, m->sid))
+		if (m->sid != first->sid && !tree_find(t, m->sid))
 			return tree_fail(t, ENOTSUP,
 					 "process %d is in session %d, whose leader is gone",
 					 m->pid, m->sid);
-		if (m->pgid != first->pgid && !find(t, m->pgid))
+		if (m->pgid != first->pgid && !tree_find(t, m->pgid))
 			return tree_fail(t, ENOTSUP,
 					 "process %d is in process group %d, whose leader is gone",
 					 m->pid, m->pgid);

@@ -326,7 +326,7 @@ has 'a node that is down' "$(bpmove $p 0 2>&1)" '*node 0 is *down'
 ok 'it goes on' goes_on
 has 'no such node' "$(bpmove $p 7 2>&1)" '*there is no node 7'
 has 'nor by name' "$(bpmove $p nothing 2>&1)" 'bpmove: nothing: not the number of a node'
-has 'what does not go with a tree' "$(bpmove -t --locks $p 1 2>&1)" 'bpmove: --tree excludes --locks'
+has 'what does not go with a tree' "$(bpmove -t --live $p 1 2>&1)" 'bpmove: --tree excludes --live'
 ok 'it goes on' goes_on
 bpctl -S 0 -s up
 within 20 'node 0 is up' node_is 0 up

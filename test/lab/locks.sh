@@ -102,7 +102,101 @@ wait $p
 is 'it ends with 0' $? 0
 status 'flock: free' 0 flock -n f true
 
-# 5 sqlite3 in the middle of a transaction goes round
+# 5 locks of a tree: of each process its own (POSIX), of a description that two of them have and the
+# first has too (flock), or has not (flock), and of one that only a grandchild has (of a description)
+cat >tree.py <<'EOF'
+import fcntl, os, struct, time
+def has(name, fd, how):
+	fcntl.lockf(fd, fcntl.LOCK_EX, 10, 10 * how)
+	open("pid." + name, "w").write(str(os.getpid()))
+	while not os.path.exists("stop"):
+		if name == "first":
+			print(".", flush=True)
+		time.sleep(0.01)
+f, both, theirs = open("f", "r+b"), open("both", "w"), open("theirs", "w")
+fcntl.flock(both, fcntl.LOCK_EX)
+fcntl.flock(theirs, fcntl.LOCK_SH)
+if os.fork() == 0:
+	if os.fork() == 0:
+		own = open("own", "w")
+		fcntl.fcntl(own, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))  # F_OFD_SETLK
+		has("grandchild", f, 2)
+		os._exit(0)
+	has("child", f, 1)
+	os.wait()
+	os._exit(0)
+theirs.close()
+has("first", f, 0)
+os.wait()
+EOF
+# Who has these bytes? (F_GETLK, asked on node $1.)
+cat >who.py <<'EOF'
+import fcntl, os, struct, sys
+os.chdir(sys.argv[1])
+for i in range(3):
+	l = fcntl.fcntl(open("f", "r+b"), fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 10 * i, 10, 0))
+	print(struct.unpack("hhqqi4x", l)[4])
+EOF
+tree_holds() { # WHAT NODE
+	if [ "$2" = master ]; then
+		is "$1: whose they are" "$(python3 who.py "$PWD")" "$pids"
+	else
+		is "$1: whose they are" "$(bpsh "$2" python3 "$PWD/who.py" "$PWD" </dev/null)" "$pids"
+	fi
+	for i in 0 10 20; do
+		status "$1: byte $i is locked" 1 python3 -c "$can" LOCK_SH $i 1
+	done
+	status "$1: the others are free" 0 python3 -c "$can" LOCK_EX 30 0
+	status "$1: of two, and the first" 1 flock -n both true
+	status "$1: of two" 1 flock -nx theirs true
+	status "$1: of two, shared" 0 flock -ns theirs true
+	status "$1: of one" 1 python3 -c 'import fcntl, struct
+fcntl.fcntl(open("own", "w"), 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))' 2>/dev/null
+}
+rm -f stop out
+python3 tree.py >out &
+p=$!
+within 20 'it writes' test -s out
+within 20 'all are there' test -s pid.grandchild
+within 20 'all are there' test -s pid.child
+pids=$(for i in first child grandchild; do cat "pid.$i" && echo; done)
+tree_holds before master
+has 'a tree is refused' "$(bpmove --tree $p 0 2>&1)" "bpmove: * holds a lock on */*; *but by --locks"
+tree_holds 'refused' master
+ok 'a tree to node 0' bpmove --tree --locks $p 0
+tree_holds 'a tree on node 0' 0
+ok 'a tree to node 1' bpmove --tree --locks $p 1
+tree_holds 'a tree on node 1' 1
+ok 'a tree comes home' bpmove --tree --locks $p master
+tree_holds 'a tree at home' master
+# somebody has taken one meanwhile: all of them stay, and have them again
+rm -f caught
+python3 -c 'import fcntl, os, time
+f = open("theirs", "w")
+while not os.path.exists("caught"):
+	try:
+		fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+		open("caught", "w").close()
+		time.sleep(0.2)
+	except BlockingIOError:
+		pass' &
+thief=$!
+for ((i = 0; i < 200; i++)); do
+	[ -e caught ] && break
+	said=$(bpmove --tree --locks $p $((i % 2 ? -1 : 0)) 2>&1)
+done
+ok 'caught' test -e caught
+has 'by name' "$said" "bpmove: *fd *: its lock is held by another (*)"
+wait $thief
+goes_on caught
+within 10 'they have it again' eval '! flock -nx theirs true'
+tree_holds 'caught' "$(node_of $p)"
+: >stop
+wait $p
+is 'the tree ends with 0' $? 0
+status 'all are free' 0 flock -n both true
+
+# 6 sqlite3 in the middle of a transaction goes round
 if command -v sqlite3 >/dev/null; then
 	{
 		echo 'CREATE TABLE t(x INTEGER); BEGIN;'

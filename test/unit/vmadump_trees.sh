@@ -36,4 +36,19 @@ echo "bash ok" >>want
 carried bash 10 want bash -c '
 	for ((i = 1; i <= 60; i++)); do x=$(sleep 0.02; echo $((i * i))); echo "$i $x"; done
 	echo bash ok'
+
+# Locks of descriptions that two of them have: with the first, and without it.
+{ seq 40; echo 'lock ok'; } >want
+# shellcheck disable=SC2016
+carried lock 10 want perl -e '$| = 1; use Fcntl ":flock";
+	open(F, ">", "one") && open(G, ">", "two") && flock(F, LOCK_EX) && flock(G, LOCK_SH) or die;
+	for (1, 2) { unless (fork) { 1 while !-e "end" && !select undef, undef, undef, 0.01; exit } }
+	close G;
+	for (1 .. 40) {
+		open(H, ">", "one") && open(I, ">", "two") or die;
+		print "$_\n";
+		exit 1 if flock(H, LOCK_SH | LOCK_NB) || flock(I, LOCK_EX | LOCK_NB);
+		select undef, undef, undef, 0.05;
+	}
+	open(E, ">", "end"); wait; wait; print "lock ok\n"'
 :

@@ -257,10 +257,29 @@ static long classify(struct dump *d, struct dump_fd *f, const struct stat *st)
 	return check_path(d, f, st);
 }
 
+static long read_path(struct blob *b, struct dump_fd *f)
+{
+	char link[32], *path = arena_raw(b, IMAGE_PATH_MAX);
+	long n;
+
+	if (!path)
+		return -ENOMEM;
+	str_format(link, sizeof link, "/proc/self/fd/%d", f->fd);
+	n = sys_readlink(link, path, IMAGE_PATH_MAX - 1);
+	if (n < 0)
+		return blob_err_set(&b->err, EIO, "%s: %s", link, errno_name(n));
+	path[n] = 0;
+	arena_shrink(b, path, (uint64_t)n + 1);
+	f->path = path;
+	return 0;
+}
+
 /* What the first of its tree has as well is carried with that one; locks of the process are not. */
 static long share(struct dump *d, struct dump_fd *f, const struct stat *st)
 {
 	const struct tree_fd *t = tree_fd_of(d, f->fd);
+	const char *none = f->path;
+	long r;
 
 	f->others = t && t->flags & TREE_FD_EXTRA;
 	if (!t || t->as < 0 || !d->order->index)
@@ -271,8 +290,13 @@ static long share(struct dump *d, struct dump_fd *f, const struct stat *st)
 	f->dup_of = t->as;
 	if ((st->st_mode & TYPE_MASK) == TYPE_SOCK && listens(f))
 		return listener_add(d, f, NULL);
-	return (st->st_mode & TYPE_MASK) == TYPE_REG && !(f->oflags & O_PATH) ? check_lock(d, f)
-									      : 0;
+	if ((st->st_mode & TYPE_MASK) != TYPE_REG || f->oflags & O_PATH)
+		return 0;
+	r = read_path(d->b, f); /* for the name of what is locked */
+	if (r == 0)
+		r = check_lock(d, f);
+	f->path = none;
+	return r;
 }
 
 static void append(struct dump *d, struct dump_fd *f)
@@ -306,20 +330,9 @@ static int needs_no_path(struct dump *d, struct dump_fd *f, const struct stat *s
 
 long fd_by_path(struct dump *d, struct dump_fd *f, const struct stat *st)
 {
-	struct blob *b = d->b;
-	char link[32], *path = arena_raw(b, IMAGE_PATH_MAX);
-	long n;
+	long r = read_path(d->b, f);
 
-	if (!path)
-		return -ENOMEM;
-	str_format(link, sizeof link, "/proc/self/fd/%d", f->fd);
-	n = sys_readlink(link, path, IMAGE_PATH_MAX - 1);
-	if (n < 0)
-		return blob_err_set(&b->err, EIO, "%s: %s", link, errno_name(n));
-	path[n] = 0;
-	arena_shrink(b, path, (uint64_t)n + 1);
-	f->path = path;
-	return classify(d, f, st);
+	return r < 0 ? r : classify(d, f, st);
 }
 
 static long add_fd(struct dump *d, int fd)

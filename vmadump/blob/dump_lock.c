@@ -4,7 +4,10 @@
  *
  * One that leaves by a move that was asked for with BPROC_MOVE_LOCKS gives its locks up when its
  * image is all but written, and the node takes them when it has read the end. A description may
- * be another process's as well: the mover looks (freeze_lock.c), and says that it is not.
+ * be another process's as well: the mover looks (freeze_lock.c), and says that it is not, or one's
+ * that moves with it. Each of a tree that has a description gives up its lock, and takes it: the
+ * second time nothing is done. Not the first, of what it is only lent: it has given that back when
+ * it has to take the lock again.
  */
 #include "dump.h"
 #include "lib.h"
@@ -85,8 +88,8 @@ long locks_take(struct dump *d, struct dump_fd *f)
 			r = -ENOMEM;
 		else if (!parse(word(word(line)), l) || !may_leave(d, l))
 			r = refuse(d->b, REFUSE_FD_LOCK, f->fd, f->path);
-		else if (f->kind == FD_TREE && l->kind != LOCK_POSIX)
-			continue; /* the description's, and so the first's */
+		else if (l->kind != LOCK_POSIX && f->others)
+			continue; /* another's of its tree, who tells of it */
 		else {
 			l->fd = (uint32_t)f->fd;
 			l->next = d->locks;

@@ -76,6 +76,7 @@ struct restore {
 	uint32_t specials, new_vdso; /* 1: the kernel maps it anew where the image has it */
 	int32_t cwd_fd, fd_base;
 	uint32_t had; /* which of 0 to 2 were open here: bits */
+	uint32_t locked; /* bytes of TAG_LOCKS: it has those */
 	uint32_t queued; /* 1: the signals that were pending for the process may be */
 	uint8_t end[IMAGE_END_NOTE];
 };
@@ -158,6 +159,7 @@ long rest_move_up(struct restore *r, long fd);
 /* restore_obj.c: f->opened, of a descriptor that is an object; then what is left to do. */
 long object_open(struct restore *r, struct rest_fd *f);
 long objects_settle(struct restore *r);
+void rest_unlock(const struct restore *r); /* what that has locked */
 void objects_close(struct restore *r);
 /* restore_sock.c: what of its kinds object_open() makes. */
 long open_socket(struct restore *r, struct rest_obj *o);

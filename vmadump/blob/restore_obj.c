@@ -224,7 +224,7 @@ static long fill_epoll(struct restore *r, const struct rest_fd *f)
 	return e < 0 ? fail(r, f, e, "its epoll set") : 0;
 }
 
-static long take_lock(struct restore *r, const uint8_t *p)
+static long do_lock(const uint8_t *p, enum lock_call how)
 {
 	const struct dump_lock l = {
 		.fd = get32(p),
@@ -233,12 +233,27 @@ static long take_lock(struct restore *r, const uint8_t *p)
 		.start = get64(p + 16),
 		.end = get64(p + 24),
 	};
-	long e = lock_call(&l, LOCK_TRY);
+
+	return lock_call(&l, how);
+}
+
+static long take_lock(struct restore *r, const uint8_t *p)
+{
+	long e = do_lock(p, LOCK_TRY);
 
 	if (e < 0)
 		return blob_err_set(&r->b->err, (int)-e, "fd %d: its lock is held by another (%s)",
-				    (int)l.fd, errno_name(e));
+				    (int)get32(p), errno_name(e));
+	r->locked += REC_LOCK_LEN;
 	return 0;
+}
+
+void rest_unlock(const struct restore *r)
+{
+	const uint8_t *p = r->rec[TAG_LOCKS].p;
+
+	for (const uint8_t *end = p + r->locked; p < end; p += REC_LOCK_LEN)
+		do_lock(p, LOCK_DROP);
 }
 
 long objects_settle(struct restore *r)

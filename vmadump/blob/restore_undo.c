@@ -1,7 +1,8 @@
 /*
  * A ghost that was restored in place and is not to run after all is a ghost again: what its
- * original's timers and queued signals are is the original's, where that goes on. Left in the
- * ghost each of them would be met there too, and told. Runs in the blob, all signals blocked.
+ * original's timers, queued signals and locks are is the original's, where that goes on. Left in
+ * the ghost a signal would be met there too, and told, and a lock would never be free. Runs in
+ * the blob, all signals blocked.
  */
 #include "lib.h"
 #include "proc.h"
@@ -59,6 +60,8 @@ void rest_undo(struct blob *b)
 	const struct restore *r = (void *)b->restore;
 
 	rest_drop_timers(b);
+	if (r)
+		rest_unlock(r);
 	if (!r || !r->queued)
 		return;
 	rest_unqueue(r, (int32_t)get32(r->rec[TAG_IDENT].p + 4));
