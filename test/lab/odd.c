@@ -5,11 +5,15 @@
  * carriable processes do move. Lab of 2 nodes.
  */
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/securebits.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 
 #include "check.h"
@@ -61,8 +65,7 @@ static void objects(void)
 	struct itimerspec soon = {.it_value.tv_nsec = 300000000};
 	uint64_t n = 5;
 	char buf[8] = "";
-	int p[2], e = eventfd(0, 0), set = epoll_create1(0),
-	    t = timerfd_create(CLOCK_MONOTONIC, 0);
+	int p[2], e = eventfd(0, 0), set = epoll_create1(0), t = timerfd_create(CLOCK_MONOTONIC, 0);
 
 	MUST(pipe(p) == 0 && write(p[1], "inside", 7) == 7, "pipe");
 	MUST(write(e, &n, sizeof(n)) == sizeof(n), "eventfd");
@@ -319,6 +322,33 @@ static void deleted(void)
 	not_forked(fd, "a deleted file");
 }
 
+/* By a process that may set them: else it could say anything, and stays where it is. */
+static void securebits(void)
+{
+	const int keep = SECBIT_NOROOT | SECBIT_NO_CAP_AMBIENT_RAISE;
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct none[2] = {{0}};
+	pid_t pid;
+
+	MUST(prctl(PR_SET_SECUREBITS, keep, 0, 0, 0) == 0, "set");
+	for (int node = 0; node < 3; node++) {
+		CHECK(bproc_move(node < 2 ? node : -1) == 0, "move");
+		CHECK(prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) == keep, "%x on node %d",
+		      (unsigned)prctl(PR_GET_SECUREBITS, 0, 0, 0, 0), node);
+	}
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		failures = 0;
+		MUST(syscall(SYS_capset, &head, none) == 0, "no capabilities");
+		CHECK(bproc_move(0) == -1 && errno == EPERM && bproc_currnode() == -1, "it stays");
+		CHECK(strstr(bproc_errtext(), "securebits"), "by name");
+		_exit(failures);
+	}
+	CHECK(wait_exit(pid) == 0, "one that may not is refused by name");
+	CHECK(prctl(PR_SET_SECUREBITS, 0, 0, 0, 0) == 0, "cleared");
+}
+
 int main(void)
 {
 	descriptors();
@@ -326,6 +356,7 @@ int main(void)
 	deleted();
 	twice();
 	threads();
+	securebits();
 	files();
 	mappings();
 	CHECK(deep(1000) == 0, "a deep stack");

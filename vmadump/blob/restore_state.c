@@ -124,15 +124,36 @@ static long drop_bounding(struct restore *r)
 }
 
 /*
+ * They say what a change of user and an exec do to capabilities: first of all, while that may be
+ * said. An arrival has what bpinit gave it, and no more: with CAP_SETPCAP it may set its own, and
+ * without it an image that says so, which is its user's to write, is not believed.
+ */
+static long set_securebits(struct restore *r)
+{
+	uint32_t want = get32(r->rec[TAG_IDENT].p + 80) & ~KEEP_CAPS;
+	long have = sys_prctl(PR_GET_SECUREBITS, 0, 0, 0, 0), e;
+
+	if (have < 0 || ((uint32_t)have & ~KEEP_CAPS) == want)
+		return 0;
+	e = sys_prctl(PR_SET_SECUREBITS, want, 0, 0, 0);
+	return e < 0 ? blob_err_set(&r->b->err, (int)-e, "its securebits are %x: %s", want,
+				    errno_name(e))
+		     : 0;
+}
+
+/*
  * All threads are there: what it takes to make them goes. Each thread has its own; one that its
  * ghost has kept has those that it had when it left.
  */
 long rest_caps(struct restore *r, int kept)
 {
+	long e = 0;
+
 	if (r->opt->cred)
-		return (kept ? cred_arrival : cred_finish)(r->b, r->opt->cred);
-	caps_take(r->rec[TAG_IDENT].p);
-	return 0;
+		e = (kept ? cred_arrival : cred_finish)(r->b, r->opt->cred);
+	else
+		caps_take(r->rec[TAG_IDENT].p);
+	return e < 0 ? e : set_securebits(r);
 }
 
 /* After a change of user all that it may is permitted still, and nothing is effective. */
@@ -147,20 +168,6 @@ static void caps_for_clone(int changed)
 		cap[i].effective = cap[i].permitted;
 	sys_capset(&head, cap);
 	sys_prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
-}
-
-/* They say what a change of user does to capabilities: first of all, while that may be said. */
-static long set_securebits(struct restore *r)
-{
-	uint32_t want = get32(r->rec[TAG_IDENT].p + 80) & ~KEEP_CAPS;
-	long have = sys_prctl(PR_GET_SECUREBITS, 0, 0, 0, 0), e;
-
-	if (have < 0 || ((uint32_t)have & ~KEEP_CAPS) == want)
-		return 0;
-	e = sys_prctl(PR_SET_SECUREBITS, want, 0, 0, 0);
-	return e < 0 ? blob_err_set(&r->b->err, (int)-e, "its securebits are %x: %s", want,
-				    errno_name(e))
-		     : 0;
 }
 
 /* Takes the image's identity; with the same user and groups there is nothing to do. */
@@ -414,7 +421,8 @@ long rest_state(struct restore *r)
 	if (r->opt->alone)
 		set_session(r);
 	/* A ghost has its right to make threads until it is none any more. */
-	if ((r->opt->cred ? !r->opt->in_place : r->nthreads) && (e = rest_caps(r, 0)) < 0)
+	e = (r->opt->cred ? !r->opt->in_place : r->nthreads) ? rest_caps(r, 0) : set_securebits(r);
+	if (e < 0)
 		return e;
 	/* One of a tree waits for all others with that. */
 	return r->nplan || r->first ? 0 : rest_late(r);
