@@ -209,9 +209,12 @@ void born_asks(int32_t pid, bool leaves)
 	if (slave.node == HOME_NODE || (!leaves && b && (b->told || b->moved)))
 		return;
 	source_take();
-	if (leaves)
-		born_each(settle_child, &pid);
+	/* Of one that nobody has heard of a stop is not told: births first. */
 	tell_everything();
+	if (leaves) {
+		born_each(settle_child, &pid);
+		tell_everything();
+	}
 }
 
 struct stops {

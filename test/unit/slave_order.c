@@ -20,7 +20,7 @@ struct slave slave = {.node = 0, .lease_lo = 65536, .lease_hi = 131072};
 
 static struct scan_proc procs[8]; /* all that /proc has */
 static int nprocs;
-static char told[4096]; /* births, ends and places, as the master hears them */
+static char told[4096]; /* births, ends, stops and places, as the master hears them */
 static uint64_t clock_now;
 
 static void note(const char *what, int32_t pid)
@@ -42,6 +42,8 @@ bool master_send(const void *msg)
 		note("", b->birth[i]->proc->pid);
 	if (what == &bproc__proc_event__descriptor && is_end((int)e->code))
 		note("end", e->proc->pid);
+	if (what == &bproc__proc_event__descriptor && e->code == CLD_STOPPED)
+		note("stop", e->proc->pid);
 	if (what == &bproc__place__descriptor)
 		note("place", p->proc->pid);
 	return true;
@@ -173,6 +175,26 @@ START_TEST(parent_ends)
 }
 END_TEST
 
+/*
+ * Nobody has heard of its birth yet, and it has stopped: both are told before its parent's question,
+ * since there it would be news to that one for the second time.
+ */
+START_TEST(stopped_unheard)
+{
+	storm();
+	is_there(CAME + 1, CAME, 9, 9);
+	procs[nprocs - 1].state = 'T';
+	record(EVENT_FORK, CAME + 1, CAME);
+	born_flush();
+	unread[nunread++] = (struct event_record){
+		.type = EVENT_LOOK, .pid = CAME + 1, .status = SIGSTOP};
+	ck_assert_str_eq(told, "");
+	born_asks(CAME, true);
+	ck_assert_str_eq(told, " 65601 stop65601");
+	born_clear();
+}
+END_TEST
+
 /* It was born here, its other name waits, and then it has a child, and ends. */
 START_TEST(born_parent_ends)
 {
@@ -234,6 +256,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, NULL);
 	tcase_add_test(t, again);
 	tcase_add_loop_test(t, parent_ends, 0, 2);
+	tcase_add_test(t, stopped_unheard);
 	tcase_add_test(t, born_parent_ends);
 	tcase_add_test(t, told_by_bpinit);
 	tcase_add_test(t, stopped_child);
