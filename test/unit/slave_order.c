@@ -176,8 +176,8 @@ START_TEST(parent_ends)
 END_TEST
 
 /*
- * Nobody has heard of its birth yet, and it has stopped: both are told before its parent's question,
- * since there it would be news to that one for the second time.
+ * Nobody has heard of its birth yet, and it has stopped: both are told before its parent's
+ * question, since there it would be news to that one for the second time.
  */
 START_TEST(stopped_unheard)
 {
