@@ -60,5 +60,8 @@ int api_look_filters(int pid, unsigned flags);
 /* Or of one of all that descend from it, which the text names. */
 int api_look_tree(int pid, unsigned flags);
 
+/* api_proc.c: a question about one process, whose answer is len bytes. 0, or -errno. */
+int api_ask_pid(enum local_type type, int pid, void *ret, size_t len);
+
 /* A child that was not to be: ended and reaped, so that the caller never sees it. */
 void api_reap(pid_t child);

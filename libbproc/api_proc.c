@@ -84,20 +84,28 @@ int bproc_proclist(int node, struct bproc_proc_info_t **list)
 	return n;
 }
 
-static int ask_where(int pid, struct local_pidnode *ret)
+int api_ask_pid(enum local_type type, int pid, void *ret, size_t len)
 {
 	struct local_pid ask = {.pid = pid};
 	struct client_answer ans;
-	int e = client_ask(LOCAL_PIDNODE, &ask, sizeof(ask), &ans, api_err());
+	int e = client_ask(type, &ask, sizeof(ask), &ans, api_err());
 
 	if (e < 0)
 		return e;
-	if (ans.len != sizeof(*ret)) {
-		client_answer_free(&ans);
-		return bproc_err_set(api_err(), EPROTO, "answer of wrong length from bpslave");
-	}
-	memcpy(ret, ans.data, sizeof(*ret));
+	if (ans.len != len)
+		e = bproc_err_set(api_err(), EPROTO, "answer of wrong length from bpslave");
+	else
+		memcpy(ret, ans.data, len);
 	client_answer_free(&ans);
+	return e;
+}
+
+static int ask_where(int pid, struct local_pidnode *ret)
+{
+	int e = api_ask_pid(LOCAL_PIDNODE, pid, ret, sizeof(*ret));
+
+	if (e < 0)
+		return e;
 	if (ret->node == BPROC_NODE_NONE)
 		return bproc_err_set(api_err(), BE_INVALIDPROC,
 				     "pid %d: no such process in the cluster", pid);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bproc.h"
+#include "libbproc/api.h"
 #include "libbproc/client.h"
 
 #define US_PER_S 1000000
@@ -35,22 +36,6 @@ static int peek(pid_t pid, int options, siginfo_t *ret)
 
 	return wait_id(type, id, ret, kinds | WNOWAIT | (options & ~(WUNTRACED | WCONTINUED)),
 		       NULL);
-}
-
-static int ask_used(pid_t pid, struct local_used *ret)
-{
-	struct local_pid ask = {.pid = pid};
-	struct client_answer ans;
-	int e = client_ask(LOCAL_USED, &ask, sizeof(ask), &ans, api_err());
-
-	if (e < 0)
-		return e;
-	if (ans.len != sizeof(*ret))
-		e = bproc_err_set(api_err(), EPROTO, "answer of wrong length from bpslave");
-	else
-		memcpy(ret, ans.data, sizeof(*ret));
-	client_answer_free(&ans);
-	return e;
 }
 
 static struct timeval sum(struct timeval here, int64_t more_us)
@@ -99,7 +84,7 @@ static pid_t take_other(pid_t pid, int options, int *status, struct rusage *ru)
 static pid_t take_end(pid_t pid, int options, int *status, struct rusage *ru)
 {
 	struct local_used used;
-	int e = ask_used(pid, &used);
+	int e = api_ask_pid(LOCAL_USED, pid, &used, sizeof(used));
 	pid_t got;
 
 	if (e < 0)

@@ -13,24 +13,10 @@
 #include <unistd.h>
 
 #include "slaved/bpinit_kill.h"
+#include "slaved/procfile.h"
 
 #define STATUS_MAX 3072 /* bytes */
 #define CAP_KILL_BIT 5
-
-static ssize_t slurp(int32_t pid, const char *file, char *buf, size_t size)
-{
-	cleanup_fd int fd = -1;
-	char path[48];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, buf, size - 1);
-	if (n < 0)
-		return -errno;
-	buf[n] = '\0';
-	return n;
-}
 
 /* The text behind "\nNAME:\t", or "". The name of the process has its newlines escaped. */
 static const char *field(const char *text, const char *name)
@@ -43,12 +29,12 @@ static const char *field(const char *text, const char *name)
 int look_at(int32_t pid, struct look *ret)
 {
 	char text[STATUS_MAX], stat[512];
-	ssize_t n = slurp(pid, "status", text, sizeof(text));
+	ssize_t n = proc_file(AT_FDCWD, pid, "status", text, sizeof(text));
 	const char *uid, *name, *caps, *end;
 
 	if (n < 0)
 		return (int)n;
-	n = slurp(pid, "stat", stat, sizeof(stat));
+	n = proc_file(AT_FDCWD, pid, "stat", stat, sizeof(stat));
 	if (n < 0)
 		return (int)n;
 	*ret = (struct look){.pid = pid};
@@ -73,7 +59,7 @@ uint64_t look_pending(int32_t pid, uint64_t *ret_blocked)
 	char text[STATUS_MAX];
 
 	*ret_blocked = 0;
-	if (slurp(pid, "status", text, sizeof(text)) < 0)
+	if (proc_file(AT_FDCWD, pid, "status", text, sizeof(text)) < 0)
 		return 0;
 	*ret_blocked = strtoull(field(text, "\nSigBlk:\t"), NULL, 16);
 	return strtoull(field(text, "\nSigPnd:\t"), NULL, 16) |

@@ -1,6 +1,6 @@
 # bpslave: one per machine. bpdata: its workers for TLS on data connections.
 add_library(bpslave_parts STATIC stream.c bpslave_proc.c bpslave_scan.c bpslave_limits.c bpslave_hdr.c
-	bpdata_frame.c filter_run.c used.c)
+	bpdata_frame.c filter_run.c used.c procfile.c)
 target_link_libraries(bpslave_parts PUBLIC bproc_net bproc_flags bproc_sanitize)
 
 add_executable(bpslave bpslave.c bpslave_loop.c bpslave_master.c bpslave_init.c bpslave_heard.c bpslave_local.c bpslave_query.c bpslave_move.c bpslave_after.c

@@ -178,6 +178,7 @@ struct proc_ids {
 	uint32_t no_new_privs;
 	uint32_t seccomp, filters; /* its mode; how many there are, the node's own too */
 	uint32_t threads;
+	uint64_t peak_kb; /* of its memory */
 	char comm[16];
 };
 struct proc_chain {

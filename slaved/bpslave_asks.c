@@ -102,7 +102,7 @@ static void note_used(struct leaving *v)
 	if (v->kind == MOVE_LIVE)
 		return;
 	used_read(v->host_pid, &v->used, NULL);
-	used_read_peak(v->host_pid, &v->used);
+	v->used.maxrss_kb = v->peak_kb;
 }
 
 /* Its filters are known; e: they, or who it is, are in the way. */
@@ -119,6 +119,7 @@ static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 		sched_yield();
 	e = asker_read(who, v->kind, text);
 	v->uid = who->ids.uid[0];
+	v->peak_kb = who->ids.peak_kb;
 	if (e == 0 && too_many(v->uid)) {
 		e = -EAGAIN;
 		snprintf(text, LOCAL_TEXT_MAX, "%d moves of this user are under way",

@@ -32,6 +32,7 @@ struct leaving {
 	bool lost;  /* the connection that carried its image, before all was handed on */
 	bool moved; /* it is here by a move, as bpinit has told; false also where it has not */
 	struct exec_file exec;
+	uint64_t peak_kb;
 	struct chan_used used; /* here, as the kernel has it */
 	struct after *after; /* owned: committed, and no ghost yet */
 };

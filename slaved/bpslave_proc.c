@@ -79,6 +79,7 @@ enum field {
 	F_NSPID,
 	F_NSPGID,
 	F_NSSID,
+	F_PEAK, /* not of one that has no memory any more */
 	F_THREADS,
 	F_INH,
 	F_PRM,
@@ -98,7 +99,7 @@ static const struct {
 	FIELD(F_NAME, "Name"),	 FIELD(F_PID, "Pid"),	    FIELD(F_PPID, "PPid"),
 	FIELD(F_UID, "Uid"),	 FIELD(F_GID, "Gid"),	    FIELD(F_GROUPS, "Groups"),
 	FIELD(F_NSPID, "NSpid"), FIELD(F_NSPGID, "NSpgid"), FIELD(F_NSSID, "NSsid"),
-	FIELD(F_THREADS, "Threads"),
+	FIELD(F_PEAK, "VmHWM"),	 FIELD(F_THREADS, "Threads"),
 	FIELD(F_INH, "CapInh"),	 FIELD(F_PRM, "CapPrm"),    FIELD(F_EFF, "CapEff"),
 	FIELD(F_BND, "CapBnd"),	 FIELD(F_AMB, "CapAmb"),    FIELD(F_NNP, "NoNewPrivs"),
 	FIELD(F_SECCOMP, "Seccomp"), FIELD(F_FILTERS, "Seccomp_filters"),
@@ -134,6 +135,9 @@ static void take_field(enum field f, const char *p, struct proc_ids *ids)
 		break;
 	case F_NSSID:
 		ids->sid = last_number(p, NULL);
+		break;
+	case F_PEAK:
+		ids->peak_kb = strtoull(p, NULL, 10);
 		break;
 	case F_THREADS:
 		ids->threads = (uint32_t)strtoul(p, NULL, 10);
@@ -184,7 +188,8 @@ int proc_parse_status(const char *text, struct proc_ids *ret_ids)
 			break;
 		}
 	}
-	seen |= 1u << F_SECCOMP | 1u << F_FILTERS; /* not every kernel has them */
+	/* Not every kernel has them, nor every process. */
+	seen |= 1u << F_SECCOMP | 1u << F_FILTERS | 1u << F_PEAK;
 	if (seen != (1u << F_COUNT) - 1 || ids.pid < 0 || ids.pgid < 0 || ids.sid < 0)
 		return -EBADMSG;
 	*ret_ids = ids;

@@ -15,6 +15,7 @@
 
 #include "bpslave.h"
 #include "include/sys/bproc_common.h"
+#include "slaved/procfile.h"
 
 #define ASKS_MAX 1024	    /* questions to other nodes that are not answered */
 #define ANSWER_MS 10000	    /* a node that has not answered by then does not */
@@ -49,19 +50,6 @@ static int open_proc(void)
 		snprintf(path, sizeof(path), "/proc/%d/root/proc", init_pid());
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
-}
-
-static bool slurp(int proc, int32_t pid, const char *file, char *buf, size_t size)
-{
-	cleanup_fd int fd = -1;
-	char path[48];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "%d/%s", pid, file);
-	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, buf, size - 1);
-	buf[n > 0 ? n : 0] = '\0';
-	return n > 0;
 }
 
 static bool parse_stat(char *text, struct local_stat *s)
@@ -104,12 +92,12 @@ static bool read_one(int proc, int32_t pid, struct local_stat *ret)
 
 	if (slave.node != HOME_NODE && (pid == 1 || born_is_ghost(pid)))
 		return false;
-	if (!slurp(proc, pid, "stat", text, sizeof(text)) || !parse_stat(text, &s))
+	if (proc_file(proc, pid, "stat", text, sizeof(text)) <= 0 || !parse_stat(text, &s))
 		return false;
 	/* Just cloned by bpinit, and not yet what it is to be. */
 	if (slave.node != HOME_NODE && s.ppid == 1 && strcmp(s.comm, "bpinit") == 0)
 		return false;
-	if (!slurp(proc, pid, "status", text, sizeof(text)))
+	if (proc_file(proc, pid, "status", text, sizeof(text)) <= 0)
 		return false;
 	uid = strstr(text, "\nUid:");
 	if (!uid || sscanf(uid + 5, "%u %u", &s.ruid, &s.uid) != 2)

@@ -4,28 +4,14 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "libbproc/sysio.h"
+#include "slaved/procfile.h"
 #include "slaved/used.h"
 
 #define NS_PER_S 1000000000ull
 #define US_PER_S 1000000ull
-
-static bool slurp(int32_t pid, const char *file, char *buf, size_t size)
-{
-	cleanup_fd int fd = -1;
-	char path[48];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, buf, size - 1);
-	buf[n > 0 ? n : 0] = '\0';
-	return n > 0;
-}
 
 bool used_parse(const char *stat, struct chan_used *ret_used, uint64_t *ret_start_ns)
 {
@@ -52,19 +38,9 @@ void used_read(int32_t pid, struct chan_used *ret_used, uint64_t *ret_start_ns)
 {
 	char stat[1024];
 
-	if (slurp(pid, "stat", stat, sizeof(stat)) && used_parse(stat, ret_used, ret_start_ns))
+	if (proc_file(AT_FDCWD, pid, "stat", stat, sizeof(stat)) > 0 && used_parse(stat, ret_used, ret_start_ns))
 		return;
 	*ret_used = (struct chan_used){0};
 	if (ret_start_ns)
 		*ret_start_ns = UINT64_MAX;
-}
-
-void used_read_peak(int32_t pid, struct chan_used *used)
-{
-	static const char name[] = "\nVmHWM:";
-	char status[2048];
-	const char *p = slurp(pid, "status", status, sizeof(status)) ? strstr(status, name) : NULL;
-
-	if (p)
-		used->maxrss_kb = strtoull(p + sizeof(name) - 1, NULL, 10);
 }

@@ -11,6 +11,5 @@
 
 /* Of the text of /proc/PID/stat. start_ns, of CLOCK_BOOTTIME, may be NULL. maxrss_kb stays 0. */
 bool used_parse(const char *stat, struct chan_used *ret_used, uint64_t *ret_start_ns);
-/* Of one that runs, or has not been waited for; zeros: it has gone. The peak only of who runs. */
+/* Of one that runs, or has not been waited for, without maxrss_kb; zeros: it has gone. */
 void used_read(int32_t pid, struct chan_used *ret_used, uint64_t *ret_start_ns);
-void used_read_peak(int32_t pid, struct chan_used *used);

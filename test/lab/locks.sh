@@ -56,17 +56,21 @@ held 'waited for'
 kill $waits
 wait $waits 2>/dev/null
 
-# 3 who asks again and again gets it in that moment: it stays, and has it again when that is done
-python3 -c 'import fcntl, os, time
-f = open("f", "r+b")
+thief() { # FILE LOCK: asks for it again and again; $thief
+	python3 -c 'import fcntl, os, sys, time
+f = open(sys.argv[1], "r+b")
 while not os.path.exists("caught"):
 	try:
-		fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 12)
+		exec(sys.argv[2])
 		open("caught", "w").close()
 		time.sleep(0.2)
 	except BlockingIOError:
-		pass' &
-thief=$!
+		pass' "$1" "$2" &
+	thief=$!
+}
+
+# 3 who asks again and again gets it in that moment: it stays, and has it again when that is done
+thief f "fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 12)"
 for ((i = 0; i < 200; i++)); do
 	[ -e caught ] && break
 	said=$(bpmove --locks $p $((i % 2 ? -1 : 0)) 2>&1)
@@ -171,16 +175,7 @@ ok 'a tree comes home' bpmove --tree --locks $p master
 tree_holds 'a tree at home' master
 # somebody has taken one meanwhile: all of them stay, and have them again
 rm -f caught
-python3 -c 'import fcntl, os, time
-f = open("theirs", "w")
-while not os.path.exists("caught"):
-	try:
-		fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-		open("caught", "w").close()
-		time.sleep(0.2)
-	except BlockingIOError:
-		pass' &
-thief=$!
+thief theirs "fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)"
 for ((i = 0; i < 200; i++)); do
 	[ -e caught ] && break
 	said=$(bpmove --tree --locks $p $((i % 2 ? -1 : 0)) 2>&1)

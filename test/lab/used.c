@@ -138,7 +138,6 @@ static void children_and_memory(void)
 static void left_behind(void)
 {
 	pid_t pid;
-	int s;
 
 	MUST(bproc_move(0) == 0, "to node 0");
 	fflush(NULL);
@@ -149,7 +148,6 @@ static void left_behind(void)
 		_exit(9);
 	}
 	MUST(bproc_move(BPROC_NODE_MASTER) == 0, "home");
-	(void)s;
 	check_used(pid, 9, 2, "one that was born on node 0 and left there");
 }
 

@@ -18,6 +18,23 @@ static void setup(void)
 	master_start();
 }
 
+/* 2001 came to node 0 by this move, its child 2002 to node 1 by the next: ghosts elsewhere. */
+static uint64_t child_away(struct fake_slave **home, struct fake_slave **n0, struct fake_slave **n1)
+{
+	uint64_t id = join_three(home, n0, n1);
+
+	for (int pid = 2001; pid <= 2002; pid++) {
+		tell_proc(*home, pid, true);
+		tell_state(*n0, pid, pid == 2002, pid == 2001 ? id : 0);
+	}
+	tell_end(*home);
+	hear_asked(*n0, *n1);
+	tell_state(*n1, 2002, false, id + 1);
+	tell_end(*n0);
+	tell_end(*n1);
+	return id;
+}
+
 /*
  * Real on node 1, where its parent goes to from node 0 with a ghost of it; it ends before that has
  * arrived there (which then has a ghost of it made), or before that has asked.
@@ -25,17 +42,8 @@ static void setup(void)
 START_TEST(ends_where_parent_goes)
 {
 	struct fake_slave *home, *n0, *n1;
-	uint64_t id = join_three(&home, &n0, &n1);
+	uint64_t id = child_away(&home, &n0, &n1);
 
-	for (int pid = 2001; pid <= 2002; pid++) {
-		tell_proc(home, pid, true);
-		tell_state(n0, pid, pid == 2002, pid == 2001 ? id : 0);
-	}
-	tell_end(home);
-	hear_asked(n0, n1);
-	tell_state(n1, 2002, false, id + 1);
-	tell_end(n0);
-	tell_end(n1);
 	if (_i == 1)
 		tell_event(n1, 2002, CLD_EXITED, 7, 9, id + 1);
 	pidnode(n1, 1); /* it has been heard */
@@ -114,17 +122,8 @@ END_TEST
 START_TEST(stops_where_parent_goes)
 {
 	struct fake_slave *home, *n0, *n1;
-	uint64_t id = join_three(&home, &n0, &n1);
+	uint64_t id = child_away(&home, &n0, &n1);
 
-	for (int pid = 2001; pid <= 2002; pid++) {
-		tell_proc(home, pid, true);
-		tell_state(n0, pid, pid == 2002, pid == 2001 ? id : 0);
-	}
-	tell_end(home);
-	hear_asked(n0, n1);
-	tell_state(n1, 2002, false, id + 1);
-	tell_end(n0);
-	tell_end(n1);
 	if (_i != 1) {
 		tell_event(n1, 2002, CLD_STOPPED, SIGSTOP, 9, id + 1);
 		hear_told(n0, 2002, CLD_STOPPED, SIGSTOP, 9);
