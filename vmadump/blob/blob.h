@@ -169,7 +169,7 @@ struct blob_frozen {
 	uint32_t held; /* 1: there is something to put back */
 	uint32_t npending, ntimers;
 	uint32_t zero;
-	uint64_t pending;      /* address in the arena: siginfo, 128 bytes each */
+	uint64_t pending;      /* address in the arena: struct blob_pending each */
 	uint64_t timers;       /* address in the arena: struct image_timer each */
 	uint64_t itimer[3][4]; /* ITIMER_*: interval s us, value s us */
 	uint64_t locks;	       /* address in the arena: struct dump_lock, a list; 0: none */

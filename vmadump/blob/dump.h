@@ -127,6 +127,7 @@ struct stat;
 long fd_by_path(struct dump *d, struct dump_fd *f, const struct stat *st);
 /* dump_proc.c: status, stat, auxv. */
 long dump_read_proc(struct dump *d);
+long dump_read_status(struct dump *d);
 /* dump_vma.c: every mapping, its kind, its file. */
 long dump_vmas(struct dump *d);
 /*

@@ -13,7 +13,6 @@
 #include "refuse.h"
 #include "sys.h"
 
-#define SIGINFO_LEN 128u
 #define FIRST_PENDING 32u /* room at first */
 #define FIRST_REALTIME 32 /* the kernel's SIGRTMIN */
 
@@ -102,33 +101,45 @@ static long hold_timers(struct dump *d)
 	return r;
 }
 
+/*
+ * What is pending for this thread alone is taken first: a thread's own queue is emptied before the
+ * one that it shares (kernel/signal.c, dequeue_signal()). It is to be this thread's again, since
+ * programs stop their threads with such ones, and another of them would take it for its own. Of a
+ * real-time signal there may be more in it.
+ */
 static long hold_signals(struct dump *d)
 {
 	struct blob *b = d->b;
 	struct blob_frozen *z = &b->frozen;
 	const uint64_t all = ~0ul;
 	const struct timespec now = {0};
-	uint64_t pending = 0, room = FIRST_PENDING;
-	uint8_t *info;
+	uint64_t own = 0, room = FIRST_PENDING;
+	struct blob_pending *p;
+	long r;
 
-	if (sys_sigpending(&pending) < 0 || !pending)
+	if (sys_sigpending(&own) < 0 || !own)
 		return 0;
-	info = arena_raw(b, room * SIGINFO_LEN);
-	if (!info)
+	p = arena_raw(b, room * sizeof *p);
+	if (!p)
 		return -ENOMEM;
-	z->pending = (uint64_t)info;
-	for (;;) {
-		uint8_t *at = info + z->npending * SIGINFO_LEN;
-
+	z->pending = (uint64_t)p;
+	for (int sig = FIRST_REALTIME;; own &= ~(1ul << (sig - 1))) {
+		if (own && sig >= FIRST_REALTIME) {
+			if ((r = dump_read_status(d)) < 0)
+				return r;
+			own = d->status.sig_pending;
+		}
 		/* The kernel leaves out what a signal's kind does not have. */
-		memset(at, 0, SIGINFO_LEN);
-		if (sys_sigtimedwait(&all, at, &now) <= 0)
+		memset(&p[z->npending], 0, sizeof *p);
+		sig = (int)sys_sigtimedwait(own ? &own : &all, p[z->npending].info, &now);
+		if (sig <= 0)
 			return 0;
+		p[z->npending].tid = own ? (uint64_t)d->tid : 0;
 		if (++z->npending == BLOB_PENDING_MAX)
 			return refuse(b, REFUSE_PENDING, (unsigned long)BLOB_PENDING_MAX - 1);
 		if (z->npending == room) {
 			room *= 2;
-			if (arena_grow(b, info, room * SIGINFO_LEN) < 0)
+			if (arena_grow(b, p, room * sizeof *p) < 0)
 				return -ENOMEM;
 		}
 	}
@@ -177,28 +188,28 @@ long dump_hold(struct dump *d)
 
 /*
  * What has come since is younger, and of one real-time signal the order counts. A thread's own
- * queue is emptied before the one that it shares with others (kernel/signal.c,
- * dequeue_signal()), so what was held goes there, if no other thread may have to take it.
+ * queue is emptied before the one that it shares with others, so what was held goes there, if no
+ * other thread may have to take it.
  */
-static void put_back(const struct blob *b, const uint8_t *info)
+static void put_back(const struct blob *b, const struct blob_pending *p)
 {
-	int sig = (int)get32(info), pid = (int)sys_getpid();
+	int sig = (int)get32(p->info), pid = (int)sys_getpid();
 	int own = !b->nthreads || !(b->sigmask >> (sig - 1) & 1);
 
-	if (sig >= FIRST_REALTIME && own)
-		sys_tgsigqueueinfo(pid, (int)sys_gettid(), sig, info);
+	if (p->tid || (sig >= FIRST_REALTIME && own))
+		sys_tgsigqueueinfo(pid, (int)sys_gettid(), sig, p->info);
 	else
-		sys_sigqueueinfo(pid, sig, info);
+		sys_sigqueueinfo(pid, sig, p->info);
 }
 
 void blob_thaw(struct blob *b)
 {
 	struct blob_frozen *z = &b->frozen;
 	const struct image_timer *t = (void *)z->timers;
-	const uint8_t *info = (void *)z->pending;
+	const struct blob_pending *p = (void *)z->pending;
 
-	for (uint32_t i = 0; z->held && i < z->npending; i++, info += SIGINFO_LEN)
-		put_back(b, info);
+	for (uint32_t i = 0; z->held && i < z->npending; i++)
+		put_back(b, &p[i]);
 	for (uint32_t i = 0; z->held && i < z->ntimers; i++, t++) {
 		struct sys_itimerspec v = {
 			(long)t->interval_s,

@@ -141,29 +141,44 @@ static long read_auxv(struct dump *d)
 	return 0;
 }
 
-long dump_read_proc(struct dump *d)
+long dump_read_status(struct dump *d)
 {
-	struct blob *b = d->b;
-	uint64_t mark = arena_mark(b);
+	uint64_t mark = arena_mark(d->b);
 	struct text t;
-	char *line, *buf;
+	char *line;
 	char path[32];
 	long r;
 
 	str_format(path, sizeof path, "/proc/%d/status", d->mem);
-	r = text_open(b, &t, path);
+	r = text_open(d->b, &t, path);
 	if (r < 0)
 		return r;
 	while ((line = text_line(&t)) && status_line(&d->status, line))
 		;
 	text_close(&t);
+	arena_release(d->b, mark);
+	return 0;
+}
+
+long dump_read_proc(struct dump *d)
+{
+	struct blob *b = d->b;
+	uint64_t mark = arena_mark(b);
+	char *buf;
+	char path[32];
+	long r;
+
+	if ((r = dump_read_status(d)) < 0)
+		return r;
 	d->status.ngroups = (uint32_t)or_zero(sys_getgroups(0, NULL));
 	if (b->nthreads && !d->opt->aside && d->status.threads != 1 + b->nthreads)
 		return refuse(b, REFUSE_FIRST_THREAD);
 	if (!d->opt->aside && d->status.threads != 1 + b->nthreads)
 		return refuse(b, REFUSE_THREADS, (unsigned long)d->status.threads);
 
-	buf = t.buf;
+	buf = arena_raw(b, TEXT_BUF);
+	if (!buf)
+		return -ENOMEM;
 	str_format(path, sizeof path, "/proc/%d/stat", d->mem);
 	r = proc_read(path, buf, TEXT_BUF);
 	if (r < 0 || take_stat(d, buf, r) < 0)

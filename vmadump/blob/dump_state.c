@@ -112,17 +112,13 @@ static uint8_t *rec_signals(struct dump *d, uint8_t *rec)
 static uint8_t *rec_pending(struct dump *d, uint8_t *rec)
 {
 	const struct blob_frozen *z = &d->b->frozen;
-	const uint8_t *info = (void *)z->pending;
-	const struct blob_pending *g = (void *)d->b->pending;
+	uint64_t given = (uint64_t)d->b->npending * REC_PENDING_LEN;
+	uint64_t held = (uint64_t)z->npending * REC_PENDING_LEN;
 	uint8_t *p = rec + IMAGE_REC_HEAD;
 
-	for (uint32_t i = 0; i < d->b->npending; i++, p += REC_PENDING_LEN, g++)
-		memcpy(p, g, sizeof *g);
-	for (uint32_t i = 0; i < z->npending; i++, p += REC_PENDING_LEN, info += SIGINFO_LEN) {
-		put64(p, 0);
-		memcpy(p + 8, info, SIGINFO_LEN);
-	}
-	return rec_end(rec, TAG_PENDING, (uint64_t)(p - rec - IMAGE_REC_HEAD));
+	memcpy(p, (void *)d->b->pending, given);
+	memcpy(p + given, (void *)z->pending, held);
+	return rec_end(rec, TAG_PENDING, given + held);
 }
 
 static uint8_t *rec_timers(struct dump *d, uint8_t *rec)
