@@ -23,7 +23,6 @@
 #include "slaved/bpdata.h"
 #include "slaved/bpdata_back.h"
 #include "slaved/bpdata_frame.h"
-#include "slaved/bpdata_record.h"
 #include "vmadump/blob/channel.h"
 
 #define BUF_BYTES (512u << 10)
@@ -31,7 +30,6 @@
 #define PIPE_MAX (1 << 20)     /* what an ordinary user's may grow to */
 #define BULK_BYTES (128 << 10)
 #define CHUNK_BYTES (256u << 10)
-#define CHUNK_ROOM (CHUNK_BYTES + 4096) /* behind it, RECORD_SLACK and up to the next page */
 /*
  * Chunks are handed on by reference, at least BULK_BYTES of each, or copied. One is used again
  * when NCHUNKS - 1 others have gone by reference behind it: these take more slots, of at most
@@ -39,20 +37,11 @@
  */
 #define NCHUNKS 10u
 _Static_assert((NCHUNKS - 1) * (BULK_BYTES / 4096) > PIPE_MAX / 4096, "used again too soon");
+#define GATHER_BYTES (128 << 10)
 #define HANDSHAKE_S 10
 #define HEADER_S 5 /* from an image's first byte until its header is whole */
 
 _Static_assert(BUF_BYTES <= FRAME_MAX, "what is read at once is one frame");
-_Static_assert(RECORD_SLACK <= CHUNK_ROOM - CHUNK_BYTES, "a chunk has room for its last record");
-
-/* The connection: images go in records of ours, what the server says by libssl. */
-struct conn {
-	SSL *ssl;
-	int tcp;
-	struct records rec;
-};
-
-static struct record_secret secret; /* of the handshake that was made last */
 
 static unsigned char buf[FRAME_HEAD + BUF_BYTES];
 
@@ -86,10 +75,17 @@ static int wait_for(int plain, int tcp, int between, int tcp_first)
 	return p[1].revents && (tcp_first || !p[0].revents);
 }
 
-/* The server's word, a few bytes. */
-static int answer(struct conn *c, const unsigned char *p, size_t n)
+/* All of it, to the last byte, in few system calls: libssl alone makes one a record of 16 KiB. */
+static int put(SSL *ssl, const unsigned char *p, size_t n)
 {
-	return SSL_write(c->ssl, p, (int)n) == (int)n ? 0 : -ECONNRESET;
+	int w;
+
+	for (; n; n -= (size_t)w, p += w) {
+		w = SSL_write(ssl, p, (int)n);
+		if (w <= 0)
+			return -ECONNRESET;
+	}
+	return BIO_flush(SSL_get_wbio(ssl)) == 1 ? 0 : -ECONNRESET;
 }
 
 /* The kernel may refuse a larger one to an ordinary user who has many: it works with any. */
@@ -106,14 +102,14 @@ static int make_pipe(int end[2])
  * wait behind a reader that is slow or does not come. bpslave's end is not looked at here, for
  * a close with the answer unread is a reset, which can overtake the image's last bytes.
  */
-static int finish(struct conn *c, struct back *back)
+static int finish(SSL *ssl, struct back *back)
 {
 	int r;
 
 	frame_put(buf, FRAME_END, 0);
-	r = record_write(&c->rec, buf, FRAME_HEAD);
+	r = put(ssl, buf, FRAME_HEAD);
 	while (r == 0)
-		r = back_frame(c->ssl, back);
+		r = back_frame(ssl, back);
 	return r;
 }
 
@@ -121,19 +117,19 @@ static int finish(struct conn *c, struct back *back)
  * One image, plain -> TLS. 1: there is another; 0: none was sent, bpslave has let go of the
  * connection; -errno: the connection is of no use any more.
  */
-static int image_out(struct conn *c, int plain, struct back *back)
+static int image_out(SSL *ssl, int tcp, int plain, struct back *back)
 {
 	int begun = 0, alone = 0, wide = 0, r;
 	ssize_t n;
 
 	for (;;) {
-		r = wait_for(plain, c->tcp, !begun && !alone, back->lazy);
+		r = wait_for(plain, tcp, !begun && !alone, back->lazy);
 		if (r == 1) {
 			/* Else the server says nothing: what comes from it is its end. */
 			r = back->lazy ? 0 : -ECONNRESET;
 			do
-				r = r < 0 ? r : back_frame(c->ssl, back);
-			while (r == 0 && SSL_has_pending(c->ssl));
+				r = r < 0 ? r : back_frame(ssl, back);
+			while (r == 0 && SSL_has_pending(ssl));
 			if (r)
 				return r < 0 ? r : -EBADMSG;
 			continue;
@@ -155,16 +151,16 @@ static int image_out(struct conn *c, int plain, struct back *back)
 		if (n >= BULK_BYTES && !wide++)
 			fcntl(plain, F_SETPIPE_SZ, PIPE_MAX);
 		frame_put(buf, FRAME_DATA, (uint32_t)n);
-		r = record_write(&c->rec, buf, FRAME_HEAD + (size_t)n);
+		r = put(ssl, buf, FRAME_HEAD + (size_t)n);
 		if (r < 0)
 			return r;
 	}
 	if (n < 0 || !begun)
 		return n < 0 ? -errno : 0;
-	return finish(c, back);
+	return finish(ssl, back);
 }
 
-static int run_client(struct conn *c)
+static int run_client(SSL *ssl, int tcp)
 {
 	struct back back = {.fd = -1};
 	int end[2], r;
@@ -176,13 +172,13 @@ static int run_client(struct conn *c)
 		r = say(BPDATA_IMAGE, 0, NULL, end[1]);
 		close_fd(end[1]);
 		if (r == 0)
-			r = image_out(c, end[0], &back);
+			r = image_out(ssl, tcp, end[0], &back);
 		close_fd(end[0]);
 		close_fd(back.fd);
 		back = (struct back){.fd = -1};
 	} while (r > 0);
 	if (r == 0)
-		record_close(&c->rec);
+		SSL_shutdown(ssl);
 	return r;
 }
 
@@ -193,7 +189,7 @@ struct in {
 	int back;	  /* owned: what the reader says to the source; -1 */
 	unsigned int hdr; /* bytes of the header that are there */
 	unsigned char head[BPDATA_HDR];
-	unsigned char *ring; /* NCHUNKS of CHUNK_ROOM */
+	unsigned char *ring; /* NCHUNKS of CHUNK_BYTES */
 	unsigned int chunk;  /* the one that is filled */
 	int lent, any_lent;  /* by reference: of this chunk; of this image */
 };
@@ -227,7 +223,7 @@ static int hand_on(struct in *in, const unsigned char *p, size_t n)
 static void take_back(struct in *in)
 {
 	if (in->any_lent)
-		madvise(in->ring, NCHUNKS * CHUNK_ROOM, MADV_DONTNEED);
+		madvise(in->ring, NCHUNKS * CHUNK_BYTES, MADV_DONTNEED);
 	in->lent = in->any_lent = 0;
 }
 
@@ -279,7 +275,7 @@ static int image_bytes(struct in *in, const unsigned char *p, size_t n)
 	return n ? hand_on(in, p, n) : 0;
 }
 
-static int end(struct in *in, struct conn *c)
+static int end(struct in *in, SSL *ssl)
 {
 	unsigned char done[FRAME_HEAD];
 
@@ -289,19 +285,19 @@ static int end(struct in *in, struct conn *c)
 	in->back = close_fd(in->back);
 	in->hdr = 0;
 	frame_put(done, FRAME_DONE, 0);
-	return answer(c, done, sizeof(done));
+	return put(ssl, done, sizeof(done));
 }
 
 /* What was read into the present chunk. */
-static int take_in(struct in *in, struct conn *c, size_t n)
+static int take_in(struct in *in, SSL *ssl, size_t n)
 {
-	const unsigned char *p = in->ring + in->chunk * CHUNK_ROOM, *data = NULL;
+	const unsigned char *p = in->ring + in->chunk * CHUNK_BYTES, *data = NULL;
 	size_t len = 0;
 	int r;
 
 	in->lent = 0;
 	while ((r = frame_take(&in->frame, &p, &n, &data, &len)) > 0) {
-		r = r == FRAME_BYTES ? image_bytes(in, data, len) : end(in, c);
+		r = r == FRAME_BYTES ? image_bytes(in, data, len) : end(in, ssl);
 		if (r < 0)
 			return r;
 	}
@@ -311,111 +307,121 @@ static int take_in(struct in *in, struct conn *c, size_t n)
 }
 
 /* Of a lazy move, until there is something from the source: what its reader says goes back. */
-static int carry_back(struct in *in, struct conn *c)
+static int carry_back(struct in *in, SSL *ssl, int tcp)
 {
 	unsigned char p[FRAME_HEAD + FRAME_BACK_MAX];
 	ssize_t n;
 	int r = 0;
 
-	while (r == 0 && in->back >= 0 && !record_pending(&c->rec) &&
-	       wait_for(in->back, c->tcp, 0, 0) == 0) {
+	while (r == 0 && in->back >= 0 && !SSL_has_pending(ssl) &&
+	       wait_for(in->back, tcp, 0, 0) == 0) {
 		n = read(in->back, p + FRAME_HEAD, FRAME_BACK_MAX);
 		if (n <= 0) {
 			in->back = close_fd(in->back);
 			return 0;
 		}
 		frame_put(p, FRAME_BACK, (uint32_t)n);
-		r = answer(c, p, FRAME_HEAD + (size_t)n);
+		r = put(ssl, p, FRAME_HEAD + (size_t)n);
 	}
 	return r;
 }
 
 /* TLS -> plain. What has come is handed on before more is waited for. */
-static int carry_in(struct in *in, struct conn *c)
+static int carry_in(struct in *in, SSL *ssl, int tcp)
 {
 	size_t have = 0;
 	int n, r;
 
 	for (;;) {
-		if (!have && in->plain < 0 && !record_pending(&c->rec)) {
+		if (!have && in->plain < 0 && !SSL_has_pending(ssl)) {
 			take_back(in);
-			r = wait_for(-1, c->tcp, 1, 0);
+			r = wait_for(-1, tcp, 1, 0);
 			if (r < 0 || r == ORDER)
 				return r < 0 ? r : -EPIPE;
 		}
-		if (!have && (r = carry_back(in, c)) < 0)
+		if (!have && (r = carry_back(in, ssl, tcp)) < 0)
 			return r;
-		n = record_read(&c->rec, in->ring + in->chunk * CHUNK_ROOM + have);
+		n = SSL_read(ssl, in->ring + in->chunk * CHUNK_BYTES + have,
+			     (int)(CHUNK_BYTES - have));
 		if (n <= 0)
-			return n;
+			return 0;
 		have += (size_t)n;
-		if (have + RECORD_MAX <= CHUNK_BYTES && record_pending(&c->rec))
+		if (have < CHUNK_BYTES && SSL_has_pending(ssl))
 			continue;
-		r = take_in(in, c, have);
+		r = take_in(in, ssl, have);
 		if (r < 0)
 			return r;
 		have = 0;
 	}
 }
 
-static int run_server(struct conn *c)
+static int run_server(SSL *ssl, int tcp)
 {
 	struct in in = {.plain = -1, .back = -1};
 	int r;
 
-	in.ring = mmap(NULL, NCHUNKS * CHUNK_ROOM, PROT_READ | PROT_WRITE,
+	in.ring = mmap(NULL, NCHUNKS * CHUNK_BYTES, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (in.ring == MAP_FAILED)
 		return -errno;
-	r = carry_in(&in, c);
+	r = carry_in(&in, ssl, tcp);
 	/* Cut: what is there still counts for nothing without the image's end mark. */
 	alarm(0);
 	close_fd(in.plain);
 	close_fd(in.back);
-	munmap(in.ring, NCHUNKS * CHUNK_ROOM);
+	munmap(in.ring, NCHUNKS * CHUNK_BYTES);
 	return r;
 }
 
-static void on_secret(const SSL *ssl, const char *line)
+static int set_socket(SSL *ssl, int tcp, int server)
 {
-	(void)ssl;
-	record_keylog(line, &secret);
-}
+	BIO *gather;
 
-/* The handshake; 0, or what bpslave is to hear. */
-static int connect_tls(struct conn *c, int server, const char **text)
-{
-	*text = "no memory for TLS";
-	if (!c->ssl || !SSL_set_fd(c->ssl, c->tcp))
-		return ENOMEM;
-	SSL_set_mode(c->ssl, SSL_MODE_AUTO_RETRY);
-	SSL_set_read_ahead(c->ssl, !server); /* what follows the handshake there is not libssl's */
-	alarm(HANDSHAKE_S); /* a peer that is silent ends this worker; bpslave sees it go */
-	if ((server ? SSL_accept(c->ssl) : SSL_connect(c->ssl)) != 1) {
-		link_tls_why(ERR_get_error(), text);
-		return EPROTO;
+	if (!SSL_set_fd(ssl, tcp))
+		return 0;
+	if (server)
+		return 1; /* it has little to say */
+	gather = BIO_new(BIO_f_buffer());
+	if (!gather || !BIO_set_write_buffer_size(gather, GATHER_BYTES)) {
+		BIO_free(gather);
+		return 0;
 	}
-	alarm(0);
-	return -records_start(&c->rec, c->ssl, c->tcp, &secret);
+	/* SSL_set_fd gave one socket BIO to both directions: the gathering one goes in front. */
+	BIO_up_ref(SSL_get_rbio(ssl));
+	SSL_set0_wbio(ssl, BIO_push(gather, SSL_get_rbio(ssl)));
+	return 1;
 }
 
 static void run(SSL_CTX *ctx, int server, int tcp)
 {
-	struct conn c = {.ssl = SSL_new(ctx), .tcp = tcp};
-	const char *text;
-	int r = connect_tls(&c, server, &text);
+	SSL *ssl = SSL_new(ctx);
+	const char *text = "no memory for TLS";
+	int r;
 
-	OPENSSL_cleanse(&secret, sizeof(secret));
-	if (say(BPDATA_UP, r, r ? text : NULL, -1) == 0 && r == 0) {
-		r = server ? run_server(&c) : run_client(&c);
+	if (!ssl || !set_socket(ssl, tcp, server)) {
+		say(BPDATA_UP, ENOMEM, text, -1);
+		goto out;
+	}
+	SSL_set_mode(ssl, SSL_MODE_AUTO_RETRY);
+	SSL_set_read_ahead(ssl, 1);
+	SSL_set_default_read_buffer_len(ssl, 256u << 10);
+	alarm(HANDSHAKE_S); /* a peer that is silent ends this worker; bpslave sees it go */
+	if ((server ? SSL_accept(ssl) : SSL_connect(ssl)) != 1) {
+		link_tls_why(ERR_get_error(), &text);
+		say(BPDATA_UP, EPROTO, text, -1);
+		goto out;
+	}
+	alarm(0);
+	if (say(BPDATA_UP, 0, NULL, -1) == 0) {
+		r = server ? run_server(ssl, tcp) : run_client(ssl, tcp);
 		if (r == -EBADMSG)
 			text = "what came is no sequence of images";
 		else
 			text = strerror(-r);
 		say(BPDATA_IDLE, -r, text, -1);
 	}
-	records_free(&c.rec);
-	SSL_free(c.ssl);
+out:
+	SSL_free(ssl);
 	close_fd(tcp);
 	ERR_clear_error();
 }
@@ -443,7 +449,6 @@ int main(void)
 			if (!ctx)
 				return EXIT_FAILURE;
 			SSL_CTX_clear_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE);
-			SSL_CTX_set_keylog_callback(ctx, on_secret);
 		} else if (m.type == BPDATA_RUN && ctx && pkt.nfd == 1) {
 			run(ctx, m.server != 0, pkt.fd[0]);
 		} else {

@@ -21,7 +21,7 @@ target_compile_definitions(bpslave PRIVATE BPROC_VERSION="${PROJECT_VERSION}"
 	BPROC_LIBEXECDIR="${CMAKE_INSTALL_FULL_LIBEXECDIR}/bproc"
 	BPROC_LIBEXEC_BESIDE="${libexec_beside}")
 
-add_executable(bpdata bpdata.c bpdata_back.c bpdata_frame.c bpdata_record.c)
+add_executable(bpdata bpdata.c bpdata_back.c bpdata_frame.c)
 target_link_libraries(bpdata PRIVATE bproc_net bproc_flags bproc_sanitize)
 
 install(TARGETS bpslave DESTINATION ${CMAKE_INSTALL_SBINDIR})

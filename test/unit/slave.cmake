@@ -34,7 +34,6 @@ foreach(part born order)
 	target_sources(test_slave_${part} PRIVATE unit/slave_around.c
 		${PROJECT_SOURCE_DIR}/slaved/bpslave_chain.c)
 endforeach()
-slave_test(record bpdata_record.c)
 slave_test(data)
 target_compile_definitions(test_slave_data PRIVATE BPDATA="$<TARGET_FILE:bpdata>")
 add_dependencies(test_slave_data bpdata)
