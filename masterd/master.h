@@ -7,6 +7,7 @@
  *   nodeset.c   the table, its changes       nodeup.c  the script
  *   nodefile.c  what outlives a master of it; tree.c  those that move together
  *   moves.c     the judge: MoveAsk           moveact.c what follows a move's events
+ *   asks.c      what it cannot judge yet
  *   procs.c     signals, exits, questions    resync.c  after a restart of the master
  *   born.c      births on nodes               kills.c   kill() there
  *   place.c     groups and sessions
@@ -38,7 +39,9 @@ struct master {
 	struct node_table nodes;
 	struct proc_table procs;
 	struct move_table moves;
-	struct peer *peers; /* all links */
+	struct peer *peers;	 /* all links */
+	struct waiting *waiting; /* owned by asks.c */
+	uint32_t nwaiting;
 	uint32_t npeers;
 	struct event *ping, *tell, *accept_again;
 	uint64_t told_ms;	   /* last NodeTable */
@@ -112,13 +115,13 @@ int nodeup_start(struct master *m, struct node *n);
 void nodeup_stop(struct node *n);
 
 /* moves.c, moveact.c */
-void moves_ask(struct peer *p, const Bproc__MoveAsk *a);
+void moves_ask(struct peer *p, Bproc__MoveAsk *a);
 struct judged { /* a move that may be granted; nobody has been told of it */
 	struct node *target;
 	struct proc *proc; /* PS_MOVING; NULL: of an rfork */
 	struct move *mv;
 };
-struct move_tree { /* those that move together; all 0: it moves alone */
+struct move_tree {	/* those that move together; all 0: it moves alone */
 	uint64_t first; /* move of the first of them */
 	uint32_t members;
 };
@@ -130,6 +133,16 @@ void moves_unjudge(struct master *m, const struct judged *j);
 void moves_grant(struct peer *p, const struct judged *j, const Bproc__MoveAsk *a,
 		 const struct move_tree *tree);
 void moves_deny(struct peer *p, uint32_t req, const struct bproc_err *err);
+/*
+ * asks.c: a question that cannot be judged yet, of n processes that go together: its target is
+ * still to come back to this master, or it was asked before and made a move of which its source
+ * has not heard, and which is being called off. Its slave is told to ask again when it can be.
+ * True: the question waits so, or was denied since too many do.
+ */
+bool asks_wait(struct peer *p, Bproc__MoveAsk *const *a, size_t n);
+void asks_look(struct master *m); /* some of what they wait for may have come about */
+void asks_forget(struct peer *p); /* its link ends: it asks on the next one */
+
 /* tree.c */
 void tree_ask(struct peer *p, const Bproc__MoveAskTree *t);
 /* Steps the move and carries the action out. False: the peer may not say that now. */

@@ -143,6 +143,16 @@ struct move *move_get(const struct move_table *t, uint64_t id)
 	return NULL;
 }
 
+const struct move *move_asked(const struct move_table *t, int32_t source, uint32_t req, int32_t pid)
+{
+	for (size_t i = 0; i < NCHAINS; i++)
+		for (const struct move *m = t->chain[i]; m; m = m->next)
+			if (m->source == source && m->req == req && m->pid == pid &&
+			    m->epoch == t->epoch)
+				return m;
+	return NULL;
+}
+
 void move_remove(struct move_table *t, struct move *m)
 {
 	for (struct move **at = chain_of(t, m->id); *at; at = &(*at)->next) {

@@ -60,7 +60,7 @@ struct move {
 	uint32_t kind;	/* enum move_kind */
 	uint32_t req;	/* of the MoveAsk */
 	int32_t source, target;
-	int32_t pid; /* 0 while not known */
+	int32_t pid;  /* 0 while not known */
 	uint32_t gen; /* of the newest entry of the process table when it was granted */
 	enum move_state state;
 	struct bproc_err err; /* what the caller will get */
@@ -93,6 +93,9 @@ struct move *move_new(struct move_table *t);
 /* A move of which only the source knows any more, after a master's restart: MV_VOIDING. */
 struct move *move_revive(struct move_table *t, uint64_t id);
 struct move *move_get(const struct move_table *t, uint64_t id);
+/* That was made of a question of this node's slave about pid; NULL: none. */
+const struct move *move_asked(const struct move_table *t, int32_t source, uint32_t req,
+			      int32_t pid);
 void move_remove(struct move_table *t, struct move *m);
 void move_aborted(struct move_table *t, const struct move *m);
 /* NULL: it was not, or it is too long ago. */

@@ -308,6 +308,7 @@ bool moves_event(struct master *m, struct move *mv, enum move_event event)
 	if (mv->state == MV_DONE) {
 		detach(mv);
 		move_remove(&m->moves, mv);
+		asks_look(m);
 	}
 	return true;
 }

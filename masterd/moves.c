@@ -331,7 +331,7 @@ int moves_judge(struct peer *p, const Bproc__MoveAsk *a, struct judged *ret, str
 	return bproc_err_set(err, EAGAIN, "%u moves are under way", m->moves.count);
 }
 
-void moves_ask(struct peer *p, const Bproc__MoveAsk *a)
+void moves_ask(struct peer *p, Bproc__MoveAsk *a)
 {
 	const char *bad = moves_malformed(a);
 	struct bproc_err err = {.text = ""};
@@ -339,6 +339,8 @@ void moves_ask(struct peer *p, const Bproc__MoveAsk *a)
 
 	if (bad)
 		peer_drop(p, "protocol error: MoveAsk with a bad %s", bad);
+	else if (asks_wait(p, &a, 1))
+		return;
 	else if (moves_judge(p, a, &j, &err) < 0)
 		moves_deny(p, a->req, &err);
 	else

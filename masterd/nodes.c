@@ -209,6 +209,7 @@ void nodes_hello(struct peer *p, const Bproc__Hello *h)
 	} else if (n->num == NODE_HOME) {
 		procs_node_back(m, n); /* what is real there goes on; this bpinit watches none */
 	}
+	asks_look(m); /* who waits for it */
 }
 
 static void ping_node(struct master *m, struct node *n, uint64_t now)

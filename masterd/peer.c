@@ -79,6 +79,7 @@ static void unlink_peer(struct peer *p)
 void peer_free(struct peer *p)
 {
 	unlink_peer(p);
+	asks_forget(p);
 	if (p->node && p->node->peer == p)
 		p->node->peer = NULL;
 	link_free(p->link);

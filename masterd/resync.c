@@ -305,6 +305,7 @@ void resync_sweep(struct master *m)
 {
 	m->swept = true;
 	move_each(&m->moves, sweep_move, m);
+	asks_look(m);
 	/* Any of them may be at home; resync_end() goes on. */
 	if (m->home_synced)
 		proc_each(&m->procs, sweep_proc, m);

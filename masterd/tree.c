@@ -49,6 +49,8 @@ void tree_ask(struct peer *p, const Bproc__MoveAskTree *t)
 		peer_drop(p, "protocol error: MoveAskTree with a bad %s", bad);
 		return;
 	}
+	if (asks_wait(p, t->member, t->n_member))
+		return;
 	while (n < t->n_member && moves_judge(p, t->member[n], &j[n], &err) == 0)
 		n++;
 	if (n < t->n_member) {

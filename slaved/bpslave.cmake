@@ -3,7 +3,7 @@ add_library(bpslave_parts STATIC stream.c bpslave_proc.c bpslave_scan.c bpslave_
 	bpdata_frame.c filter_run.c used.c procfile.c)
 target_link_libraries(bpslave_parts PUBLIC bproc_net bproc_flags bproc_sanitize)
 
-add_executable(bpslave bpslave.c bpslave_loop.c bpslave_master.c bpslave_init.c bpslave_heard.c bpslave_local.c bpslave_query.c bpslave_move.c bpslave_after.c
+add_executable(bpslave bpslave.c bpslave_loop.c bpslave_master.c bpslave_init.c bpslave_heard.c bpslave_local.c bpslave_query.c bpslave_move.c bpslave_again.c bpslave_after.c
 	bpslave_grant.c bpslave_asks.c bpslave_filter.c bpslave_target.c bpslave_early.c bpslave_ask.c bpslave_chain.c bpslave_start.c bpslave_data.c bpslave_out.c
 	bpslave_tls.c bpslave_peer.c bpslave_stdio.c bpslave_stdio_fd.c bpslave_stdio_home.c bpslave_stdio_node.c
 	bpslave_stdio_lost.c bpslave_stdio_msg.c

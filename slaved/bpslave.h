@@ -81,6 +81,7 @@ void master_stop(void);
 bool master_send(const void *msg);
 bool master_send_later(const void *msg); /* nobody waits for it: with the next one */
 bool master_is_up(void);
+bool master_may_come(void); /* it is up, or was a moment ago */
 /* What bpinit had of processes is dead, as the master may have ordered. */
 void master_fenced(void);
 /* bpinit was lost and another one made: the master has to hear it in a new Hello. */
@@ -220,8 +221,8 @@ bool exec_is_on(int32_t node, const struct exec_file *file);
 void exec_note(int32_t node, const struct exec_file *file, bool has_it);
 
 /* -- bpslave_move.c: moves, steps of the source */
-void move_ask(uint32_t client, uint32_t id, const struct local_move *ask,
-	      const struct ucred *asker, int chan);
+void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, const struct ucred *asker,
+	      int chan);
 void move_child(uint32_t client, uint32_t id, int32_t pid); /* of the rfork asked under id */
 void move_client_gone(uint32_t client);
 void move_on_grant(const Bproc__MoveGrant *m);
@@ -230,7 +231,10 @@ void move_on_commit(const Bproc__MoveCommit *m);
 void move_on_abort(const Bproc__MoveAbort *m);
 /* One of EV_HERE, SENT, FAILED, READY, RAN, VOIDED, GHOST, or EV_STATE of a move. */
 void move_on_init(const struct init_msg *m);
+/* bpslave_again.c */
 void move_link_lost(void);
+void move_ask_again(void); /* a link is there, and all has been told */
+void move_no_master(void); /* nor has there been one for the ping timeout */
 void move_init_lost(void);
 /* After bpinit's state: the granted ones, of which bpinit may not know that they are. */
 void move_tell_granted(void);
@@ -425,7 +429,7 @@ struct asker {
 	struct chan_cred cred;
 	struct proc_chain chain;
 	struct exec_file exec; /* path "": none */
-	uint8_t *filters; /* owned: its seccomp filters (vmadump/blob/filters.h) */
+	uint8_t *filters;      /* owned: its seccomp filters (vmadump/blob/filters.h) */
 	size_t filters_len;
 	uint64_t filters_id;
 };
@@ -469,7 +473,7 @@ void born_asks(int32_t pid, bool leaves);
 void born_child_asks(int32_t pid, int32_t ppid); /* of an rfork */
 /* Of those whose stops bpinit tells: they came by a move. */
 bool born_has_stopped_child(int32_t pid);
-void born_leaving(int32_t pid, bool leaves);	 /* it has asked, and was told; it is decided */
+void born_leaving(int32_t pid, bool leaves); /* it has asked, and was told; it is decided */
 void born_tell_all(void);
 bool born_is_ghost(int32_t pid); /* it stands in here for one that is real elsewhere */
 void born_flush(void);

@@ -103,18 +103,26 @@ static void goes_on(struct proc_chain *chain)
 	}
 }
 
+int asker_kin(struct asker *a, uint32_t kind)
+{
+	/* The process itself, as the parent of what is to come; of MOVE_LIVE that is its
+	 * pages, which its ghost takes in. */
+	bool child = kind == MOVE_RFORK || kind == MOVE_LIVE;
+	int e = proc_read_chain(&a->ids, child, &a->chain);
+
+	if (e == 0 && !child)
+		e = proc_read_children(&a->ids, &a->chain);
+	if (e == 0)
+		goes_on(&a->chain);
+	return e;
+}
+
 int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
 {
 	int e = proc_read_cred(&a->ids, &a->cred);
 
 	if (e == 0)
-		/* The process itself, as the parent of what is to come; of MOVE_LIVE that is its
-		 * pages, which its ghost takes in. */
-		e = proc_read_chain(&a->ids, kind == MOVE_RFORK || kind == MOVE_LIVE, &a->chain);
-	if (e == 0 && kind != MOVE_RFORK && kind != MOVE_LIVE)
-		e = proc_read_children(&a->ids, &a->chain);
-	if (e == 0)
-		goes_on(&a->chain);
+		e = asker_kin(a, kind);
 	if (e == -E2BIG)
 		snprintf(text, LOCAL_TEXT_MAX, "pid %d: over %d groups or %d relatives", a->ids.pid,
 			 CHAN_NGROUPS, INIT_CHAIN_MAX);
@@ -149,6 +157,7 @@ void asker_put(const struct asker *a, const struct asker_of *of, struct asker_ms
 		q->links[i] = &q->link[i];
 	}
 	m->req = of->req;
+	m->again = of->again;
 	if (of->kind == MOVE_MOVE && a->ids.threads > 1)
 		m->threads = a->ids.threads;
 	m->kind = of->kind;

@@ -59,20 +59,25 @@ static void depart(struct leaving *v)
 
 void leaving_question(struct leaving *v, struct asker_of *ret)
 {
-	*ret = (struct asker_of){v->req, v->kind, v->node, v->pid};
+	*ret = (struct asker_of){v->req, v->kind, v->node, v->pid, v->again};
 	v->pgid = v->who->ids.pgid;
 	v->sid = v->who->ids.sid;
 	v->filters = v->who->filters_id;
 }
 
-static void ask_master(struct leaving *v)
+void leaving_ask(struct leaving *v)
 {
 	struct asker_of of;
 
+	v->asked = true;
+	if (!master_is_up()) { /* move_ask_again(), on the next link; its birth comes first */
+		if (v->kind != MOVE_LIVE)
+			born_leaving(v->pid, false);
+		return;
+	}
 	leaving_question(v, &of);
 	asker_ask(v->who, &of);
-	asker_free(v->who);
-	v->who = NULL;
+	v->told = true;
 }
 
 /* bpinit's table is for all users; root's moves are not counted. */
@@ -93,7 +98,7 @@ static void child_asks(struct leaving *v)
 {
 	born_child_asks(v->pid, v->who->ids.pid);
 	born_leaving(v->pid, true);
-	ask_master(v);
+	leaving_ask(v);
 }
 
 /* Not on the way: the master is asked meanwhile. */
@@ -125,7 +130,7 @@ static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 		snprintf(text, LOCAL_TEXT_MAX, "%d moves of this user are under way",
 			 LEAVING_PER_UID);
 	}
-	if (e == 0 && !master_is_up()) {
+	if (e == 0 && !master_may_come()) {
 		e = -ENOTCONN;
 		snprintf(text, LOCAL_TEXT_MAX, "no link to the master");
 	}
@@ -139,14 +144,14 @@ static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 	}
 	if (v->kind != MOVE_LIVE)
 		born_leaving(v->pid, true);
-	v->behind = (v->kind == MOVE_MOVE || v->kind == MOVE_REXEC) &&
-		    born_has_stopped_child(v->pid);
+	v->behind =
+		(v->kind == MOVE_MOVE || v->kind == MOVE_REXEC) && born_has_stopped_child(v->pid);
 	if (v->tree) {
 		note_used(v);
 		return tree_ready(v);
 	}
 	if (!v->behind)
-		ask_master(v);
+		leaving_ask(v);
 	note_used(v);
 }
 
@@ -156,8 +161,8 @@ static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
  */
 void leaving_here(struct leaving *v)
 {
-	if (v->behind && v->who && !v->tree)
-		ask_master(v);
+	if (v->behind && !v->asked && !v->tree)
+		leaving_ask(v);
 }
 
 static void on_filters(void *arg, const struct filter_answer *a)
@@ -209,15 +214,15 @@ void move_ask(uint32_t client, uint32_t id, const struct local_move *ask, const 
 		free(v);
 		return;
 	}
-	*v = (struct leaving){.req = new_req(),
-			      .who = who,
-			      .chan = chan,
-			      .kind = ask->kind,
-			      .flags = ask->flags & ~(ask->kind == MOVE_MOVE
-							      ? LOCAL_MOVE_EACH
-							      : LOCAL_MOVE_EACH | DUMP_LAZY),
-			      .node = ask->node == NODE_SELF ? slave.node : ask->node,
-			      .host_pid = asker->pid};
+	*v = (struct leaving){
+		.req = new_req(),
+		.who = who,
+		.chan = chan,
+		.kind = ask->kind,
+		.flags = ask->flags &
+			 ~(ask->kind == MOVE_MOVE ? LOCAL_MOVE_EACH : LOCAL_MOVE_EACH | DUMP_LAZY),
+		.node = ask->node == NODE_SELF ? slave.node : ask->node,
+		.host_pid = asker->pid};
 	if (ask->kind == MOVE_RFORK) {
 		v->client = client;
 		v->id = id;
@@ -258,7 +263,7 @@ void move_child(uint32_t client, uint32_t id, int32_t pid)
 		return leaving_refuse(v, EINVAL, "not the number of a child");
 	gen_forget(pid);
 	v->pid = pid;
-	if (!master_is_up())
+	if (!master_may_come())
 		return leaving_refuse(v, ENOTCONN, "no link to the master");
 	if (!v->reading)
 		child_asks(v);

@@ -95,6 +95,7 @@ static void handle(const struct init_msg *m)
 			born_tell_all();
 			move_tell_granted();
 			master_send(&end.base);
+			move_ask_again();
 			zombies_ask();
 		}
 		return;

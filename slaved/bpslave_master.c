@@ -40,6 +40,17 @@ bool master_is_up(void)
 	return m.up;
 }
 
+/* A master that is started again is back within the ping timeout, as a rule. */
+static bool is_waited_for(void)
+{
+	return m.ready_told && m.alone_ms && now_ms() - m.alone_ms <= slave.ping_timeout_ms;
+}
+
+bool master_may_come(void)
+{
+	return m.up || is_waited_for();
+}
+
 uint32_t master_addr(void)
 {
 	return ntohl(m.addr.sin_addr.s_addr);
@@ -402,6 +413,8 @@ static void on_watch(evutil_socket_t fd, short what, void *arg)
 		/* Also when there are none: one may be on its way here, and must not run. */
 		init_fence();
 	}
+	if (!master_may_come())
+		move_no_master();
 	/* Should we die or hang, bpinit does the same by itself. */
 	if (m.up)
 		init_alive(slave.ping_timeout_ms);

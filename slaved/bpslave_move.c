@@ -98,7 +98,9 @@ void move_on_deny(const Bproc__MoveDeny *d)
 {
 	struct leaving *v = leaving_by_req(d->req);
 
-	if (v)
+	if (v && d->again && !v->move)
+		leaving_ask_again(v);
+	else if (v)
 		leaving_refuse(v, d->err ? (int)d->err : EIO, d->text);
 }
 
@@ -115,6 +117,9 @@ void move_on_grant(const Bproc__MoveGrant *g)
 	}
 	if (v->move)
 		return; /* told twice after a reconnect */
+	tree_granted(v);
+	asker_free(v->who);
+	v->who = NULL;
 	v->move = g->move;
 	v->epoch = g->epoch;
 	v->node = g->node;
@@ -305,19 +310,6 @@ void move_on_init(const struct init_msg *m)
 	/* Without a link it is told again after the next Welcome. */
 	if (master_is_up())
 		init_done(m->seq);
-}
-
-void move_link_lost(void)
-{
-	struct leaving *v, *more;
-
-	tree_link_lost();
-	/* Whether the master has heard of these cannot be known: it will be told it is off. */
-	for (v = LIST_FIRST(&leavings); v; v = more) {
-		more = LIST_NEXT(v, next);
-		if (v->move == 0)
-			leaving_refuse(v, ENOTCONN, "the link to the master was lost");
-	}
 }
 
 /*

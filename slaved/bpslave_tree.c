@@ -2,7 +2,8 @@
  * Processes that leave together (doc/move.md), at their source. Runs in bpslave. Each asks as if it
  * left alone, all on one connection, which holds them together. When the last one has asked the
  * master is asked for all of them at once. If one cannot, or the connection ends before, those
- * that have asked go on where they were.
+ * that have asked go on where they were. From the question to the answer they are held together
+ * for the case that it has to be asked again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +17,9 @@ struct tree {
 	uint32_t client, members;
 	uint32_t n; /* whose seccomp filters are known: nothing is missing to ask for them */
 	struct leaving *v[MOVE_TREE_MAX];
-	struct event *late; /* owned */
+	struct event *late; /* owned; NULL: all have asked */
+	bool told;	    /* the master has been, on this link */
+	bool apart; /* some of them have been answered, or are gone: no question of all any more */
 };
 static LIST_HEAD(, tree) trees = LIST_HEAD_INITIALIZER(trees);
 
@@ -25,7 +28,7 @@ static struct tree *find(uint32_t client)
 	struct tree *t;
 
 	LIST_FOREACH(t, &trees, next)
-	if (t->client == client)
+	if (t->client == client && t->late)
 		return t;
 	return NULL;
 }
@@ -74,7 +77,7 @@ static struct tree *begin(uint32_t client, uint32_t members)
 	return t;
 }
 
-static void ask_for_all(struct tree *t)
+static void put_all(struct tree *t)
 {
 	struct asker_msg *q = calloc(t->members, sizeof(*q));
 	Bproc__MoveAskTree m = BPROC__MOVE_ASK_TREE__INIT;
@@ -82,7 +85,6 @@ static void ask_for_all(struct tree *t)
 
 	if (!q)
 		return give_up(t, "bpslave has no memory");
-	release(t);
 	for (uint32_t i = 0; i < t->members; i++) {
 		struct leaving *v = t->v[i];
 		struct asker_of of;
@@ -94,12 +96,19 @@ static void ask_for_all(struct tree *t)
 	m.n_member = t->members;
 	m.member = member;
 	master_send(&m.base);
-	for (uint32_t i = 0; i < t->members; i++) {
-		asker_free(t->v[i]->who);
-		t->v[i]->who = NULL;
-	}
+	t->told = true;
+	for (uint32_t i = 0; i < t->members; i++)
+		t->v[i]->told = true;
 	free(q);
-	free(t);
+}
+
+static void ask_for_all(struct tree *t)
+{
+	free_event(&t->late);
+	for (uint32_t i = 0; i < t->members; i++)
+		t->v[i]->asked = true;
+	if (master_is_up())
+		put_all(t);
 }
 
 int tree_join(struct leaving *v, uint32_t client, const struct local_move *ask)
@@ -123,17 +132,43 @@ void tree_ready(struct leaving *v)
 		ask_for_all(t);
 }
 
+/* v is answered, or gone, behind the question. */
+static void part(struct tree *t, struct leaving *v)
+{
+	bool any = false;
+
+	t->apart = true;
+	for (uint32_t i = 0; i < t->members; i++) {
+		if (t->v[i] == v)
+			t->v[i] = NULL;
+		any |= t->v[i] != NULL;
+	}
+	v->tree = NULL;
+	if (any)
+		return;
+	release(t);
+	free(t);
+}
+
 void tree_part(struct leaving *v)
 {
 	struct tree *t = v->tree;
 
 	if (!t)
 		return;
+	if (!t->late)
+		return part(t, v);
 	for (uint32_t i = 0; i < t->members; i++)
 		if (t->v[i] == v)
 			t->v[i] = NULL;
 	v->tree = NULL;
 	give_up(t, "one that was to go with it cannot");
+}
+
+void tree_granted(struct leaving *v)
+{
+	if (v->tree)
+		part(v->tree, v);
 }
 
 void tree_client_gone(uint32_t client)
@@ -144,8 +179,54 @@ void tree_client_gone(uint32_t client)
 		give_up(t, "one that was to go with it cannot");
 }
 
+/* Those of which some were answered are undone: the master does so with the others. */
 void tree_link_lost(void)
 {
-	while (!LIST_EMPTY(&trees))
-		give_up(LIST_FIRST(&trees), "the link to the master was lost");
+	struct tree *t, *more;
+
+	for (t = LIST_FIRST(&trees); t; t = more) {
+		more = LIST_NEXT(t, next);
+		t->told = false;
+		if (t->apart)
+			give_up(t, "the link to the master was lost");
+	}
+}
+
+void tree_no_master(void)
+{
+	struct tree *t, *more;
+
+	for (t = LIST_FIRST(&trees); t; t = more) {
+		more = LIST_NEXT(t, next);
+		if (!t->late)
+			give_up(t, "no link to the master");
+	}
+}
+
+static void ask_again(struct tree *t)
+{
+	char text[LOCAL_TEXT_MAX] = "";
+	int e = t->apart ? -ECANCELED : 0;
+
+	for (uint32_t i = 0; i < t->members && e == 0; i++) {
+		t->v[i]->again |= t->v[i]->told;
+		e = leaving_look_again(t->v[i], text);
+	}
+	if (e < 0)
+		give_up(t, text[0] ? text : "one that was to go with it cannot");
+	else
+		put_all(t);
+}
+
+void tree_ask_again(struct tree *one)
+{
+	struct tree *t, *more;
+
+	if (one)
+		return ask_again(one);
+	for (t = LIST_FIRST(&trees); t; t = more) {
+		more = LIST_NEXT(t, next);
+		if (!t->late && !t->told)
+			ask_again(t);
+	}
 }

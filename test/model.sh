@@ -63,13 +63,17 @@ run back_untold "-DSCENE=2 $one -DUNTOLD" "$safe" ''
 run back_untold_ends "-DSCENE=2 $one -DUNTOLD -DEXITS" "$safe" ''
 run on_untold "-DSCENE=3 $one -DPROMPT -DUNTOLD" "$safe" ''
 run on "-DSCENE=3 $one -DPROMPT" "$safe" ''
+run again "-DSCENE=4 $one" "$safe" ''
+run again_ends "-DSCENE=4 $one -DEXITS" "$safe" ''
+run again_untold "-DSCENE=4 $one -DUNTOLD" "$safe" ''
 # Every run comes to an end: there is no cycle at all.
 run back_stops "-DSCENE=2 $one" '-DNP -DHC4' '-l'
+run again_stops "-DSCENE=4 $one" '-DNP -DHC4' '-l'
 
 broken=(
 	'BREAK_THAW 2' 'BREAK_EPOCH 2' 'BREAK_RECORD 2' 'BREAK_FENCE 2' 'BREAK_GRANT 2' 'BREAK_EXIT 2'
 	'BREAK_MIRROR 2' 'BREAK_NEWER 3' 'BREAK_TURNING 2' 'BREAK_ASKED 2' 'BREAK_NODATA 2'
-	'BREAK_LEFT 3' 'BREAK_HOME 2' 'BREAK_TARGET 2' 'BREAK_NATIVE 3' 'BREAK_WORD 2'
+	'BREAK_AGAIN 4' 'BREAK_WAIT 4' 'BREAK_LEFT 3' 'BREAK_HOME 2' 'BREAK_TARGET 2' 'BREAK_NATIVE 3' 'BREAK_WORD 2'
 )
 for b in "${broken[@]}"; do
 	read -r name scene <<<"$b"
@@ -85,6 +89,7 @@ for b in "${broken[@]}"; do
 done
 wait
 
-for name in opposite back back_ends back_untold back_untold_ends on_untold on back_stops; do holds $name; done
+for name in opposite back back_ends back_untold back_untold_ends on_untold on again again_ends \
+	again_untold back_stops again_stops; do holds $name; done
 for b in "${broken[@]}"; do breaks "${b% *}"; done
 exit $bad

@@ -7,7 +7,11 @@
 #define NONE 9
 #define NM 2
 
-/* SCENE 1: two processes, opposite ways. 2: there and back. 3: on to a third node. */
+/*
+ * SCENE 1: two processes, opposite ways. 2: there and back. 3: on to a third node. 4: one move, and
+ * what is not granted when the link ends is asked for again; the two numbers are for the two moves
+ * that the master may make of it.
+ */
 #if SCENE == 1
 #define NN 2
 #define NP 2
@@ -22,13 +26,36 @@
 #define SRC(m) (m)
 #define DST(m) (1 - (m))
 #define CAME(n, p) (2 - (n))
-#else
+#elif SCENE == 3
 #define NN 3
 #define NP 1
 #define PROC(m) 0
 #define SRC(m) (m)
 #define DST(m) ((m) + 1)
 #define CAME(n, p) (n)
+#else
+#define NN 2
+#define NP 1
+#define PROC(m) 0
+#define SRC(m) 0
+#define DST(m) 1
+#define CAME(n, p) ((n) == 1 -> number + 1 : 0)
+#endif
+/* Of a question q: the move that was granted. Of a move: was it granted for the question? */
+#if SCENE == 4
+#define ID(q) number
+#define Q(m) 0
+#define OF(m) (number == (m))
+#define QUESTION(q) ((q) == 0)
+#define excuse(why) excused = excused || (why)
+#define only_4(what) what
+#else
+#define ID(q) (q)
+#define Q(m) (m)
+#define OF(m) true
+#define QUESTION(q) true
+#define excuse(why) skip
+#define only_4(what) skip
 #endif
 #define MOVED(m) (SRC(m) != H) /* the process that leaves came to the source by a move */
 #define bit(n) (1 << (n))
@@ -38,7 +65,7 @@ mtype = {
 	ASK, SENT, RAN, RANLEFT, FAILT, FAILS, VOIDED, GHOSTED, EXIT, MIRRORED, KILL, PREAL, PGHOST,
 	MSTATE, MSTATE_LOST, SEND,
 	/* master -> slave */
-	WELCOME, WELCOME_FENCE, START, GRANT, DENY, VOID, COMMIT, ABORT, EACK, MIRROR, WATCH,
+	WELCOME, WELCOME_FENCE, START, GRANT, DENY, AGAIN, VOID, COMMIT, ABORT, EACK, MIRROR, WATCH,
 	/* bpslave -> bpinit, besides KILL, GRANT, VOID, MIRROR */
 	DEPART, GHOST_IT, ABORT_IT, ABORT_REQ, ARRIVE, DATA, FENCE, HELLO,
 	/* bpinit -> bpslave, besides SENT, RAN, FAILT, FAILS, VOIDED, EXIT, MIRRORED, KILL */
@@ -106,6 +133,9 @@ byte leaving[NM];
 #define A_HANDED 3
 byte arriving[NM];
 bool asked[NM]; /* the process has asked: once only */
+byte number = NONE; /* of the grant, in scene 4 */
+bool told;	    /* the master was asked, on this link */
+bool excused;	    /* a fault after which a move need not happen */
 
 /* -- the master */
 #define MV_GRANTED 1
@@ -134,6 +164,8 @@ bool pt_kill[NP]; /* a SIGKILL in its queue */
 byte ns[NN];
 bool ns_fence[NN], synced[NN];
 bool restarted, swept, home_synced;
+byte used;	/* scene 4: numbers that were granted */
+bool waits;	/* the question, for the end of a move or for the target */
 
 /* -- fate */
 byte budget = BUDGET;

@@ -10,7 +10,7 @@ inline slave_gone_move(n, m)
 	:: SRC(m) == n ->
 		/* Its channel was not passed on: it has ended, which is an abort before the vote. */
 		if
-		:: leave[m] == 0 && at(n, PROC(m)) == PARKED -> thaw(m)
+		:: QUESTION(m) && leave[m] == 0 && at(n, PROC(m)) == PARKED -> thaw(m)
 		:: else
 		fi;
 		leaving[m] = 0;
@@ -30,6 +30,7 @@ inline slave_gone_move(n, m)
 
 inline slave_gone(n)
 {
+	excuse(true);
 	break_link(n);
 	slave_gone_move(n, 0);
 	slave_gone_move(n, 1);
@@ -53,10 +54,19 @@ inline slave_gone(n)
 	hello(n)
 }
 
-/* A bpslave that lives sees its link break: what was not granted is off (move_link_lost). */
+/*
+ * A bpslave that lives sees its link break: what was not granted is off, as when no link comes in time
+ * (move_no_master()); in scene 4 it is asked for again on the next one.
+ */
 inline link_lost(n)
 {
 	break_link(n);
+#if SCENE == 4
+	if
+	:: SRC(0) == n -> told = false; waits = false /* asks_forget() */
+	:: else
+	fi
+#else
 	if
 	:: SRC(0) == n && leaving[0] == V_ASKED -> refuse(n, 0)
 	:: else
@@ -65,12 +75,13 @@ inline link_lost(n)
 	:: SRC(1) == n && leaving[1] == V_ASKED -> refuse(n, 1)
 	:: else
 	fi
+#endif
 }
 
 inline forget_epoch(m)
 {
 	if
-	:: mv[m] || granted[m] || leaving[m] >= V_GRANTED || arriving[m] || arrive[m] ->
+	:: mv[m] || (OF(m) && (granted[Q(m)] || leaving[Q(m)] >= V_GRANTED)) || arriving[m] || arrive[m] ->
 		mv_old[m] = true
 	:: else
 	fi;
@@ -102,9 +113,9 @@ inline master_gone()
 inline node_dies_move(n, m)
 {
 	if
-	:: SRC(m) == n ->
+	:: SRC(m) == n && QUESTION(m) ->
 		if
-		:: data[m] == D_OPEN -> data[m] = D_CUT
+		:: granted[m] && data[ID(m)] == D_OPEN -> data[ID(m)] = D_CUT
 		:: else
 		fi;
 		leave[m] = 0; leaving[m] = 0; empty_chan(held[m])
@@ -123,6 +134,7 @@ inline node_dies_move(n, m)
 
 inline node_dies(n)
 {
+	excuse(true);
 	dead[n] = true;
 	break_link(n);
 	j = 0;
@@ -162,23 +174,23 @@ end:
 	:: d_step { budget > 0 && !dead[n] && !cut[n] -> budget--; slave_gone(n) }
 #endif
 #ifndef NO_LINK
-	:: d_step { budget > 0 && linked[n] && !cut[n] -> budget--; link_lost(n) }
+	:: d_step { budget > 0 && linked[n] && !cut[n] -> budget--; excuse(n != H); link_lost(n) }
 #endif
 #ifndef NO_NODE
 	:: d_step { budget > 0 && n != H && !dead[n] -> budget--; node_dies(n) }
 	/* Cut off for long: bpslave, or bpinit without one, fences the node. */
 	:: d_step { budget > 0 && n != H && !dead[n] && !cut[n] ->
-		budget--; cut[n] = CUT_LONG; link_lost(n) }
+		budget--; excuse(true); cut[n] = CUT_LONG; link_lost(n) }
 #endif
 	:: d_step { cut[n] == CUT_LONG && empty(order[n]) -> cut[n] = CUT_FENCED; fenced = fenced | bit(n);
 		fence(n) }
 #ifndef NO_KILL
-	:: d_step { budget > 0 && parked_can_die(n, 0) -> budget--; killed_parked(0) }
-	:: d_step { budget > 0 && parked_can_die(n, 1) -> budget--; killed_parked(1) }
-	:: d_step { budget > 0 && copy_can_die(n, 0) -> budget--; arrive_failed(n, 0, FAILT) }
-	:: d_step { budget > 0 && copy_can_die(n, 1) -> budget--; arrive_failed(n, 1, FAILT) }
-	:: d_step { budget > 0 && n == DST(0) && data_can_break(0) -> budget--; break_data(0) }
-	:: d_step { budget > 0 && n == DST(1) && data_can_break(1) -> budget--; break_data(1) }
+	:: d_step { budget > 0 && parked_can_die(n, 0) -> budget--; excuse(true); killed_parked(0) }
+	:: d_step { budget > 0 && parked_can_die(n, 1) -> budget--; excuse(true); killed_parked(1) }
+	:: d_step { budget > 0 && copy_can_die(n, 0) -> budget--; excuse(true); arrive_failed(n, 0, FAILT) }
+	:: d_step { budget > 0 && copy_can_die(n, 1) -> budget--; excuse(true); arrive_failed(n, 1, FAILT) }
+	:: d_step { budget > 0 && n == DST(0) && data_can_break(0) -> budget--; excuse(true); break_data(0) }
+	:: d_step { budget > 0 && n == DST(1) && data_can_break(1) -> budget--; excuse(true); break_data(1) }
 #endif
 	/* The clock of the master. */
 	:: d_step { ns[n] == NS_CONNECTED && !linked[n] -> ns[n] = NS_UNREACHABLE }
@@ -238,6 +250,9 @@ inline check_proc(p)
 		assert(pt[p] == PS_ALIVE && pt_node[p] == where);
 		/* A ghost that a fence has taken is asked for once more, at the end, and confirmed. */
 		assert((ghosts & ~pt_ghosts[p]) == 0 && (pt_ghosts[p] & ~ghosts & ~fenced) == 0)
+#if SCENE == 4 /* who was not granted has not been refused */
+	:: running == 1 && where == H && number == NONE && !excused -> assert(false)
+#endif
 	:: running == 1 && !pt[p] -> assert(ghosts == 0 && (at(where, p) == RUNS || where == H))
 	fi
 }

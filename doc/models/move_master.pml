@@ -3,6 +3,7 @@
  * resync.c. One message, or one turn of its clock, is one step. Included by move.pml.
  */
 #define p_of PROC(m)
+#define TO_COME(m) (restarted && !swept && ns[DST(m)] == NS_DOWN)
 #ifdef BREAK_HOME
 #define HOME_STAYS true
 #define HOME_FIRST true
@@ -282,10 +283,33 @@ inline node_event(n, m, is_dead) /* moves_node(), tell_move() */
 
 /* -- moves.c: the judge */
 
+#if SCENE == 4
+/* Which number it gets; what was made of it before is to be over. */
+inline question(q)
+{
+	if
+#ifndef BREAK_WAIT
+	:: used < 2 && (mv[0] || mv[1] || TO_COME(q)) -> waits = true
+#endif
+	:: used == 2 -> excused = true; tell(SRC(q), DENY, 0) /* the model has no more numbers */
+	:: else ->
+		m = used;
+		ask(m);
+		if
+		:: mv[m] -> used++
+		:: else
+		fi
+	fi
+}
+#define ASKED(m) question(m)
+#else
+#define ASKED(m) ask(m)
+#endif
+
 inline ask(m)
 {
 	if
-	:: ns[DST(m)] != NS_CONNECTED -> tell(SRC(m), DENY, m)
+	:: ns[DST(m)] != NS_CONNECTED -> tell(SRC(m), DENY, Q(m))
 	:: else ->
 		if
 		:: (pt[p_of] == PS_ALIVE && pt_node[p_of] == SRC(m)) || pt[p_of] == 0 ->
@@ -305,7 +329,7 @@ inline ask(m)
 			mv[m] = MV_GRANTED;
 			tell(DST(m), START, m);
 			tell(SRC(m), GRANT, m)
-		:: else -> tell(SRC(m), DENY, m)
+		:: else -> tell(SRC(m), DENY, Q(m))
 		fi
 	fi
 }
@@ -575,7 +599,7 @@ inline source_says(m) /* moves_from_source() of a move that is not known */
 inline dispatch(n, what, m)
 {
 	if
-	:: what == ASK -> ask(m)
+	:: what == ASK -> ASKED(m)
 	:: what == SENT ->
 		if
 		:: mv[m] == MV_GRANTED -> mv[m] = MV_SENT
@@ -633,6 +657,9 @@ end:
 	do
 	:: d_step { nempty(up[0]) -> up[0]?what, m; dispatch(0, what, m); what = 0; m = 0 }
 	:: d_step { nempty(up[1]) -> up[1]?what, m; dispatch(1, what, m); what = 0; m = 0 }
+#if SCENE == 4 /* asks_look() */
+	:: d_step { waits && !mv[0] && !mv[1] && !TO_COME(0) -> waits = false; tell(SRC(0), AGAIN, 0) }
+#endif
 #if NN == 3
 	:: d_step { nempty(up[2]) -> up[2]?what, m; dispatch(2, what, m); what = 0; m = 0 }
 #endif

@@ -37,10 +37,16 @@ inline tell_granted(n, m) /* move_tell_granted(): what bpinit may not know of */
 	if
 #ifndef BREAK_GRANT
 	:: SRC(m) == n && leaving[m] >= V_GRANTED && leaving[m] < V_COMMITTED ->
-		say(n, MSTATE, m)
+		say(n, MSTATE, ID(m))
 #endif
 	:: else
 	fi
+}
+
+inline ask_again(n) /* move_ask_again(), leaving_ask_again() */
+{
+	say(n, ASK, 0);
+	told = welcome[n] && linked[n]
 }
 
 inline hello(n)
@@ -73,8 +79,8 @@ inline from_master(n, what, m)
 		fi
 	:: what == GRANT ->
 		if
-		:: leaving[m] == V_ASKED -> leaving[m] = V_GRANTED
-		:: leaving[m] == 0 -> say(n, FAILS, m)
+		:: leaving[Q(m)] == V_ASKED -> leaving[Q(m)] = V_GRANTED; only_4(number = m)
+		:: leaving[Q(m)] == 0 -> say(n, FAILS, m)
 		:: else
 		fi
 	:: what == DENY ->
@@ -82,6 +88,13 @@ inline from_master(n, what, m)
 		:: leaving[m] == V_ASKED -> refuse(n, m)
 		:: else
 		fi
+#if SCENE == 4
+	:: what == AGAIN ->
+		if
+		:: leaving[m] == V_ASKED -> ask_again(n)
+		:: else
+		fi
+#endif
 	:: what == VOID -> /* target_on_void() */
 		if
 		:: arriving[m] -> after_ghost(n, PROC(m), VOID, m)
@@ -90,13 +103,13 @@ inline from_master(n, what, m)
 	:: what == COMMIT ->
 		order[n]!GHOST_IT, m;
 		if
-		:: leaving[m] -> leaving[m] = V_COMMITTED
+		:: leaving[Q(m)] && OF(m) -> leaving[Q(m)] = V_COMMITTED
 		:: else
 		fi
 	:: what == ABORT ->
 		if
-		:: leaving[m] && leaving[m] != V_COMMITTED -> refuse(n, m)
-		:: leaving[m] == V_COMMITTED -> order[n]!ABORT_IT, m; forget(n, m)
+		:: OF(m) && leaving[Q(m)] && leaving[Q(m)] != V_COMMITTED -> refuse(n, Q(m))
+		:: OF(m) && leaving[Q(m)] == V_COMMITTED -> order[n]!ABORT_IT, m; forget(n, Q(m))
 		:: else -> order[n]!ABORT_IT, m
 		fi
 	:: what == EACK -> empty_chan(kept[n])
@@ -110,7 +123,7 @@ inline have_connection(n, m)
 {
 	leaving[m] = V_PASSED;
 	if
-	:: dead[DST(m)] -> say(n, FAILS, m)
+	:: dead[DST(m)] -> say(n, FAILS, ID(m))
 	:: else -> order[n]!GRANT, m
 	fi
 }
@@ -132,12 +145,12 @@ inline from_bpinit(n, what, m)
 	:: what == S_MOVE -> /* tell_state() */
 		if
 #ifdef BREAK_TARGET
-		:: leaving[m] == 0 -> say(n, MSTATE_LOST, m)
+		:: leaving[m] == 0 -> say(n, MSTATE_LOST, ID(m))
 #endif
-		:: else -> say(n, MSTATE, m)
+		:: else -> say(n, MSTATE, ID(m))
 		fi;
 		if
-		:: leave[m] == L_FAILED -> say(n, FAILS, m)
+		:: leave[m] == L_FAILED -> say(n, FAILS, ID(m))
 		:: else
 		fi
 	:: what == S_ASKED ->
@@ -153,7 +166,13 @@ inline from_bpinit(n, what, m)
 	:: what == S_END ->
 		tell_granted(n, 0);
 		tell_granted(n, 1);
-		say(n, SEND, 0)
+		say(n, SEND, 0);
+#if SCENE == 4 && !defined(BREAK_AGAIN)
+		if
+		:: SRC(0) == n && leaving[0] == V_ASKED && !told -> ask_again(n)
+		:: else
+		fi
+#endif
 	:: what == READY ->
 		if
 		:: arriving[m] == A_STARTED -> arriving[m] = A_CHAIN
@@ -161,17 +180,17 @@ inline from_bpinit(n, what, m)
 		fi
 	:: what == SENT ->
 		if
-		:: leaving[m] -> say(n, SENT, m)
+		:: leaving[m] -> say(n, SENT, ID(m))
 		:: else
 		fi
 	:: what == FAILS -> /* on_failed() of the source */
 		if
-		:: leaving[m] >= V_GRANTED -> say(n, FAILS, m)
+		:: leaving[m] >= V_GRANTED -> say(n, FAILS, ID(m))
 		:: leaving[m] == V_ASKED -> refuse(n, m)
 		:: else
 		fi
 	:: what == GHOST -> /* on_ghost() */
-		say(n, GHOSTED, m);
+		say(n, GHOSTED, ID(m));
 		if
 		:: leaving[m] -> forget(n, m)
 		:: else
@@ -200,7 +219,7 @@ inline thaw(m) /* aborted(): the process goes on where it was */
 	:: else
 	fi;
 	if
-	:: data[m] == D_OPEN -> data[m] = D_WHOLE
+	:: granted[m] && data[ID(m)] == D_OPEN -> data[ID(m)] = D_WHOLE
 	:: else
 	fi;
 	leave[m] = 0
@@ -248,7 +267,7 @@ inline killed_parked(m) /* leave_exit_stop(), leave_died() */
 		:: else -> ev[SRC(m)]!FAILS, m
 		fi;
 		if
-		:: data[m] == D_OPEN -> data[m] = D_CUT
+		:: granted[m] && data[ID(m)] == D_OPEN -> data[ID(m)] = D_CUT
 		:: else
 		fi;
 		if
@@ -413,7 +432,7 @@ inline fence_move(n, m)
 		:: else
 		fi;
 		if
-		:: data[m] == D_OPEN -> data[m] = D_CUT
+		:: granted[m] && data[ID(m)] == D_OPEN -> data[ID(m)] = D_CUT
 		:: else
 		fi;
 		if
@@ -528,7 +547,7 @@ inline obey(n, what, m) /* init_message() */
 		:: leave[m] == L_ASKED && !granted[m] ->
 			granted[m] = true;
 			leave[m] = L_SENDING;
-			data[m] = (dead[DST(m)] -> D_CLOSED : D_OPEN)
+			data[ID(m)] = (dead[DST(m)] -> D_CLOSED : D_OPEN)
 		:: leave[m] == L_FAILED && !granted[m] ->
 			granted[m] = true;
 			ev[n]!FAILS, m
@@ -536,21 +555,21 @@ inline obey(n, what, m) /* init_message() */
 		fi
 	:: what == GHOST_IT ->
 		if
-		:: leave[m] == 0 ->
+		:: leave[Q(m)] == 0 || !OF(m) ->
 			if
-			:: was_ghosted[m] -> ev[n]!GHOST, m
+			:: was_ghosted[Q(m)] && OF(m) -> ev[n]!GHOST, Q(m)
 			:: else
 			fi
-		:: leave[m] == L_GHOSTING -> skip
+		:: leave[Q(m)] == L_GHOSTING && OF(m) -> skip
 		:: else ->
 			if
-			:: at(n, PROC(m)) == PARKED -> leave[m] = L_GHOSTING
-			:: else -> became_ghost(n, m)
+			:: at(n, PROC(m)) == PARKED -> leave[Q(m)] = L_GHOSTING
+			:: else -> became_ghost(n, Q(m))
 			fi
 		fi
 	:: what == ABORT_IT ->
 		if
-		:: leave[m] && leave[m] != L_GHOSTING && granted[m] -> thaw(m)
+		:: OF(m) && leave[Q(m)] && leave[Q(m)] != L_GHOSTING && granted[Q(m)] -> thaw(Q(m))
 		:: else
 		fi
 	:: what == ABORT_REQ ->
@@ -585,11 +604,17 @@ inline obey(n, what, m) /* init_message() */
  * The limit of on_no_data(), which is long: nothing will ever come, because the connection
  * was lost before its header was read, or nobody is left who would make one.
  */
+#if SCENE == 4 /* or it was made of a question that was asked again: target_new_epoch() */
+#define nobody_sends(m) ((leaving[0] == 0 && leave[0] == 0) || (number != (m) && mv_old[m] && \
+	!(down[0]??[GRANT,m])))
+#else
+#define nobody_sends(m) (leaving[m] == 0 && leave[m] == 0)
+#endif
 #ifdef BREAK_NODATA
 #define no_data(m) false
 #else
 #define no_data(m) (arriving[m] == A_CHAIN && !taken[m] && (data[m] == D_CLOSED || \
-	(data[m] == 0 && leaving[m] == 0 && leave[m] == 0)))
+	(data[m] == 0 && nobody_sends(m))))
 #endif
 
 inline hand_over(n, m)
@@ -606,7 +631,7 @@ inline give_up(n, m) /* on_no_data() */
 	arriving[m] = 0
 }
 
-#define may_ask(n, m) (SRC(m) == n && !asked[m] && welcome[n] && \
+#define may_ask(n, m) (QUESTION(m) && SRC(m) == n && !asked[m] && welcome[n] && \
 	(at(n, PROC(m)) == RUNS || at(n, PROC(m)) == REAL) && \
 	(NP == 2 || m == 0 || (ended[0] == RAN && !arriving[0])))
 
@@ -616,7 +641,8 @@ inline asks(n, m) /* move_ask() */
 	at(n, PROC(m)) = PARKED;
 	leaving[m] = V_ASKED;
 	order[n]!DEPART, m;
-	say(n, ASK, m)
+	say(n, ASK, m);
+	only_4(told = true)
 }
 
 #define restoring(n, m) (DST(m) == n && arrive[m] == A_RESTORING && !took[m])
@@ -625,8 +651,8 @@ inline asks(n, m) /* move_ask() */
 inline sends(n, m) /* blob_leave(), steps 3 and 4 */
 {
 	if
-	:: data[m] == D_OPEN ->
-		data[m] = D_WHOLE;
+	:: data[ID(m)] == D_OPEN ->
+		data[ID(m)] = D_WHOLE;
 #ifdef UNTOLD
 		leave[m] = L_VOTED
 #else

@@ -12,7 +12,8 @@
  *   ECONNREFUSED  bpslave of this machine is not running
  *   ECONNRESET    it ended during the call (a query is repeated before)
  *   ETIMEDOUT     it did not answer for 30 s (queries only)
- *   ENOTCONN      it has no link to the master
+ *   ENOTCONN      it has no link to the master (a move waits for one, at most for the ping
+ *                 timeout since there was one)
  *   EAGAIN        too many questions of this process are unanswered
  *   EACCES        the socket may not be used by this user
  *   EPROTO        library and daemon are of different versions

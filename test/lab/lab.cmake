@@ -22,7 +22,7 @@ endif()
 
 # Moved programs: plain, never instrumented, each dynamic and static.
 foreach(source rfork nest roam exec signals errors odd many hop family broken matrix matrix_io storm
-		kills again lazy places kin filtered ghosts_wait used own_signals)
+		kills again asked lazy places kin filtered ghosts_wait used own_signals)
 	foreach(kind dynamic static)
 		set(name lab_${source}_${kind})
 		add_executable(${name} ${lab_dir}/${source}.c)
@@ -115,6 +115,7 @@ foreach(source auto poll)
 	lab_test(move.family_${source} 2 60 OPTS -o eventsource=${source}
 		COMMAND ${lab_programs}/family_static)
 endforeach()
+lab_test(move.asked 2 280 WAITS ${quick} COMMAND ${lab_programs}/asked_static)
 lab_test(move.again 3 90 COMMAND ${lab_programs}/again_static)
 lab_test(move.own_signals 2 60 COMMAND ${lab_programs}/own_signals_dynamic)
 lab_test(move.used_ebpf 2 60 COMMAND ${lab_programs}/used_static)

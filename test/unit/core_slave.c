@@ -295,6 +295,7 @@ void slave_ask(struct fake_slave *s, const struct slave_question *q)
 	a.n_chain = q->child ? 2 : 1;
 	a.creds = &creds;
 	a.uid = q->uid;
+	a.again = q->again;
 	slave_send(s, &a.base);
 }
 

@@ -19,7 +19,7 @@ struct fake_slave {
 	bool home;
 	enum link_why why;
 	Bproc__Envelope *queue[QUEUE_MAX]; /* what came, Pings, NodeTables and home's */
-				       /* BornAsks taken out */
+					   /* BornAsks taken out */
 	unsigned int first, count;
 	Bproc__Envelope *table; /* the last NodeTable */
 	unsigned int tables, pings, asks;
@@ -58,6 +58,7 @@ void slave_send(struct fake_slave *s, const ProtobufCMessage *msg);
 struct slave_question {
 	unsigned int kind, uid;
 	int node, asker, pid, parent, pgid, child;
+	bool again;
 };
 void slave_ask(struct fake_slave *s, const struct slave_question *q);
 /* The next message, which must be of this type; at most 10 s. The caller frees it. */

@@ -1,12 +1,13 @@
 /*
  * What was told and lost with a slave that was killed, bpmaster tells again: a birth and an end to
- * home, why a move was aborted to its source.
+ * home, why a move was aborted to its source. And a move that is asked for twice is one.
  */
 #include <check.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 
+#include "include/sys/bproc_common.h"
 #include "libbproc/local.h"
 #include "master_tell.h"
 
@@ -89,6 +90,106 @@ START_TEST(aborted)
 }
 END_TEST
 
+static void hear_again(struct fake_slave *s, uint32_t req)
+{
+	Bproc__Envelope *env = slave_expect(s, BPROC__ENVELOPE__MSG_MOVE_DENY);
+
+	ck_assert(env->move_deny->again);
+	ck_assert_uint_eq(env->move_deny->req, req);
+	bproc__envelope__free_unpacked(env, NULL);
+}
+
+/*
+ * The grant is lost with the link, and it is asked for again on the next one: what was made of the
+ * first question is called off first. Then it may be asked, and is another move. Never are there
+ * two.
+ */
+START_TEST(grant_lost)
+{
+	static const uint32_t kind[] = {MOVE_MOVE, MOVE_RFORK, MOVE_REXEC, MOVE_EXECMOVE,
+					MOVE_LIVE};
+	struct slave_question q = {.kind = kind[_i],
+				   .node = 0,
+				   .asker = kind[_i] == MOVE_RFORK ? 1000 : 2001,
+				   .pid = 2001,
+				   .parent = 1000};
+	struct fake_slave *home, *n0;
+	uint64_t id, next;
+
+	home = slave_join_empty(-1, "h");
+	n0 = slave_join_empty(0, "a");
+	ck_assert(slave_sees(home, 0, "up", 2000));
+	slave_ask(home, &q);
+	id = hear_start(n0);
+	slave_free(home);
+	home = slave_join(-1, "h", NULL);
+	hear(home, BPROC__ENVELOPE__MSG_WATCH); /* of its parent, again */
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	tell_end(home);
+	hear(n0, BPROC__ENVELOPE__MSG_BORN_ASK);
+	q.again = true;
+	slave_ask(home, &q);
+	slave_expect_nothing(n0, 100);
+	slave_expect_nothing(home, 100);
+	tell_voided(n0, id);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	hear_again(home, 5);
+	slave_ask(home, &q);
+	next = hear_start(n0);
+	ck_assert_uint_ne(next, id);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_GRANT);
+	tell_ran(n0, 2001, next, false);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
+/* The target is not back yet: no answer, until it is, or is dead. */
+START_TEST(target_away)
+{
+	struct slave_question q = {
+		.kind = MOVE_MOVE, .node = 0, .asker = 2001, .pid = 2001, .parent = 1000};
+	struct fake_slave *home, *n0;
+	Bproc__Envelope *env;
+
+	home = slave_join_empty(-1, "h");
+	n0 = slave_join_empty(0, "a");
+	ck_assert(slave_sees(home, 0, "up", 2000));
+	slave_free(n0);
+	slave_free(home);
+	master_stop(SIGKILL);
+	master_start();
+	home = slave_join_empty(-1, "h");
+	slave_ask(home, &q);
+	slave_expect_nothing(home, 100);
+	/* It asks for one that never was there, too. */
+	q.node = 1;
+	slave_ask(home, &q);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_DENY);
+	ck_assert(!env->move_deny->again);
+	ck_assert_uint_eq(env->move_deny->err, BE_NODEDOWN);
+	bproc__envelope__free_unpacked(env, NULL);
+	q.node = 0;
+	n0 = _i ? slave_join_empty(0, "a") : NULL;
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_DENY);
+	ck_assert(env->move_deny->again);
+	bproc__envelope__free_unpacked(env, NULL);
+	slave_ask(home, &q);
+	if (_i) {
+		hear_start(n0);
+		hear(home, BPROC__ENVELOPE__MSG_MOVE_GRANT);
+		hear(home, BPROC__ENVELOPE__MSG_WATCH);
+		slave_free(n0);
+	} else {
+		env = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_DENY);
+		ck_assert_uint_eq(env->move_deny->err, BE_NODEDOWN);
+		bproc__envelope__free_unpacked(env, NULL);
+	}
+	slave_free(home);
+}
+END_TEST
+
 /*
  * Home tells of it by a generation whose entry is no more, and the entry of now is that of its
  * move, which is decided before or after that.
@@ -136,6 +237,8 @@ int main(void)
 	tcase_set_timeout(t, 30);
 	tcase_add_test(t, born_and_ended);
 	tcase_add_test(t, aborted);
+	tcase_add_loop_test(t, grant_lost, 0, 5);
+	tcase_add_loop_test(t, target_away, 0, 2);
 	tcase_add_loop_test(t, other_generation, 0, 2);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);

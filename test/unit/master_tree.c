@@ -30,6 +30,8 @@ static void teardown(void)
 }
 
 /* MoveAskTree of n processes from pid on, as requests 1, 2, ... */
+static bool again;
+
 static void ask_tree(int pid, unsigned int n, unsigned int kind)
 {
 	Bproc__MoveAskTree t = BPROC__MOVE_ASK_TREE__INIT;
@@ -44,6 +46,7 @@ static void ask_tree(int pid, unsigned int n, unsigned int kind)
 		bproc__move_ask__init(&m[i]);
 		m[i].req = i + 1;
 		m[i].kind = kind;
+		m[i].again = again;
 		m[i].asker_pid = m[i].pid = pid + (int)i;
 		m[i].ppid = pid + (int)i - 1;
 		m[i].creds = &creds;
@@ -138,6 +141,43 @@ START_TEST(one_may_not)
 }
 END_TEST
 
+/* The grants are lost with the link: asked for again, all wait until each of the first is over. */
+START_TEST(grants_lost)
+{
+	Bproc__MoveVoided v = BPROC__MOVE_VOIDED__INIT;
+	uint64_t id[2];
+	Bproc__Envelope *e;
+
+	ask_tree(FIRST, 2, MOVE_MOVE);
+	id[0] = hear_start(2, 0, FIRST);
+	id[1] = hear_start(2, id[0], FIRST + 1);
+	slave_free(home);
+	home = slave_join(-1, "h", NULL);
+	for (int i = 0; i < 2; i++)
+		bproc__envelope__free_unpacked(slave_expect(n0, BPROC__ENVELOPE__MSG_MOVE_VOID),
+					       NULL);
+	again = true;
+	ask_tree(FIRST, 2, MOVE_MOVE);
+	for (int i = 0; i < 2; i++) {
+		slave_expect_nothing(n0, 100);
+		v.move = id[i];
+		slave_send(n0, &v.base);
+		bproc__envelope__free_unpacked(slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_ABORT),
+					       NULL);
+		e = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_DENY);
+		ck_assert(e->move_deny->again);
+		ck_assert_uint_eq(e->move_deny->req, 1);
+		bproc__envelope__free_unpacked(e, NULL);
+		ask_tree(FIRST, 2, MOVE_MOVE);
+	}
+	id[0] = hear_start(2, 0, FIRST);
+	id[1] = hear_start(2, id[0], FIRST + 1);
+	hear_grant(1, id[0]);
+	hear_grant(2, id[1]);
+	again = false;
+}
+END_TEST
+
 START_TEST(malformed)
 {
 	ask_tree(FIRST, 2, MOVE_RFORK);
@@ -165,6 +205,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, all);
 	tcase_add_test(t, one_may_not);
+	tcase_add_test(t, grants_lost);
 	tcase_add_test(t, malformed);
 	tcase_add_test(t, too_many);
 	suite_add_tcase(s, t);

@@ -15,7 +15,7 @@ slave_test(init bpslave_init.c bpslave_heard.c bpslave_loop.c)
 slave_test(stream)
 slave_test(proc)
 slave_test(hdr)
-slave_test(asks bpslave_asks.c)
+slave_test(asks bpslave_asks.c bpslave_again.c)
 slave_test(filter)
 slave_test(pager pager_frame.c)
 # Forwarded streams at home, between nodes that the test is.

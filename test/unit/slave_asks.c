@@ -1,6 +1,7 @@
 /*
  * When the master is asked (slaved/bpslave_asks.c) whether a process may leave: at once, but behind
- * what bpinit has to tell of its children, if one of these has stopped.
+ * what bpinit has to tell of its children, if one of these has stopped; and again on the next link,
+ * if that ended before the answer.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -13,7 +14,8 @@
 
 struct slave slave;
 static bool child_stopped;
-static int asked, departed, refused;
+static bool up = true, may_come = true, again;
+static int asked, departed, refused, kin;
 
 /* -- what bpslave has around it */
 
@@ -46,9 +48,41 @@ void init_send(const struct init_msg *msg, const int *fds, int nfd)
 	departed += msg->type == INIT_DEPART;
 }
 
+bool master_may_come(void)
+{
+	return may_come;
+}
+
 bool master_is_up(void)
 {
-	return true;
+	return up;
+}
+
+int proc_read_ids(int32_t host_pid, struct proc_ids *ret_ids)
+{
+	*ret_ids = (struct proc_ids){.pid = host_pid};
+	return 0;
+}
+
+int asker_kin(struct asker *a, uint32_t kind)
+{
+	(void)a;
+	(void)kind;
+	kin++;
+	return 0;
+}
+
+void tree_link_lost(void)
+{
+}
+
+void tree_no_master(void)
+{
+}
+
+void tree_ask_again(struct tree *t)
+{
+	ck_assert_ptr_null(t);
 }
 
 int asker_identify(struct asker *a, const struct ucred *said, char text[LOCAL_TEXT_MAX])
@@ -70,6 +104,7 @@ void asker_ask(const struct asker *a, const struct asker_of *of)
 {
 	(void)a;
 	ck_assert_int_eq(of->pid, LEAVES);
+	again = of->again;
 	asked++;
 }
 
@@ -172,7 +207,7 @@ static struct leaving *leaves(uint32_t kind)
 	const struct local_move ask = {.kind = kind, .node = 2};
 	const struct ucred who = {.pid = LEAVES};
 
-	asked = departed = refused = 0;
+	asked = departed = refused = kin = 0;
 	move_ask(1, 1, &ask, &who, -1);
 	ck_assert_int_eq(departed, 1);
 	return LIST_FIRST(&leavings);
@@ -207,6 +242,56 @@ START_TEST(behind)
 }
 END_TEST
 
+/* The link ends before the answer. On the next one it is asked, once, with those whom it needs now.
+ */
+START_TEST(link_lost)
+{
+	struct leaving *v;
+
+	child_stopped = false;
+	v = leaves(MOVE_MOVE);
+	ck_assert(asked == 1 && !again);
+	up = false;
+	move_link_lost();
+	ck_assert_int_eq(refused, 0);
+	up = true;
+	move_ask_again();
+	ck_assert(asked == 2 && again && kin == 1);
+	move_ask_again(); /* bpinit has been asked twice */
+	ck_assert_int_eq(asked, 2);
+	/* Granted: the new master is told of it in another way. */
+	v->move = 7;
+	up = false;
+	move_link_lost();
+	up = true;
+	move_ask_again();
+	ck_assert_int_eq(asked, 2);
+	leaving_refuse(v, 0, "");
+}
+END_TEST
+
+START_TEST(no_link)
+{
+	up = false;
+	leaves(MOVE_REXEC);
+	ck_assert_int_eq(asked, 0);
+	if (_i) {
+		up = true;
+		move_ask_again();
+		ck_assert(asked == 1 && !again); /* nobody has heard of it before */
+		up = false;
+		move_link_lost();
+	}
+	move_no_master();
+	ck_assert_int_eq(refused, 1);
+	/* There has been none for a while: at once. */
+	may_come = false;
+	leaves(MOVE_REXEC);
+	ck_assert_int_eq(refused, 1);
+	up = may_come = true;
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("asks");
@@ -216,6 +301,8 @@ int main(void)
 
 	tcase_add_test(t, at_once);
 	tcase_add_loop_test(t, behind, 0, 2);
+	tcase_add_test(t, link_lost);
+	tcase_add_loop_test(t, no_link, 0, 2);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

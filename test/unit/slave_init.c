@@ -66,6 +66,10 @@ void move_init_lost(void)
 {
 }
 
+void move_ask_again(void)
+{
+}
+
 void move_tell_granted(void)
 {
 }

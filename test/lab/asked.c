@@ -1,0 +1,260 @@
+/*
+ * Proves: a move that the master is asked for just as it ends is asked for again when there is one,
+ * and happens, once. Every kind of move, from home, from a node to another and home. The master is
+ * stopped before the question comes and killed then; or it kills itself when it has judged it, or
+ * when the target has been told and the source has not. asked_static [KIND]. Lab of 2 nodes.
+ */
+#include <signal.h>
+
+#include "check.h"
+
+extern char **environ;
+
+#define HOME BPROC_NODE_MASTER
+#define S(text) ((char[]){text}) /* argv is not const */
+#define MEMORY (4u << 20)
+#define PATIENCE_S 20
+#define FAILED 100 /* and below: the call did not, or what it made is wrong */
+
+enum how { STOPPED, ASKED, STARTED, HOWS };
+static const char *const hows[] = {"stopped before", "judged", "target told"};
+
+static char ready[PATH_LEN], go[PATH_LEN];
+
+/* -- the moves. What each returns is the exit status of who does it: 0 */
+
+static int failed(const char *what)
+{
+	fprintf(stderr, "%s: %s (%s)\n", what, bproc_strerror(errno), bproc_errtext());
+	return FAILED;
+}
+
+static int move(int to)
+{
+	if (bproc_move(to) < 0)
+		return failed("move");
+	return bproc_currnode() == to ? 0 : FAILED - 1;
+}
+
+static int rfork_to(int to)
+{
+	pid_t me = getpid(), child = bproc_rfork(to);
+
+	if (child < 0)
+		return failed("rfork");
+	if (child == 0)
+		_exit(bproc_currnode() == to && getppid() == me ? 7 : 8);
+	return wait_exit(child) == 7 ? 0 : FAILED - 2;
+}
+
+static char *const tell_host[] = {S("sh"), S("-c"),
+				  S("case $(hostname) in n0) exit 10;;"
+				    "n1) exit 11;; *) exit 9;; esac"),
+				  NULL};
+
+static int in_child(int to, int (*fn)(int, const char *, char *const[], char *const[]))
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		fn(to, "/bin/sh", tell_host, environ);
+		_exit(failed("exec"));
+	}
+	return wait_exit(child) == 10 + to ? 0 : FAILED - 3;
+}
+
+static int rexec(int to)
+{
+	return in_child(to, bproc_rexec);
+}
+
+static int execmove(int to)
+{
+	return in_child(to, bproc_execmove);
+}
+
+static volatile sig_atomic_t end;
+
+static void on_term(int sig)
+{
+	(void)sig;
+	end = 1;
+}
+
+/* Works until it is told to end, by SIGTERM; 0: it has lost nothing, and is at to. */
+static _Noreturn void victim(int to, int tell)
+{
+	unsigned char *v = malloc(MEMORY);
+	size_t bad = 0;
+	pid_t child;
+	int s = 0;
+
+	signal(SIGTERM, on_term);
+	for (size_t i = 0; i < MEMORY; i++)
+		v[i] = (unsigned char)(i >> 9);
+	child = fork();
+	if (child == 0) {
+		signal(SIGTERM, SIG_DFL);
+		for (;;)
+			pause();
+	}
+	s = write(tell, "", 1) == 1 ? 0 : 1;
+	close(tell);
+	while (!end)
+		nap_ms(5);
+	kill(child, SIGTERM);
+	waitpid(child, &s, 0);
+	for (size_t i = 0; i < MEMORY; i++)
+		bad += v[i] != (unsigned char)(i >> 9);
+	_exit(bad || !WIFSIGNALED(s) ? 3 : bproc_currnode() == to ? 0 : 4);
+}
+
+static int other(int to, int flags)
+{
+	int pipe_fd[2], s, r = 0;
+	char c;
+	pid_t child;
+
+	if (pipe(pipe_fd) < 0)
+		return failed("pipe");
+	child = fork();
+	if (child == 0) {
+		close(pipe_fd[0]);
+		victim(to, pipe_fd[1]);
+	}
+	close(pipe_fd[1]);
+	if (read(pipe_fd[0], &c, 1) != 1)
+		return failed("victim");
+	close(pipe_fd[0]);
+	make_file(ready);
+	if (!await_file(go, PATIENCE_S))
+		return FAILED - 4;
+	if (bproc_movepid(child, to, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER | flags) < 0)
+		r = failed("movepid");
+	kill(child, SIGTERM);
+	s = wait_status(child);
+	if (r == 0 && s != 0)
+		fprintf(stderr, "what was moved ended with %#x\n", s);
+	return r ? r : s ? FAILED - 5 : 0;
+}
+
+static int whole(int to)
+{
+	return other(to, 0);
+}
+
+static int live(int to)
+{
+	return other(to, BPROC_MOVE_LIVE);
+}
+
+static int lazy(int to)
+{
+	return other(to, BPROC_MOVE_LAZY);
+}
+
+static int tree(int to)
+{
+	return other(to, BPROC_MOVE_TREE);
+}
+
+static const struct kind {
+	const char *name;
+	int (*fn)(int to);
+	/* Of what is moved by another it is asked first where that is. Of an rfork and an execmove
+	 * the source is told first: a grant that it has is undone. */
+	enum how first, end;
+} kinds[] = {
+	{"move", move, STOPPED, HOWS},	 {"rfork", rfork_to, STOPPED, STARTED},
+	{"rexec", rexec, STOPPED, HOWS}, {"execmove", execmove, STOPPED, STARTED},
+	{"movepid", whole, ASKED, HOWS}, {"live", live, ASKED, HOWS},
+	{"lazy", lazy, ASKED, HOWS},	 {"tree", tree, ASKED, HOWS},
+};
+#define KINDS (int)(sizeof(kinds) / sizeof(*kinds))
+
+static const struct {
+	int from, to;
+} ways[] = {{HOME, 0}, {0, 1}, {1, HOME}};
+#define WAYS (int)(sizeof(ways) / sizeof(*ways))
+
+/* -- the master */
+
+static void run(const char *command)
+{
+	int s = system(command);
+
+	MUST(s == 0, "%s: %d", command, s);
+}
+
+static void begin(enum how how)
+{
+	if (how == STOPPED) {
+		run("kill -STOP $(pgrep -x bpmaster)");
+		return;
+	}
+	run(how == ASKED ? "bplab restart-master --env BPROC_FAULT=master-asked"
+			 : "bplab restart-master --env BPROC_FAULT=master-started");
+	run("bplab wait -w 20 0 1");
+}
+
+static void another(enum how how)
+{
+	if (how == STOPPED) {
+		nap_ms(200); /* it has asked */
+		run("bplab stop-master --kill");
+	} else {
+		run("n=0; while pgrep -x bpmaster >/dev/null; do"
+		    " n=$((n+1)); [ $n -lt 200 ] || exit 1; sleep 0.05; done");
+	}
+	run("bplab start-master");
+}
+
+static void one(const struct kind *k, int from, int to, enum how how)
+{
+	char name[80];
+	pid_t pid;
+	int s = -1;
+
+	snprintf(name, sizeof(name), "%s from %d to %d, %s", k->name, from, to, hows[how]);
+	unlink(ready);
+	unlink(go);
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		if (from != HOME && bproc_move(from) < 0)
+			_exit(failed("to where it begins"));
+		if (k->first == STOPPED) {
+			make_file(ready);
+			if (!await_file(go, PATIENCE_S))
+				_exit(FAILED - 4);
+		}
+		_exit(k->fn(to));
+	}
+	MUST(await_file(ready, PATIENCE_S), "%s: not ready", name);
+	begin(how);
+	make_file(go);
+	another(how);
+	for (double t0 = now_s(); now_s() - t0 < PATIENCE_S; nap_ms(5))
+		if (waitpid(pid, &s, WNOHANG) == pid)
+			break;
+	CHECK(s == 0, "%s: %#x", name, s);
+	if (s == -1)
+		kill(pid, SIGKILL);
+	else
+		printf("   %s\n", name);
+	run("bplab wait -w 20 0 1");
+}
+
+int main(int argc, char **argv)
+{
+	tmp_path(ready, "asked-ready");
+	tmp_path(go, "asked-go");
+	for (int i = 0; i < KINDS; i++)
+		for (int w = 0; w < WAYS; w++)
+			for (enum how h = kinds[i].first; h < kinds[i].end; h++)
+				if (argc < 2 || strcmp(argv[1], kinds[i].name) == 0)
+					one(&kinds[i], ways[w].from, ways[w].to, h);
+	unlink(ready);
+	unlink(go);
+	return finish("asked");
+}
