@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "libbproc/share.h"
 #include "move.h"
 
 const struct fsm_row move_rows[] = {
@@ -106,11 +107,25 @@ static struct move *insert(struct move_table *t, uint64_t id)
 	return m;
 }
 
-struct move *move_new(struct move_table *t)
+uint32_t move_count(const struct move_table *t, uint32_t uid)
+{
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < NCHAINS; i++)
+		for (const struct move *m = t->chain[i]; m; m = m->next)
+			n += m->uid == uid;
+	return n;
+}
+
+struct move *move_new(struct move_table *t, uint32_t uid)
 {
 	unsigned char token[MOVE_TOKEN];
 	struct move *m;
 
+	/* Who could not be over it, had all that are under way been his, is not counted. */
+	if (!share_allows(uid, t->count, t->count, MOVES_MAX) &&
+	    !share_allows(uid, move_count(t, uid), t->count, MOVES_MAX))
+		return NULL;
 	if (getrandom(token, sizeof(token), 0) != (ssize_t)sizeof(token))
 		return NULL;
 	m = insert(t, (uint64_t)t->epoch << 32 | (t->last + 1));
@@ -118,6 +133,7 @@ struct move *move_new(struct move_table *t)
 		return NULL;
 	t->last++;
 	m->epoch = t->epoch;
+	m->uid = uid;
 	m->state = MV_GRANTED;
 	for (size_t i = 0; i < sizeof(token); i++)
 		m->token[i] = token[i];

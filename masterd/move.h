@@ -59,6 +59,7 @@ struct move {
 	uint32_t epoch; /* of the grant */
 	uint32_t kind;	/* enum move_kind */
 	uint32_t req;	/* of the MoveAsk */
+	uint32_t uid;	/* likewise; of an older epoch: 0 */
 	int32_t source, target;
 	int32_t pid;  /* 0 while not known */
 	uint32_t gen; /* of the newest entry of the process table when it was granted */
@@ -88,8 +89,10 @@ struct move_table {
 	struct move *chain[1024];
 };
 
-/* A new move in MV_GRANTED, id and token chosen; NULL: MOVES_MAX or no memory. */
-struct move *move_new(struct move_table *t);
+/* A new move in MV_GRANTED, id and token chosen; NULL: MOVES_MAX, too many of this user, or no
+ * memory. */
+struct move *move_new(struct move_table *t, uint32_t uid);
+uint32_t move_count(const struct move_table *t, uint32_t uid);
 /* A move of which only the source knows any more, after a master's restart: MV_VOIDING. */
 struct move *move_revive(struct move_table *t, uint64_t id);
 struct move *move_get(const struct move_table *t, uint64_t id);

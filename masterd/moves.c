@@ -12,6 +12,7 @@
 #include "libbproc/fault.h"
 #include "libbproc/local.h"
 #include "libbproc/log.h"
+#include "libbproc/share.h"
 #include "master.h"
 #include "vmadump/blob/filters.h"
 
@@ -324,11 +325,15 @@ int moves_judge(struct peer *p, const Bproc__MoveAsk *a, struct judged *ret, str
 		e = judge_proc(m, p->node, a, &ret->proc, err);
 	if (e < 0)
 		return e;
-	ret->mv = move_new(&m->moves);
+	ret->mv = move_new(&m->moves, a->uid);
 	if (ret->mv)
 		return 0;
 	undo(m, ret->proc);
-	return bproc_err_set(err, EAGAIN, "%u moves are under way", m->moves.count);
+	return bproc_err_set(err, EAGAIN,
+			     "%u moves are under way, of %d; %u of user %u, who may have %d times "
+			     "as many as are left",
+			     m->moves.count, MOVES_MAX, move_count(&m->moves, a->uid), a->uid,
+			     SHARE_TIMES);
 }
 
 void moves_ask(struct peer *p, Bproc__MoveAsk *a)

@@ -11,13 +11,14 @@
 #include <sys/random.h>
 
 #include "bpslave_move.h"
+#include "libbproc/share.h"
 #include "libbproc/wire.h"
 #include "slaved/bpslave_filter.h"
 #include "slaved/filter_run.h"
 #include "slaved/used.h"
 #include "vmadump/blob/blob.h"
 
-#define LEAVING_PER_UID 768 /* of MOVES_MAX in bpinit */
+#define LEAVINGS_MAX 1024 /* MOVES_MAX of bpinit */
 
 static uint32_t last_req;
 
@@ -80,17 +81,21 @@ void leaving_ask(struct leaving *v)
 	v->told = true;
 }
 
-/* bpinit's table is for all users; root's moves are not counted. */
-static bool too_many(uint32_t uid)
+/* Of bpinit's table, which is for all users, one has his share already. */
+static bool too_many(const struct leaving *one)
 {
-	struct leaving *v;
-	uint32_t n = 0;
+	const struct leaving *v;
+	uint32_t own = 0, all = 0;
 
-	if (uid == 0)
-		return false;
 	LIST_FOREACH(v, &leavings, next)
-	n += v->uid == uid;
-	return n > LEAVING_PER_UID;
+	{
+		if (v == one)
+			continue;
+		own += v->uid == one->uid;
+		all++;
+	}
+	/* Root is refused by bpinit, when there is no room at all. */
+	return one->uid != 0 && !share_allows(one->uid, own, all, LEAVINGS_MAX);
 }
 
 /* The child's number follows at once: the target makes a place for it by that. */
@@ -125,10 +130,11 @@ static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 	e = asker_read(who, v->kind, text);
 	v->uid = who->ids.uid[0];
 	v->peak_kb = who->ids.peak_kb;
-	if (e == 0 && too_many(v->uid)) {
+	if (e == 0 && too_many(v)) {
 		e = -EAGAIN;
-		snprintf(text, LOCAL_TEXT_MAX, "%d moves of this user are under way",
-			 LEAVING_PER_UID);
+		snprintf(text, LOCAL_TEXT_MAX,
+			 "this user has %d times as many moves under way as are left, of %d",
+			 SHARE_TIMES, LEAVINGS_MAX);
 	}
 	if (e == 0 && !master_may_come()) {
 		e = -ENOTCONN;

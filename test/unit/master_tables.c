@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "include/sys/bproc_common.h"
+#include "libbproc/share.h"
 #include "masterd/move.h"
 #include "masterd/node.h"
 #include "masterd/proc.h"
@@ -247,17 +248,37 @@ START_TEST(move_entries)
 	uint64_t first = 0;
 
 	for (int i = 0; i < MOVES_MAX; i++) {
-		m = move_new(&t);
+		m = move_new(&t, 0);
 		ck_assert_ptr_nonnull(m);
 		ck_assert_ptr_eq(move_get(&t, m->id), m);
 		first = first ? first : m->id;
 	}
 	ck_assert_uint_eq(first, 9ull << 32 | 1);
-	ck_assert_ptr_null(move_new(&t));
+	ck_assert_ptr_null(move_new(&t, 0));
 	move_remove(&t, m);
 	m = move_revive(&t, 8ull << 32 | 5);
 	ck_assert_uint_eq(m->epoch, 8);
 	ck_assert_int_eq(m->state, MV_VOIDING);
+	move_table_free(&t);
+}
+END_TEST
+
+/* However many users take all that they can get, the next one finds room, and root does. */
+START_TEST(move_shares)
+{
+	static struct move_table t = {.epoch = 9};
+	uint32_t had[6] = {0};
+
+	for (uint32_t u = 0; u < 6; u++)
+		while (move_new(&t, 1000 + u))
+			had[u]++;
+	ck_assert_uint_ge(had[0], MOVES_MAX * 2 / 3);
+	ck_assert_uint_ge(had[1], MOVES_MAX / 6);
+	for (uint32_t u = 1; u < 6; u++)
+		ck_assert(had[u] > 0 && had[u] < had[u - 1]);
+	for (uint32_t i = SHARE_ROOT(MOVES_MAX); i > 0; i--)
+		ck_assert_ptr_nonnull(move_new(&t, 0));
+	ck_assert_ptr_null(move_new(&t, 1005));
 	move_table_free(&t);
 }
 END_TEST
@@ -277,6 +298,7 @@ int main(void)
 	tcase_add_test(t, node_words);
 	tcase_add_test(t, proc_entries);
 	tcase_add_test(t, move_entries);
+	tcase_add_test(t, move_shares);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

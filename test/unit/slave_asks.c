@@ -89,6 +89,7 @@ int asker_identify(struct asker *a, const struct ucred *said, char text[LOCAL_TE
 {
 	(void)text;
 	a->ids.pid = said->pid;
+	a->ids.uid[0] = said->uid;
 	return 0;
 }
 
@@ -292,6 +293,31 @@ START_TEST(no_link)
 }
 END_TEST
 
+/* One user leaves room in bpinit's table for the next, and all of them for root. */
+START_TEST(shares)
+{
+	const struct local_move ask = {.kind = MOVE_REXEC, .node = 2};
+	struct ucred who = {.pid = LEAVES};
+	int before = 0, n;
+
+	asked = refused = 0;
+	child_stopped = false;
+	for (who.uid = 1000; who.uid < 1004; who.uid++) {
+		for (n = 0; refused == (int)who.uid - 1000; n++)
+			move_ask(1, 1, &ask, &who, -1);
+		ck_assert_int_gt(n, 1);
+		ck_assert(!before || n < before);
+		before = n;
+	}
+	ck_assert_int_gt(asked, 900);
+	who.uid = 0;
+	move_ask(1, 1, &ask, &who, -1);
+	ck_assert_int_eq(refused, 4);
+	while (!LIST_EMPTY(&leavings))
+		leaving_refuse(LIST_FIRST(&leavings), 0, "");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("asks");
@@ -302,6 +328,7 @@ int main(void)
 	tcase_add_test(t, at_once);
 	tcase_add_loop_test(t, behind, 0, 2);
 	tcase_add_test(t, link_lost);
+	tcase_add_test(t, shares);
 	tcase_add_loop_test(t, no_link, 0, 2);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
