@@ -1,7 +1,7 @@
 /*
- * A table that all users fill: who is not root may have SHARE_TIMES as much of it as is left for all
- * others, and the last entries are root's. So however many users take what they can, the next one
- * finds room, and root does.
+ * A table that all users fill: who is not root may have SHARE_TIMES as much of it as is left for
+ * all others, and the last entries are root's. So however many users take what they can, the next
+ * one finds room, and root does.
  */
 #pragma once
 

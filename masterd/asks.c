@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "include/sys/bproc_common.h"
+#include "libbproc/local.h"
 #include "libbproc/log.h"
 #include "master.h"
 
@@ -23,6 +24,18 @@ static bool is_to_come(const struct master *m, const struct node *n)
 	return n->state == NS_DOWN && !m->swept && (n->num == NODE_HOME || n->kept);
 }
 
+/*
+ * It came to who asks by a move that the last master has granted, and whose end this one has not
+ * heard of from both sides.
+ */
+static const struct move *came_by(struct peer *p, const Bproc__MoveAsk *a)
+{
+	const struct proc *of = proc_get(&p->m->procs, a->asker_pid, 0);
+	const struct move *mv = of && of->state == PS_MOVING ? of->move : NULL;
+
+	return mv && mv->epoch != p->m->epoch && mv->target == p->node->num ? mv : NULL;
+}
+
 /* 0: nothing keeps it from being judged. */
 static uint64_t waits_for(struct peer *p, const Bproc__MoveAsk *a, bool *ret_target)
 {
@@ -31,6 +44,8 @@ static uint64_t waits_for(struct peer *p, const Bproc__MoveAsk *a, bool *ret_tar
 	const struct move *mv =
 		a->again ? move_asked(&m->moves, p->node->num, a->req, a->pid) : NULL;
 
+	if (!mv && a->kind != MOVE_RFORK && a->kind != MOVE_LIVE)
+		mv = came_by(p, a);
 	*ret_target = !mv && target && is_to_come(m, target);
 	return mv ? mv->id : 0;
 }

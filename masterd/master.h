@@ -136,8 +136,9 @@ void moves_deny(struct peer *p, uint32_t req, const struct bproc_err *err);
 /*
  * asks.c: a question that cannot be judged yet, of n processes that go together: its target is
  * still to come back to this master, or it was asked before and made a move of which its source
- * has not heard, and which is being called off. Its slave is told to ask again when it can be.
- * True: the question waits so, or was denied since too many do.
+ * has not heard, and which is being called off; or a move of the last master is to be over. Its
+ * slave is told to ask again when it can be. True: the question waits so, or was denied since too
+ * many do.
  */
 bool asks_wait(struct peer *p, Bproc__MoveAsk *const *a, size_t n);
 void asks_look(struct master *m); /* some of what they wait for may have come about */

@@ -186,15 +186,31 @@ static void run(const char *command)
 	MUST(s == 0, "%s: %d", command, s);
 }
 
+/* So does every slave see it, each by its own link. */
+static void all_see(const char *state)
+{
+	char command[300];
+
+	snprintf(command, sizeof(command),
+		 "n=0; for at in '' 'bplab exec 0' 'bplab exec 1'; do"
+		 " until [ \"$($at bpstat -s master 2>/dev/null)\" = %s ]; do"
+		 " n=$((n+1)); [ $n -lt 400 ] || exit 1; sleep 0.02; done; done",
+		 state);
+	run(command);
+}
+
 static void begin(enum how how)
 {
 	if (how == STOPPED) {
 		run("kill -STOP $(pgrep -x bpmaster)");
 		return;
 	}
-	run(how == ASKED ? "bplab restart-master --env BPROC_FAULT=master-asked"
-			 : "bplab restart-master --env BPROC_FAULT=master-started");
+	run("bplab stop-master");
+	all_see("unreachable");
+	run(how == ASKED ? "bplab start-master --env BPROC_FAULT=master-asked"
+			 : "bplab start-master --env BPROC_FAULT=master-started");
 	run("bplab wait -w 20 0 1");
+	all_see("up");
 }
 
 static void another(enum how how)

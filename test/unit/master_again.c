@@ -145,6 +145,40 @@ START_TEST(grant_lost)
 }
 END_TEST
 
+/* It came to where it asks by a move of the last master, which its source has not heard the end of.
+ */
+START_TEST(last_move_open)
+{
+	struct slave_question q = {
+		.kind = MOVE_MOVE, .node = 1, .asker = 2001, .pid = 2001, .parent = 1000};
+	Bproc__MoveGhosted ghosted = BPROC__MOVE_GHOSTED__INIT;
+	struct fake_slave *home, *n0, *n1;
+	Bproc__Proc proc = proc_of(2001);
+	uint64_t last;
+
+	last = join_three(&home, &n0, &n1);
+	ck_assert(slave_sees(home, 1, "up", 2000));
+	tell_move(home, last, MOVE_MOVE, 0, 2001);
+	tell_end(home);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	hear_asked(n0, n1);
+	tell_state(n0, 2001, false, last);
+	tell_end(n0);
+	slave_ask(n0, &q);
+	slave_expect_nothing(n0, 100);
+	tell_ran(n0, 2001, last, false);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
+	ghosted.move = last;
+	ghosted.proc = &proc;
+	slave_send(home, &ghosted.base);
+	hear_again(n0, 5);
+	slave_ask(n0, &q);
+	hear_start(n1);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_GRANT);
+	free_three(home, n0, n1);
+}
+END_TEST
+
 /* The target is not back yet: no answer, until it is, or is dead. */
 START_TEST(target_away)
 {
@@ -238,6 +272,7 @@ int main(void)
 	tcase_add_test(t, born_and_ended);
 	tcase_add_test(t, aborted);
 	tcase_add_loop_test(t, grant_lost, 0, 5);
+	tcase_add_test(t, last_move_open);
 	tcase_add_loop_test(t, target_away, 0, 2);
 	tcase_add_loop_test(t, other_generation, 0, 2);
 	suite_add_tcase(s, t);
