@@ -72,8 +72,8 @@ static void tell_all(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	m->told_ms = now_ms();
+	nodefile_write(m); /* before anybody hears of it: the next master knows what was told */
 	table_tell(m, NULL);
-	nodefile_write(m);
 }
 
 void table_changed(struct master *m)
