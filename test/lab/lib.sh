@@ -73,7 +73,7 @@ moved() {
 			return
 		done
 	done
-	good "$1: $lap laps"
+	good "$1: $laps laps"
 }
 finish() {
 	echo "$checks checks, $failures failures"
