@@ -50,6 +50,7 @@ void arrive_drop(struct proc *p)
 	if (p->traced) {
 		p->state = PROC_GHOST;
 		trace_sleep(p);
+		trace_held_stop(p);
 		return;
 	}
 	if (p->was_ghost) {

@@ -49,7 +49,8 @@ static void let_go(struct proc *p, int sig)
 
 	p->detached = NULL;
 	p->traced = false;
-	trace(p, PTRACE_DETACH, (uintptr_t)sig);
+	p->held_stop |= sig == SIGSTOP;
+	trace(p, PTRACE_DETACH, sig != SIGSTOP ? (uintptr_t)sig : 0);
 	if (p->held_stop)
 		own_kill(p->pid, SIGSTOP); /* it came while nothing could stop */
 	p->held_stop = false;
@@ -207,6 +208,22 @@ static int ghost_signal(struct proc *p, const siginfo_t *si)
 }
 
 /*
+ * It was sent before the ghost has read that it is to take the image in, from when on all wait
+ * there. What was sent to it then is told as by the ghost: its original is not to miss it.
+ */
+static void arrival_signal(struct proc *p, const siginfo_t *si)
+{
+	bool sent = si->si_code == SI_USER || si->si_code == SI_TKILL || si->si_code == SI_QUEUE;
+
+	continue_due(p, si->si_signo);
+	if ((sent && (si->si_pid == self.self || si->si_pid == p->pid)) ||
+	    si->si_signo == SIGCHLD || si->si_code == SI_TIMER || is_fault(si))
+		return;
+	if (si->si_code != SI_KERNEL || !orphan_met(p, si->si_signo))
+		trace_tell(p, si);
+}
+
+/*
  * SIGKILL takes a tracee out of any stop, and it comes to its exit stop, also when we have just
  * read of the other. There it stays until that is met: what lets it go on would let it die unseen.
  */
@@ -231,7 +248,7 @@ static void signal_stop(struct proc *p, int sig)
 		/* It may be a ghost by now, and have said so: that comes first. */
 		proc_readable(p);
 		if (p->detached) {
-			let_go(p, sig != SIGSTOP ? sig : 0);
+			let_go(p, sig);
 			return;
 		}
 	}
@@ -244,6 +261,8 @@ static void signal_stop(struct proc *p, int sig)
 	if (p->state != PROC_GHOST) {
 		/* Parked, all blocked: only a SIGSTOP gets here. It waits for the outcome. */
 		p->held_stop |= sig == SIGSTOP;
+		if (sig != SIGSTOP && p->state == PROC_ARRIVING)
+			arrival_signal(p, &si);
 		go_on(p, 0);
 		return;
 	}
@@ -345,7 +364,7 @@ void trace_stopped(struct proc *p, int status)
 	int sig = WSTOPSIG(status), what = status >> 16;
 
 	if (p->detached && what != PTRACE_EVENT_EXIT) {
-		let_go(p, what == 0 && sig != SIGSTOP ? sig : 0);
+		let_go(p, what == 0 ? sig : 0);
 		return;
 	}
 	switch (what) {

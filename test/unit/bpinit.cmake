@@ -1,9 +1,10 @@
 # bpinit against a synthetic bpslave. What is moved is never instrumented.
 if(TARGET bpinit)
 	add_library(bpinit_rig OBJECT ${CMAKE_CURRENT_LIST_DIR}/bpinit_rig.c
+		${CMAKE_CURRENT_LIST_DIR}/bpinit_rig_trip.c
 		${CMAKE_CURRENT_LIST_DIR}/bpinit_rig_look.c)
 	target_link_libraries(bpinit_rig PRIVATE bproc_flags vmadump_parts)
-	foreach(what ghost move abort killed stream node fence place home child)
+	foreach(what ghost move abort killed stream node fence place home sent child)
 		add_executable(bpinit_${what} ${CMAKE_CURRENT_LIST_DIR}/bpinit_${what}.c
 			${PROJECT_SOURCE_DIR}/libbproc/sysio.c $<TARGET_OBJECTS:bpinit_rig>)
 		target_link_libraries(bpinit_${what} PRIVATE bproc_flags vmadump_parts)

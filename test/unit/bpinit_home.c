@@ -2,8 +2,7 @@
  * At home, of what was born on a node: the ghost of one whose parent has none is in its session,
  * and nobody's child, also when the end of another of its number is heard while it is made. One
  * comes home before anything was told of it, or of its parent: what was told was lost with a
- * bpslave. One is sent signals at home which are ignored by default, before it is there. And bpinit
- * is killed when nobody traces an orphan's ghost yet.
+ * bpslave. And bpinit is killed when nobody traces an orphan's ghost yet.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -246,98 +245,6 @@ static void test_untold(bool parent)
 	printf("home, and its parent is %s: ok\n", parent ? "told later" : "no more");
 }
 
-/* Ignored by default, but for the last. */
-static const int by_default[] = {SIGWINCH, SIGURG, SIGCONT, SIGUSR1};
-#define NSIGS 4
-
-static volatile sig_atomic_t times[NSIG];
-
-static void on_signal(int sig)
-{
-	times[sig]++;
-}
-
-/*
- * Goes to the node, and comes home by a channel that it gives out on 0. It has handlers for the
- * signals; or blocks them and leaves them to their default, or ignores them, and they wait for it.
- */
-static _Noreturn void is_sent(int chan, bool blocks)
-{
-	struct sigaction sa = {.sa_handler = blocks ? SIG_IGN : on_signal};
-	const struct timespec soon = {.tv_sec = 5};
-	siginfo_t si;
-	sigset_t all;
-	char none = 0;
-
-	sigemptyset(&all);
-	for (int i = 0; i < NSIGS; i++) {
-		sigaddset(&all, by_default[i]);
-		if ((!blocks || i == NSIGS - 1) && sigaction(by_default[i], &sa, NULL) < 0)
-			_exit(1);
-	}
-	if (blocks && sigprocmask(SIG_BLOCK, &all, NULL) < 0)
-		_exit(1);
-	if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
-		_exit(2);
-	rig_come_home(&none, 1);
-	for (int i = 0; i < NSIGS && blocks; i++) {
-		int sig = sigtimedwait(&all, &si, &soon);
-
-		if (sig < 0 || si.si_code != SI_USER || si.si_pid != getppid())
-			_exit(10 + i);
-		times[sig]++;
-	}
-	for (int i = 0; i < NSIGS; i++)
-		if (times[by_default[i]] != 1)
-			_exit(20 + i);
-	_exit(30);
-}
-
-static void send_all(int32_t pid)
-{
-	for (int i = 0; i < NSIGS; i++)
-		CHECK(kill(pid, by_default[i]) == 0);
-}
-
-/* Sent to its ghost when that takes the image in: they wait there, and are its own. */
-static void test_is_sent(bool blocks)
-{
-	struct trip to = {.kind = MOVE_RFORK,
-			  .streams = 1,
-			  .dump_flags = VMAD_DUMP_EXEC | VMAD_DUMP_OTHER},
-		    t = {.kind = MOVE_MOVE,
-			 .to_home = true,
-			 .own_chain = true,
-			 .arriving = send_all};
-	int far, chan = channel(&far);
-	struct sysio_pkt pkt;
-	char none;
-
-	trip_begin(&to, far);
-	to.pid = fork();
-	if (to.pid == 0)
-		is_sent(chan, blocks);
-	close_fd(chan);
-	trip_send(&to);
-	trip_commit(&to);
-	CHECK(pkt_recv(to.node_sock[0], &none, 1, 0, &pkt) == 0 && pkt.nfd == 1);
-	t.pid = to.pid;
-	t.ppid = getpid();
-	t.pgid = getpgrp();
-	t.sid = getsid(0);
-	trip_begin(&t, pkt.fd[0]);
-	trip_send(&t);
-	trip_commit(&t);
-	CHECK(wait_for(to.pid, 0) == 30 << 8);
-	mirror(&node, to.pid, CLD_EXITED, 30);
-	want(&node, EV_MIRRORED, to.pid);
-	while (waitpid(-1, NULL, WNOHANG) > 0) /* who has brought the image */
-		;
-	side_forget(&home);
-	side_forget(&node);
-	printf("sent signals while it comes home, %s: ok\n", blocks ? "blocked" : "handled");
-}
-
 /* Last: it has an orphan made that nobody traces yet, and is no more. */
 static void test_bpinit_killed(void)
 {
@@ -366,8 +273,6 @@ int main(void)
 	test_told_again();
 	test_untold(true);
 	test_untold(false);
-	test_is_sent(false);
-	test_is_sent(true);
 	test_bpinit_killed();
 	rig_stop();
 	return 0;

@@ -60,8 +60,12 @@ struct trip {
 	bool children;	  /* it is told who comes: its ghost leaves its children alone */
 	bool early;	  /* its image does not wait for the ghosts of its chain */
 	uint32_t as_user; /* not 0: arrives with this uid and gid and no capability */
-	/* Called when its ghost at home is about to be it, and has got nothing of its image. */
+	/*
+	 * Called when its ghost at home is about to be it, and has got nothing of its image; or
+	 * before that, when bpinit has been told that the image comes.
+	 */
 	void (*arriving)(int32_t pid);
+	bool told_only;
 };
 /* Of whoever arrives: all capabilities, and our limits. Without, the first tick would end it. */
 void my_cred(struct chan_cred *c);
@@ -90,6 +94,8 @@ void decide_abort(struct side *s, struct trip *t, int err, const char *text);
 /* A process that leaves by itself with a channel made before the fork: its end, or 0 in it. */
 int32_t fork_mover(struct trip *t, int kind, int *ret_far);
 
+/* Who stands in has become a ghost, which is said a moment before: it does not block signals. */
+void await_ghost(int32_t pid);
 /* A ghost has begun to be its original: it blocks all signals. */
 void await_arriving(int32_t pid);
 /* What is read from the one is written to the other, from now on by somebody else. */

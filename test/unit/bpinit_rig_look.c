@@ -75,11 +75,21 @@ static bool blocks(int32_t pid, int sig)
 	return blocked & 1ul << (sig - 1);
 }
 
+static void await_blocks(int32_t pid, bool does)
+{
+	for (int ms = 0; blocks(pid, SIGUSR1) != does && ms < PATIENCE_MS; ms++)
+		usleep(1000);
+	CHECK(blocks(pid, SIGUSR1) == does);
+}
+
+void await_ghost(int32_t pid)
+{
+	await_blocks(pid, false);
+}
+
 void await_arriving(int32_t pid)
 {
-	for (int ms = 0; !blocks(pid, SIGUSR1) && ms < PATIENCE_MS; ms++)
-		usleep(1000);
-	CHECK(blocks(pid, SIGUSR1));
+	await_blocks(pid, true);
 }
 
 void pump(int from, int to)
