@@ -84,6 +84,14 @@ while True:
 	ok 'memory that it has twice' bpmove --lazy $p 0
 	within 20 'it counts on n0' counts n0
 	ok 'and home' bpmove --lazy $p master
+	# Called off while the ghost where it goes has still to send what it misses where it is: it
+	# goes on there.
+	for _ in 1 2 3 4 5; do
+		bpmove --lazy $p 0 2>why
+		bpmove --lazy $p master 2>why
+		alive $p || break
+	done
+	within 20 'and home again' bpmove --lazy $p master
 	is 'it is home' "$(node_of $p)" -1
 	stop
 	is 'and was right' "$(grep -c -v '^[0-9]* [a-z0-9]*$' twice)" 0

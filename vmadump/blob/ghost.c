@@ -362,6 +362,25 @@ static _Noreturn void die(struct ghost *g, int status)
 	sys_exit_group(128 + sig);
 }
 
+static void obey(struct ghost *g, struct chan_pkt *p);
+
+/*
+ * What others miss of its memory leaves before the image comes in. 0: it is called off before that,
+ * and goes on serving: who misses it would be ended.
+ */
+static int has_followed(struct ghost *g, uint64_t move_id)
+{
+	struct chan_pkt p;
+
+	while (!lazy_finish(g)) {
+		if (chan_recv(g->b, &p, 0) <= 0 ||
+		    (p.m.type == CHAN_ABORT && p.m.move_id == move_id))
+			return 0;
+		obey(g, &p);
+	}
+	return 1;
+}
+
 static void obey(struct ghost *g, struct chan_pkt *p)
 {
 	switch (p->m.type) {
@@ -371,9 +390,12 @@ static void obey(struct ghost *g, struct chan_pkt *p)
 		g->parent = 1;
 		break;
 	case CHAN_ARRIVE:
-		lazy_finish(g);
-		arrive_in_place(g, p);
-		set_handlers();
+		if (has_followed(g, p->m.move_id)) {
+			arrive_in_place(g, p);
+			set_handlers();
+		} else {
+			chan_close_fds(p, 0);
+		}
 		break;
 	case CHAN_EXIT:
 		die(g, p->m.u.status);

@@ -365,7 +365,7 @@ void lazy_polled(struct ghost *g, const struct sys_pollfd *p)
 	tell_followed(g, (int)-r);
 }
 
-void lazy_finish(struct ghost *g)
+int lazy_finish(struct ghost *g)
 {
 	struct blob *b = g->b;
 	struct sys_pollfd p[1 + LAZY_POLL];
@@ -376,11 +376,10 @@ void lazy_finish(struct ghost *g)
 		if (sys_ppoll(p, 1 + LAZY_POLL, NULL, NULL) < 0)
 			continue;
 		lazy_polled(g, p);
-		if (!p[LAZY_POLL].revents || !lazy_of(b))
-			continue;
-		lazy_end(b); /* it is called off, or nobody is there */
-		tell_followed(g, ECANCELED);
+		if (p[LAZY_POLL].revents)
+			return 0;
 	}
+	return 1;
 }
 
 void lazy_close_others(struct blob *b, int fd)

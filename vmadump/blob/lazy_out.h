@@ -50,7 +50,10 @@ struct ghost;
 void lazy_tell(struct ghost *g);
 void lazy_poll(struct blob *b, struct sys_pollfd *p);
 void lazy_polled(struct ghost *g, const struct sys_pollfd *p);
-/* Its original is back: what others still miss of its memory (its children may) leaves first. */
-void lazy_finish(struct ghost *g);
+/*
+ * Its original is back: what others still miss of its memory (its children may) leaves first.
+ * 0: it has not, and there is something on the channel.
+ */
+int lazy_finish(struct ghost *g);
 /* It keeps its channel, fd if there is one, and what this takes. */
 void lazy_close_others(struct blob *b, int fd);
