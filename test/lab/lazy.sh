@@ -9,6 +9,7 @@ cd "$t" || exit 1
 program=$LAB_PROGRAMS/lazy_dynamic
 said() { grep -q "$1" out; }
 start() { # MODE MIB
+	rm -f out # or what the one before has said would do
 	"$program" "$@" >out 2>&1 </dev/null & p=$!
 	within 60 "a program with $2 MiB" said ready
 }
