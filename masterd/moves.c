@@ -137,11 +137,18 @@ static void tell_newer(struct master *m, struct proc *p, const struct node *sour
 		procs_mirror(m, p, target, &p->last);
 }
 
-/* A child that is real there: the ghost of the mover there has taken its stop by now. */
+/*
+ * A child that is real there: the ghost of the mover there has taken its stop by now. So it has if
+ * it goes on after a stop that the mover has seen, and stops again: of that the source has not said
+ * then that it has it.
+ */
 static void tell_stopped(struct master *m, struct proc *p, const struct node *source,
 			 struct node *target, const Bproc__Chain *c)
 {
-	if (c->child && p->last.code == CLD_STOPPED && is_older(p, source, c))
+	bool again = c->state == CHAIN_STOP_SEEN &&
+		     told_waits(p, node_index(&m->nodes, source), &p->last);
+
+	if (c->child && p->last.code == CLD_STOPPED && (again || is_older(p, source, c)))
 		procs_mirror(m, p, target, &p->last);
 }
 

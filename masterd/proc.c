@@ -205,6 +205,14 @@ bool told_has(const struct proc *p, const struct tale *tale)
 	return false;
 }
 
+bool told_waits(const struct proc *p, uint32_t index, const struct tale *tale)
+{
+	for (const struct told *d = p->told; d; d = d->next)
+		if (d->tale.seq == tale->seq && d->tale.move == tale->move)
+			return d->waits[index / 64] >> index % 64 & 1;
+	return false;
+}
+
 void told_confirm(struct proc *p, uint32_t index, uint64_t move, uint64_t seq)
 {
 	for (struct told *d = p->told; d; d = d->next)

@@ -147,6 +147,8 @@ bool ghost_any(const struct proc_table *t, const struct proc *p);
 struct told *told_add(const struct proc_table *t, struct proc *p, const struct tale *tale);
 /* Has it been taken already? In told, or in the queue. */
 bool told_has(const struct proc *p, const struct tale *tale);
+/* Has the ghost on that node not got it yet? */
+bool told_waits(const struct proc *p, uint32_t index, const struct tale *tale);
 /* The ghost on that node has it. */
 void told_confirm(struct proc *p, uint32_t index, uint64_t move, uint64_t seq);
 /* Takes the first one out that no ghost is waited for with; free() it. NULL: there is none. */

@@ -122,6 +122,7 @@ void event_move(enum init_type type, uint64_t move_id, uint32_t req_id, int32_t 
 void event_failed(uint64_t move_id, uint32_t req_id, uint32_t flags, int err, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 void events_ack(const struct init_msg *m);
+uint64_t events_upto(void); /* the number of the last one */
 /* A signal that a ghost was sent: kept until the bpinit of its process has it. */
 struct proc;
 void event_signal(struct proc *p, const struct init_msg *m);
@@ -171,6 +172,7 @@ struct proc {
 	struct chan_clone id;
 	uint64_t use;  /* of its number, as in struct init_msg; 0: not known */
 	uint64_t came; /* REAL, and LEAVING from there: the move by which it came; 0: none */
+	uint64_t upto; /* our last event when that was announced */
 	bool traced, in_place;
 	bool cloned_by_us; /* not by its parent's ghost, whose word comes later */
 	bool orphan;	   /* MAKING: nobody else tells of its end: its channel does */
@@ -367,6 +369,7 @@ struct move {
 	uint64_t word;	  /* target: of home's words on places the last before it was announced */
 	struct mirror late[INIT_CHAIN_MAX]; /* of the chain, until it runs; code 0: none */
 	int stop[INIT_CHAIN_MAX]; /* real here: by which it has stopped since it was asked about */
+	uint64_t upto;		  /* target: our last event when it was announced */
 };
 extern struct move moves[MOVES_MAX];
 extern uint32_t moves_used; /* no slot at or above it was ever used: they are long */

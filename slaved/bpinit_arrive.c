@@ -151,6 +151,7 @@ void init_arrive(const struct init_msg *msg)
 	m->threads = msg->u.arrive.threads > 1;
 	m->tree = msg->u.arrive.tree;
 	m->members = msg->u.arrive.members;
+	m->upto = events_upto();
 	if (m->threads)
 		lease_raise(INT32_MAX); /* whatever numbers those have */
 	m->cred = msg->u.arrive.cred;

@@ -203,16 +203,16 @@ static bool is_real_child(const struct move *m, const struct init_chain *c)
 }
 
 /*
- * One that runs as it knows it, and is real here, has stopped since. Its ghost has taken that, or
- * the stop is there to be waited for, and nothing is to be done.
+ * One that runs as it knows it, or whose stop it has seen, and is real here, has stopped since. Its
+ * ghost has taken that, or the stop is there to be waited for, and nothing is to be done.
  */
 void children_stop(const struct move *m)
 {
 	for (uint32_t i = 0; i < m->nchain; i++) {
 		const struct init_chain *c = &m->chain[i];
 
-		if (m->stop[i] && c->state == CHAIN_RUNS && is_real_child(m, c) &&
-		    proc_stop(c->pid) == 0)
+		if (m->stop[i] && (c->state == CHAIN_RUNS || c->state == CHAIN_STOP_SEEN) &&
+		    is_real_child(m, c) && proc_stop(c->pid) == 0)
 			restop(c->pid, m->stop[i]);
 	}
 }
@@ -341,6 +341,22 @@ void children_heard(int32_t pid, int code, int status)
 	}
 }
 
+/*
+ * The master's word on a stop comes when the parent runs: of one that its ghost had taken, and told
+ * of, before the parent was announced. What was told later is known, or was the parent's to see.
+ */
+static void stop_late(const struct init_msg *msg)
+{
+	int32_t pid = msg->u.mirror.pid;
+	const struct proc *p = proc_find(pid), *parent = proc_find(proc_parent(pid));
+
+	if (p ? p->state != PROC_REAL || p->came != msg->u.mirror.move : msg->u.mirror.move != 0)
+		return;
+	if (parent && parent->state == PROC_REAL && msg->u.mirror.seq &&
+	    msg->u.mirror.seq <= parent->upto && proc_stop(pid) == 0)
+		restop(pid, msg->u.mirror.status);
+}
+
 bool children_later(const struct init_msg *msg)
 {
 	int code = msg->u.mirror.code;
@@ -363,6 +379,8 @@ bool children_later(const struct init_msg *msg)
 			return true;
 		}
 	}
+	if (code == CLD_STOPPED)
+		stop_late(msg);
 	return false;
 }
 

@@ -15,6 +15,7 @@ static void ran(struct move *m, struct proc *p)
 	/* The record first. From here on it runs, whatever else happens. */
 	move_ended(m->id, EV_RAN, p->pid);
 	p->came = m->id;
+	p->upto = m->upto;
 	used_before(p->pid, &m->used, p->was_ghost);
 	if (!p->place.pgid)
 		p->place = (struct place){.pgid = m->pgid, .sid = m->sid};

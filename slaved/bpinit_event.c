@@ -124,6 +124,11 @@ void event(const struct init_msg *m)
 			m->flags & EVF_NATIVE);
 }
 
+uint64_t events_upto(void)
+{
+	return seq;
+}
+
 void event_move(enum init_type type, uint64_t move_id, uint32_t req_id, int32_t pid)
 {
 	event(&(struct init_msg){.type = type, .move_id = move_id, .req_id = req_id, .pid = pid});

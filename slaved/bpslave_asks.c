@@ -115,6 +115,15 @@ static void note_used(struct leaving *v)
 	v->used.maxrss_kb = v->peak_kb;
 }
 
+/* Whose ghost here is stopped: the word on that has come to bpinit before it was shown. */
+static bool has_seen_stop(const struct proc_chain *chain)
+{
+	for (int i = 0; i < chain->n; i++)
+		if (chain->member[i].child && chain->member[i].state == CHAIN_STOP_SEEN)
+			return true;
+	return false;
+}
+
 /* Its filters are known; e: they, or who it is, are in the way. */
 static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 {
@@ -150,8 +159,8 @@ static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 	}
 	if (v->kind != MOVE_LIVE)
 		born_leaving(v->pid, true);
-	v->behind =
-		(v->kind == MOVE_MOVE || v->kind == MOVE_REXEC) && born_has_stopped_child(v->pid);
+	v->behind = (v->kind == MOVE_MOVE || v->kind == MOVE_REXEC) &&
+		    (born_has_stopped_child(v->pid) || has_seen_stop(&who->chain));
 	if (v->tree) {
 		note_used(v);
 		return tree_ready(v);
@@ -163,7 +172,8 @@ static void go_on(struct leaving *v, int e, char text[LOCAL_TEXT_MAX])
 
 /*
  * Before it said so bpinit has told what its children have done. Behind the question that might
- * come to the target when it runs there, behind a SIGCONT: its parent would see a stop again.
+ * come to the target when it runs there, behind a SIGCONT: its parent would see a stop again. So
+ * it would if its ghost here has had the word on a stop, and the master does not know.
  */
 void leaving_here(struct leaving *v)
 {

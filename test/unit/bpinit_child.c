@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,7 +29,13 @@ enum when {
 	STOPS,	    /* likewise */
 	STOPPED,    /* and home's master had heard of it before it was asked */
 	HEARD_LATE, /* or says so when all is ready for its parent */
-	KNOWN,	    /* before, and its parent knows that it goes on: it is about to */
+	HEARD_LAST, /* or when its parent runs */
+	AGAIN,	    /* its parent has seen that it stopped; it has gone on and stopped again */
+	AGAIN_LATE, /* and home's master says so when all is ready for its parent */
+	AGAIN_LAST, /* or when its parent runs */
+	MEANWHILE,  /* or it does that when its parent is announced */
+	KNOWN,	    /* it stopped before, and its parent knows that it goes on: it is about to */
+	SEEN,	    /* or has seen that, and no more */
 };
 
 static bool hears(bool blocks)
@@ -68,8 +75,17 @@ static _Noreturn void leaves_child(int chan, bool blocks, enum when when)
 	if (rig_leave(chan, MOVE_RFORK, NULL, 0) < 0)
 		_exit(2);
 	rig_come_home(&pid, sizeof(pid));
-	if (when == KNOWN)
+	if (when >= KNOWN)
 		_exit(waitpid(pid, &status, WNOHANG | WUNTRACED) == 0 ? 30 : 9);
+	/* It runs when the child stops once more, and so hears that it goes on, first. */
+	for (int ms = 0; (when == HEARD_LAST || when == AGAIN_LAST) && ms < PATIENCE_MS; ms++) {
+		if (waitpid(pid, &status, WNOHANG | WUNTRACED) == pid)
+			_exit(WIFSTOPPED(status) &&
+					      waitpid(pid, &status, WNOHANG | WUNTRACED) == 0
+				      ? 30
+				      : 8);
+		usleep(1000);
+	}
 	if (!hears(blocks))
 		_exit(6);
 	if (heard.si_pid != pid)
@@ -86,19 +102,71 @@ static _Noreturn void leaves_child(int chan, bool blocks, enum when when)
 	_exit(waitpid(pid, &status, WNOHANG | WUNTRACED) == 0 ? 30 : 9); /* once */
 }
 
-static const char *const name[] = {"has ended", "stops", "had stopped", "is heard of late",
-				   "goes on"};
+static const char *const name[] = {"has ended",
+				   "stops",
+				   "had stopped",
+				   "is heard of late",
+				   "is heard of when it runs",
+				   "had stopped again",
+				   "stopped again, heard of late",
+				   "stopped again, heard of when it runs",
+				   "stops again as it is announced",
+				   "goes on",
+				   "is stopped"};
+static uint64_t told; /* the number of the last word on the child */
 
 /* The master says, to who is about to have its parent, what its parent cannot know. */
 static void say_stopped(int32_t child)
 {
-	mirror(&home, child, CLD_STOPPED, SIGSTOP);
+	struct init_msg m = {.type = INIT_MIRROR, .pid = child};
+
+	m.u.mirror.pid = child;
+	m.u.mirror.code = CLD_STOPPED;
+	m.u.mirror.status = SIGSTOP;
+	m.u.mirror.seq = told;
+	tell(&home, &m, NULL, 0);
+}
+
+/* Its parent's ghost takes that, and it is told. */
+static void does(int32_t child, int sig, int code)
+{
+	struct init_msg m;
+
+	CHECK(kill(child, sig) == 0);
+	m = want(&home, EV_CHILD, child);
+	CHECK(m.u.child.code == code);
+	told = m.seq;
+	tell_ack(&home, told);
 }
 
 static void stop(int32_t child)
 {
+	does(child, SIGSTOP, CLD_STOPPED);
+}
+
+static void again(int32_t child)
+{
+	does(child, SIGCONT, CLD_CONTINUED);
+	stop(child);
+}
+
+/* When bpinit has the word that its parent comes, and has not read it, or what becomes of it. */
+static void announced(struct trip *t, int far, int32_t child)
+{
+	socklen_t len = sizeof(struct ucred);
+	struct ucred bpinit;
+
+	CHECK(getsockopt(home.sock, SOL_SOCKET, SO_PEERCRED, &bpinit, &len) == 0);
+	CHECK(kill(bpinit.pid, SIGSTOP) == 0);
+	trip_begin(t, far);
+	CHECK(kill(child, SIGCONT) == 0);
+	usleep(20000);
 	CHECK(kill(child, SIGSTOP) == 0);
-	CHECK(want(&home, EV_CHILD, child).u.child.code == CLD_STOPPED); /* by its parent's ghost */
+	usleep(20000);
+	CHECK(kill(bpinit.pid, SIGCONT) == 0);
+	CHECK(want(&home, EV_CHILD, child).u.child.code == CLD_CONTINUED);
+	told = want(&home, EV_CHILD, child).seq;
+	say_stopped(child);
 }
 
 /* The image is still to come, and nobody else is there to be told. */
@@ -113,6 +181,7 @@ static void test_child(bool blocks, enum when when)
 			 .early = true,
 			 .children = true};
 	int far, chan = channel(&far);
+	bool seen = when >= AGAIN && when != KNOWN;
 	struct sysio_pkt pkt;
 	int32_t child;
 
@@ -137,18 +206,25 @@ static void test_child(bool blocks, enum when when)
 					 .sid = t.sid,
 					 .comm = "child",
 					 .child = 1,
-					 .state = CHAIN_RUNS};
-	trip_begin(&t, pkt.fd[0]);
-	if (when == STOPPED)
+					 .state = seen ? CHAIN_STOP_SEEN : CHAIN_RUNS};
+	if (seen && when != MEANWHILE && when != SEEN)
+		again(child);
+	if (when == MEANWHILE)
+		announced(&t, pkt.fd[0], child);
+	else
+		trip_begin(&t, pkt.fd[0]);
+	if (when == STOPPED || when == AGAIN)
 		say_stopped(child);
 	want(&home, EV_READY, 0);
-	if (when == HEARD_LATE)
+	if (when == HEARD_LATE || when == AGAIN_LATE)
 		say_stopped(child);
 	if (when <= STOPS)
 		CHECK(kill(child, when == ENDS ? SIGTERM : SIGSTOP) == 0);
 	usleep(20000);
 	trip_send(&t);
 	trip_commit(&t);
+	if (when == HEARD_LAST || when == AGAIN_LAST)
+		say_stopped(child);
 	CHECK(wait_for(to.pid, 0) == 30 << 8);
 	mirror(&node, to.pid, CLD_EXITED, 30);
 	want(&node, EV_MIRRORED, to.pid);
@@ -161,7 +237,7 @@ static void test_child(bool blocks, enum when when)
 int main(void)
 {
 	rig_start();
-	for (int when = ENDS; when <= KNOWN; when++) {
+	for (int when = ENDS; when <= SEEN; when++) {
 		test_child(false, (enum when)when);
 		test_child(true, (enum when)when);
 	}

@@ -283,6 +283,7 @@ void slave_ask(struct fake_slave *s, const struct slave_question *q)
 	child.pid = q->child;
 	child.ppid = q->asker;
 	child.child = true;
+	child.state = q->child_state;
 	chain.comm = child.comm = comm;
 	a.req = 5;
 	a.kind = q->kind;

@@ -59,6 +59,7 @@ struct slave_question {
 	unsigned int kind, uid;
 	int node, asker, pid, parent, pgid, child;
 	bool again;
+	unsigned int child_state; /* CHAIN_* */
 };
 void slave_ask(struct fake_slave *s, const struct slave_question *q);
 /* The next message, which must be of this type; at most 10 s. The caller frees it. */

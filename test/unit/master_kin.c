@@ -150,6 +150,51 @@ START_TEST(stops_where_parent_goes)
 }
 END_TEST
 
+static void confirm(struct fake_slave *s, int pid, uint64_t seq, uint64_t move)
+{
+	Bproc__Mirrored m = BPROC__MIRRORED__INIT;
+	Bproc__Proc p = proc_of(pid);
+
+	m.proc = &p;
+	m.seq = seq;
+	m.move = move;
+	slave_send(s, &m.base);
+}
+
+/*
+ * Its parent has seen that it stopped; it has gone on and stopped again where its parent goes to,
+ * and the ghost at the source has not got that, when it is asked about: the target is told. Not if
+ * it has: then that is the stop that was seen.
+ */
+START_TEST(stops_again_where_parent_goes)
+{
+	struct fake_slave *home, *n0, *n1;
+	uint64_t id = child_away(&home, &n0, &n1);
+
+	tell_event(n1, 2002, CLD_STOPPED, SIGSTOP, 9, id + 1);
+	hear_told(n0, 2002, CLD_STOPPED, SIGSTOP, 9);
+	confirm(n0, 2002, 9, id + 1);
+	if (_i == 0) {
+		tell_event(n1, 2002, CLD_CONTINUED, SIGCONT, 10, id + 1);
+		hear_told(n0, 2002, CLD_CONTINUED, SIGCONT, 10);
+		tell_event(n1, 2002, CLD_STOPPED, SIGSTOP, 11, id + 1);
+		hear_told(n0, 2002, CLD_STOPPED, SIGSTOP, 11);
+	}
+	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
+					       .node = 1,
+					       .asker = 2001,
+					       .pid = 2001,
+					       .parent = 1000,
+					       .child = 2002,
+					       .child_state = CHAIN_STOP_SEEN});
+	hear_start(n1);
+	if (_i == 0)
+		hear_told(n1, 2002, CLD_STOPPED, SIGSTOP, 11);
+	slave_expect_nothing(n1, 100);
+	free_three(home, n0, n1);
+}
+END_TEST
+
 /*
  * A child of rfork has a child, which asks to move on before the master has heard that its parent
  * runs: with it goes a ghost of that, which hears of its end.
@@ -295,6 +340,7 @@ int main(void)
 	tcase_add_loop_test(t, ends_where_parent_goes, 0, 2);
 	tcase_add_loop_test(t, goes_on_at_source, 0, 3);
 	tcase_add_loop_test(t, stops_where_parent_goes, 0, 3);
+	tcase_add_loop_test(t, stops_again_where_parent_goes, 0, 2);
 	tcase_add_test(t, asked_by_its_child);
 	tcase_add_loop_test(t, both_go_there, 0, 2);
 	tcase_add_loop_test(t, ghost_that_stays, 0, 2);

@@ -1,7 +1,7 @@
 /*
  * When the master is asked (slaved/bpslave_asks.c) whether a process may leave: at once, but behind
- * what bpinit has to tell of its children, if one of these has stopped; and again on the next link,
- * if that ended before the answer.
+ * what bpinit has to tell of its children, if one of these has stopped, or it has seen that of one;
+ * and again on the next link, if that ended before the answer.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 
 struct slave slave;
 static bool child_stopped;
+static struct init_chain child; /* what is read of it; pid 0: it has none */
 static bool up = true, may_come = true, again;
 static int asked, departed, refused, kin;
 
@@ -95,9 +96,10 @@ int asker_identify(struct asker *a, const struct ucred *said, char text[LOCAL_TE
 
 int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX])
 {
-	(void)a;
 	(void)kind;
 	(void)text;
+	a->chain.member[0] = child;
+	a->chain.n = child.pid != 0;
 	return 0;
 }
 
@@ -217,6 +219,7 @@ static struct leaving *leaves(uint32_t kind)
 START_TEST(at_once)
 {
 	child_stopped = false;
+	child = (struct init_chain){.pid = LEAVES + 1, .child = 1, .state = CHAIN_STOPPED};
 	leaving_refuse(leaves(MOVE_MOVE), 0, "");
 	ck_assert_int_eq(asked, 1);
 	/* Pages that go ahead: nobody leaves, and bpinit does not say that anybody is here. */
@@ -232,8 +235,12 @@ START_TEST(behind)
 {
 	struct leaving *v;
 
-	child_stopped = true;
-	v = leaves(_i ? MOVE_REXEC : MOVE_MOVE);
+	child_stopped = _i < 2;
+	child.pid = 0;
+	if (!child_stopped) /* but it has waited for the stop of a ghost */
+		child = (struct init_chain){
+			.pid = LEAVES + 1, .child = 1, .state = CHAIN_STOP_SEEN};
+	v = leaves(_i == 1 ? MOVE_REXEC : MOVE_MOVE);
 	ck_assert_int_eq(asked, 0);
 	leaving_here(v);
 	ck_assert_int_eq(asked, 1);
@@ -326,7 +333,7 @@ int main(void)
 	int failed;
 
 	tcase_add_test(t, at_once);
-	tcase_add_loop_test(t, behind, 0, 2);
+	tcase_add_loop_test(t, behind, 0, 3);
 	tcase_add_test(t, link_lost);
 	tcase_add_test(t, shares);
 	tcase_add_loop_test(t, no_link, 0, 2);
