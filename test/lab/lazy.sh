@@ -51,6 +51,16 @@ done
 is 'it was everywhere' "$(tail -n 1 out)" "$((3 * $1)) $(uname -n) ok"
 stop
 
+# -- its ghost serves its memory, and has its streams at 0 to 2, if they are closed too
+rm -f out
+"$program" all 32 >out 2>&1 <&- & p=$!
+within 60 'a program without stdin' said ready
+status 'without stdin, to 0' 0 bpmove --lazy $p 0
+within 60 'it runs without stdin' said '^1 .* ok'
+status 'without stdin, from 0 to 1' 0 bpmove --lazy $p 1
+within 60 'it runs on 1 without stdin' said '^2 .* ok'
+stop
+
 # -- it asks before it looks at itself: what cannot go is called off, and goes on where it was
 perl -e '$| = 1; use Socket; socket(S, PF_INET, SOCK_DGRAM, 0); my $m = "x" x 2e7;
 	while (1) { print "."; select undef, undef, undef, 0.01 }' >dots &

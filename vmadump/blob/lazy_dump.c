@@ -52,16 +52,28 @@ void lazy_choose(struct dump *d)
 	d->nlazy = n;
 }
 
+/* 0 to 2 are a ghost's streams, even if they are closed now: it would read and close what is there. */
+static int above_streams(int fd)
+{
+	int up = fd;
+
+	if (fd >= 0 && fd < CHAN_STREAMS) {
+		up = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, CHAN_STREAMS);
+		sys_close(fd);
+	}
+	return up;
+}
+
 /* One that has voted has the numbers of its descriptors still: these are to be in nobody's way. */
 static void set_up(struct blob *b, struct lazy_out *l, int data, int back)
 {
 	struct stat st;
 
-	l->data = data;
-	l->back = back >= 0 ? back : data;
-	l->pagemap = (int)pagemap_open();
+	l->data = above_streams(data);
+	l->back = back >= 0 ? above_streams(back) : l->data;
+	l->pagemap = above_streams((int)pagemap_open());
 	l->scans = b->env.kernel == KERNEL_SCAN;
-	l->pipe = sys_fstat(data, &st) == 0 && (st.st_mode & 0170000) == 0010000;
+	l->pipe = sys_fstat(l->data, &st) == 0 && (st.st_mode & 0170000) == 0010000;
 	sys_fcntl(l->data, F_SETFL, sys_fcntl(l->data, F_GETFL, 0) | O_NONBLOCK);
 	sys_fcntl(l->back, F_SETFL, sys_fcntl(l->back, F_GETFL, 0) | O_NONBLOCK);
 }
@@ -87,11 +99,9 @@ long lazy_begin(struct blob *b, int data, int back)
 			l->range[l->nranges++] = (struct lazy_range){v->start, v->end};
 	l->at = l->range[0].start;
 	b->lazy = (uint64_t)at;
-	if (l->pagemap >= 0)
+	if (l->pagemap >= 0 && l->data >= 0 && l->back >= 0)
 		return 1;
-	at = l->pagemap;
-	/* The caller still has its descriptors. */
-	l->data = l->back = -1;
-	lazy_end(b);
+	at = MIN(l->pagemap, MIN(l->data, l->back));
+	lazy_end(b); /* that the caller closes its descriptors as well is nothing to anybody */
 	return blob_err_set(&b->err, EIO, "/proc/self/pagemap: %s", errno_name(at));
 }
