@@ -100,12 +100,13 @@ static void *map_somewhere(void)
 
 static struct blob *map_new(void)
 {
+	size_t len = (size_t)(vmad_blob_stop - vmad_blob_start);
 	char *base = map_somewhere();
 
 	if (base == MAP_FAILED)
 		return NULL;
-	madvise(base, BLOB_CODE_MAX, MADV_POPULATE_WRITE);
-	memcpy(base, vmad_blob_start, (size_t)(vmad_blob_stop - vmad_blob_start));
+	madvise(base, (len + 4095) & ~4095ul, MADV_POPULATE_WRITE);
+	memcpy(base, vmad_blob_start, len);
 	if (mprotect(base, BLOB_CODE_MAX, PROT_READ | PROT_EXEC) < 0) {
 		int e = errno;
 

@@ -24,7 +24,7 @@
 #define BLOB_ADDR 0x300000000000ul
 #define BLOB_TRIES 8 /* addresses BLOB_APART from each other */
 #define BLOB_APART (1ul << 30)
-#define BLOB_CODE_MAX (128ul << 10) /* bytes of the code part, page multiple */
+#define BLOB_CODE_MAX (144ul << 10) /* bytes of the code part, page multiple */
 #define BLOB_DATA (256ul << 10)	    /* bytes of the rw part */
 #define BLOB_SIZE (BLOB_CODE_MAX + BLOB_DATA)
 /* The rw part: struct blob, then the stack, then scratch up to the end. */

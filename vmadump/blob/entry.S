@@ -4,7 +4,7 @@
  * stack it came on: under it may be the red zone of whoever was interrupted.
  * Returns rax = the verb's result and rdx = base of this mapping.
  */
-#define BLOB_CODE_MAX 0x20000 /* as in blob.h; the C side asserts both */
+#define BLOB_CODE_MAX 0x24000 /* as in blob.h; the C side asserts both */
 #define BLOB_STACK_TOP 0xd000
 #define BLOB_THREAD_ENTRY 0x60
 

@@ -7,7 +7,7 @@
 #include "lib.h"
 #include "thread.h"
 
-_Static_assert(BLOB_CODE_MAX == 0x20000 && BLOB_STRUCT_MAX + BLOB_STACK == 0xd000,
+_Static_assert(BLOB_CODE_MAX == 0x24000 && BLOB_STRUCT_MAX + BLOB_STACK == 0xd000,
 	       "entry.S has these numbers too");
 _Static_assert(BLOB_THREAD_ENTRY == 0x60 && offsetof(struct blob_thread, stack) == 8, "and these");
 
