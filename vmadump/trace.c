@@ -28,6 +28,7 @@
 #ifndef PTRACE_EVENT_STOP
 #define PTRACE_EVENT_STOP 128
 #endif
+#define GET_DISPATCH 0x4211 /* PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, Linux 6.4 */
 #define GET_RSEQ 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13 */
 
 _Static_assert(sizeof(struct blob_regs) == sizeof(struct user_regs_struct), "same registers");
@@ -339,6 +340,14 @@ static int read_xsave(struct trace *t, struct task *task)
 	return 0;
 }
 
+/* What the blob calls would be a signal to it, or its death. */
+static int dispatches(const struct task *task)
+{
+	uint64_t how[4] = {0}; /* struct ptrace_sud_config: the first is PR_SYS_DISPATCH_* */
+
+	return ptrace(GET_DISPATCH, task->tid, (void *)sizeof how, how) == 0 && how[0];
+}
+
 static int read_one(struct trace *t, struct task *task)
 {
 	struct iovec v = {&task->regs, sizeof task->regs};
@@ -352,6 +361,8 @@ static int read_one(struct trace *t, struct task *task)
 				  strerror(errno));
 	if (v.iov_len != sizeof task->regs)
 		return trace_refuse(t, REFUSE_32BIT);
+	if (dispatches(task))
+		return trace_refuse(t, REFUSE_DISPATCH, (int)task->tid);
 	if (ptrace(GET_RSEQ, task->tid, (void *)sizeof task->rseq, &task->rseq) < 0)
 		memset(&task->rseq, 0, sizeof task->rseq);
 	if (read_pending(t, task, 0) < 0 || (task == t->task && read_pending(t, task, 1) < 0))

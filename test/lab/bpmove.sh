@@ -89,6 +89,14 @@ moved assembly 10
 wait "$p"
 is 'assembly ends with 0' $? 0
 is 'assembly: its last line' "$(tail -n 1 out)" 'asm ok'
+: >out
+"$bin/test_vmadump_more" 300 </dev/null >out 2>err &
+p=$!
+within 20 'what few set is set' lines out 3
+moved 'what few set' 10
+wait "$p"
+is 'what few set ends with 0' $? 0
+is 'what few set: its last line' "$(tail -n 1 out)" 'more ok'
 if "$bin/test_vmadump_odd" zmm 0 >/dev/null; then
 	: >out
 	"$bin/test_vmadump_odd" zmm 400 </dev/null >out 2>err &

@@ -75,6 +75,8 @@ done
 for ((i = 0; i < 100; i++)); do echo $i; done >want.nnp
 echo "odd ok" >>want.nnp
 carried nnp.out 5 want.nnp "$bin/test_vmadump_odd" nnp 100
+sed 's/odd/more/' want.nnp >want.more
+carried more.out 5 want.more "$bin/test_vmadump_more" 100
 carried ticks.out 5 want.nnp "$bin/test_vmadump_odd" ticks 100
 
 # Dumped again and again, so that it sleeps for what is left of a sleep, or has just begun the next

@@ -50,6 +50,13 @@ odd 'is of hugetlb pages' "$odd" huge
 odd 'is a memfd of hugetlb pages' "$odd" hugefd
 odd 'is secret memory' "$odd" secret
 odd 'is a message queue' "$odd" queue
+more=$2/test_vmadump_more
+odd 'it has segments of its own (modify_ldt)' "$more" ldt
+odd 'has its system calls dispatched' "$more" dispatch
+odd 'may tell of changes in it (F_NOTIFY)' "$more" notify
+odd 'of what happens (F_SETOWN)' "$more" owner
+odd 'is a socket with an empty packet in it' "$more" empty
+odd 'is shared, and has guard pages' "$more" guard
 refused 'is a pipe with packets in it (O_DIRECT)' perl -e "$p"'my $ends = pack("ii", 0, 0);
 	syscall(293, $ends, 040000); my ($r, $w) = unpack("ii", $ends); my $x = "x"; syscall(1, $w, $x, 1);
 	print "ready\n"; sleep 60'

@@ -67,10 +67,12 @@
 	X(execve, EXEC)
 
 /* In every move, for what few programs set. */
-#define BLOB_CALLS_TRIED(Y) \
+#define BLOB_CALLS_TRIED(X, Y) \
 	Y(prctl, TRIED, 0, PR_GET_TSC, "PR_GET_TSC") Y(prctl, TRIED, 0, PR_SET_TSC, "PR_SET_TSC") \
 	Y(prctl, TRIED, 0, PR_MCE_KILL_GET, "PR_MCE_KILL_GET") Y(prctl, TRIED, 0, PR_MCE_KILL, "PR_MCE_KILL") \
-	Y(prctl, TRIED, 0, 68, "GET_MEMORY_MERGE") Y(prctl, TRIED, 0, 67, "SET_MEMORY_MERGE")
+	Y(prctl, TRIED, 0, 68, "GET_MEMORY_MERGE") Y(prctl, TRIED, 0, 67, "SET_MEMORY_MERGE") \
+	X(membarrier, TRIED) X(modify_ldt, TRIED) X(ioprio_get, TRIED) X(ioprio_set, TRIED) \
+	X(mlockall, TRIED) X(munlockall, TRIED)
 
 /* Made only for a program that has such a thing; if it is an error its move fails with that. */
 #define BLOB_CALLS_HAS(X, Y) \
@@ -78,7 +80,7 @@
 	X(epoll_create1, HAS) \
 	X(epoll_ctl, HAS) X(epoll_wait, HAS) X(memfd_create, HAS) X(inotify_init1, HAS) \
 	X(inotify_add_watch, HAS) X(inotify_rm_watch, HAS) X(open_by_handle_at, HAS) \
-	X(unlinkat, HAS) X(renameat, HAS) X(fchmodat, HAS) \
+	X(unlinkat, HAS) X(renameat, HAS) X(fchmodat, HAS) X(fchmod, HAS) \
 	X(flock, LOCKS) X(bind, HAS) X(listen, HAS) \
 	X(connect, HAS) X(mseal, SEAL) \
 	Y(socket, HAS, 0, 1, "SYS_AF_UNIX") Y(socket, HAS, 0, 16, "16") \
@@ -92,7 +94,7 @@
 	X(getppid, NEVER) X(getpriority, NEVER) X(getrandom, NEVER) X(fork, NEVER) \
 	X(fsync, NEVER)
 
-#define BLOB_CALLS(X, Y) BLOB_CALLS_MUST(X, Y) BLOB_CALLS_TRIED(Y) BLOB_CALLS_HAS(X, Y)
+#define BLOB_CALLS(X, Y) BLOB_CALLS_MUST(X, Y) BLOB_CALLS_TRIED(X, Y) BLOB_CALLS_HAS(X, Y)
 
 /* Made by it or not; and what is asked of a filter. */
 enum blob_call_when {

@@ -20,6 +20,7 @@ static long take_registers(struct dump *d)
 {
 	struct blob *b = d->b;
 	uint64_t shstk = 0;
+	long n;
 
 	if (!b->regs_given && cpu_area(&b->env) + 64 > BLOB_XSAVE_MAX)
 		return blob_err_set(&b->err, ENOTSUP,
@@ -38,6 +39,10 @@ static long take_registers(struct dump *d)
 	if (sys_arch_prctl(0x5005, (unsigned long)&shstk) == 0 && shstk)
 		return refuse(b, REFUSE_SHSTK);
 
+	/* How many bytes of it there are; an error is none, and no negative number. */
+	n = sys_modify_ldt(0, &shstk, sizeof shstk);
+	if (n > 0 && n <= (long)sizeof shstk)
+		return refuse(b, REFUSE_LDT);
 	if (rseq_find(b) < 0)
 		return refuse(b, REFUSE_RSEQ);
 	if (b->rseq_addr)

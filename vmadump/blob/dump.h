@@ -100,6 +100,10 @@ struct dump {
 	uint8_t *strings; /* room for TAG_STRINGS */
 	struct dump_run *runs;
 	uint64_t nruns, page_bytes;
+	struct dump_run *guards; /* start and end; NULL: there is none, as far as is known */
+	uint64_t nguards;
+	struct dump_more *more, *last_more;
+	uint32_t nmore;
 	uint64_t live;	       /* opt->live, if it is made use of */
 	struct dump_run *gone; /* mapped by itself: gaps of what went ahead */
 	uint64_t ngone;
@@ -150,6 +154,18 @@ void lift_back(struct lift *l);
 int dump_has_stack(const struct blob *b, uint64_t start, uint64_t end);
 /* dump_mem.c: which pages go. The runs end up as the arena's last allocation. */
 long dump_runs(struct dump *d);
+/* guard.c: one more; GUARD_FIRST: there is no room for any yet. Is there one? */
+#define GUARD_FIRST 1
+long guard_add(struct dump *d, uint64_t start, uint64_t end);
+int guard_within(int fd, uint64_t start, uint64_t end);
+uint8_t *guard_rec(struct dump *d, uint8_t *rec);
+/* more.c: what is set of a descriptor besides; of the process. */
+long more_of_fd(struct dump *d, const struct dump_fd *f);
+uint64_t more_recs_max(const struct dump *d);
+uint8_t *more_rec(struct dump *d, uint8_t *rec);
+/* It runs elsewhere: no signal is sent here for what happens to these when they are closed. */
+void more_of_ghost(const struct dump *d);
+void more_of_proc(const struct dump *d, uint8_t *proc);
 /*
  * dump_live.c: what was written since it went ahead. live_runs() is 1 if that is how this mapping
  * goes, and add() has got its runs.

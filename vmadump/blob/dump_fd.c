@@ -383,7 +383,7 @@ static long add_fd(struct dump *d, int fd)
 	if (!f->kind && (n = fd_by_path(d, f, &st)) != 0)
 		return n == FD_STAYS ? 0 : n;
 	append(d, f);
-	return 0;
+	return more_of_fd(d, f);
 }
 
 static long take_fd(struct dump *d, int fd)

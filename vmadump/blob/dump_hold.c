@@ -55,6 +55,9 @@ static int timer_line(struct image_timer *t, const char *line)
 	return 0;
 }
 
+/* CPUCLOCK_SCHED of whoever has it: timer_create() of CLOCK_PROCESS_CPUTIME_ID makes it that. */
+#define OWN_CPU_TIME ((uint32_t)-6)
+
 static long hold_timers(struct dump *d)
 {
 	struct blob *b = d->b;
@@ -78,7 +81,7 @@ static long hold_timers(struct dump *d)
 	while (r == 0 && (line = text_line(&text))) {
 		if (!timer_line(&t, line))
 			continue;
-		if ((int32_t)t.clock < 0)
+		if ((int32_t)t.clock < 0 && t.clock != OWN_CPU_TIME)
 			r = refuse(b, REFUSE_TIMER, t.id, "its clock is another task's CPU time");
 		else if (z->ntimers == IMAGE_TIMERS_MAX)
 			r = refuse(b, REFUSE_LIMIT, (unsigned long)IMAGE_TIMERS_MAX, "timers");

@@ -7,6 +7,7 @@
 #include "dump.h"
 #include "dump_scan.h"
 #include "lib.h"
+#include "pagemap.h"
 #include "refuse.h"
 #include "sys.h"
 
@@ -49,9 +50,10 @@ static long add_gone(struct dump *d, uint64_t start, uint64_t end)
  * SCAN_FILE is not asked for: no page here is a file's, and to find that out takes ten times as
  * long as all the rest. has: what a page is, not: what it is not.
  */
-static long scan(int fd, uint64_t start, uint64_t end, uint64_t has, uint64_t not,
-		 struct scan_region *to, uint32_t room, uint64_t *ret_walked)
+static long scan(const struct dump *d, int fd, uint64_t start, uint64_t end, uint64_t has,
+		 uint64_t not, struct scan_region *to, uint32_t room, uint64_t *ret_walked)
 {
+	const uint64_t guard = d->b->env.kernel & KERNEL_GUARD ? SCAN_GUARD : 0;
 	struct scan_arg a = {
 		.size = sizeof a,
 		.start = start,
@@ -62,7 +64,7 @@ static long scan(int fd, uint64_t start, uint64_t end, uint64_t has, uint64_t no
 		.inverted = not,
 		.mask = has | not,
 		.anyof = SCAN_PRESENT | SCAN_SWAPPED,
-		.report = SCAN_WPALLOWED,
+		.report = SCAN_WPALLOWED | guard,
 	};
 	long n = sys_ioctl(fd, SCAN_IOCTL, &a);
 
@@ -92,10 +94,12 @@ static long between(struct walk *w, uint64_t start, uint64_t end)
 	long n, r;
 
 	for (uint64_t done = start; done < end; done = walked) {
-		n = scan(w->fd, done, end, 0, SCAN_PFNZERO, g, w->room / 2, &walked);
+		n = scan(w->d, w->fd, done, end, 0, SCAN_PFNZERO, g, w->room / 2, &walked);
 		if (n < 0 || walked <= done)
 			return no_scan(w->d, n);
 		for (long i = 0; i < n; i++) {
+			if (g[i].categories & SCAN_GUARD)
+				return GUARD_FIRST;
 			if ((r = add_gone(w->d, at, g[i].start)) < 0 ||
 			    (r = w->add(w->arg, g[i].start, g[i].end)) < 0)
 				return r;
@@ -105,29 +109,38 @@ static long between(struct walk *w, uint64_t start, uint64_t end)
 	return add_gone(w->d, at, end);
 }
 
+/* It is not one that can go so after all: as if none of it was known. */
+static long take_back(struct dump *d, struct dump_vma *v, uint64_t gone)
+{
+	d->ngone = gone;
+	d->nruns = v->first_run;
+	v->nruns = 0;
+	return 0;
+}
+
 /* 1: these are its runs, and the gaps. 0: it is a mapping like any other. */
 long live_runs(struct dump *d, struct dump_vma *v, int fd, struct scan_region *g, uint32_t room,
 	       long (*add)(void *arg, uint64_t start, uint64_t end), void *arg)
 {
 	struct walk w = {.d = d, .fd = fd, .g = g, .room = room, .add = add, .arg = arg};
-	uint64_t at = v->start, walked;
+	uint64_t at = v->start, walked, gone = d->ngone;
 	long n, r;
 
 	if (!d->live || v->kind != VMA_ANON || v->copy ||
-	    scan(fd, v->start, v->end, SCAN_WPALLOWED, 0, g, 1, &walked) <= 0)
+	    scan(d, fd, v->start, v->end, SCAN_WPALLOWED, 0, g, 1, &walked) <= 0)
 		return 0;
 	for (uint64_t done = v->start; done < v->end; done = walked) {
-		n = scan(fd, done, v->end, 0, SCAN_WRITTEN, g, room / 2, &walked);
+		n = scan(d, fd, done, v->end, 0, SCAN_WRITTEN, g, room / 2, &walked);
 		if (n < 0 || walked <= done)
 			return no_scan(d, n);
 		for (long i = 0; i < n; i++) {
-			if (at < g[i].start && (r = between(&w, at, g[i].start)) < 0)
-				return r;
+			if (at < g[i].start && (r = between(&w, at, g[i].start)))
+				return r < 0 ? r : take_back(d, v, gone);
 			at = g[i].end;
 		}
 	}
-	if (at < v->end && (r = between(&w, at, v->end)) < 0)
-		return r;
+	if (at < v->end && (r = between(&w, at, v->end)))
+		return r < 0 ? r : take_back(d, v, gone);
 	v->live = 1;
 	d->nlive++;
 	return 1;

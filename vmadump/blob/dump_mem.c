@@ -13,7 +13,7 @@
 #include "sys.h"
 
 #define VMA_RUNS_SOFT 131072u /* runs of one mapping; beyond it gaps are sent as well */
-#define SCAN_REGIONS 168u /* a page of them */
+#define SCAN_REGIONS 168u     /* a page of them */
 #define PAGEMAP_BATCH 4096u
 #define AHEAD_PAGES 16u /* whose first word is fetched ahead of the look at it */
 
@@ -72,7 +72,8 @@ static long add_run(struct pages *p, uint64_t start, uint64_t end)
 			return 0;
 		}
 		/* Only memory whose gaps can be read without a fault that kills. */
-		if (v->nruns == VMA_RUNS_SOFT && v->kind == VMA_ANON && !v->copy && !d->live)
+		if (v->nruns == VMA_RUNS_SOFT && v->kind == VMA_ANON && !v->copy && !d->live &&
+		    !d->guards)
 			join_runs(d, v);
 	}
 	if (d->nruns == IMAGE_RUNS_MAX)
@@ -114,6 +115,8 @@ static long add_nonzero(struct pages *p, uint64_t start, uint64_t end)
 /* The next region with private pages that ends above lo, or NULL. */
 static struct scan_region *scan_next(struct pages *p, uint64_t lo)
 {
+	const uint64_t guard = p->d->b->env.kernel & KERNEL_GUARD ? SCAN_GUARD : 0;
+
 	for (;;) {
 		struct scan_arg arg = {
 			.size = sizeof arg,
@@ -125,7 +128,7 @@ static struct scan_region *scan_next(struct pages *p, uint64_t lo)
 			.inverted = SCAN_FILE | SCAN_PFNZERO,
 			.mask = SCAN_FILE | SCAN_PFNZERO,
 			.anyof = SCAN_PRESENT | SCAN_SWAPPED,
-			.report = SCAN_PRESENT | SCAN_SWAPPED,
+			.report = SCAN_PRESENT | SCAN_SWAPPED | guard,
 		};
 		long n;
 
@@ -154,7 +157,9 @@ static long private_by_scan(struct pages *p)
 	while (at < v->end && (g = scan_next(p, at)) && g->start < v->end) {
 		uint64_t from = MAX(g->start, at), to = MIN(g->end, v->end);
 
-		if ((r = add_nonzero(p, from, to)) < 0)
+		r = g->categories & SCAN_GUARD ? guard_add(p->d, from, to)
+					       : add_nonzero(p, from, to);
+		if (r)
 			return r;
 		at = to;
 	}
@@ -289,11 +294,14 @@ static uint32_t probe_scan(int fd)
 		.start = IMAGE_PAGE,
 		.end = IMAGE_PAGE,
 		.anyof = SCAN_PRESENT,
-		.report = SCAN_PRESENT,
+		.report = SCAN_PRESENT | SCAN_GUARD,
 		.vec = (uint64_t)&none,
 		.vec_len = 1,
 	};
 
+	if (sys_ioctl(fd, SCAN_IOCTL, &arg) >= 0)
+		return KERNEL_SCAN | KERNEL_GUARD;
+	arg.report = SCAN_PRESENT;
 	return sys_ioctl(fd, SCAN_IOCTL, &arg) < 0 ? KERNEL_NO_SCAN : KERNEL_SCAN;
 }
 
@@ -321,13 +329,17 @@ static long runs_of(struct pages *p)
 	r = live_runs(p->d, v, p->fd, p->region, SCAN_REGIONS, add_written, p);
 	if (r)
 		return r < 0 ? r : 0;
+	/* Of what is private they show as pages do. */
+	if ((v->shared || v->copy) && p->d->b->env.kernel & KERNEL_GUARD &&
+	    guard_within(p->fd, v->start, v->end))
+		return refuse(p->d->b, REFUSE_GUARD, v->start);
 	if (v->kind == VMA_FILE_SHARED || v->no_pages || v->flags & VMA_LAZY)
 		return 0;
 	if (v->kind == VMA_ANON_SHARED)
 		return shared(p);
 	if (v->copy)
 		return copied(p);
-	return p->d->b->env.kernel == KERNEL_SCAN ? private_by_scan(p) : private_by_pagemap(p);
+	return p->d->b->env.kernel & KERNEL_SCAN ? private_by_scan(p) : private_by_pagemap(p);
 }
 
 /* Only where it is needed: what comes behind it would lie where no pages are yet (populate()). */
@@ -338,16 +350,47 @@ static long room_for_map(struct pages *p)
 	for (const struct dump_vma *v = p->d->vmas; v; v = v->next)
 		shares |= v->kind == VMA_ANON_SHARED;
 	p->all_shared = shares && swap_in_use();
-	if (!shares && p->d->b->env.kernel == KERNEL_SCAN)
+	if (!shares && p->d->b->env.kernel & KERNEL_SCAN)
 		return 0;
 	p->map = arena_raw(p->d->b, PAGEMAP_BATCH * 8);
 	return p->map ? 0 : -ENOMEM;
 }
 
+static long all_runs(struct pages *p)
+{
+	struct dump *d = p->d;
+	long r = 0;
+
+	/* The last: it grows. */
+	p->room = 256;
+	d->runs = arena_raw(d->b, p->room * sizeof *d->runs);
+	if (!d->runs)
+		return -ENOMEM;
+	for (p->v = d->vmas; r == 0 && p->v; p->v = p->v->next)
+		r = runs_of(p);
+	return r;
+}
+
+/* Once more, with room for guard pages: nearly nobody has any. */
+static long again_with_guards(struct pages *p)
+{
+	struct dump *d = p->d;
+
+	d->guards = arena_raw(d->b, GUARDS_MAX * sizeof *d->guards);
+	if (!d->guards)
+		return -ENOMEM;
+	p->next = p->have = 0;
+	p->scanned = 0;
+	d->nruns = d->ngone = d->nlive = 0;
+	for (struct dump_vma *v = d->vmas; v; v = v->next)
+		v->nruns = v->live = 0;
+	return all_runs(p);
+}
+
 long dump_runs(struct dump *d)
 {
 	struct blob *b = d->b;
-	struct pages p = {.d = d, .fd = -1, .room = 256};
+	struct pages p = {.d = d, .fd = -1};
 	long r;
 
 	if (!d->last_vma)
@@ -363,11 +406,10 @@ long dump_runs(struct dump *d)
 		r = room_for_map(&p);
 	if (r == 0)
 		r = live_open(d);
-	/* The last: it grows. */
-	if (r == 0 && !(d->runs = arena_raw(b, p.room * sizeof *d->runs)))
-		r = -ENOMEM;
-	for (p.v = d->vmas; r == 0 && p.v; p.v = p.v->next)
-		r = runs_of(&p);
+	if (r == 0)
+		r = all_runs(&p);
+	if (r == GUARD_FIRST)
+		r = again_with_guards(&p);
 	if (p.fd >= 0)
 		sys_close(p.fd);
 	for (uint64_t i = 0; i < d->nruns; i++)

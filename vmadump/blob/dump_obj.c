@@ -9,6 +9,7 @@
 #include "proc.h"
 #include "refuse.h"
 #include "sys.h"
+#include "tree.h"
 
 #define TYPE_MASK 0170000u
 #define TYPE_FIFO 0010000u
@@ -202,6 +203,8 @@ static void timerfd_line(uint8_t *p, const char *line)
 
 	if ((s = value(line, "clockid:")))
 		put32(p, (uint32_t)str_dec(&s));
+	else if ((s = value(line, "settime flags:"))) /* octal, and of two bits */
+		put32(p + 4, (uint32_t)str_dec(&s));
 	else if ((s = value(line, "ticks:")))
 		put64(p + 8, str_dec(&s));
 	else if ((s = value(line, "it_interval:")))
@@ -363,6 +366,9 @@ static long take_contents(struct dump *d, struct dump_fd *f, const struct stat *
 	put64(p, or_zero(sys_lseek(f->fd, 0, 1 /* SEEK_CUR */)));
 	if (kind == OBJECT_MEMFD)
 		put32(p + 8, (uint32_t)or_zero(sys_fcntl(f->fd, F_GET_SEALS, 0)));
+	/* Who maps it next is to be able to. */
+	if (get32(p + 8) & SEAL_FUTURE_WRITE && d->order && !d->order->alone)
+		return refuse(d->b, REFUSE_FD_SEALED, f->fd);
 	put32(p + 12, st->st_mode & 07777);
 	/* "/memfd:NAME (deleted)", "/tmp/NAME (deleted)" */
 	if (kind == OBJECT_MEMFD)

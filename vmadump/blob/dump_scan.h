@@ -12,6 +12,7 @@
 #define SCAN_PRESENT 8u
 #define SCAN_SWAPPED 16u
 #define SCAN_PFNZERO 32u
+#define SCAN_GUARD 256u /* Linux 6.15 */
 #define SCAN_WP_MATCHING 1u /* a flag: what is reported is write-protected again */
 struct scan_arg {
 	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;

@@ -181,7 +181,7 @@ long take_socket(struct dump *d, struct dump_fd *f)
  * All that can be read at one end, as u32 length and bytes, at p; it grows up to end. A
  * look with an offset of its own goes from one message to the next (SO_PEEK_OFF).
  */
-static long peek(struct dump *d, int fd, uint8_t **p, const uint8_t *end)
+static long peek(struct dump *d, int fd, int empty, uint8_t **p, const uint8_t *end)
 {
 	int was = option(fd, SO_PEEK_OFF), zero = 0;
 	int creds = option(fd, SO_PASSCRED);
@@ -206,6 +206,9 @@ static long peek(struct dump *d, int fd, uint8_t **p, const uint8_t *end)
 			n = refuse(d->b, REFUSE_FD_RIGHTS, fd);
 		else if (n > 0 && h.flags & SYS_MSG_TRUNC)
 			n = object_too_much(d, fd, "a socket");
+		/* Not the end of what there is; but behind it nothing can be looked at. */
+		if (n == 0 && empty)
+			n = refuse(d->b, REFUSE_FD_EMPTY, fd);
 		if (n <= 0)
 			break;
 		put32(*p, (uint32_t)n);
@@ -236,6 +239,7 @@ long finish_socket(struct dump *d, struct dump_obj *o)
 	const uint64_t fixed = OBJECT_HEAD + OBJECT_SOCKET_LEN, most = SOCKET_MOST;
 	uint8_t *data, *p, *from;
 	long r = 0;
+	int empty;
 
 	if (o->ends != 3 && o->peer)
 		find_among_streams(d, o);
@@ -254,7 +258,10 @@ long finish_socket(struct dump *d, struct dump_obj *o)
 			continue;
 		}
 		from = p;
-		r = peek(d, i ? o->fd2 : o->fd, &p, data + fixed + most);
+		/* Of packets, with somebody who could send more. */
+		empty = get32(data + OBJECT_HEAD) != SYS_SOCK_STREAM && o->peer &&
+			!(get32(data + OBJECT_HEAD + 8 + 16 * i + 8) & SOCKET_SHUT_READ);
+		r = peek(d, i ? o->fd2 : o->fd, empty, &p, data + fixed + most);
 		put32(data + OBJECT_HEAD + 8 + 16 * i + 12, (uint32_t)(p - from));
 	}
 	put32(data + 8, (uint32_t)(p - data - fixed));

@@ -54,8 +54,8 @@ uint64_t dump_state_max(const struct dump *d)
 	       strings_max(d) + d->nfiles * (uint64_t)REC_FILE_LEN +
 	       d->nvmas * (uint64_t)REC_VMA_LEN + d->nfds * (uint64_t)REC_FD_LEN +
 	       thread_recs_max(d) + objects_max(d) + locks_max(d) + tree_recs_max(d) +
-	       live_rec_max(d) + d->b->seccomp_len + d->b->root_len + IMAGE_CGROUP_MAX +
-	       32 * (IMAGE_REC_HEAD + 8);
+	       live_rec_max(d) + more_recs_max(d) + d->b->seccomp_len + d->b->root_len +
+	       IMAGE_CGROUP_MAX + 34 * (IMAGE_REC_HEAD + 8);
 }
 
 /* A record is begun, filled behind its head, and ended when its length is known. */
@@ -228,6 +228,7 @@ static uint8_t *rec_proc(struct dump *d, uint8_t *rec, uint32_t exe)
 	put32(p + 108, b->stopped);
 	sys_prctl(PR_GET_CHILD_SUBREAPER, (unsigned long)&reaper, 0, 0, 0);
 	put32(p + 112, reaper ? PROC_SUBREAPER : 0);
+	more_of_proc(d, p);
 	return rec_end(rec, TAG_PROC, REC_PROC_LEN);
 }
 
@@ -397,6 +398,8 @@ uint8_t *dump_state(struct dump *d, uint8_t *p)
 	p = rec_given(p, TAG_ROOT, d->b->root, d->b->root_len);
 	p = rec_cgroup(d, p);
 	p = live_rec(d, p);
+	p = more_rec(d, p);
+	p = guard_rec(d, p);
 	rec = tree_recs(d, p);
 	memcpy(rec + IMAGE_REC_HEAD, s.base, s.used);
 	return rec_end(rec, TAG_STRINGS, s.used);

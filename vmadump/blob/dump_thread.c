@@ -105,6 +105,7 @@ static void put_sched(uint8_t *p, int32_t tid, const struct blob_sched *s, const
 {
 	memset(p, 0, REC_SCHED_LEN);
 	put32(p, (uint32_t)tid);
+	put32(p + 4, (uint32_t)or_zero(sys_ioprio_get(tid)));
 	memcpy(p + 8, s, sizeof *s);
 	if (all && memcmp(s->cpus, all, sizeof s->cpus) == 0)
 		memset(p + 8 + offsetof(struct blob_sched, cpus), 0xff, sizeof s->cpus);

@@ -265,6 +265,7 @@ _Noreturn void ghost_in_place(struct blob *b, struct chan_pkt *be_ghost)
 	/* Where the vdso is; after a dump it is known. */
 	blob_env_fill(b);
 	blob_unmap_others(b);
+	sys_munlockall();
 	ghost_settle(&g, &a);
 	/* The user's limit counts his processes on the nodes too: never in our way. */
 	if (sys_prlimit(0, RLIMIT_NPROC, NULL, &lim) == 0) {

@@ -88,9 +88,11 @@ enum image_tag {
 	TAG_CGROUP = 26,       /* may be skipped */
 	TAG_LIVE = 27,	       /* what of its memory went ahead: live.h */
 	TAG_SECCOMP_EACH = 28, /* in place of TAG_SECCOMP, of threads that differ */
-	TAG_NNP = 29, /* of threads that differ: u32 of each but the first, 1: no_new_privs */
-	TAG_PRCTL = 30, /* u32 of each thread, the first one's first: PRCTL_*; of none: all 0 */
-	TAG_LAST = TAG_PRCTL,
+	TAG_NNP = 29,	  /* of threads that differ: u32 of each but the first, 1: no_new_privs */
+	TAG_PRCTL = 30,	  /* u32 of each thread, the first one's first: PRCTL_*; of none: all 0 */
+	TAG_FD_MORE = 31, /* what few set of a descriptor: enum fd_more */
+	TAG_GUARDS = 32,  /* u64 start, end each: MADV_GUARD_INSTALL */
+	TAG_LAST = TAG_GUARDS,
 };
 
 /* Bytes of one entry of the records that are arrays, and of the fixed ones. */
@@ -103,6 +105,10 @@ enum image_tag {
 #define REC_IDENT_FIXED 96u
 #define REC_PROC_LEN 120u
 #define PROC_SUBREAPER 1u
+#define PROC_LOCKS_NEW 2u	   /* mlockall(MCL_FUTURE), */
+#define PROC_LOCKS_TOUCHED 4u	   /* with MCL_ONFAULT */
+#define PROC_MEMBARRIER 16u	   /* shift: MEMBARRIER_CMD_REGISTER_* that it has called */
+#define PROC_CORE_KNOWN (1u << 31) /* in the word behind: /proc/PID/coredump_filter */
 #define REC_CLOCKS_LEN 32u
 #define PRCTL_TSC 1u   /* to read the time stamp counter is SIGSEGV */
 #define PRCTL_EARLY 2u /* a broken page of memory is told at once, */
@@ -119,6 +125,19 @@ enum image_tag {
 #define REC_FD_LEN 40u
 #define REC_THREAD_LEN 328u
 #define REC_SCHED_LEN 192u
+#define REC_MORE_LEN 16u /* u32 descriptor, u32 what, u64 value */
+#define REC_GUARD_LEN 16u
+#define GUARDS_MAX 65536u
+
+enum fd_more {
+	MORE_OWNER = 1,	   /* F_SETOWN_EX: u32 type, u32 id */
+	MORE_SIGNAL = 2,   /* F_SETSIG */
+	MORE_ASYNC = 3,	   /* O_ASYNC */
+	MORE_RCVTIMEO = 4, /* of a socket: microseconds, */
+	MORE_SNDTIMEO = 5,
+	MORE_PEEK_OFF = 6, /* and SO_PEEK_OFF */
+	MORE_LAST = MORE_PEEK_OFF,
+};
 
 enum image_special { SPECIAL_VVAR = 1, SPECIAL_VVAR_VCLOCK = 2, SPECIAL_VDSO = 3 };
 

@@ -4,6 +4,7 @@
  * lies in, and all else, goes along in the image.
  */
 #include "dump.h"
+#include "dump_scan.h"
 #include "lazy_out.h"
 #include "lib.h"
 #include "pagemap.h"
@@ -72,7 +73,8 @@ static void set_up(struct blob *b, struct lazy_out *l, int data, int back)
 	l->data = above_streams(data);
 	l->back = back >= 0 ? above_streams(back) : l->data;
 	l->pagemap = above_streams((int)pagemap_open());
-	l->scans = b->env.kernel == KERNEL_SCAN;
+	l->scans = b->env.kernel & KERNEL_SCAN;
+	l->guard = b->env.kernel & KERNEL_GUARD ? SCAN_GUARD : 0;
 	l->pipe = sys_fstat(l->data, &st) == 0 && (st.st_mode & 0170000) == 0010000;
 	sys_fcntl(l->data, F_SETFL, sys_fcntl(l->data, F_GETFL, 0) | O_NONBLOCK);
 	sys_fcntl(l->back, F_SETFL, sys_fcntl(l->back, F_GETFL, 0) | O_NONBLOCK);

@@ -31,8 +31,8 @@ static uint64_t run_by_scan(const struct lazy_out *l, uint64_t at, uint64_t end,
 		.vec = (uint64_t)&region,
 		.vec_len = 1,
 		.max_pages = max / IMAGE_PAGE,
-		.inverted = SCAN_FILE | SCAN_PFNZERO,
-		.mask = SCAN_FILE | SCAN_PFNZERO,
+		.inverted = SCAN_FILE | SCAN_PFNZERO | l->guard,
+		.mask = SCAN_FILE | SCAN_PFNZERO | l->guard,
 		.anyof = SCAN_PRESENT | SCAN_SWAPPED,
 		.report = SCAN_PRESENT | SCAN_SWAPPED,
 	};
@@ -224,8 +224,8 @@ static long write_some(struct lazy_out *l)
 	struct iovec v[2] = {{(char *)&l->out + LAZY_FRAME - l->head_left, l->head_left},
 			     {(void *)l->body, l->body_left}};
 	struct sys_msghdr m = {.iov = v, .iovlen = 2};
-	int by_reference = l->pipe && l->out.type == LAZY_PAGES && !l->out.flags &&
-			   l->body_left >= SPLICE_MIN;
+	int by_reference =
+		l->pipe && l->out.type == LAZY_PAGES && !l->out.flags && l->body_left >= SPLICE_MIN;
 
 	/* The page that a thread waits for is on its way while the others behind it are sent. */
 	if (l->out.flags & LAZY_ASKED && l->head_left)

@@ -16,6 +16,7 @@ struct lazy_out {
 	int32_t data, back; /* may be one */
 	int32_t pagemap;
 	uint32_t scans; /* 1: PAGEMAP_SCAN works */
+	uint32_t guard; /* and tells so of pages that nobody may touch, which are not sent; or 0 */
 	uint32_t pipe;	/* data is one: pages go by reference */
 	uint32_t committed, told, ended, ended_out, again, closed;
 	uint32_t nranges, in_range; /* in_range, at: the next page that nobody has asked for */

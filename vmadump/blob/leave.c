@@ -5,6 +5,7 @@
  * restarts and a socket that ends change nothing. Once it has voted it goes on
  * only by an abort that carries the id of its move.
  */
+#include "dump.h"
 #include "ghost.h"
 #include "lazy_out.h"
 #include "libbproc/local.h"
@@ -315,6 +316,8 @@ long blob_leave(struct blob *b, struct blob_dump *looked)
 			return abort_here(b, &l, r);
 		if (p.m.type == CHAN_BE_GHOST) {
 			listeners_decided(b, 1);
+			if (b->exec_kind == MOVE_MOVE)
+				more_of_ghost((void *)b->dump);
 			hang_up(&l);
 			ghost_in_place(b, &p);
 		}

@@ -9,7 +9,7 @@
 enum object_kind {
 	OBJECT_PIPE = 1,     /* u32 capacity, u32 0, then what is in it */
 	OBJECT_EVENTFD = 2,  /* u64 count, u32 1: a semaphore, u32 0 */
-	OBJECT_TIMERFD = 3,  /* u32 clock, u32 0, u64 ticks, u64 interval s, ns, left s, ns */
+	OBJECT_TIMERFD = 3,  /* u32 clock, u32 flags, u64 ticks, u64 interval s, ns, left s, ns */
 	OBJECT_SIGNALFD = 4, /* u64 mask */
 	OBJECT_EPOLL = 5,    /* for each: u32 fd, u32 events, u64 data */
 	OBJECT_MEMFD = 6,    /* u64 offset, u32 seals, u32 mode, name (256), then its contents */
@@ -43,6 +43,8 @@ enum object_kind {
 #define SOCKET_GONE 8u /* nobody has this end */
 #define SOCKET_ALL 15u
 #define INOTIFY_HEAD 16u
+#define SEAL_SEAL 1u
+#define SEAL_FUTURE_WRITE 16u
 #define OBJECTS_MAX 65536u
 #define OBJECT_CONTENTS_MAX (64u << 20) /* of one; all of them are in the head of the image */
 

@@ -24,6 +24,13 @@
 	X(REFUSE_MAP_DELETED, "mapping at %lx is of a deleted file, %s; it cannot move") \
 	X(REFUSE_MAP_ANON_INODE, "mapping at %lx is of %s; it cannot move") \
 	X(REFUSE_MAP_TWICE, "mapping at %lx shares its memory with another one; it cannot move") \
+	X(REFUSE_GUARD, "mapping at %lx is shared, and has guard pages (MADV_GUARD_INSTALL); it cannot be carried") \
+	X(REFUSE_LDT, "it has segments of its own (modify_ldt); it cannot be carried") \
+	X(REFUSE_DISPATCH, "thread %d has its system calls dispatched (PR_SET_SYSCALL_USER_DISPATCH); it cannot be carried") \
+	X(REFUSE_FD_OWNER, "fd %d tells process %d of what happens (F_SETOWN); it cannot move alone") \
+	X(REFUSE_FD_NOTIFY, "fd %d is %s, and may tell of changes in it (F_NOTIFY); it cannot be carried") \
+	X(REFUSE_FD_EMPTY, "fd %d is a socket with an empty packet in it; it cannot be carried") \
+	X(REFUSE_FD_SEALED, "fd %d is a memfd, and sealed against writing to come; it cannot be carried in a tree") \
 	X(REFUSE_MAP_SECRET, "mapping at %lx is secret memory; it cannot move") \
 	X(REFUSE_FD_PIPE, "fd %d is a pipe; it cannot move") \
 	X(REFUSE_FD_FIFO, "fd %d is the fifo %s; it cannot move") \

@@ -45,7 +45,7 @@ struct rest_rec {
 	const uint8_t *p;
 	uint32_t len;
 };
-#define REST_TAGS 32u
+#define REST_TAGS (TAG_LAST + 1u)
 #define tree_entry(r, i) ((r)->rec[TAG_TREE].p + TREE_HEAD + (uint64_t)(i)*TREE_ENTRY)
 
 struct restore {
@@ -87,6 +87,8 @@ long rest_bad(struct restore *r, const char *what);
 /* restore_parse.c: notes and records; nothing but the arena is touched. */
 long rest_parse(struct restore *r);
 long rest_parse_objects(struct restore *r); /* restore_parse_obj.c */
+long rest_parse_guards(struct restore *r);
+long rest_parse_more(struct restore *r);
 long rest_parse_tree(struct restore *r);    /* restore_parse_tree.c */
 long rest_end(struct restore *r);	    /* is r->end an end mark? */
 /* restore_check.c: can this machine and process take it? Opens the files that it maps. */
@@ -107,6 +109,12 @@ long tree_fd_open(struct restore *r, struct rest_fd *f);
 /* Of the first of one that moves: what it has for the others it keeps, until it runs. */
 void tree_keep(struct restore *r);
 long tree_memory(struct restore *r, uint32_t object); /* < 0: there is none */
+
+/* guard.c; more.c: of sockets that are open; when all threads are there; of memory */
+long rest_guards(struct restore *r);
+void rest_more_sockets(struct restore *r);
+long rest_more(struct restore *r);
+void rest_more_mm(struct restore *r);
 
 /* restore_live.c: what went ahead of the image, and was put aside (live.h). */
 long rest_parse_live(struct restore *r);

@@ -278,8 +278,13 @@ long rest_check(struct restore *r)
 
 long rest_open(struct restore *r)
 {
+	long e;
+
 	tree_room(r);
-	return open_fds(r);
+	e = open_fds(r);
+	if (e == 0)
+		rest_more_sockets(r);
+	return e;
 }
 
 void rest_close(struct restore *r)

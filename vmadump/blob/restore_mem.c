@@ -190,6 +190,8 @@ void rest_clear(struct restore *r)
 	if (r->new_vdso)
 		r->b->env.nspecial = 0;
 	blob_unmap_others(r->b);
+	/* What is mapped from here on would be locked if this process has asked for that. */
+	sys_munlockall();
 }
 
 static long map_one(struct restore *r, const struct rest_vma *v)
@@ -264,7 +266,10 @@ static long advise(struct restore *r, const struct rest_vma *v)
 					    v->start, errno_name(e));
 	}
 	if (v->flags & VMA_LOCKED) {
-		e = sys_mlock2(at, len, v->flags & VMA_LOCK_ON_FAULT ? MLOCK_ONFAULT : 0);
+		/* Locked first, then there: of what cannot be touched nothing can be. */
+		e = sys_mlock2(at, len, MLOCK_ONFAULT);
+		if (e >= 0 && !(v->flags & VMA_LOCK_ON_FAULT))
+			sys_mlock2(at, len, 0);
 		if (e < 0)
 			return blob_err_set(&r->b->err, (int)-e, "locking memory at %lx: %s",
 					    v->start, errno_name(e));
@@ -289,9 +294,10 @@ static void set_name(const struct rest_vma *v)
 
 long rest_settle(struct restore *r)
 {
-	for (uint32_t i = 0; i < r->nvmas; i++) {
+	long e = rest_guards(r); /* not where memory is locked */
+
+	for (uint32_t i = 0; e >= 0 && i < r->nvmas; i++) {
 		const struct rest_vma *v = &r->vmas[i];
-		long e;
 
 		if (v->fill && v->prot != (PROT_READ | PROT_WRITE)) {
 			e = sys_mprotect((void *)v->start, v->end - v->start, (int)v->prot);
@@ -307,5 +313,5 @@ long rest_settle(struct restore *r)
 		if (v->flags & VMA_SEALED)
 			sys_mseal((void *)v->start, v->end - v->start);
 	}
-	return 0;
+	return MIN(e, 0);
 }

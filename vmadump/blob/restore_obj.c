@@ -9,6 +9,7 @@
 #include "sys.h"
 
 #define F_SETPIPE 1031
+#define TFD_ABSOLUTE 1u		  /* TFD_TIMER_ABSTIME */
 #define TFD_SET_TICKS 0x40085400u /* TFD_IOC_SET_TICKS */
 #define FLAGS_KEPT (O_NONBLOCK | O_APPEND | O_DIRECT)
 
@@ -55,15 +56,29 @@ static long open_timer(struct rest_obj *o)
 	struct sys_itimerspec v = {(long)get64(p + 16), (long)get64(p + 24), (long)get64(p + 32),
 				   (long)get64(p + 40)};
 	uint64_t ticks = get64(p + 8);
-	long fd = sys_timerfd_create((int)get32(p), O_CLOEXEC);
+	uint32_t flags = get32(p + 4);
+	struct timespec now = {0};
+	int armed;
+	long fd = sys_timerfd_create((int)get32(p), O_CLOEXEC), e = 0;
 
 	/* A periodic one that has expired stands still until it is read: nothing is left then. */
 	if (ticks && !v.value_s && !v.value_ns) {
 		v.value_s = v.interval_s;
 		v.value_ns = v.interval_ns;
 	}
-	if (fd >= 0 && (v.value_s || v.value_ns))
-		sys_timerfd_settime((int)fd, 0, &v);
+	armed = v.value_s || v.value_ns;
+	if (flags & TFD_ABSOLUTE) {
+		sys_clock_gettime((int)get32(p), &now);
+		v.value_ns += now.tv_nsec;
+		v.value_s += now.tv_sec + v.value_ns / 1000000000;
+		v.value_ns %= 1000000000;
+	}
+	if (fd >= 0 && armed)
+		e = sys_timerfd_settime((int)fd, (int)flags, &v);
+	if (e < 0) {
+		sys_close((int)fd);
+		return e;
+	}
 	/* ENOTTY: a kernel without it; then its next expiration is the first that is seen. */
 	if (fd >= 0 && ticks)
 		sys_ioctl((int)fd, TFD_SET_TICKS, &ticks);
@@ -94,7 +109,10 @@ static long open_contents(struct rest_obj *o, uint32_t kind, uint32_t flags)
 	if (fd < 0)
 		return fd;
 	e = write_all((int)fd, p + fixed, o->contents);
-	if (e == 0 && kind == OBJECT_MEMFD && get32(p + 8))
+	/* In front of the seals: there is one against it, and one that is more where it may run. */
+	if (e == 0 && kind == OBJECT_MEMFD)
+		e = sys_fchmod((int)fd, get32(p + 12) & 07777);
+	if (e == 0 && kind == OBJECT_MEMFD && get32(p + 8) && !(get32(p + 8) & SEAL_FUTURE_WRITE))
 		e = sys_fcntl((int)fd, F_ADD_SEALS, (long)get32(p + 8));
 	str_format(link, sizeof link, "/proc/self/fd/%d", (int)fd);
 	again = e < 0 ? e
@@ -224,6 +242,14 @@ static long fill_epoll(struct restore *r, const struct rest_fd *f)
 	return e < 0 ? fail(r, f, e, "its epoll set") : 0;
 }
 
+/* It was mapped for writing first, and is so again. */
+static long seal_late(struct restore *r, const struct rest_fd *f, uint32_t seals)
+{
+	long e = seals & SEAL_FUTURE_WRITE ? sys_fcntl(f->fd, F_ADD_SEALS, (long)seals) : 0;
+
+	return e < 0 ? fail(r, f, e, "its seals") : 0;
+}
+
 static long do_lock(const uint8_t *p, enum lock_call how)
 {
 	const struct dump_lock l = {
@@ -263,9 +289,12 @@ long objects_settle(struct restore *r)
 
 	for (uint32_t i = 0; e == 0 && i < r->nfds; i++) {
 		const struct rest_fd *f = &r->fds[i];
+		const struct rest_obj *o = f->kind == FD_OBJECT ? &r->objs[f->offset] : NULL;
 
-		if (f->kind == FD_OBJECT && !f->others && r->objs[f->offset].kind == OBJECT_EPOLL)
+		if (o && !f->others && o->kind == OBJECT_EPOLL)
 			e = fill_epoll(r, f);
+		if (o && !f->others && o->kind == OBJECT_MEMFD)
+			e = seal_late(r, f, get32(o->p + 8));
 	}
 	for (const uint8_t *p = rec->p; e == 0 && p < rec->p + rec->len; p += REC_LOCK_LEN)
 		e = take_lock(r, p);

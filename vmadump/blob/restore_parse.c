@@ -146,6 +146,8 @@ static long check_lengths(struct restore *r)
 		{TAG_THREADS, REC_THREAD_LEN, 1, BLOB_THREADS_MAX},
 		{TAG_LOCKS, REC_LOCK_LEN, 1, LOCKS_MAX},
 		{TAG_SCHED, REC_SCHED_LEN, 1, BLOB_THREADS_MAX + 1},
+		{TAG_FD_MORE, REC_MORE_LEN, 1, MORE_LAST *IMAGE_FDS_MAX},
+		{TAG_GUARDS, REC_GUARD_LEN, 1, GUARDS_MAX},
 	};
 	const struct rest_rec *ident = &r->rec[TAG_IDENT], *s = &r->rec[TAG_STRINGS];
 	const struct rest_rec *cwd = &r->rec[TAG_CWD];
@@ -355,7 +357,8 @@ long rest_parse(struct restore *r)
 	if ((e = find_phdrs(r)) < 0 || (e = find_notes(r)) < 0 || (e = find_records(r)) < 0 ||
 	    (e = check_lengths(r)) < 0 || (e = parse_files(r)) < 0 || (e = parse_vmas(r)) < 0 ||
 	    (e = rest_parse_objects(r)) < 0 || (e = parse_fds(r)) < 0 ||
-	    (e = rest_parse_tree(r)) < 0 || (e = rest_parse_live(r)) < 0)
+	    (e = rest_parse_tree(r)) < 0 || (e = rest_parse_live(r)) < 0 ||
+	    (e = rest_parse_guards(r)) < 0 || (e = rest_parse_more(r)) < 0)
 		return e;
 	return check_runs(r);
 }

@@ -1,6 +1,6 @@
 /*
- * TAG_OBJECTS of an image, taken apart and held against its limits, as restore_parse.c does
- * with all else. Runs in the blob; touches nothing but the arena.
+ * TAG_OBJECTS of an image, and what few have besides, taken apart and held against its limits, as
+ * restore_parse.c does with all else. Runs in the blob; touches nothing but the arena.
  */
 #include "lib.h"
 #include "object.h"
@@ -124,5 +124,35 @@ long rest_parse_objects(struct restore *r)
 			return rest_bad(r, "the contents of an object");
 	}
 	r->nobjs = n;
+	return 0;
+}
+
+/* In order, and each within one mapping. */
+long rest_parse_guards(struct restore *r)
+{
+	const struct rest_rec *rec = &r->rec[TAG_GUARDS];
+	uint64_t before = 0;
+	uint32_t i = 0;
+
+	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_GUARD_LEN) {
+		uint64_t start = get64(p), end = get64(p + 8);
+
+		while (i < r->nvmas && r->vmas[i].end <= start)
+			i++;
+		if (start < before || start >= end || (start | end) % IMAGE_PAGE || i == r->nvmas ||
+		    start < r->vmas[i].start || end > r->vmas[i].end)
+			return rest_bad(r, "its guard pages");
+		before = end;
+	}
+	return 0;
+}
+
+long rest_parse_more(struct restore *r)
+{
+	const struct rest_rec *rec = &r->rec[TAG_FD_MORE];
+
+	for (const uint8_t *p = rec->p; p < rec->p + rec->len; p += REC_MORE_LEN)
+		if (get32(p) >> 30 || !get32(p + 4) || get32(p + 4) > MORE_LAST)
+			return rest_bad(r, "a descriptor's settings");
 	return 0;
 }

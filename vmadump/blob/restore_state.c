@@ -48,6 +48,7 @@ long rest_mm(struct restore *r)
 	if (e < 0)
 		return blob_err_set(&r->b->err, (int)-e, "its heap and arguments: %s",
 				    errno_name(e));
+	rest_more_mm(r);
 	return 0;
 }
 
@@ -344,8 +345,8 @@ static long set_proc(struct restore *r)
 	sys_prctl(PR_SET_PDEATHSIG, get32(p + 32), 0, 0, 0);
 	if ((uint64_t)sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0) != get64(p + 80))
 		sys_prctl(PR_SET_TIMERSLACK, get64(p + 80), 0, 0, 0);
-	if (get32(p + 88) == 1)
-		sys_prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	if (get32(p + 88) & 1) /* 2: but where it is advised, Linux 6.18 */
+		sys_prctl(PR_SET_THP_DISABLE, 1, get32(p + 88) & 2, 0, 0);
 	if (get32(ident + 84))
 		sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	e = prctl_set(r->rec[TAG_PRCTL].len ? get32(r->rec[TAG_PRCTL].p) : 0);
@@ -418,6 +419,8 @@ long rest_state(struct restore *r)
 		return e;
 	rest_sched(r, 0);
 	set_limits(r);
+	if ((e = rest_more(r)) < 0)
+		return e;
 	if (r->opt->alone)
 		set_session(r);
 	/* A ghost has its right to make threads until it is none any more. */

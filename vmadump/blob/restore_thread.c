@@ -9,6 +9,7 @@
 #include "sys.h"
 #include "thread.h"
 
+#define SCHED_DEADLINE 6
 #define IN_USE_TRIES 200 /* times 1 ms */
 #define THREAD_FLAGS                                                                               \
 	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
@@ -24,6 +25,10 @@ void rest_sched(const struct restore *r, uint32_t i)
 	if ((uint64_t)i * REC_SCHED_LEN >= rec->len)
 		return;
 	memcpy(&s, p + 8, sizeof s);
+	if (or_zero(sys_ioprio_get(0)) != get32(p + 4))
+		sys_ioprio_set(0, (int)get32(p + 4));
+	if (i == 0 && s.policy == SCHED_DEADLINE) /* only of who may run everywhere */
+		b->cpus_len = 0;
 	if (i == 0 && b->cpus_len) { /* where it may run is for the end */
 		memcpy(b->cpus, s.cpus, sizeof b->cpus);
 		memset(s.cpus, 0, sizeof s.cpus);

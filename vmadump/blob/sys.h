@@ -64,6 +64,7 @@
 #define SYS_SCM_CREDENTIALS 2
 #define SYS_SO_TYPE 3
 #define SYS_AF_UNIX 1
+#define SYS_SOCK_STREAM 1
 #define SYS_SOCK_SEQPACKET 5
 #define SYS_SOCK_CLOEXEC 02000000
 
@@ -259,6 +260,14 @@ SYS(sys_madvise, (void *at, size_t n, int advice), sys3(__NR_madvise, (long)at, 
 SYS(sys_mincore, (void *at, size_t n, uint8_t *vec),
     sys3(__NR_mincore, (long)at, (long)n, (long)vec))
 SYS(sys_mlock2, (void *at, size_t n, int flags), sys3(__NR_mlock2, (long)at, (long)n, flags))
+SYS(sys_mlockall, (int flags), sys1(__NR_mlockall, flags))
+SYS(sys_munlockall, (void), sys0(__NR_munlockall))
+SYS(sys_membarrier, (int what), sys3(__NR_membarrier, what, 0, 0))
+SYS(sys_modify_ldt, (int what, void *p, unsigned long n),
+    sys3(__NR_modify_ldt, what, (long)p, (long)n))
+SYS(sys_ioprio_get, (int tid), sys2(__NR_ioprio_get, 1 /* IOPRIO_WHO_PROCESS */, tid))
+SYS(sys_ioprio_set, (int tid, int prio), sys3(__NR_ioprio_set, 1, tid, prio))
+SYS(sys_fchmod, (int fd, unsigned mode), sys2(__NR_fchmod, fd, mode))
 SYS(sys_process_vm_readv, (int pid, const struct iovec *to, const struct iovec *from),
     sys6(__NR_process_vm_readv, pid, (long)to, 1, (long)from, 1, 0))
 SYS(sys_mseal, (void *at, size_t n), sys3(462 /* Linux 6.10 */, (long)at, (long)n, 0))
