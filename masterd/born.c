@@ -5,6 +5,7 @@
  * in bpmaster; doc/born.md.
  */
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "include/sys/bproc_common.h"
@@ -87,27 +88,40 @@ static struct proc *take(struct master *m, struct node *n, const Bproc__Birth *b
 	return p;
 }
 
-/* Its node may have forgotten it when home's slave, with which this was lost, is back. */
-static void keep(struct proc *p, const Bproc__Birth *b)
+static void keep_args(struct kept_birth *k, const Bproc__Birth *b)
+{
+	uint8_t *args = b->args.len > 0 ? malloc(b->args.len) : NULL;
+
+	free(k->args);
+	k->args = args;
+	k->nargs = args ? b->args.len : 0;
+	if (args)
+		memcpy(args, b->args.data, b->args.len);
+}
+
+/* Home may have missed it, and its node may have forgotten it when home's slave is back. */
+static void keep(struct master *m, struct proc *p, const Bproc__Birth *b)
 {
 	struct kept_birth *k = &p->birth;
-	const bool reaped = k->reaped;
 
 	if (b->moved)
 		return;
-	*k = (struct kept_birth){.pid = p->pid,
-				 .ppid = b->ppid,
-				 .pgid = b->pgid,
-				 .sid = b->sid,
-				 .uid = b->uid,
-				 .euid = b->euid,
-				 .suid = b->suid,
-				 .gid = b->gid,
-				 .egid = b->egid,
-				 .reaper = b->reaper,
-				 .reaped = reaped};
+	if (!k->pid)
+		k->order = ++m->procs.births;
+	k->pid = p->pid;
+	k->ppid = b->ppid;
+	k->pgid = b->pgid;
+	k->sid = b->sid;
+	k->uid = b->uid;
+	k->euid = b->euid;
+	k->suid = b->suid;
+	k->gid = b->gid;
+	k->egid = b->egid;
+	k->reaper = b->reaper;
+	memset(k->comm, 0, sizeof(k->comm));
 	if (b->comm.len > 0 && b->comm.len < sizeof(k->comm))
 		memcpy(k->comm, b->comm.data, b->comm.len);
+	keep_args(k, b);
 }
 
 /* What was told of it may have been lost with home's slave, and then is told again after this. */
@@ -136,7 +150,7 @@ void born_tell(struct peer *peer, const Bproc__ProcBorn *in)
 		p = take(m, peer->node, in->birth[i]);
 		if (!p)
 			continue;
-		keep(p, in->birth[i]);
+		keep(m, p, in->birth[i]);
 		birth[out.n_birth] = *in->birth[i];
 		proc_wire(m, p, &proc[out.n_birth]);
 		birth[out.n_birth].proc = &proc[out.n_birth];
@@ -186,40 +200,104 @@ void born_reaped(struct peer *peer, const Bproc__ProcReaped *r)
 	}
 }
 
-/*
- * Home is back, and has not said that its ghost has ended. Of one that lives its node tells; of
- * this one it may know nothing any more.
- */
-void born_ended_again(struct master *m, struct proc *p)
+/* Of those that home may have missed: of its node, or ended, and home has not said that its ghost
+ * has. */
+struct missed {
+	struct master *m;
+	struct proc **p; /* owned */
+	size_t n, room;
+};
+
+static void if_missed(struct proc *p, void *arg)
+{
+	struct missed *w = arg;
+	bool lives = p->born && (p->state == PS_ALIVE || p->state == PS_MOVING);
+	struct move *mv = lives ? undecided(w->m, p) : NULL;
+
+	/* As in take(): it may be real there already, or have ended there. */
+	if (mv && (mv->target == NODE_HOME || mv->epoch != w->m->epoch)) {
+		mv->untold = true;
+		return;
+	}
+	if (p->birth.pid && ghost_has(p, 0) && (lives || p->state == PS_DYING) && w->n < w->room)
+		w->p[w->n++] = p;
+}
+
+static int by_order(const void *a, const void *b)
+{
+	const struct proc *const *x = a, *const *y = b;
+
+	return (*x)->birth.order < (*y)->birth.order ? -1 : 1;
+}
+
+static void put_kept(struct master *m, struct proc *p, Bproc__Birth *b, Bproc__Proc *proc)
+{
+	struct kept_birth *k = &p->birth;
+
+	bproc__birth__init(b);
+	proc_wire(m, p, proc);
+	b->proc = proc;
+	b->ppid = k->ppid;
+	b->pgid = k->pgid;
+	b->sid = k->sid;
+	b->uid = k->uid;
+	b->euid = k->euid;
+	b->suid = k->suid;
+	b->gid = k->gid;
+	b->egid = k->egid;
+	b->reaper = k->reaper;
+	b->again = true;
+	b->parent_lives = has_ghost_at_home(m, k->ppid);
+	b->comm.data = (uint8_t *)k->comm;
+	b->comm.len = strnlen(k->comm, sizeof(k->comm));
+	b->args.data = k->args;
+	b->args.len = k->nargs;
+}
+
+static void send_kept(struct master *m, struct proc **p, size_t n)
 {
 	Bproc__ProcBorn out = BPROC__PROC_BORN__INIT;
-	Bproc__Birth b = BPROC__BIRTH__INIT, *list[1] = {&b};
-	struct kept_birth *k = &p->birth;
-	Bproc__Proc proc;
+	Bproc__Birth birth[BORN_ONCE_MAX], *list[BORN_ONCE_MAX];
+	Bproc__Proc proc[BORN_ONCE_MAX];
 
-	if (!k->pid)
-		return procs_mirror_exit(m, p, node_get(&m->nodes, NODE_HOME));
-	proc_wire(m, p, &proc);
-	b.proc = &proc;
-	b.ppid = k->ppid;
-	b.pgid = k->pgid;
-	b.sid = k->sid;
-	b.uid = k->uid;
-	b.euid = k->euid;
-	b.suid = k->suid;
-	b.gid = k->gid;
-	b.egid = k->egid;
-	b.reaper = k->reaper;
-	b.again = true;
-	b.parent_lives = has_ghost_at_home(m, k->ppid);
-	b.comm.data = (uint8_t *)k->comm;
-	b.comm.len = strnlen(k->comm, sizeof(k->comm));
-	out.n_birth = 1;
+	for (size_t i = 0; i < n; i++) {
+		put_kept(m, p[i], &birth[i], &proc[i]);
+		list[i] = &birth[i];
+	}
+	out.n_birth = n;
 	out.birth = list;
 	node_send(m, node_get(&m->nodes, NODE_HOME), &out.base);
+}
+
+/*
+ * Before any end: a child whose parent's end is shown first belongs to the keeper, and is in that
+ * one's session for good. What is ended its node may not know any more.
+ */
+void born_again(struct master *m)
+{
+	struct missed w = {.m = m, .room = m->procs.count};
+
+	w.p = calloc(w.room + 1, sizeof(*w.p));
+	if (!w.p)
+		return log_error("no memory: home is not told of %u births", m->procs.count);
+	proc_each(&m->procs, if_missed, &w);
+	qsort(w.p, w.n, sizeof(*w.p), by_order);
+	for (size_t i = 0, n; i < w.n; i += n) {
+		n = w.n - i < BORN_ONCE_MAX ? w.n - i : BORN_ONCE_MAX;
+		send_kept(m, w.p + i, n);
+	}
+	free(w.p);
+}
+
+/* Home is back, behind born_again(), and has not said that its ghost has ended. */
+void born_ended_again(struct master *m, struct proc *p)
+{
+	const bool reaped = p->birth.pid && p->birth.reaped;
+	const int32_t pid = p->pid;
+
 	procs_mirror_exit(m, p, node_get(&m->nodes, NODE_HOME));
-	if (k->reaped)
-		send_reaped(m, p->pid);
+	if (reaped)
+		send_reaped(m, pid);
 }
 
 /* Of one that is moving, or that no node has told of yet, home asks again. */

@@ -204,7 +204,9 @@ void born_reaped(struct peer *p, const Bproc__ProcReaped *r);
 void born_zombies(struct peer *p, const Bproc__Zombies *z);
 /* The slave has told all it holds: what was born on it and is not among that has ended. */
 void born_state_end(struct master *m, struct node *n);
-void born_ended_again(struct master *m, struct proc *p); /* to home, which is back */
+/* To home, which is back: births that it may have missed, then the end of one. */
+void born_again(struct master *m);
+void born_ended_again(struct master *m, struct proc *p);
 void born_tick(struct master *m, struct node *n, uint64_t now);
 
 /* place.c */

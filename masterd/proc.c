@@ -68,6 +68,7 @@ static void free_proc(struct proc *p)
 		free(q);
 	while (p->told)
 		free(told_take_first(p));
+	free(p->birth.args);
 	free(p);
 }
 

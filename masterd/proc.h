@@ -90,7 +90,10 @@ struct kept_birth {
 	int32_t pid, ppid, pgid, sid;
 	uint32_t uid, euid, suid, gid, egid, reaper;
 	char comm[16];
-	bool reaped; /* it has been waited for on its node */
+	bool reaped;	/* it has been waited for on its node */
+	uint64_t order; /* in which births were told first: parents before their children */
+	uint8_t *args;	/* owned */
+	size_t nargs;
 };
 
 struct proc {
@@ -123,7 +126,8 @@ struct proc {
 struct proc_table {
 	uint32_t count;
 	uint32_t last_gen;
-	uint32_t words; /* of a set of ghosts */
+	uint64_t births; /* that were told */
+	uint32_t words;	 /* of a set of ghosts */
 	struct proc *chain[PROC_HASH];
 };
 

@@ -520,5 +520,7 @@ static void of_node_back(struct proc *p, void *arg)
 
 void procs_node_back(struct master *m, struct node *n)
 {
+	if (n->num == NODE_HOME)
+		born_again(m);
 	proc_each(&m->procs, of_node_back, &(struct node_news){.m = m, .n = n});
 }

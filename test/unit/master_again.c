@@ -53,6 +53,45 @@ START_TEST(born_and_ended)
 }
 END_TEST
 
+/*
+ * A family that was born while home was away, and some have ended: home hears of all births before
+ * any end, parents first.
+ */
+START_TEST(births_before_ends)
+{
+	enum { FAMILY = 100 }; /* more than go into one message */
+	struct fake_slave *home, *n0, *n1;
+	Bproc__Envelope *env;
+	int next = 0;
+
+	join_three(&home, &n0, &n1);
+	tell_end(home);
+	hear_asked(n0, n1);
+	slave_free(home);
+	for (int i = 0; i < FAMILY; i++)
+		tell_child(n0, BORN + i * 7 % FAMILY, i ? BORN + (i - 1) * 7 % FAMILY : 0);
+	tell_event(n0, BORN, CLD_EXITED, 7, 0, 0);
+	tell_event(n0, BORN + 7, CLD_EXITED, 8, 0, 0);
+	pidnode(n0, BORN); /* all of that has been read */
+	home = slave_join(-1, "h", NULL);
+	while (next < FAMILY) {
+		env = slave_expect(home, BPROC__ENVELOPE__MSG_PROC_BORN);
+		for (size_t i = 0; i < env->proc_born->n_birth; i++, next++) {
+			const Bproc__Birth *b = env->proc_born->birth[i];
+
+			ck_assert_int_eq(b->proc->pid, BORN + next * 7 % FAMILY);
+			ck_assert_int_eq(b->ppid, next ? BORN + (next - 1) * 7 % FAMILY : 0);
+			ck_assert(b->again && b->args.len == sizeof("prog"));
+		}
+		bproc__envelope__free_unpacked(env, NULL);
+	}
+	hear(home, BPROC__ENVELOPE__MSG_MIRROR);
+	hear(home, BPROC__ENVELOPE__MSG_MIRROR);
+	slave_expect_nothing(home, 100);
+	free_three(home, n0, n1);
+}
+END_TEST
+
 /* Its bpslave was killed before it could pass on the word: the next one asks, and hears the same.
  */
 START_TEST(aborted)
@@ -270,6 +309,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, master_cleanup);
 	tcase_set_timeout(t, 30);
 	tcase_add_test(t, born_and_ended);
+	tcase_add_test(t, births_before_ends);
 	tcase_add_test(t, aborted);
 	tcase_add_loop_test(t, grant_lost, 0, 5);
 	tcase_add_test(t, last_move_open);

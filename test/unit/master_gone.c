@@ -208,6 +208,8 @@ START_TEST(born_where_it_begins)
 	home = slave_join(-1, "h", NULL);
 	if (_i == 0)
 		hear(home, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	else
+		hear(home, BPROC__ENVELOPE__MSG_PROC_BORN); /* the master itself, before the ends */
 	tell_end(home);
 	hear_asked(n0, n1);
 	tell_born(n0, BORN, true);

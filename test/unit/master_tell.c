@@ -113,18 +113,31 @@ void tell_voided(struct fake_slave *s, uint64_t id)
 	slave_send(s, &m.base);
 }
 
-void tell_birth(struct fake_slave *s, int pid, bool moved, bool again)
+static void born(struct fake_slave *s, int pid, int ppid, bool moved, bool again)
 {
 	Bproc__ProcBorn m = BPROC__PROC_BORN__INIT;
 	Bproc__Birth b = BPROC__BIRTH__INIT, *list[1] = {&b};
 	Bproc__Proc p = proc_of(pid);
+	uint8_t args[] = "prog";
 
 	b.proc = &p;
+	b.ppid = ppid;
 	b.moved = moved;
 	b.again = again;
+	b.args = (ProtobufCBinaryData){.len = sizeof(args), .data = args};
 	m.n_birth = 1;
 	m.birth = list;
 	slave_send(s, &m.base);
+}
+
+void tell_birth(struct fake_slave *s, int pid, bool moved, bool again)
+{
+	born(s, pid, 0, moved, again);
+}
+
+void tell_child(struct fake_slave *s, int pid, int ppid)
+{
+	born(s, pid, ppid, false, false);
 }
 
 void tell_born(struct fake_slave *s, int pid, bool moved)

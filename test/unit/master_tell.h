@@ -21,6 +21,7 @@ void tell_ran(struct fake_slave *s, int pid, uint64_t id, bool left);
 void tell_voided(struct fake_slave *s, uint64_t id);
 void tell_born(struct fake_slave *s, int pid, bool moved);
 void tell_birth(struct fake_slave *s, int pid, bool moved, bool again);
+void tell_child(struct fake_slave *s, int pid, int ppid); /* it is born there */
 void tell_event(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq,
 		uint64_t move);
 void hear_told(struct fake_slave *s, int pid, unsigned int code, int status, uint64_t seq);
