@@ -53,7 +53,7 @@ void lazy_choose(struct dump *d)
 	d->nlazy = n;
 }
 
-/* 0 to 2 are a ghost's streams, if they are closed now too: it would read and close what is there. */
+/* A ghost has its streams at 0 to 2: what it finds there it takes for one, and closes it. */
 static int above_streams(int fd)
 {
 	int up = fd;
