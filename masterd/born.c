@@ -200,8 +200,7 @@ void born_reaped(struct peer *peer, const Bproc__ProcReaped *r)
 	}
 }
 
-/* Of those that home may have missed: of its node, or ended, and home has not said that its ghost
- * has. */
+/* Those that home may have missed: they live, or home has not said that their ghosts have ended. */
 struct missed {
 	struct master *m;
 	struct proc **p; /* owned */

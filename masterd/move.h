@@ -89,8 +89,10 @@ struct move_table {
 	struct move *chain[1024];
 };
 
-/* A new move in MV_GRANTED, id and token chosen; NULL: MOVES_MAX, too many of this user, or no
- * memory. */
+/*
+ * A new move in MV_GRANTED, id and token chosen; NULL: MOVES_MAX, too many of this user, or no
+ * memory.
+ */
 struct move *move_new(struct move_table *t, uint32_t uid);
 uint32_t move_count(const struct move_table *t, uint32_t uid);
 /* A move of which only the source knows any more, after a master's restart: MV_VOIDING. */

@@ -38,7 +38,8 @@ void used_read(int32_t pid, struct chan_used *ret_used, uint64_t *ret_start_ns)
 {
 	char stat[1024];
 
-	if (proc_file(AT_FDCWD, pid, "stat", stat, sizeof(stat)) > 0 && used_parse(stat, ret_used, ret_start_ns))
+	if (proc_file(AT_FDCWD, pid, "stat", stat, sizeof(stat)) > 0 &&
+	    used_parse(stat, ret_used, ret_start_ns))
 		return;
 	*ret_used = (struct chan_used){0};
 	if (ret_start_ns)

@@ -204,6 +204,7 @@ START_TEST(ping_timeout)
 	/* Declared dead: the same bpinit has to kill what it still has; another has nothing. */
 	s = slave_join(1, "x", &w);
 	ck_assert(w.fence);
+	ck_assert(slave_sees(home, 1, "up", 1000)); /* else it is the last "down" that is seen */
 	slave_free(s);
 	ck_assert(slave_sees(home, 1, "down", 6000));
 	s = slave_join(1, "y", &w);

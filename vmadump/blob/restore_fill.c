@@ -64,8 +64,7 @@ static uint64_t walk_next(struct walk *w, uint64_t max, uint64_t *ret_at)
 
 /* -- making pages */
 
-/* Of the processor, so not while others have it: several work on one image, and a batch takes ms.
- */
+/* Of the processor, so not while others have it: a batch takes ms, and several of them go on. */
 static int64_t used_ns(void)
 {
 	struct timespec t = {0};
