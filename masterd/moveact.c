@@ -34,7 +34,6 @@ static void send_commit(struct master *m, const struct move *mv)
 	proc.gen = mv->proc ? mv->proc->gen : 0;
 	c.move = mv->id;
 	c.proc = &proc;
-	c.node = mv->target;
 	c.has_exec = mv->has_exec;
 	node_send(m, node_get(&m->nodes, mv->source), &c.base);
 }

@@ -226,7 +226,6 @@ static void ping_node(struct master *m, struct node *n, uint64_t now)
 		node_reason(n, "link lost: no answer to pings for %u s", limit / 1000);
 		nodes_event(m, n, NE_LOST);
 	} else if (n->state == NS_CONNECTED) {
-		ping.stamp = (uint64_t)clock_ns(CLOCK_MONOTONIC);
 		node_send(m, n, &ping.base);
 	}
 }

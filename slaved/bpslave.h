@@ -443,8 +443,7 @@ int asker_read(struct asker *a, uint32_t kind, char text[LOCAL_TEXT_MAX]);
 void move_tell_failed(uint64_t move, int err, const char *text, bool target);
 void move_image_lost(uint64_t move); /* bpslave_move.c: some of it may not have been sent */
 /* MoveState: an undecided move that is told to a master which may not know it. */
-void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, bool sent,
-		     bool moved);
+void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, bool moved);
 
 /*
  * -- bpslave_born.c, bpslave_source.c: processes that are born on a node (doc/born.md). They

@@ -206,8 +206,7 @@ void move_tell_failed(uint64_t move, int err, const char *text, bool target)
 	master_send(&m.base);
 }
 
-void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, bool sent,
-		     bool moved)
+void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, bool moved)
 {
 	Bproc__MoveState s = BPROC__MOVE_STATE__INIT;
 	PROC_OF(proc, pid);
@@ -215,7 +214,6 @@ void move_tell_state(uint64_t move, uint32_t kind, int32_t target, int32_t pid, 
 	s.move = move;
 	s.kind = kind;
 	s.target = target;
-	s.sent = sent;
 	s.proc = &proc;
 	s.moved = moved;
 	master_send(&s.base);

@@ -69,9 +69,6 @@ static void tell_state(const struct init_msg *m)
 		stdio_lost(m->u.state.pid);
 	s.proc = &proc;
 	s.ghost = m->u.state.is_ghost;
-	s.ppid = m->u.state.ppid;
-	s.pgid = m->u.state.pgid;
-	s.sid = m->u.state.sid;
 	s.move = m->move_id;
 	master_send(&s.base);
 }

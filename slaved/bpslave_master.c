@@ -253,11 +253,10 @@ void master_fenced(void)
 
 /* -- messages */
 
-static void answer_ping(const Bproc__Ping *p)
+static void answer_ping(void)
 {
 	Bproc__Pong pong = BPROC__PONG__INIT;
 
-	pong.stamp = p->stamp;
 	link_send(m.link, &pong.base);
 }
 
@@ -327,7 +326,7 @@ static void dispatch(const Bproc__Envelope *env)
 	case BPROC__ENVELOPE__MSG_REFUSE:
 		return on_refuse(env->refuse); /* the node was set down */
 	case BPROC__ENVELOPE__MSG_PING:
-		return answer_ping(env->ping);
+		return answer_ping();
 	case BPROC__ENVELOPE__MSG_PONG:
 		return;
 	default:

@@ -252,10 +252,8 @@ static void on_ghost(const struct init_msg *m)
 {
 	Bproc__MoveGhosted g = BPROC__MOVE_GHOSTED__INIT;
 	struct leaving *v = by_move(m->move_id);
-	PROC_OF(proc, m->pid);
 
 	g.move = m->move_id;
-	g.proc = &proc;
 	master_send_later(&g.base);
 	born_left(m->pid);
 	if (v)
@@ -284,7 +282,7 @@ static void tell_state(const struct init_msg *m)
 	else
 		v->moved = m->flags & EVF_MOVED;
 	move_tell_state(m->move_id, m->u.state.kind, m->u.state.target, m->u.state.pid,
-			m->u.state.phase == INIT_PHASE_SENT, m->flags & EVF_MOVED);
+			m->flags & EVF_MOVED);
 	if (m->u.state.phase == INIT_PHASE_FAILED)
 		move_tell_failed(m->move_id, EIO, "the process could not be sent", false);
 }
@@ -325,7 +323,7 @@ void move_tell_granted(void)
 	{
 		if (!v->move || v->committed)
 			continue;
-		move_tell_state(v->move, v->kind, v->node, v->pid, false, v->moved);
+		move_tell_state(v->move, v->kind, v->node, v->pid, v->moved);
 		if (v->lost)
 			tell_lost(v);
 	}

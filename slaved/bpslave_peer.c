@@ -56,7 +56,6 @@ static void say_hello(struct peer *p)
 
 	h.protocol = BPROC_PROTOCOL;
 	h.node = slave.node;
-	h.epoch = slave.epoch;
 	link_send(p->link, &h.base);
 }
 

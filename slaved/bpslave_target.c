@@ -199,7 +199,7 @@ void target_on_start(const Bproc__MoveStart *s)
 
 	if (find(s->move))
 		return;
-	e = chain_take_all(s, &m);
+	e = s->home == HOME_NODE ? chain_take_all(s, &m) : -EINVAL;
 	if (e == 0)
 		e = s->creds
 			    ? wire_get_cred(s->creds->raw.data, s->creds->raw.len, &m.u.arrive.cred)

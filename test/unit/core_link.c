@@ -58,11 +58,12 @@ static void on_msg(struct link *l, const Bproc__Envelope *env, void *arg)
 	} else if (env->msg_case == BPROC__ENVELOPE__MSG_STREAM_DATA) {
 		if (env->stream_data->offset != e->got)
 			e->bad = true;
-	} else if (env->msg_case != BPROC__ENVELOPE__MSG_PING || env->ping->stamp != e->got) {
+	} else if (env->msg_case != BPROC__ENVELOPE__MSG_MOVE_VOID ||
+		   env->move_void->move != e->got) {
 		e->bad = true;
 	}
-	if (e->echo && env->msg_case == BPROC__ENVELOPE__MSG_PING)
-		link_send(l, &env->ping->base);
+	if (e->echo && env->msg_case == BPROC__ENVELOPE__MSG_MOVE_VOID)
+		link_send(l, &env->move_void->base);
 	if (++e->got == MANY && !e->echo)
 		event_base_loopbreak(e->base);
 }
@@ -167,8 +168,8 @@ static void client_start(struct client *c, const struct cluster_key *mine,
 	c->e.link = link_connect(c->e.base, c->ctx, &a, NULL, &ops, &c->e, &err);
 	ck_assert_ptr_nonnull(c->e.link);
 	/* Before it is up nothing can be sent. */
-	Bproc__Ping ping = BPROC__PING__INIT;
-	ck_assert_int_eq(link_send(c->e.link, &ping.base), -ENOTCONN);
+	Bproc__MoveVoid number = BPROC__MOVE_VOID__INIT;
+	ck_assert_int_eq(link_send(c->e.link, &number.base), -ENOTCONN);
 }
 
 static void client_end(struct client *c)
@@ -198,13 +199,13 @@ static void all_came_back(struct client *c)
 
 START_TEST(echoes)
 {
-	Bproc__Ping ping = BPROC__PING__INIT;
+	Bproc__MoveVoid number = BPROC__MOVE_VOID__INIT;
 	struct client c;
 
 	client_start(&c, &key_a, &key_a, (struct end){.echo = true});
 	await_up(&c.e);
-	for (ping.stamp = 0; ping.stamp < MANY; ping.stamp++)
-		ck_assert_int_ge(link_send(c.e.link, &ping.base), 0);
+	for (number.move = 0; number.move < MANY; number.move++)
+		ck_assert_int_ge(link_send(c.e.link, &number.base), 0);
 	all_came_back(&c);
 }
 END_TEST
@@ -212,17 +213,17 @@ END_TEST
 /* What may wait goes out with what may not, in the order of being given, or soon by itself. */
 START_TEST(later)
 {
-	Bproc__Ping ping = BPROC__PING__INIT;
+	Bproc__MoveVoid number = BPROC__MOVE_VOID__INIT;
 	struct client c;
 
 	client_start(&c, &key_a, &key_a, (struct end){.echo = true});
-	ck_assert_int_eq(link_send_later(c.e.link, &ping.base), -ENOTCONN);
+	ck_assert_int_eq(link_send_later(c.e.link, &number.base), -ENOTCONN);
 	await_up(&c.e);
 	/* Runs of them that fit into one record, that do not, and one that is left at the end. */
-	for (; ping.stamp < MANY; ping.stamp++) {
-		bool now = ping.stamp % 1000 > 500 && ping.stamp % 5 == 0;
+	for (; number.move < MANY; number.move++) {
+		bool now = number.move % 1000 > 500 && number.move % 5 == 0;
 
-		ck_assert_int_ge((now ? link_send : link_send_later)(c.e.link, &ping.base), 0);
+		ck_assert_int_ge((now ? link_send : link_send_later)(c.e.link, &number.base), 0);
 	}
 	all_came_back(&c);
 }

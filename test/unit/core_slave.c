@@ -193,7 +193,6 @@ static void on_msg(struct link *l, const Bproc__Envelope *env, void *arg)
 
 	if (env->msg_case == BPROC__ENVELOPE__MSG_PING) {
 		s->pings++;
-		pong.stamp = env->ping->stamp;
 		if (!s->silent)
 			link_send(l, &pong.base);
 	} else if (env->msg_case == BPROC__ENVELOPE__MSG_NODE_TABLE) {

@@ -192,7 +192,6 @@ START_TEST(last_move_open)
 		.kind = MOVE_MOVE, .node = 1, .asker = 2001, .pid = 2001, .parent = 1000};
 	Bproc__MoveGhosted ghosted = BPROC__MOVE_GHOSTED__INIT;
 	struct fake_slave *home, *n0, *n1;
-	Bproc__Proc proc = proc_of(2001);
 	uint64_t last;
 
 	last = join_three(&home, &n0, &n1);
@@ -208,7 +207,6 @@ START_TEST(last_move_open)
 	tell_ran(n0, 2001, last, false);
 	hear(home, BPROC__ENVELOPE__MSG_MOVE_COMMIT);
 	ghosted.move = last;
-	ghosted.proc = &proc;
 	slave_send(home, &ghosted.base);
 	hear_again(n0, 5);
 	slave_ask(n0, &q);

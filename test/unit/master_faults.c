@@ -73,7 +73,7 @@ static void source_hears(const Bproc__Envelope *e)
 		ck_assert(st.ran && !st.thawed);
 		st.parked = false;
 		st.ghost = true;
-		SAY(home, MoveGhosted, MOVE_GHOSTED, m_.move = e->move_commit->move; m_.proc = &p_);
+		SAY(home, MoveGhosted, MOVE_GHOSTED, m_.move = e->move_commit->move);
 		break;
 	case BPROC__ENVELOPE__MSG_MIRROR:
 		ck_assert(st.dead);
@@ -154,7 +154,7 @@ static void join(void)
 	home = slave_join(-1, "h", NULL);
 	if (st.parked && st.granted)
 		SAY(home, MoveState, MOVE_STATE, m_.move = st.granted; m_.kind = MOVE_MOVE;
-		    m_.target = 0; m_.sent = st.sent; m_.proc = &p_);
+		    m_.target = 0; m_.proc = &p_);
 	if (st.ghost)
 		SAY(home, ProcState, PROC_STATE, m_.ghost = true; m_.proc = &p_);
 	SAY(home, StateEnd, STATE_END, (void)m_);

@@ -166,8 +166,7 @@ static uint64_t rfork_to_n0(int child)
 	SAY_SENT(home, id);
 	SAY_RAN(n0, id, child);
 	HEAR(home, MOVE_COMMIT, ck_assert_uint_eq(e_->move_commit->move, id);
-	     ck_assert_int_eq(e_->move_commit->proc->pid, child);
-	     ck_assert_int_eq(e_->move_commit->node, 0));
+	     ck_assert_int_eq(e_->move_commit->proc->pid, child));
 	ck_assert(settling(child));
 	SAY_GHOSTED(home, id);
 	ck_assert_int_eq(pidnode(child), 0);
@@ -312,7 +311,7 @@ START_TEST(onwards)
 	SAY_SENT(n0, id);
 	slave_expect_nothing(n0, 100);
 	SAY_RAN(n1, id, CHILD);
-	HEAR(n0, MOVE_COMMIT, ck_assert_int_eq(e_->move_commit->node, 1));
+	HEAR(n0, MOVE_COMMIT, ck_assert_uint_eq(e_->move_commit->move, id));
 	hear_signal(n1, CHILD, SIGUSR1);
 	hear_signal(n1, CHILD, SIGUSR2);
 	SAY_GHOSTED(n0, id);

@@ -63,7 +63,6 @@ void tell_move(struct fake_slave *s, uint64_t id, unsigned int kind, int target,
 	m.move = id;
 	m.kind = kind;
 	m.target = target;
-	m.sent = true;
 	m.proc = &p;
 	slave_send(s, &m.base);
 }

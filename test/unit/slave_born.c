@@ -30,6 +30,7 @@ static uint64_t end_seq;       /* of the last end that bpinit keeps, */
 static int acked;	       /* and what it need not keep */
 static uint64_t clock_now = 1000;
 static int gone;	       /* bpinit was told that it has ended, so often */
+static uint64_t refused;       /* a move, by its target */
 
 /* -- what bpslave has around it */
 
@@ -118,8 +119,9 @@ void init_tell_again(void)
 
 void move_tell_failed(uint64_t move, int err, const char *text, bool target)
 {
-	(void)target;
-	ck_abort_msg("move %llu: %d %s", (unsigned long long)move, err, text);
+	ck_assert_msg(target && err == EINVAL, "move %llu: %d %s", (unsigned long long)move, err,
+		      text);
+	refused = move;
 }
 
 void stdio_forget_home(int32_t pid)
@@ -421,6 +423,19 @@ START_TEST(end_before_the_welcome)
 }
 END_TEST
 
+/* Its numbers and relatives would be taken for those of this home. */
+START_TEST(of_another_home)
+{
+	Bproc__MoveStart s = BPROC__MOVE_START__INIT;
+
+	s.move = MOVE;
+	s.home = HOME_NODE - 1;
+	s.pid = CHILD;
+	target_on_start(&s);
+	ck_assert_uint_eq(refused, MOVE);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("born");
@@ -440,6 +455,7 @@ int main(void)
 	tcase_add_loop_test(t, kept_end, 0, 2);
 	tcase_add_loop_test(t, nobodys_end, 0, 2);
 	tcase_add_test(t, end_before_the_welcome);
+	tcase_add_test(t, of_another_home);
 	suite_add_tcase(s, t);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
