@@ -14,6 +14,7 @@
 
 #include "bproc.h"
 #include "libbproc/api.h"
+#include "libbproc/child.h"
 #include "libbproc/client.h"
 
 #define US_PER_S 1000000
@@ -57,11 +58,6 @@ static void add(struct rusage *ru, const struct local_used *u)
 	ru->ru_stime = sum(ru->ru_stime, u->stime_us);
 	if (ru->ru_maxrss < (long)u->maxrss_kb)
 		ru->ru_maxrss = (long)u->maxrss_kb;
-}
-
-static int is_end(int code)
-{
-	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
 }
 
 /* Its stop or continue. As wait4(); 0: it has done something else since. */

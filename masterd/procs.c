@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "include/sys/bproc_common.h"
+#include "libbproc/child.h"
 #include "libbproc/fault.h"
 #include "libbproc/local.h"
 #include "libbproc/log.h"
@@ -341,34 +342,29 @@ static void stop_cont(struct master *m, struct proc *p, const struct tale *t)
 	}
 }
 
-static bool is_exit(uint32_t code)
-{
-	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
-}
-
 static void child_event(struct master *m, struct node *n, struct proc *p, const struct tale *t)
 {
 	/* Told again by a slave that is back, and under way. */
 	if (told_has(p, t) || (t->seq && p->exit.seq == t->seq && p->exit.node == t->node))
 		return;
 	/* First by who has seen it, then by the bpinit that keeps it. */
-	if (is_exit(t->code) && p->state == PS_DYING && p->exit.node == t->node &&
+	if (is_end((int)t->code) && p->state == PS_DYING && p->exit.node == t->node &&
 	    p->exit.seq == 0) {
 		p->exit.seq = t->seq;
 		return;
 	}
-	if (is_exit(t->code))
+	if (is_end((int)t->code))
 		resync_exit(m, n, p, t);
 	/* Of one that a new master knows by its ghosts only: it was real there until now. */
 	if (p->node == n->num || p->state == PS_LOST) {
-		if (is_exit(t->code))
+		if (is_end((int)t->code))
 			procs_dead(m, p, PE_EXIT, t);
 		else
 			stop_cont(m, p, t);
 		return;
 	}
 	/* The parked original was killed after the commit and before it was a ghost. */
-	if (is_exit(t->code) && p->move && p->move->source == n->num)
+	if (is_end((int)t->code) && p->move && p->move->source == n->num)
 		procs_kill(m, p, node_get(&m->nodes, p->node));
 	acknowledge(m, t);
 }
@@ -399,7 +395,7 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 			    .seq = e->seq,
 			    .move = e->move};
 
-	if (!is_exit(e->code) && e->code != CLD_STOPPED && e->code != CLD_CONTINUED) {
+	if (!is_end((int)e->code) && e->code != CLD_STOPPED && e->code != CLD_CONTINUED) {
 		peer_drop(p, "protocol error: ProcEvent with code %u", e->code);
 		return;
 	}
@@ -410,11 +406,11 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 	if (e->used)
 		tale.used = (struct used){e->used->utime_us, e->used->stime_us, e->used->maxrss_kb};
 	t = find_real(p->m, p->node, e);
-	if (is_exit(e->code))
+	if (is_end((int)e->code))
 		fault_point(FAULT_MASTER_EXIT);
 	if (t)
 		child_event(p->m, p->node, t, &tale);
-	else if (is_exit(e->code) && !p->m->settled)
+	else if (is_end((int)e->code) && !p->m->settled)
 		resync_ended_unknown(p->m, e->proc->pid, &tale);
 	else
 		acknowledge(p->m, &tale);

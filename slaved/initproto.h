@@ -13,17 +13,12 @@
 #include <stdbool.h>
 #include <sys/wait.h>
 
+#include "libbproc/child.h"
 #include "libbproc/local.h"
 #include "vmadump/blob/channel.h"
 
 #define INIT_VERSION 6
 #define INIT_CHAIN_MAX 64 /* ancestors, leaders and children of one arrival */
-
-/* Of the codes of SIGCHLD (CLD_*): it has ended. */
-static inline bool is_end(int code)
-{
-	return code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
-}
 
 enum init_type {
 	/* bpslave -> bpinit */

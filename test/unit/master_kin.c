@@ -35,6 +35,19 @@ static uint64_t child_away(struct fake_slave **home, struct fake_slave **n0, str
 	return id;
 }
 
+/* 2001 asks on n0 to move to n1, with its child 2002, and is let go. */
+static void leaves_with_child(struct fake_slave *n0, struct fake_slave *n1, unsigned int state)
+{
+	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
+					       .node = 1,
+					       .asker = 2001,
+					       .pid = 2001,
+					       .parent = 1000,
+					       .child = 2002,
+					       .child_state = state});
+	hear_start(n1);
+}
+
 /*
  * Real on node 1, where its parent goes to from node 0 with a ghost of it; it ends before that has
  * arrived there (which then has a ghost of it made), or before that has asked.
@@ -47,13 +60,7 @@ START_TEST(ends_where_parent_goes)
 	if (_i == 1)
 		tell_event(n1, 2002, CLD_EXITED, 7, 9, id + 1);
 	pidnode(n1, 1); /* it has been heard */
-	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
-					       .node = 1,
-					       .asker = 2001,
-					       .pid = 2001,
-					       .parent = 1000,
-					       .child = 2002});
-	hear_start(n1);
+	leaves_with_child(n0, n1, 0);
 	if (_i == 0)
 		tell_event(n1, 2002, CLD_EXITED, 7, 9, id + 1);
 	hear_told(n1, 2002, CLD_EXITED, 7, 9);
@@ -100,13 +107,7 @@ START_TEST(goes_on_at_source)
 		tell_cont(n0, 2002);
 		hear(home, BPROC__ENVELOPE__MSG_SIGNAL);
 	}
-	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
-					       .node = 1,
-					       .asker = 2001,
-					       .pid = 2001,
-					       .parent = 1000,
-					       .child = 2002});
-	hear_start(n1);
+	leaves_with_child(n0, n1, 0);
 	if (_i == 0)
 		hear_told(n1, 2002, CLD_STOPPED, SIGSTOP, 9);
 	slave_expect_nothing(n1, 100);
@@ -132,13 +133,7 @@ START_TEST(stops_where_parent_goes)
 		tell_cont(n0, 2002);
 		hear(n1, BPROC__ENVELOPE__MSG_SIGNAL);
 	}
-	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
-					       .node = 1,
-					       .asker = 2001,
-					       .pid = 2001,
-					       .parent = 1000,
-					       .child = 2002});
-	hear_start(n1);
+	leaves_with_child(n0, n1, 0);
 	if (_i == 1) {
 		pidnode(n1, 1); /* it has been granted */
 		tell_event(n1, 2002, CLD_STOPPED, SIGSTOP, 9, id + 1);
@@ -180,14 +175,7 @@ START_TEST(stops_again_where_parent_goes)
 		tell_event(n1, 2002, CLD_STOPPED, SIGSTOP, 11, id + 1);
 		hear_told(n0, 2002, CLD_STOPPED, SIGSTOP, 11);
 	}
-	slave_ask(n0, &(struct slave_question){.kind = MOVE_MOVE,
-					       .node = 1,
-					       .asker = 2001,
-					       .pid = 2001,
-					       .parent = 1000,
-					       .child = 2002,
-					       .child_state = CHAIN_STOP_SEEN});
-	hear_start(n1);
+	leaves_with_child(n0, n1, CHAIN_STOP_SEEN);
 	if (_i == 0)
 		hear_told(n1, 2002, CLD_STOPPED, SIGSTOP, 11);
 	slave_expect_nothing(n1, 100);

@@ -204,21 +204,27 @@ START_TEST(lives_on)
 }
 END_TEST
 
+/* The parent, which is alone, as its bpinit says. */
+static void makes_group(struct init_msg *ret)
+{
+	*ret = (struct init_msg){.type = EV_PLACE,
+				 .pid = PARENT,
+				 .u.place = {.pid = PARENT, .pgid = PARENT, .sid = 9, .number = 7}};
+	child_lives = false;
+	born_scan();
+	born_flush();
+	place_on_init(ret);
+}
+
 /*
  * It makes a group, and home does not answer: bpinit lets it go on, and says so, before it has run.
  * That it is where it was is no news, of which home would tell all nodes.
  */
 START_TEST(goes_on_unheard)
 {
-	struct init_msg m = {.type = EV_PLACE, .pid = PARENT, .u.place = {.pid = PARENT}};
+	struct init_msg m;
 
-	child_lives = false;
-	born_scan();
-	born_flush();
-	m.u.place.pgid = PARENT;
-	m.u.place.sid = 9;
-	m.u.place.number = 7;
-	place_on_init(&m);
+	makes_group(&m);
 	ck_assert_int_eq(told_group, PARENT);
 	m.u.place.number = 0;
 	place_on_init(&m);
@@ -240,16 +246,10 @@ END_TEST
  */
 START_TEST(told_again)
 {
-	struct init_msg m = {.type = EV_PLACE, .pid = PARENT, .u.place = {.pid = PARENT}};
+	struct init_msg m;
 	struct born *b;
 
-	child_lives = false;
-	born_scan();
-	born_flush();
-	m.u.place.pgid = PARENT;
-	m.u.place.sid = 9;
-	m.u.place.number = 7;
-	place_on_init(&m);
+	makes_group(&m);
 	b = born_find(PARENT);
 	ck_assert_ptr_nonnull(b);
 	b->stale = true;

@@ -78,6 +78,11 @@ long chan_recv(struct blob *b, struct chan_pkt *p, int flags);
 void chan_close_fds(struct chan_pkt *p, int from);
 /* Sorts the stream fds p->fd[from..] by p's mask; ret[i] is -1 where there is none. */
 void chan_streams(struct chan_pkt *p, int from, int ret[CHAN_STREAMS]);
+/*
+ * The fd, not among 0 to 2: those are streams, also where they are closed now, and who finds one
+ * there takes it for that. -errno: as it is.
+ */
+int above_streams(int fd);
 /* Closes every descriptor but those of keep[0..n), which may hold -1 and is sorted. */
 void close_all_but(int *keep, int n);
 

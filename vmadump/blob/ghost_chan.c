@@ -166,6 +166,17 @@ void chan_close_fds(struct chan_pkt *p, int from)
 	p->nfd = MIN(p->nfd, from);
 }
 
+int above_streams(int fd)
+{
+	int up = fd;
+
+	if (fd >= 0 && fd < CHAN_STREAMS) {
+		up = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, CHAN_STREAMS);
+		sys_close(fd);
+	}
+	return up;
+}
+
 void chan_streams(struct chan_pkt *p, int from, int ret[CHAN_STREAMS])
 {
 	for (int i = 0; i < CHAN_STREAMS; i++) {

@@ -259,18 +259,6 @@ struct stash {
 	uint64_t taken, used;
 };
 
-/* 0 to 2 are streams, also those that are closed. -errno. */
-static int above_streams(int fd)
-{
-	int up = fd;
-
-	if (fd >= 0 && fd < CHAN_STREAMS) {
-		up = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, CHAN_STREAMS);
-		sys_close(fd);
-	}
-	return up;
-}
-
 long relay_stash(struct ghost *g, struct input *in)
 {
 	struct relay *r = &g->relay[0];

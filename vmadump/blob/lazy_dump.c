@@ -5,6 +5,7 @@
  */
 #include "dump.h"
 #include "dump_scan.h"
+#include "ghost.h"
 #include "lazy_out.h"
 #include "lib.h"
 #include "pagemap.h"
@@ -51,18 +52,6 @@ void lazy_choose(struct dump *d)
 		n++;
 	}
 	d->nlazy = n;
-}
-
-/* A ghost has its streams at 0 to 2: what it finds there it takes for one, and closes it. */
-static int above_streams(int fd)
-{
-	int up = fd;
-
-	if (fd >= 0 && fd < CHAN_STREAMS) {
-		up = (int)sys_fcntl(fd, F_DUPFD_CLOEXEC, CHAN_STREAMS);
-		sys_close(fd);
-	}
-	return up;
 }
 
 /* One that has voted has the numbers of its descriptors still: these are to be in nobody's way. */

@@ -6,18 +6,6 @@
 #include "ghost.h"
 #include "libbproc/local.h"
 
-/* Numbers 0 to 2 are its stdin, stdout and stderr, even if they are closed now. -errno: as fd. */
-static int above_stdio(int fd)
-{
-	long up;
-
-	if (fd < 0 || fd > 2)
-		return fd;
-	up = sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	sys_close(fd);
-	return (int)up;
-}
-
 /* Mapped from outside by one call, it is all of everything: as a program's own from now on. */
 static void own_protection(struct blob *b)
 {
@@ -52,7 +40,7 @@ static long begin(struct blob *b, const struct chan_pkt *order)
 	long r = sys_socketpair(SYS_AF_UNIX, SYS_SOCK_SEQPACKET | SYS_SOCK_CLOEXEC, 0, end);
 
 	if (r >= 0) {
-		up = above_stdio(end[0]);
+		up = above_streams(end[0]);
 		r = up < 0 ? up : park_ask(b, order, end[1], b->exec_kind);
 		sys_close(end[1]);
 		if (r < 0 && up >= 0)
@@ -69,7 +57,7 @@ static long begin(struct blob *b, const struct chan_pkt *order)
 /* Of one of a tree: what it is to be told. */
 static void take_order(struct blob *b, struct chan_pkt *p)
 {
-	int fd = p->nfd > 1 ? above_stdio(p->fd[1]) : 0;
+	int fd = p->nfd > 1 ? above_streams(p->fd[1]) : 0;
 
 	if (p->nfd > 1)
 		p->nfd = 1;
