@@ -8,9 +8,9 @@
  *   nodefile.c  what outlives a master of it; tree.c  those that move together
  *   moves.c     the judge: MoveAsk           moveact.c what follows a move's events
  *   asks.c      what it cannot judge yet
- *   procs.c     signals, exits, questions    resync.c  after a restart of the master
- *   born.c      births on nodes               kills.c   kill() there
- *   place.c     groups and sessions
+ *   procs.c     exits and stops              signals.c signals
+ *   born.c      births on nodes              kills.c   kill() there
+ *   place.c     groups and sessions          resync.c  after a restart of the master
  */
 #pragma once
 
@@ -156,12 +156,20 @@ void moves_from_target(struct peer *p, uint64_t id, enum move_event event, int e
 void moves_node(struct master *m, struct node *n, bool dead);
 
 /* procs.c */
-void procs_signal(struct peer *p, const Bproc__Signal *s);
-void procs_signal_ack(struct peer *p, const Bproc__SignalAck *a);
 void procs_event(struct peer *p, const Bproc__ProcEvent *e);
 void procs_mirrored(struct peer *p, const Bproc__Mirrored *d);
 void procs_pid_ask(struct peer *p, const Bproc__PidAsk *a);
 void procs_list_ask(struct peer *p, const Bproc__ProcsAsk *a);
+/* signals.c */
+void procs_signal(struct peer *p, const Bproc__Signal *s);
+void procs_signal_ack(struct peer *p, const Bproc__SignalAck *a);
+/* To a node; and what waits, a stop or continue too, until a move is decided. */
+void procs_forward(struct master *m, struct proc *p, const struct queued *q, int32_t node);
+void procs_keep(struct proc *p, const struct queued *q);
+/* SIGKILL to a process on n, in the kernel's name. */
+void procs_kill(struct master *m, struct proc *p, struct node *n);
+void procs_kill_lost(struct proc *p); /* when it is known where it is */
+
 /* stats.c: passed on, there and back. */
 void stats_ask(struct peer *p, const Bproc__StatsAsk *a);
 void stats_tell(struct peer *p, const Bproc__StatsTell *t);
@@ -185,14 +193,13 @@ void procs_ghost_told(struct master *m, struct proc *p, struct node *n);
 void procs_settled(struct master *m, struct proc *p);
 /* Forgets p if it is in the table for ghosts only and has none. May free p. */
 void procs_release(struct master *m, struct proc *p);
-void procs_kill_lost(struct proc *p); /* when it is known where it is */
-/* SIGKILL to a process on n, in the kernel's name. */
-void procs_kill(struct master *m, struct proc *p, struct node *n);
 /* May free p. */
 void procs_node_dead(struct master *m, struct node *n);
 /* Repeats the mirrors that n has not confirmed. */
 void procs_node_back(struct master *m, struct node *n);
 void proc_wire(const struct master *m, const struct proc *p, Bproc__Proc *ret_proc);
+/* The entry that a message speaks of; NULL also if it is of an older use of the pid. */
+struct proc *procs_find(struct master *m, const Bproc__Proc *w);
 
 /* Where it is, of one that a restarted master knew by its ghosts only. */
 void procs_found(struct master *m, struct proc *p, int32_t node);

@@ -1,6 +1,6 @@
 /*
- * Processes: signals from ghosts to the real one, exits and stops from the real
- * one to its ghosts. The table of states is in proc.c. Runs in bpmaster; doc/wire.md, section 7.
+ * Processes: exits and stops from the real one to its ghosts. The table of states is in proc.c.
+ * Runs in bpmaster; doc/wire.md, section 7.
  */
 #include <errno.h>
 #include <signal.h>
@@ -23,8 +23,7 @@ void proc_wire(const struct master *m, const struct proc *p, Bproc__Proc *ret_pr
 	ret_proc->gen = p->gen;
 }
 
-/* The entry that a message speaks of; NULL also if it is of an older use of the pid. */
-static struct proc *find(struct master *m, const Bproc__Proc *w)
+struct proc *procs_find(struct master *m, const Bproc__Proc *w)
 {
 	return w ? proc_get(&m->procs, w->pid, w->gen) : NULL;
 }
@@ -105,37 +104,6 @@ void procs_settled(struct master *m, struct proc *p)
 		procs_release(m, p);
 }
 
-static void send_signal(struct master *m, struct proc *p, const struct queued *q, int32_t node)
-{
-	Bproc__Signal s = BPROC__SIGNAL__INIT;
-	struct node *n = node_get(&m->nodes, node);
-	Bproc__Proc proc;
-
-	if (!n)
-		return;
-	proc_wire(m, p, &proc);
-	s.proc = &proc;
-	s.sig = q->sig;
-	s.code = q->code;
-	s.sender_pid = q->sender_pid;
-	s.sender_uid = q->sender_uid;
-	s.value = q->value;
-	s.origin = q->origin;
-	s.stream = q->stream;
-	s.number = q->number;
-	s.oldest = q->oldest;
-	node_send(m, n, &s.base);
-}
-
-void procs_kill(struct master *m, struct proc *p, struct node *n)
-{
-	struct queued q = {.sig = SIGKILL, .code = SI_KERNEL};
-
-	if (n->num == p->node)
-		p->kill_due = true;
-	send_signal(m, p, &q, n->num);
-}
-
 void procs_mirror(struct master *m, struct proc *p, struct node *n, const struct tale *t)
 {
 	Bproc__Mirror mi = BPROC__MIRROR__INIT;
@@ -183,63 +151,6 @@ static void mirror_stop_cont(struct master *m, struct proc *p, const struct tale
 		free(d);
 	}
 	told_check(m, p);
-}
-
-static void enqueue(struct proc *p, const struct queued *q)
-{
-	if (proc_enqueue(p, q) < 0)
-		log_warn("pid %d: signal %d is lost, %u wait for its move", p->pid, q->sig,
-			 p->nqueued);
-}
-
-void procs_kill_lost(struct proc *p)
-{
-	enqueue(p, &(struct queued){.sig = SIGKILL, .code = SI_KERNEL});
-}
-
-void procs_signal(struct peer *p, const Bproc__Signal *s)
-{
-	struct master *m = p->m;
-	struct proc *t = find(m, s->proc);
-	struct queued q = {
-		.sig = s->sig,
-		.code = s->code,
-		.sender_pid = s->sender_pid,
-		.sender_uid = s->sender_uid,
-		.value = s->value,
-		.origin = s->origin,
-		.stream = s->stream,
-		.number = s->number,
-		.oldest = s->oldest,
-	};
-
-	if (s->sig < 1 || s->sig > 64) {
-		peer_drop(p, "protocol error: signal %d", s->sig);
-		return;
-	}
-	if (!t)
-		return;
-	if (s->sig == SIGCONT)
-		t->conted = s->origin;
-	switch (proc_step(t, PE_SIGNAL)) {
-	case PA_FORWARD:
-		send_signal(m, t, &q, t->node);
-		break;
-	case PA_QUEUE:
-		enqueue(t, &q);
-		break;
-	default:
-		break;
-	}
-}
-
-/* Passed on, to the bpinit that keeps the signals. */
-void procs_signal_ack(struct peer *p, const Bproc__SignalAck *a)
-{
-	struct node *n = node_get(&p->m->nodes, a->origin);
-
-	if (n)
-		node_send(p->m, n, &a->base);
 }
 
 void procs_release(struct master *m, struct proc *p)
@@ -335,7 +246,7 @@ static void stop_cont(struct master *m, struct proc *p, const struct tale *t)
 		tell_own_node(m, p, t);
 		break;
 	case PA_QUEUE:
-		enqueue(p, &q);
+		procs_keep(p, &q);
 		break;
 	default:
 		acknowledge(m, t);
@@ -375,7 +286,7 @@ static void child_event(struct master *m, struct node *n, struct proc *p, const 
  */
 static struct proc *find_real(struct master *m, const struct node *n, const Bproc__ProcEvent *e)
 {
-	struct proc *p = find(m, e->proc), *o;
+	struct proc *p = procs_find(m, e->proc), *o;
 
 	if (e->move == 0 || (p && p->came == e->move))
 		return p;
@@ -418,7 +329,7 @@ void procs_event(struct peer *p, const Bproc__ProcEvent *e)
 
 void procs_mirrored(struct peer *p, const Bproc__Mirrored *d)
 {
-	struct proc *t = find(p->m, d->proc);
+	struct proc *t = procs_find(p->m, d->proc);
 
 	if (d->seq) {
 		if (t)
@@ -457,7 +368,7 @@ void procs_decided(struct master *m, struct proc *p)
 		return;
 	while ((q = proc_dequeue(p))) {
 		if (q->sig)
-			send_signal(m, p, q, p->node);
+			procs_forward(m, p, q, p->node);
 		else
 			mirror_stop_cont(m, p, &q->tale);
 		free(q);

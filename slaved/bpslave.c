@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "bpslave.h"
+#include "bpslave_data.h"
 #include "libbproc/config.h"
 #include "libbproc/daemon.h"
 #include "libbproc/log.h"

@@ -15,6 +15,7 @@
 
 #include "libbproc/log.h"
 #include "slaved/bpslave.h"
+#include "slaved/bpslave_data.h"
 
 #define INCOMING_MAX 1024    /* connections that have not said whose they are, or are TLS */
 #define HDR_DEADLINE_MS 5000 /* from the first byte of a header to its last */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "bpslave.h"
+#include "bpslave_data.h"
 #include "libbproc/log.h"
 
 #define EARLY_MAX 512

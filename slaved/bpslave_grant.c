@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bpslave_move.h"
+#include "slaved/bpslave_data.h"
 #include "include/sys/bproc.h"
 #include "vmadump/blob/blob.h"
 

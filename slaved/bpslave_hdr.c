@@ -10,6 +10,7 @@
 
 #include "bpdata.h"
 #include "bpslave.h"
+#include "bpslave_data.h"
 
 _Static_assert(sizeof(struct data_hdr) == BPDATA_HDR, "the header's length on the wire");
 

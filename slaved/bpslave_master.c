@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "bpslave.h"
+#include "bpslave_data.h"
 #include "libbproc/daemon.h"
 #include "libbproc/log.h"
 #include "libbproc/wire.h"

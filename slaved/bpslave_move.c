@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "bpslave_move.h"
+#include "slaved/bpslave_data.h"
 #include "include/sys/bproc.h"
 #include "slaved/bpslave_filter.h"
 #include "vmadump/blob/blob.h"

@@ -14,6 +14,7 @@
 
 #include "libbproc/log.h"
 #include "slaved/bpslave.h"
+#include "slaved/bpslave_data.h"
 
 #define WARM_PER_NODE 2
 #define WARM_NODES_MAX 64 /* nodes for which connections wait; others connect on demand */

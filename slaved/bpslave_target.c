@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bpslave.h"
+#include "bpslave_data.h"
 #include "libbproc/log.h"
 #include "libbproc/wire.h"
 #include "slaved/bpslave_filter.h"

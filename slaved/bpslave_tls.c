@@ -16,6 +16,7 @@
 #include "libbproc/log.h"
 #include "slaved/bpdata.h"
 #include "slaved/bpslave.h"
+#include "slaved/bpslave_data.h"
 
 #define IDLE_MAX 4
 #define WORKERS_MAX 256 /* data connections of one node at a time */

@@ -7,6 +7,7 @@
 #include "fuzz.h"
 #include "slaved/bpdata_frame.h"
 #include "slaved/bpslave.h"
+#include "slaved/bpslave_data.h"
 
 struct out {
 	uint64_t sum;

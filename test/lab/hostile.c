@@ -31,22 +31,17 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "hostile.h"
 #include "libbproc/local.h"
 #include "libbproc/sysio.h"
-#include "vmadump/blob/channel.h"
 
 #define NOBODY 65534
-#define CLONED_S 8
-#define CLONED_PIDS 400
-#define STUBBORN_S 300
 
 static uint64_t state;
 
-static uint32_t rnd(void)
+uint32_t rnd(void)
 {
 	state ^= state << 13;
 	state ^= state >> 7;
@@ -54,8 +49,7 @@ static uint32_t rnd(void)
 	return (uint32_t)(state >> 16);
 }
 
-/* Mostly small numbers: they are more often right. */
-static uint32_t small(void)
+uint32_t small(void)
 {
 	switch (rnd() % 4) {
 	case 0:
@@ -69,7 +63,7 @@ static uint32_t small(void)
 	}
 }
 
-static void fill(void *p, size_t n)
+void fill(void *p, size_t n)
 {
 	unsigned char *at = p;
 
@@ -80,20 +74,20 @@ static void fill(void *p, size_t n)
 	}
 }
 
-static void die(const char *what)
+void die(const char *what)
 {
 	perror(what);
 	exit(1);
 }
 
-static void be_nobody(void)
+void be_nobody(void)
 {
 	if (setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0)
 		die("setresuid");
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static int call(void)
+int call(void)
 {
 	char path[200];
 	int fd;
@@ -169,309 +163,6 @@ static int local(void)
 	return sent > 10000 ? 0 : 1;
 }
 
-/* One message of the channel: a word that fits somewhere, with contents that do not. */
-static void nonsense(int chan, int spare)
-{
-	struct chan_msg m;
-	uint32_t move = small();
-
-	fill(&m, sizeof(m));
-	m.type = rnd() % 16 ? 1 + rnd() % 8 : rnd() % 64;
-	if (rnd() % 2)
-		m.flags = rnd() % 4;
-	if (rnd() % 2)
-		m.err = 0;
-	m.move_id = rnd() % 2 ? 0 : move;
-	pkt_send(chan, &m, rnd() % 16 ? sizeof(m) : rnd() % sizeof(m), &spare, rnd() % 8 == 0);
-}
-
-/* Takes what comes down the channel; remembers the number of the move for the next lie. */
-static void listen_to(int chan)
-{
-	struct chan_msg m;
-	struct sysio_pkt p;
-
-	while (pkt_recv(chan, &m, sizeof(m), MSG_DONTWAIT, &p) == 0 && (p.len || p.nfd))
-		pkt_close(&p);
-}
-
-static int channel_of(int fd, uint32_t *ret_id, uint32_t kind, int32_t node)
-{
-	struct {
-		struct local_hdr h;
-		struct local_move ask;
-	} m = {.h = {.version = LOCAL_VERSION, .type = LOCAL_MOVE, .len = sizeof(m.ask)}};
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		die("socketpair");
-	m.h.id = *ret_id = rnd();
-	m.ask.kind = kind;
-	m.ask.node = node;
-	if (pkt_send(fd, &m, sizeof(m), &pair[1], 1) < 0)
-		die("the question");
-	close_fd(pair[1]);
-	return pair[0];
-}
-
-/* As the library announces a child, which this is not. */
-static void lie(int fd, uint32_t id, int32_t pid)
-{
-	struct {
-		struct local_hdr h;
-		struct local_pid child;
-	} m = {.h = {.version = LOCAL_VERSION,
-		     .type = LOCAL_MOVE_CHILD,
-		     .id = id,
-		     .len = sizeof(m.child)},
-	       .child = {rnd() % 4 ? pid : (int32_t)small()}};
-
-	pkt_send(fd, &m, sizeof(m), NULL, 0);
-}
-
-static int channel(int32_t victim)
-{
-	int fd, spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
-
-	be_nobody();
-	for (int round = 0; round < 400; round++) {
-		uint32_t id;
-		int chan;
-
-		fd = call();
-		if (fd < 0)
-			die("connect");
-		chan = channel_of(fd, &id, 1 + rnd() % 4, (int32_t)(rnd() % 4) - 1);
-		if (rnd() % 2)
-			lie(fd, id, victim);
-		for (unsigned int n = rnd() % 20; n > 0; n--) {
-			struct pollfd p = {.fd = chan, .events = POLLIN};
-
-			nonsense(chan, spare);
-			poll(&p, 1, (int)(rnd() % 3));
-			if (rnd() % 4)
-				listen_to(chan);
-		}
-		close_fd(chan);
-		if (rnd() % 2) {
-			struct pollfd p = {.fd = fd, .events = POLLIN};
-
-			poll(&p, 1, 20);
-		}
-		close_fd(fd);
-	}
-	return 0;
-}
-
-/*
- * Every answer to CHAN_CLONE that somebody else might be waiting for. What comes is not read: were
- * the connection in CHAN_GO closed, the move would be over.
- */
-static int cloned(int32_t first)
-{
-	struct chan_msg m = {.type = CHAN_HERE};
-	uint32_t id;
-	int fd, chan;
-
-	be_nobody();
-	fd = call();
-	if (fd < 0)
-		die("connect");
-	chan = channel_of(fd, &id, MOVE_MOVE, 1);
-	pkt_send(chan, &m, sizeof(m), NULL, 0);
-	poll(NULL, 0, 200); /* now it is bpinit's, a process that leaves */
-	m.type = CHAN_CLONED;
-	m.err = EAGAIN;
-	for (time_t end = time(NULL) + CLONED_S; time(NULL) < end;)
-		for (m.u.pid = first; m.u.pid < first + CLONED_PIDS; m.u.pid++)
-			if (pkt_send(chan, &m, sizeof(m), NULL, 0) < 0)
-				die("the channel");
-	return 0;
-}
-
-/* It is called off, by name, and not before the node has waited. */
-static int silent(int32_t node)
-{
-	struct pollfd p = {.events = POLLIN};
-	struct sysio_pkt pkt;
-	struct chan_msg m;
-	uint32_t id;
-	int fd;
-
-	fd = call();
-	if (fd < 0)
-		die("connect");
-	p.fd = channel_of(fd, &id, MOVE_MOVE, node);
-	if (poll(&p, 1, 40000) != 1 || pkt_recv(p.fd, &m, sizeof(m), 0, &pkt) < 0)
-		die("no word on it");
-	pkt_close(&pkt);
-	m.u.text[CHAN_TEXT_MAX - 1] = '\0';
-	printf("type %u, errno %d: %s\n", m.type, m.err, m.u.text);
-	return m.type != CHAN_ABORT || m.err != ETIMEDOUT;
-}
-
-/* What is the last word on the channel. */
-static int hear(int chan)
-{
-	struct pollfd p = {.fd = chan, .events = POLLIN};
-	struct sysio_pkt pkt;
-	struct chan_msg m;
-
-	if (poll(&p, 1, 20000) != 1 || pkt_recv(chan, &m, sizeof(m), 0, &pkt) < 0 ||
-	    pkt.len != sizeof(m))
-		die("no word on it");
-	m.u.text[CHAN_TEXT_MAX - 1] = '\0';
-	printf("type %u with %d descriptors, errno %d: %s\n", m.type, pkt.nfd, m.err,
-	       m.type == CHAN_ABORT ? m.u.text : "");
-	pkt_close(&pkt);
-	return m.type != CHAN_ABORT || m.err != EPERM;
-}
-
-/* Both words are said before, and read when it is another program. */
-static int later(int32_t node, const char *program)
-{
-	struct chan_msg here = {.type = CHAN_HERE};
-	int fd, chan, status;
-	uint32_t id;
-	pid_t pid;
-
-	be_nobody();
-	fd = call();
-	if (fd < 0)
-		die("connect");
-	chan = channel_of(fd, &id, MOVE_MOVE, node);
-	pkt_send(chan, &here, sizeof(here), NULL, 0);
-	pid = fork();
-	if (pid < 0)
-		die("fork");
-	if (pid > 0) {
-		execl(program, "raised", "30", (char *)NULL);
-		die(program);
-	}
-	status = hear(chan);
-	kill(getppid(), SIGKILL); /* its real user may */
-	return status;
-}
-
-static int raised(int32_t node, const char *program)
-{
-	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC};
-	struct pollfd p = {.events = POLLIN};
-	uint32_t id;
-	pid_t pid;
-	int fd, status = 0;
-
-	be_nobody();
-	pid = fork();
-	if (pid == 0) {
-		fd = call();
-		if (fd < 0)
-			die("connect");
-		p.fd = channel_of(fd, &id, MOVE_EXECMOVE, node);
-		here.u.exec.chan = p.fd;
-		pkt_send(p.fd, &here, sizeof(here), NULL, 0);
-		if (poll(&p, 1, 20000) != 1)
-			die("no word on it");
-		listen_to(p.fd);
-		fcntl(p.fd, F_SETFD, 0);
-		execl(program, "raised", "1", (char *)NULL);
-		die(program);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		die("fork");
-	printf("ended with %x\n", (unsigned int)status);
-	return !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL;
-}
-
-/* A connection that has more to say than its reader takes, and waits for him when it is closed. */
-static int lingering(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int listener = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
-	struct linger wait = {1, STUBBORN_S};
-	socklen_t len = sizeof(a);
-	static char buf[65536];
-
-	if (bind(listener, (struct sockaddr *)&a, len) < 0 || listen(listener, 1) < 0 ||
-	    getsockname(listener, (struct sockaddr *)&a, &len) < 0 ||
-	    connect(fd, (struct sockaddr *)&a, len) < 0)
-		die("a connection");
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &wait, sizeof(wait));
-	while (send(fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
-		;
-	return fd; /* the listener stays, and so does what it has not accepted */
-}
-
-static void fill_up(int sock)
-{
-	char byte = 0;
-
-	while (send(sock, &byte, 1, MSG_DONTWAIT) > 0)
-		;
-}
-
-static int within(int fd)
-{
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0 ||
-	    pkt_send(pair[0], "", 0, NULL, 0) < 0 || pkt_send(pair[0], "", 0, &fd, 1) < 0)
-		die("socketpair");
-	close_fd(fd);
-	return pair[1];
-}
-
-/* Refused by bpslave (no such kind), or by the master: the node does not take him. */
-static void stubborn_channel(int fd, const char *what, uint32_t kind)
-{
-	struct {
-		struct local_hdr h;
-		struct local_move ask;
-	} m = {.h = {.version = LOCAL_VERSION, .type = LOCAL_MOVE, .len = sizeof(m.ask)},
-	       .ask = {.kind = kind, .node = 0}};
-	int pair[2], given;
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0)
-		die("socketpair");
-	if (strcmp(what, "full") == 0)
-		fill_up(pair[1]);
-	if (strcmp(what, "told") == 0) {
-		given = lingering();
-		pkt_send(pair[0], &m, sizeof(m), &given, 1);
-		close_fd(given);
-	}
-	if (pkt_send(fd, &m, sizeof(m), &pair[1], 1) < 0)
-		die("the question");
-	/* bpinit makes it a non-blocking one, which it shares with us. */
-	for (int64_t until = clock_ms() + 300; clock_ms() < until;)
-		fcntl(pair[1], F_SETFL, 0);
-}
-
-static int stubborn(const char *what)
-{
-	struct local_hdr h = {.version = LOCAL_VERSION, .type = LOCAL_VERSION_ASK};
-	int fd, given = -1;
-
-	be_nobody();
-	fd = call();
-	if (fd < 0)
-		die("connect");
-	if (strcmp(what, "asked") == 0)
-		given = lingering();
-	else if (strcmp(what, "within") == 0)
-		given = within(lingering());
-	else
-		for (uint32_t kind = 9; kind; kind = kind == 9 ? MOVE_MOVE : 0)
-			stubborn_channel(fd, what, kind);
-	if (given >= 0 && pkt_send(fd, &h, sizeof(h), &given, 1) < 0)
-		die("the question");
-	close_fd(given);
-	puts("given");
-	fflush(stdout);
-	sleep(STUBBORN_S);
-	return 0;
-}
-
 /* Root's: the kernel serves nobody else's userfaultfd; others have files of FUSE. */
 static int missing(int32_t pid)
 {
@@ -541,22 +232,23 @@ int main(int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "local") == 0)
 		return local();
 	if (argc == 3 && strcmp(argv[1], "channel") == 0)
-		return channel(atoi(argv[2]));
+		return hostile_channel(atoi(argv[2]));
 	if (argc == 3 && strcmp(argv[1], "cloned") == 0)
-		return cloned(atoi(argv[2]));
+		return hostile_cloned(atoi(argv[2]));
 	if (argc == 4 && strcmp(argv[1], "wire") == 0)
 		return wire(argv[2], argv[3]);
 	if (argc == 3 && strcmp(argv[1], "silent") == 0)
-		return silent(atoi(argv[2]));
+		return hostile_silent(atoi(argv[2]));
 	if (argc == 3 && strcmp(argv[1], "stubborn") == 0)
-		return stubborn(argv[2]);
+		return hostile_stubborn(argv[2]);
 	if (argc == 3 && strcmp(argv[1], "missing") == 0)
 		return missing(atoi(argv[2]));
 	if (argc == 4 && strcmp(argv[1], "later") == 0)
-		return later(atoi(argv[2]), argv[3]);
+		return hostile_later(atoi(argv[2]), argv[3]);
 	if (argc == 4 && strcmp(argv[1], "raised") == 0)
-		return raised(atoi(argv[2]), argv[3]);
+		return hostile_raised(atoi(argv[2]), argv[3]);
 	fprintf(stderr, "usage: hostile local | channel PID | cloned PID | silent NODE | "
-			"stubborn WHAT | missing PID | later NODE PROGRAM | raised NODE PROGRAM | wire ADDR PORT\n");
+			"stubborn WHAT | missing PID | later NODE PROGRAM | raised NODE PROGRAM | "
+			"wire ADDR PORT\n");
 	return 2;
 }

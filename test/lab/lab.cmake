@@ -40,7 +40,8 @@ foreach(source rfork nest roam exec signals errors odd many hop family broken ma
 endforeach()
 
 # It is traced when it says that it leaves, which the sanitizers do not bear.
-add_executable(lab_hostile ${lab_dir}/hostile.c ${PROJECT_SOURCE_DIR}/libbproc/err.c
+add_executable(lab_hostile ${lab_dir}/hostile.c ${lab_dir}/hostile_move.c
+	${lab_dir}/hostile_stubborn.c ${PROJECT_SOURCE_DIR}/libbproc/err.c
 	${PROJECT_SOURCE_DIR}/libbproc/sysio.c)
 set_target_properties(lab_hostile PROPERTIES
 	RUNTIME_OUTPUT_DIRECTORY ${lab_programs} OUTPUT_NAME hostile)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "slaved/bpslave_born.h"
+#include "slaved/bpslave_data.h"
 #include "slaved/bpslave_filter.h"
 
 #define PARENT 65600 /* of the node's numbers; it has asked for the rfork */

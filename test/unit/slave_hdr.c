@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "slaved/bpslave.h"
+#include "slaved/bpslave_data.h"
 
 /* Move 0x0102030405060708, epoch 9, pid 4242, rfork, token 0, 1 ... 31. */
 #define HDR sizeof(struct data_hdr)
