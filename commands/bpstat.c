@@ -49,6 +49,24 @@ static _Noreturn void usage(FILE *to)
 	exit(to == stdout ? 0 : 1);
 }
 
+static print_fn form(int option)
+{
+	switch (option) {
+	case 'l':
+		return print_long;
+	case 'a':
+		return print_addresses;
+	case 's':
+		return print_states;
+	case 'n':
+		return print_numbers;
+	case 't':
+		return print_total;
+	default:
+		return print_compact;
+	}
+}
+
 static void parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {{"help", 0, NULL, 'h'},
@@ -73,22 +91,12 @@ static void parse_options(int argc, char **argv, struct options *o)
 			puts("bpstat " BPROC_VERSION);
 			exit(0);
 		case 'c':
-			o->print = print_compact;
-			break;
 		case 'l':
-			o->print = print_long;
-			break;
 		case 'a':
-			o->print = print_addresses;
-			break;
 		case 's':
-			o->print = print_states;
-			break;
 		case 'n':
-			o->print = print_numbers;
-			break;
 		case 't':
-			o->print = print_total;
+			o->print = form(c);
 			break;
 		case 'R':
 			o->reverse = true;

@@ -270,6 +270,33 @@ static void misplaced(const Bproc__Envelope *env)
 	lost();
 }
 
+/* False: it is not of a move. */
+static bool of_move(const Bproc__Envelope *env)
+{
+	switch (env->msg_case) {
+	case BPROC__ENVELOPE__MSG_MOVE_START:
+		target_on_start(env->move_start);
+		return true;
+	case BPROC__ENVELOPE__MSG_MOVE_GRANT:
+		move_on_grant(env->move_grant);
+		return true;
+	case BPROC__ENVELOPE__MSG_MOVE_DENY:
+		move_on_deny(env->move_deny);
+		return true;
+	case BPROC__ENVELOPE__MSG_MOVE_VOID:
+		target_on_void(env->move_void);
+		return true;
+	case BPROC__ENVELOPE__MSG_MOVE_COMMIT:
+		move_on_commit(env->move_commit);
+		return true;
+	case BPROC__ENVELOPE__MSG_MOVE_ABORT:
+		move_on_abort(env->move_abort);
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void dispatch(const Bproc__Envelope *env)
 {
 	switch (env->msg_case) {
@@ -283,18 +310,6 @@ static void dispatch(const Bproc__Envelope *env)
 		return stats_on_ask(env->stats_ask);
 	case BPROC__ENVELOPE__MSG_STATS_TELL:
 		return stats_on_tell(env->stats_tell);
-	case BPROC__ENVELOPE__MSG_MOVE_START:
-		return target_on_start(env->move_start);
-	case BPROC__ENVELOPE__MSG_MOVE_GRANT:
-		return move_on_grant(env->move_grant);
-	case BPROC__ENVELOPE__MSG_MOVE_DENY:
-		return move_on_deny(env->move_deny);
-	case BPROC__ENVELOPE__MSG_MOVE_VOID:
-		return target_on_void(env->move_void);
-	case BPROC__ENVELOPE__MSG_MOVE_COMMIT:
-		return move_on_commit(env->move_commit);
-	case BPROC__ENVELOPE__MSG_MOVE_ABORT:
-		return move_on_abort(env->move_abort);
 	case BPROC__ENVELOPE__MSG_FENCE:
 		return on_fence();
 	case BPROC__ENVELOPE__MSG_SIGNAL:
@@ -331,7 +346,8 @@ static void dispatch(const Bproc__Envelope *env)
 	case BPROC__ENVELOPE__MSG_PONG:
 		return;
 	default:
-		return misplaced(env);
+		if (!of_move(env))
+			misplaced(env);
 	}
 }
 

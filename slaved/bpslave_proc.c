@@ -106,6 +106,15 @@ static const struct {
 #undef FIELD
 };
 
+static uint64_t *capability(enum field f, struct proc_ids *ids)
+{
+	return f == F_INH   ? &ids->cap_inh
+	       : f == F_PRM ? &ids->cap_prm
+	       : f == F_EFF ? &ids->cap_eff
+	       : f == F_BND ? &ids->cap_bnd
+			    : &ids->cap_amb;
+}
+
 static void take_field(enum field f, const char *p, struct proc_ids *ids)
 {
 	switch (f) {
@@ -143,19 +152,11 @@ static void take_field(enum field f, const char *p, struct proc_ids *ids)
 		ids->threads = (uint32_t)strtoul(p, NULL, 10);
 		break;
 	case F_INH:
-		ids->cap_inh = strtoull(p, NULL, 16);
-		break;
 	case F_PRM:
-		ids->cap_prm = strtoull(p, NULL, 16);
-		break;
 	case F_EFF:
-		ids->cap_eff = strtoull(p, NULL, 16);
-		break;
 	case F_BND:
-		ids->cap_bnd = strtoull(p, NULL, 16);
-		break;
 	case F_AMB:
-		ids->cap_amb = strtoull(p, NULL, 16);
+		*capability(f, ids) = strtoull(p, NULL, 16);
 		break;
 	case F_NNP:
 		ids->no_new_privs = (uint32_t)strtoul(p, NULL, 10);

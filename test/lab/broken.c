@@ -165,6 +165,27 @@ static pid_t ender(int status)
 	return pid;
 }
 
+/* On node 0: notes what it is sent. */
+static pid_t note_there(const struct fault *f, const char *path)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDWR);
+
+		/* No streams: this is about what passes between bpinits. */
+		for (int i = 0; i < 3; i++)
+			dup2(null, i);
+		close(null);
+		if (bproc_move(0) < 0)
+			_exit(2);
+		note_all(f->hops, path);
+	}
+	for (double t0 = now_s(); bproc_pidnode(pid) != 0 && now_s() - t0 < PATIENCE_S;)
+		nap_ms(5);
+	return pid;
+}
+
 static void one(const struct fault *f)
 {
 	pid_t noter, breaker, stopper, end[EXITS];
@@ -177,20 +198,7 @@ static void one(const struct fault *f)
 	nseen = 0;
 	for (int i = 0; i < EXITS; i++)
 		end[i] = ender(40 + i);
-	noter = fork();
-	if (noter == 0) {
-		int null = open("/dev/null", O_RDWR);
-
-		/* No streams: this is about what passes between bpinits. */
-		for (int i = 0; i < 3; i++)
-			dup2(null, i);
-		close(null);
-		if (bproc_move(0) < 0)
-			_exit(2);
-		note_all(f->hops, path);
-	}
-	for (double t0 = now_s(); bproc_pidnode(noter) != 0 && now_s() - t0 < PATIENCE_S;)
-		nap_ms(5);
+	noter = note_there(f, path);
 	/* Close-on-exec, so that rfork leaves them here. */
 	MUST(pipe2(ready, O_CLOEXEC) == 0 && pipe2(broken, O_CLOEXEC) == 0, "pipe");
 	stopper = fork();

@@ -169,6 +169,15 @@ static void announced(struct trip *t, int far, int32_t child)
 	say_stopped(child);
 }
 
+/* Of a child of ours, as it was forked. */
+static void name_trip(struct trip *t, int32_t pid)
+{
+	t->pid = pid;
+	t->ppid = getpid();
+	t->pgid = getpgrp();
+	t->sid = getsid(0);
+}
+
 /* The image is still to come, and nobody else is there to be told. */
 static void test_child(bool blocks, enum when when)
 {
@@ -193,10 +202,7 @@ static void test_child(bool blocks, enum when when)
 	trip_send(&to);
 	trip_commit(&to);
 	CHECK(pkt_recv(to.node_sock[0], &child, sizeof(child), 0, &pkt) == 0 && pkt.nfd == 1);
-	t.pid = to.pid;
-	t.ppid = getpid();
-	t.pgid = getpgrp();
-	t.sid = getsid(0);
+	name_trip(&t, to.pid);
 	if (when >= STOPPED)
 		stop(child);
 	t.nchain = 1;

@@ -93,6 +93,30 @@ END_TEST
 
 /* -- random programs */
 
+static uint32_t arithmetic(int op, uint32_t a, uint32_t v)
+{
+	switch (op) {
+	case BPF_ADD:
+		return a + v;
+	case BPF_SUB:
+		return a - v;
+	case BPF_AND:
+		return a & v;
+	case BPF_OR:
+		return a | v;
+	case BPF_XOR:
+		return a ^ v;
+	case BPF_LSH:
+		return v < 32 ? a << v : 0;
+	case BPF_RSH:
+		return v < 32 ? a >> v : 0;
+	case BPF_DIV:
+		return a / v;
+	default:
+		return 0 - a;
+	}
+}
+
 /* All is known: what the kernel does. -1: not a program. */
 static int64_t concrete(const struct sock_filter *f, size_t n, const struct seccomp_data *d)
 {
@@ -125,36 +149,9 @@ static int64_t concrete(const struct sock_filter *f, size_t n, const struct secc
 				BPF_MISCOP(i->code) == BPF_TAX ? a : x;
 			break;
 		case BPF_ALU:
-			switch (BPF_OP(i->code)) {
-			case BPF_ADD:
-				a += v;
-				break;
-			case BPF_SUB:
-				a -= v;
-				break;
-			case BPF_AND:
-				a &= v;
-				break;
-			case BPF_OR:
-				a |= v;
-				break;
-			case BPF_XOR:
-				a ^= v;
-				break;
-			case BPF_LSH:
-				a = v < 32 ? a << v : 0;
-				break;
-			case BPF_RSH:
-				a = v < 32 ? a >> v : 0;
-				break;
-			case BPF_DIV:
-				if (v == 0)
-					return 0;
-				a /= v;
-				break;
-			default:
-				a = 0 - a;
-			}
+			if (BPF_OP(i->code) == BPF_DIV && v == 0)
+				return 0;
+			a = arithmetic(BPF_OP(i->code), a, v);
 			break;
 		default:
 			if (BPF_OP(i->code) == BPF_JA)
