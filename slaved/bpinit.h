@@ -204,6 +204,8 @@ struct proc {
 	int awake;		    /* a stopped ghost has work: it runs, its stop stays shown */
 	int busy; /* signal of the mirrored stop or continue under way */
 	bool stop_met; /* that stop was let act */
+	bool cont_blocked; /* a SIGCONT waits in it ... */
+	bool marked;	   /* ... and one of ours does, or was taken by a stop: bpinit_mark.c */
 	int nmirror;
 	struct mirror mirror[MIRRORS_MAX];
 	uint64_t mirror_move, mirror_seq; /* of the last stop or continue that was taken */

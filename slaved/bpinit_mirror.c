@@ -12,25 +12,12 @@
 /*
  * A stop that is sent takes a SIGCONT out of the queue that nobody has met yet, and the other way
  * round (kernel/signal.c, prepare_signal()). So a mirrored stop is sent as another signal, in
- * whose place it acts when it is met; and what a SIGCONT would take is told first.
+ * whose place it acts when it is met; and what a SIGCONT would take is told (bpinit_mark.c).
  */
 void mirror_stop(struct proc *p)
 {
 	p->stop_met = false;
 	own_kill(p->pid, STOP_MARK);
-}
-
-static void tell_pending_stops(struct proc *p)
-{
-	static const int stops[] = {SIGTSTP, SIGTTIN, SIGTTOU, SIGSTOP};
-	uint64_t blocked, pending = look_pending(p->pid, &blocked);
-
-	for (size_t i = 0; i < sizeof(stops) / sizeof(*stops); i++) {
-		siginfo_t si = {.si_signo = stops[i], .si_code = SI_KERNEL};
-
-		if (pending & 1ul << (stops[i] - 1))
-			trace_tell(p, &si);
-	}
 }
 
 void mirror_next(struct proc *p)
@@ -53,8 +40,7 @@ void mirror_next(struct proc *p)
 		case CLD_CONTINUED:
 			if (p->stopped) {
 				p->busy = SIGCONT;
-				tell_pending_stops(p);
-				own_kill(p->pid, SIGCONT);
+				mark_continue(p);
 			}
 			break;
 		case CLD_EXITED:

@@ -37,7 +37,7 @@ int trace_begin(struct proc *p, long options)
 	if (ptrace(PTRACE_SEIZE, p->pid, NULL, (void *)options) < 0)
 		return -errno;
 	p->traced = true;
-	p->stopped = p->exiting = false;
+	p->stopped = p->exiting = p->cont_blocked = p->marked = false;
 	return 0;
 }
 
@@ -179,13 +179,16 @@ static int ghost_signal(struct proc *p, const siginfo_t *si)
 {
 	bool sent = si->si_code == SI_USER || si->si_code == SI_TKILL || si->si_code == SI_QUEUE;
 
+	mark_met(p, si->si_signo);
+	if (sent && si->si_pid == self.self && si->si_signo == SIGCONT)
+		return 0; /* it has acted when it was sent, or is a mark */
 	continue_due(p, si->si_signo);
 	if (sent && si->si_pid == self.self && si->si_signo == STOP_MARK) {
-		p->stop_met = !p->dying && is_stop(p->busy);
+		p->stop_met = !p->dying && is_stop(p->busy) && !mark_set(p);
 		return p->stop_met ? p->busy : 0;
 	}
-	if (sent && si->si_pid == self.self) /* a SIGCONT has acted when it was sent */
-		return si->si_signo == SIGCONT ? 0 : si->si_signo;
+	if (sent && si->si_pid == self.self)
+		return si->si_signo;
 	if (sent && si->si_pid == p->pid)
 		return p->dying ? si->si_signo : 0; /* its SIGPIPE; or the death it was told */
 	if (si->si_signo == SIGCHLD || si->si_code == SI_TIMER || p->dying)
@@ -215,9 +218,11 @@ static void arrival_signal(struct proc *p, const siginfo_t *si)
 {
 	bool sent = si->si_code == SI_USER || si->si_code == SI_TKILL || si->si_code == SI_QUEUE;
 
+	if (sent && si->si_pid == self.self)
+		return;
 	continue_due(p, si->si_signo);
-	if ((sent && (si->si_pid == self.self || si->si_pid == p->pid)) ||
-	    si->si_signo == SIGCHLD || si->si_code == SI_TIMER || is_fault(si))
+	if ((sent && si->si_pid == p->pid) || si->si_signo == SIGCHLD || si->si_code == SI_TIMER ||
+	    is_fault(si))
 		return;
 	if (si->si_code != SI_KERNEL || !orphan_met(p, si->si_signo))
 		trace_tell(p, si);
@@ -279,10 +284,12 @@ static void group_stop(struct proc *p)
 	bool was = p->stopped;
 
 	p->stopped = true;
-	if (p->awake || p->dying)
+	if (p->awake || p->dying) {
+		mark_drop(p); /* what it does now may be to arrive, and blocks all signals */
 		go_on(p, 0);
-	else
+	} else {
 		trace(p, PTRACE_LISTEN, 0);
+	}
 	if (!was && p->busy != SIGCONT) {
 		p->busy = 0;
 		if (p->held)
@@ -296,8 +303,13 @@ static void group_stop(struct proc *p)
 static void trap_stop(struct proc *p)
 {
 	p->cont_due |= p->stopped && p->busy != SIGCONT && p->state == PROC_GHOST;
-	if (p->stopped)
+	if (p->stopped) {
 		p->cont_ms = clock_ms();
+		mark_look(p);
+	}
+	/* The mark is a SIGCONT too, and traps. */
+	if (p->stopped || !is_stop(p->busy) || p->stop_met)
+		mark_drop(p);
 	p->stopped = false;
 	go_on(p, 0);
 	if (is_stop(p->busy)) {
@@ -394,8 +406,7 @@ void trace_stopped(struct proc *p, int status)
  */
 static void killed_unseen(const struct proc *p)
 {
-	struct init_msg m = {
-		.type = EV_SIGNAL, .flags = EVF_RELAYED, .pid = p->pid, .use = p->use};
+	struct init_msg m = {.type = EV_SIGNAL, .flags = EVF_RELAYED, .pid = p->pid, .use = p->use};
 
 	m.u.signal.pid = p->pid;
 	m.u.signal.sig = SIGKILL;

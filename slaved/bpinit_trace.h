@@ -30,6 +30,14 @@ void mirror_add(struct proc *p, int code, int status);
 void mirror_next(struct proc *p);
 void mirror_stop(struct proc *p); /* the one that is under way is sent, once more */
 
+/* -- bpinit_mark.c */
+
+bool mark_set(struct proc *p); /* false: it has one, or cannot have one */
+void mark_continue(struct proc *p); /* its group stop ends, which its parent sees */
+void mark_met(struct proc *p, int sig);
+void mark_look(struct proc *p); /* its group stop has ended */
+void mark_drop(struct proc *p); /* it is met next, if it is there */
+
 /* -- bpinit_inject.c */
 
 int inject_begin(struct proc *p, int chan_fd); /* 0; or -errno: not traced */

@@ -4,7 +4,7 @@ if(TARGET bpinit)
 		${CMAKE_CURRENT_LIST_DIR}/bpinit_rig_trip.c
 		${CMAKE_CURRENT_LIST_DIR}/bpinit_rig_look.c)
 	target_link_libraries(bpinit_rig PRIVATE bproc_flags vmadump_parts)
-	foreach(what ghost move abort killed stream node fence place home sent child)
+	foreach(what ghost move abort killed stream node fence place home sent child stops)
 		add_executable(bpinit_${what} ${CMAKE_CURRENT_LIST_DIR}/bpinit_${what}.c
 			${PROJECT_SOURCE_DIR}/libbproc/sysio.c $<TARGET_OBJECTS:bpinit_rig>)
 		target_link_libraries(bpinit_${what} PRIVATE bproc_flags vmadump_parts)
