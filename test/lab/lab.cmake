@@ -166,6 +166,7 @@ lab_test(move.crowd_poll 1 200 OPTS -o eventsource=poll
 	COMMAND ${PROJECT_BINARY_DIR}/bin/bench_crowd 0 2000)
 lab_test(move.born 2 120 COMMAND ${lab_dir}/born.sh)
 lab_test(move.dying 1 60 WAITS COMMAND ${lab_dir}/dying.sh)
+lab_test(move.born_away 1 60 WAITS COMMAND ${lab_dir}/born_away.sh)
 lab_test(move.born_poll 2 120 OPTS -o eventsource=poll COMMAND ${lab_dir}/born.sh /proc)
 foreach(source auto poll)
 	lab_test(move.born_restart_${source} 1 120 ${quick} -o eventsource=${source}
