@@ -18,6 +18,7 @@ _Noreturn void usage(FILE *to)
 	      "       bpsh [options] -a|-A COMMAND [ARGUMENT...]\n"
 	      "  -a, --allup       on all nodes that are up\n"
 	      "  -A, --allnotdown  on all nodes that are not down\n"
+	      "  -1                here, on the front end\n"
 	      "  -n                stdin is /dev/null\n"
 	      "  -N                stdin, stdout and stderr are /dev/null\n"
 	      "  -L                keep lines of output whole\n"

@@ -46,6 +46,20 @@ comments) # each .c says what it owns
 manual) # the pages are right, and no example names what is not there
 	command -v mandoc >/dev/null || { echo "skipped: no mandoc here"; exit 77; }
 	mandoc -T lint -W warning doc/man/*.[1-8] ;;
+options) # every option that a program takes is in its manual page
+	bad=0
+	for f in $(grep -l 'getopt_long(' commands/*.c masterd/*.c slaved/*.c); do
+		page=$(basename "${f%.c}")
+		page=$(echo doc/man/"${page%_args}".[18])
+		[ -f "$page" ] || continue # bpinit's: nobody starts it by hand
+		told=" $(sed -n 's/^\.It Fl //p' "$page" | tr ',' ' ' | sed 's/\bFl\b//g' | tr '\n' ' ') "
+		for o in $(sed -n '/struct option /,/};/p' "$f" | grep -oE '\{"[a-z-]+"' | tr -d '{"' |
+				sed 's/^/-/') \
+			$(grep -oE 'getopt_long\([^"]*"[^"]*"' "$f" | cut -d'"' -f2 | tr -d '+:' | fold -w1); do
+			case $told in *" $o "*) ;; *) echo "$page: no -$o"; bad=1 ;; esac
+		done
+	done
+	exit $bad ;;
 models) # the functions that a model's steps are said to be are in the files that are named
 	awk -F'|' 'FNR == NR && /^\| `.*\(\)`/ {
 		n = split($3, word, "`")
