@@ -73,6 +73,9 @@ struct dump_obj *object_add(struct dump *d, struct dump_fd *f, uint32_t kind, ui
 long object_too_much(struct dump *d, int fd, const char *what);
 struct text;
 long object_fdinfo(struct dump *d, const struct dump_fd *f, struct text *t);
+/* dump_nameless.c: a file with a name is OBJECT_NONE; when all is known its contents are read */
+long take_nameless(struct dump *d, struct dump_fd *f, const struct stat *st);
+long finish_nameless(struct dump *d, struct dump_obj *o);
 /* dump_sock.c, dump_watch.c */
 long take_socket(struct dump *d, struct dump_fd *f);
 long finish_socket(struct dump *d, struct dump_obj *o);
