@@ -24,15 +24,19 @@ struct how {
 	uint64_t args, args_len; /* in its memory: it becomes another program there */
 };
 
+static unsigned dump_flags(const struct how *h)
+{
+	return h->flags & DUMP_LOCKS ? h->flags | DUMP_FLOCKS : h->flags;
+}
+
 /* order: -1, or of its memory (tree_alone.c). */
 static int tell(struct freeze *f, const struct how *h, int order)
 {
-	struct chan_msg m = {
-		.type = CHAN_LEAVE,
-		.u.leave = {.node = h->node,
-			    .flags = h->flags & DUMP_LOCKS ? h->flags | DUMP_FLOCKS : h->flags,
-			    .args = h->args,
-			    .args_len = h->args_len}};
+	struct chan_msg m = {.type = CHAN_LEAVE,
+			     .u.leave = {.node = h->node,
+					 .flags = dump_flags(h),
+					 .args = h->args,
+					 .args_len = h->args_len}};
 
 	if (h->live) {
 		m.u.leave.live = h->live->id;
@@ -98,10 +102,24 @@ static void stay(struct freeze *f, const struct mark *mark)
 	errno = e;
 }
 
+static int word(struct freeze *f, void *arg)
+{
+	const struct how *h = arg;
+
+	return freeze_word(f, CHAN_DUMP_LEAVES, dump_flags(h));
+}
+
+/* What went ahead was looked at when it was first stopped, what has much before. */
+static int look_alone(struct freeze *f, const struct how *h)
+{
+	return h->args_len ? 0 : freeze_alone(f, h->live || f->aside ? NULL : word, (void *)h);
+}
+
 static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t *ret_us,
 		    struct vmad_err *err)
 {
-	unsigned looked = FREEZE_JUDGED | (h->live || h->args_len ? FREEZE_LOOKED : 0);
+	unsigned looked = FREEZE_JUDGED | (h->live || h->args_len ? FREEZE_LOOKED : 0) |
+			  (mark->at ? FREEZE_COPIES : 0);
 	struct freeze f;
 	int r;
 
@@ -111,7 +129,7 @@ static int leave_as(pid_t pid, const struct how *h, struct mark *mark, uint64_t 
 		freeze_free(&f);
 		return -1;
 	}
-	if (!h->args_len && freeze_alone(&f, !mark->at) < 0)
+	if (look_alone(&f, h) < 0)
 		r = -1;
 	else if (h->flags & DUMP_LOCKS && freeze_look_at_locks(&f, NULL) < 0)
 		r = -1;

@@ -39,44 +39,77 @@ static int is_file(int fd)
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 0;
 }
 
+/* An image that is being written. */
+struct dumping {
+	int fd, heard;
+	long bytes; /* when it has been heard: of its image, or -1 */
+};
+
+/* Memory that it shares with itself alone is told of where there is some: most have none. */
+static long hear(struct freeze *f, struct dumping *d)
+{
+	struct chan_msg m = {0};
+	int order, r;
+
+	d->heard = 1;
+	d->bytes = -1;
+	if (chan_answer(&f->t, f->chan, &m) == 0)
+		return d->bytes = (long)m.u.bytes;
+	order = errno == ENOTSUP ? tree_alone(f, 0) : -1;
+	if (order < 0)
+		return -1;
+	r = chan_dump(f->chan, d->fd, order, 0);
+	close(order);
+	if (r < 0)
+		return trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
+	if (chan_answer(&f->t, f->chan, &m) == 0)
+		d->bytes = (long)m.u.bytes;
+	return d->bytes;
+}
+
+static int word_of_image(struct freeze *f, void *arg)
+{
+	return hear(f, arg) < 0 ? -1 : 0;
+}
+
+static int word_of_blob(struct freeze *f, void *arg)
+{
+	(void)arg;
+	return freeze_word(f, 0, 0);
+}
+
 /*
  * It is making its image, and to lead it out it has to be through. Its own descriptors that show
  * meanwhile are files of /proc and the image, which have names: nobody is asked about them.
  */
-static int look_meanwhile(struct freeze *f)
+static int look_meanwhile(struct freeze *f, struct dumping *d)
 {
 	struct vmad_err *err = f->t.err, unused;
-	struct chan_msg m;
 	int e;
 
-	if (!f->late || (freeze_look_at_rest(f) == 0 && freeze_alone(f, 1) == 0))
+	if (!f->late || (freeze_look_at_rest(f) == 0 && freeze_alone(f, word_of_image, d) == 0))
 		return 0;
 	e = errno;
 	f->t.err = &unused;
-	chan_answer(&f->t, f->chan, &m);
+	if (!d->heard)
+		hear(f, d);
 	f->t.err = err;
 	errno = e;
 	return -1;
 }
 
-/* Memory that it shares with itself alone is told of where there is some: most have none. */
 static long dump_it(struct freeze *f, int fd)
 {
-	struct chan_msg m = {0};
-	int order, r = chan_order(f->chan, CHAN_DUMP, fd);
+	struct dumping d = {.fd = fd};
 
-	if (r == 0 && look_meanwhile(f) < 0)
+	/* What was looked at from outside has said its word. */
+	if (!f->late && freeze_alone(f, f->aside ? NULL : word_of_blob, NULL) < 0)
 		return -1;
-	if (r == 0 && chan_answer(&f->t, f->chan, &m) == 0)
-		return (long)m.u.bytes;
-	order = r == 0 && errno == ENOTSUP ? tree_alone(f, 0) : -1;
-	if (order >= 0) {
-		r = chan_dump(f->chan, fd, order, 0);
-		close(order);
-		if (r == 0)
-			return chan_answer(&f->t, f->chan, &m) < 0 ? -1 : (long)m.u.bytes;
-	}
-	return r == 0 ? -1 : trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
+	if (chan_order(f->chan, CHAN_DUMP, fd) < 0)
+		return trace_fail(&f->t, errno, "process %d: %s", f->t.pid, strerror(errno));
+	if (look_meanwhile(f, &d) < 0)
+		return -1;
+	return d.heard ? d.bytes : hear(f, &d);
 }
 
 static long dump_alone(pid_t pid, int fd, unsigned flags, struct pack_child *pack, uint64_t *ret_us,
@@ -90,7 +123,7 @@ static long dump_alone(pid_t pid, int fd, unsigned flags, struct pack_child *pac
 		freeze_free(&f);
 		return -1;
 	}
-	r = !f.late && freeze_alone(&f, 1) < 0 ? -1 : dump_it(&f, fd);
+	r = dump_it(&f, fd);
 	if (flags & (VMAD_KILL | VMAD_STOP)) /* it is there to go on if this fails */
 		r = pack_end(pack, r, &f.t);
 	if (r > 0 && flags & VMAD_KILL) {

@@ -25,6 +25,7 @@ struct freeze {
 	unsigned flags;	   /* FREEZE_* and VMAD_* as it was entered with */
 	int seccomp;	   /* its mode; freeze_more.c */
 	int late;	   /* freeze_look_at_rest() has something to do */
+	int aside;	   /* it has much, and was looked at while it ran: nothing refuses it */
 	int has_filters;   /* so many, this place's too; as it was when it was looked at */
 	uint8_t *filters;  /* malloc'd: contents of TAG_SECCOMP, filters_len bytes */
 	uint32_t filters_len;
@@ -37,6 +38,7 @@ struct freeze {
 #define FREEZE_ROOT 0x40000u	/* its root directory, the same */
 #define FREEZE_JUDGED 0x80000u	/* its seccomp filters allow what the blob calls: not refused */
 #define FREEZE_LATE 0x100000u	/* if it is small, some of what refuses it is looked for later */
+#define FREEZE_COPIES 0x200000u /* memory that others share is copied: nobody is asked about it */
 #define FREEZE_LOOK (1u << 30)	/* that is to be looked for, however little it is */
 
 /*

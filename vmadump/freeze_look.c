@@ -15,6 +15,7 @@
 
 #include "vmadump/blob/refuse.h"
 #include "vmadump/freeze.h"
+#include "vmadump/others.h"
 
 #define VDSO_LOOK 4096u /* the shortest that there is */
 /* Less than this is looked at in a millisecond or two. */
@@ -243,7 +244,10 @@ int freeze_look_more(struct freeze *f)
 
 	if ((much || f->threads > MUCH_THREADS) && freeze_look_at_threads(f) < 0)
 		return -1;
-	return much ? freeze_look_aside(f) : 0;
+	if (much && freeze_look_aside(f) < 0)
+		return -1;
+	f->aside = much;
+	return freeze_alone_ahead(f);
 }
 
 /* In every vdso of this kernel; 0: none was found. */

@@ -94,7 +94,7 @@ static int ask(struct live *l, int conn, int node, unsigned flags, uint64_t *ret
 
 	if (stop(l, &f, flags) < 0)
 		return -1;
-	if (freeze_alone(&f, 1) < 0)
+	if (freeze_alone(&f, NULL, NULL) < 0)
 		;
 	else if (chan_send_with(f.chan, &m, conn) < 0)
 		live_fail(l, errno, "process %d: %s", l->pid, strerror(errno));

@@ -25,6 +25,7 @@
 #include "vmadump/blob/refuse.h"
 #include "vmadump/others.h"
 
+#define TREE_DEEPEST 64	   /* generations: more do not go together */
 #define LINK_MAX_LEN 256   /* of what is asked about, but for a deleted file, no link is longer */
 #define LINK_LONGEST 4112u /* PATH_MAX, and " (deleted)" */
 
@@ -56,8 +57,8 @@ struct search {
 	uint32_t nthings, things_room, nplaces, places_room;
 	int any_program; /* memory that has a descriptor may be anybody's */
 	int found;
-	void (*tell)(uint32_t goer, const char *text, void *arg);
-	void *arg;
+	unsigned flags;
+	const struct others_told *told;
 };
 
 int others_grow(void *array, uint32_t n, uint32_t *room, size_t size)
@@ -92,6 +93,22 @@ int proc_next(DIR *d, const char **ret_name)
 			return atoi(e->d_name);
 		}
 	return -1;
+}
+
+int others_parent(int pid)
+{
+	char path[40], text[512], *p;
+	int parent = 0;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	p = f && fgets(text, sizeof text, f) ? strrchr(text, ')') : NULL;
+	if (p)
+		sscanf(p, ") %*c %d", &parent);
+	if (f)
+		fclose(f);
+	return parent;
 }
 
 static int ends_with(const char *s, const char *end)
@@ -254,7 +271,7 @@ static void tell_of_thing(struct search *s, struct thing *t, int pid)
 	freeze_name(pid, pid, name);
 	trace_refuse(&one, REFUSE_FD_OTHERS, t->fd, t->what, pid, name);
 	s->found++;
-	s->tell(t->goer, err.text, s->arg);
+	s->told->found(t->goer, err.text, s->told->arg);
 }
 
 /* A socket that listens, or one of a pair: of others the blob judges, idle ones of libbproc's among
@@ -275,6 +292,28 @@ static int goes_along(int pid, int fd)
 	if (pidfd >= 0)
 		close(pidfd);
 	return yes;
+}
+
+/* Of a tree that runs meanwhile: one of it that was not there when it was listed. */
+static int belongs(const struct search *s, int pid)
+{
+	int depth = 0;
+
+	while (s->flags & OTHERS_TREE && pid > 1 && pid != s->goer[0].pid && depth++ < TREE_DEEPEST)
+		pid = others_parent(pid);
+	return s->flags & OTHERS_TREE && pid == s->goer[0].pid;
+}
+
+/* Of one that is looked at while it runs: it may have given it up, as a shell does with a pipe. */
+static int has_still(const struct search *s, const struct thing *t)
+{
+	char path[40], link[LINK_LONGEST];
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/proc/%d/fd/%d", s->goer[t->goer].pid, t->fd);
+	n = readlink(path, link, sizeof link - 1);
+	link[n > 0 ? n : 0] = 0;
+	return n > 0 && strcmp(name_of(link, (size_t)n), t->name) == 0;
 }
 
 /* The same link has been seen: is it the same thing? */
@@ -309,7 +348,8 @@ static void look_at_fds(struct search *s, int pid)
 		for (uint32_t i = 0; i < s->nthings; i++) {
 			struct thing *t = &s->thing[i];
 
-			if (!t->told && strcmp(t->name, end) == 0 && is_same(s, t, d, pid, name))
+			if (!t->told && strcmp(t->name, end) == 0 && is_same(s, t, d, pid, name) &&
+			    has_still(s, t) && !belongs(s, pid))
 				tell_of_thing(s, t, pid);
 		}
 	}
@@ -329,7 +369,7 @@ static void tell_of_place(struct search *s, const struct place *p, int pid)
 	freeze_name(pid, pid, name);
 	trace_refuse(&one, REFUSE_MAP_OTHERS, p->map.start, pid, name);
 	s->found++;
-	s->tell(p->goer, err.text, s->arg);
+	s->told->found(p->goer, err.text, s->told->arg);
 }
 
 /* What has no descriptor is inherited by fork, and lost by exec. */
@@ -363,7 +403,8 @@ static void look_at_maps(struct search *s, int pid)
 		for (uint32_t i = 0; i < s->nplaces; i++) {
 			const struct place *p = &s->place[i];
 
-			if (!p->told && p->map.ino == m.ino && p->map.dev == m.dev)
+			if (!p->told && p->map.ino == m.ino && p->map.dev == m.dev &&
+			    !belongs(s, pid))
 				tell_of_place(s, p, pid);
 		}
 	}
@@ -398,53 +439,21 @@ static void look_at_all(struct search *s)
 		closedir(d);
 }
 
-int others_look(const struct goer *goer, uint32_t n, int memory,
-		void (*found)(uint32_t goer, const char *text, void *arg), void *arg)
+int others_look(const struct goer *goer, uint32_t n, unsigned flags, const struct others_told *told)
 {
-	struct search s = {.goer = goer, .n = n, .tell = found, .arg = arg};
+	struct search s = {.goer = goer, .n = n, .flags = flags, .told = told};
 	int r = 0;
 
 	for (uint32_t i = 0; r == 0 && i < n; i++)
-		r = add_things(&s, i) < 0 || (memory && add_places(&s, i) < 0) ? -1 : 0;
+		if (add_things(&s, i) < 0 || (flags & OTHERS_MEMORY && add_places(&s, i) < 0))
+			r = -ENOMEM;
 	keep_asked(&s);
-	if (r == 0 && (s.nthings || s.nplaces))
-		look_at_all(&s);
+	if (r == 0 && (s.nthings || s.nplaces)) {
+		r = told->before ? told->before(told->arg) : 0;
+		if (r == 0)
+			look_at_all(&s);
+	}
 	free(s.thing);
 	free(s.place);
-	return r < 0 ? -1 : s.found;
-}
-
-/* -- one that goes alone */
-
-static void first_only(uint32_t goer, const char *text, void *arg)
-{
-	(void)goer;
-	freeze_first(text, arg);
-}
-
-static int look_alone(const struct goer *g, int memory, struct trace *t)
-{
-	int r;
-
-	if (t->err)
-		t->err->code = 0;
-	r = others_look(g, 1, memory, first_only, t);
-	if (r < 0)
-		return trace_fail(t, ENOMEM, "%s", strerror(ENOMEM));
-	errno = ENOTSUP;
-	return r ? -1 : 0;
-}
-
-int freeze_alone(struct freeze *f, int memory)
-{
-	const struct goer g = {.pid = f->t.pid, .hide = {f->far, f->other}};
-
-	return look_alone(&g, memory, &f->t);
-}
-
-int vmad_alone(struct vmad_err *err)
-{
-	struct trace t = {.err = err};
-
-	return look_alone(&(struct goer){.pid = getpid(), .hide = {-1, -1}}, 0, &t);
+	return r < 0 ? r : s.found;
 }

@@ -57,22 +57,8 @@ static void name_peer(const char *text, void *arg)
 
 static void pass_on(uint32_t goer, const char *text, void *arg)
 {
-	const struct listener *l = arg;
-
 	(void)goer;
-	l->refused(text, l->arg);
-}
-
-static long look(struct freeze *f, int fd, unsigned away, int rest,
-		 void (*refused)(const char *, void *), void *arg)
-{
-	const struct goer g = {f->t.pid, {f->far, f->other}};
-	long others = others_look(&g, 1, 1, pass_on, &(struct listener){0, refused, arg}), r;
-
-	if (others < 0)
-		return trace_fail(&f->t, ENOMEM, "%s", strerror(ENOMEM));
-	r = ask(f, fd, away, rest, refused, arg);
-	return r < 0 ? -1 : r + others;
+	name_peer(text, arg);
 }
 
 int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char *text, void *arg),
@@ -82,7 +68,8 @@ int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char 
 	const unsigned judged = flags & VMAD_JUDGED ? FREEZE_JUDGED : 0;
 	struct freeze f = {.t = {.pid = pid, .err = err}, .far = -1, .other = -1, .flags = judged};
 	struct listener named = {pid, refused, arg};
-	int e;
+	const struct goer g = {pid, {-1, -1}};
+	int e, others;
 	long r, known = -1;
 
 	refused = name_peer;
@@ -98,12 +85,18 @@ int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char 
 			*ret_us = 0;
 		return (int)known;
 	}
+	others = others_look(&g, 1, OTHERS_MEMORY,
+			     &(struct others_told){.found = pass_on, .arg = &named});
+	if (others < 0)
+		return trace_fail(&f.t, ENOMEM, "%s", strerror(ENOMEM));
 	if (freeze_enter(&f, pid, FREEZE_LOOKED | judged, 0, err) < 0) {
 		freeze_free(&f);
 		return -1;
 	}
-	r = look(&f, fd, away, known == 0, refused, arg);
+	r = ask(&f, fd, away, known == 0, refused, arg);
 	e = errno;
+	if (r >= 0)
+		r += others;
 	if (f.t.group_stop && r >= 0) {
 		struct vmad_err own, *was = f.t.err;
 

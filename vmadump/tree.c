@@ -50,12 +50,15 @@ static long dump_all(struct tree *t, int fd)
 {
 	long bytes = 0, n;
 
-	if (tree_cut_off(t) < 0 || tree_find_shared(t) < 0 || tree_lend(t) < 0)
+	if (tree_find_shared(t) < 0 || tree_lend(t) < 0)
 		return -1;
-	/* What one of them cannot be carried for is known before the first has written much. */
+	/* What one of them cannot be carried for is known before the first has written much, and
+	 * before all others are looked at. */
 	for (uint32_t i = 0; i < t->n; i++)
 		if (t->member[i].kind != TREE_ZOMBIE && dump_one(t, i, -1) < 0)
 			return -1;
+	if (tree_cut_off(t, NULL, NULL) < 0)
+		return -1;
 	for (uint32_t i = 0; i < t->n; i++) {
 		if (t->member[i].kind == TREE_ZOMBIE)
 			continue;
@@ -116,10 +119,13 @@ long tree_dump(pid_t pid, int fd, unsigned copy, unsigned flags, struct pack_chi
 {
 	struct trace said = {.err = err};
 	struct tree t = {.err = err};
-	uint64_t since = freeze_now_us();
+	uint64_t since;
 	long r = -1;
 	int e;
 
+	if (tree_ahead(&t, pid) < 0)
+		return -1;
+	since = freeze_now_us();
 	if (tree_collect(&t, pid, copy) == 0)
 		r = dump_all(&t, fd);
 	if (flags & (VMAD_KILL | VMAD_STOP))

@@ -71,6 +71,9 @@ int tree_tell(struct tree *t, uint32_t i, uint32_t members, const struct chan_ms
  */
 int tree_alone(const struct freeze *f, int leaves);
 
+/* tree_ahead.c: while it runs: 0, or refused for what others have as well. */
+int tree_ahead(struct tree *t, pid_t pid);
+
 /* tree_collect.c: NULL: it is none of them. */
 struct tree_member *tree_find(const struct tree *t, pid_t pid);
 /* The same: pid and all that descend from it, parked; -1: those that are in it are. */
@@ -81,7 +84,8 @@ int tree_collect(struct tree *t, pid_t pid, unsigned copy);
  */
 int tree_others(struct tree *t, void (*found)(uint32_t member, const char *text, void *arg),
 		void *arg);
-int tree_cut_off(struct tree *t);
+/* words: what is asked of them before others are, if there is something to ask others about. */
+int tree_cut_off(struct tree *t, int (*words)(struct tree *t, void *arg), void *arg);
 /* The first is lent what it does not have, and of what leaves a file for all memory that is
  * shared. */
 int tree_lend(struct tree *t);

@@ -35,18 +35,58 @@ static int is_process(const struct tree_member *m)
 	return m->kind == TREE_PROCESS;
 }
 
-static int count(struct leaving *l)
+/* What the blob in each of them would be refused for. */
+static int words(struct tree *t, void *arg)
+{
+	const unsigned flags = *(const unsigned *)arg;
+
+	for (uint32_t i = 0; i < t->n; i++) {
+		struct tree_member *m = &t->member[i];
+		struct vmad_err why = {0};
+		int order = is_process(m) ? tree_order_file(t, i) : -1, r;
+
+		if (!is_process(m))
+			continue;
+		if (order < 0)
+			return -1;
+		m->f.t.err = &why;
+		r = freeze_word_of(&m->f, CHAN_DUMP_LEAVES, flags, order);
+		m->f.t.err = NULL;
+		close(order);
+		if (r == 0)
+			continue;
+		if (i)
+			return tree_fail(t, why.code, "process %d: %.130s", m->pid, why.text);
+		*t->err = why;
+		tree_name_owner(t);
+		return -1;
+	}
+	return 0;
+}
+
+static int word_of_first(struct tree *t, void *arg)
+{
+	struct freeze *f = &t->member[0].f;
+	int r;
+
+	f->t.err = t->err;
+	r = freeze_word(f, CHAN_DUMP_LEAVES, *(const unsigned *)arg);
+	f->t.err = NULL;
+	return r;
+}
+
+static int count(struct leaving *l, unsigned flags)
 {
 	for (uint32_t i = 0; i < l->t.n; i++)
 		l->members += is_process(&l->t.member[i]);
 	if (l->members > MOVE_TREE_MAX)
 		return tree_fail(&l->t, E2BIG, "it is %u processes; %u can move together",
 				 l->members, MOVE_TREE_MAX);
-	if (tree_cut_off(&l->t) < 0)
-		return -1;
 	if (l->members == 1)
-		return 0;
-	return tree_find_shared(&l->t) < 0 ? -1 : tree_lend(&l->t);
+		return tree_cut_off(&l->t, word_of_first, &flags);
+	if (tree_find_shared(&l->t) < 0 || tree_lend(&l->t) < 0)
+		return -1;
+	return tree_cut_off(&l->t, words, &flags);
 }
 
 int tree_tell(struct tree *t, uint32_t i, uint32_t members, const struct chan_msg *m, int fd)
@@ -205,18 +245,21 @@ int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how,
 	struct vmad_err scratch = {0};
 	struct leaving l = {.t = {.leaves = 1, .away = !!(how & VMAD_AWAY), .judged = 1},
 			    .conn = conn};
-	uint64_t since = freeze_now_us();
+	uint64_t since;
 	int r, e;
 
 	l.t.err = err ? err : &scratch;
 	*l.t.err = scratch;
-	r = tree_collect(&l.t, pid, flags);
+	r = tree_ahead(&l.t, pid);
+	since = freeze_now_us();
+	if (r == 0)
+		r = tree_collect(&l.t, pid, flags);
 	if (r == 0 && flags & DUMP_LOCKS) {
 		flags |= DUMP_FLOCKS;
 		r = look_at_locks(&l); /* before any of them is lent what another has */
 	}
 	if (r == 0)
-		r = count(&l);
+		r = count(&l, flags);
 	if (r == 0 && tell_all(&l, node, flags) < 0) {
 		r = -1;
 		stop_asking(&l);

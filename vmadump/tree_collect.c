@@ -225,7 +225,10 @@ int tree_collect(struct tree *t, pid_t pid, unsigned copy)
 struct asked {
 	void (*found)(uint32_t member, const char *text, void *arg);
 	void *arg;
-	uint32_t *member; /* by the number that others.c knows it by */
+	struct tree *t;
+	int (*words)(struct tree *t, void *arg); /* or NULL */
+	void *words_arg;
+	uint32_t *member; /* by the number that others.c knows it by; owned */
 };
 
 static void found_one(uint32_t goer, const char *text, void *arg)
@@ -235,27 +238,41 @@ static void found_one(uint32_t goer, const char *text, void *arg)
 	a->found(a->member[goer], text, a->arg);
 }
 
-int tree_others(struct tree *t, void (*found)(uint32_t member, const char *text, void *arg),
-		void *arg)
+static int words_first(void *arg)
 {
-	struct goer *goer = calloc(t->n, sizeof *goer);
-	struct asked a = {found, arg, calloc(t->n, sizeof(uint32_t))};
-	uint32_t n = 0;
-	int r = -1;
+	const struct asked *a = arg;
 
-	for (uint32_t i = 0; goer && a.member && i < t->n; i++) {
+	return a->words && a->words(a->t, a->words_arg) < 0 ? -ENOTSUP : 0;
+}
+
+static int ask_others(struct asked *a)
+{
+	struct tree *t = a->t;
+	struct goer *goer = calloc(t->n, sizeof *goer);
+	uint32_t n = 0;
+	int r = -ENOMEM;
+
+	a->member = calloc(t->n, sizeof *a->member);
+	for (uint32_t i = 0; goer && a->member && i < t->n; i++) {
 		const struct tree_member *m = &t->member[i];
 
 		if (m->kind != TREE_PROCESS)
 			continue;
-		a.member[n] = i;
+		a->member[n] = i;
 		goer[n++] = (struct goer){m->pid, {m->f.far, m->f.other}};
 	}
 	if (n)
-		r = others_look(goer, n, 1, found_one, &a);
+		r = others_look(goer, n, OTHERS_MEMORY,
+				&(struct others_told){found_one, words_first, a});
 	free(goer);
-	free(a.member);
-	return r < 0 ? tree_fail(t, ENOMEM, "%s", strerror(ENOMEM)) : r;
+	free(a->member);
+	return r == -ENOMEM ? tree_fail(t, ENOMEM, "%s", strerror(ENOMEM)) : r;
+}
+
+int tree_others(struct tree *t, void (*found)(uint32_t member, const char *text, void *arg),
+		void *arg)
+{
+	return ask_others(&(struct asked){.found = found, .arg = arg, .t = t});
 }
 
 static void keep_first(uint32_t member, const char *text, void *arg)
@@ -270,14 +287,17 @@ static void keep_first(uint32_t member, const char *text, void *arg)
 		tree_fail(t, ENOTSUP, "%s", text);
 }
 
-int tree_cut_off(struct tree *t)
+int tree_cut_off(struct tree *t, int (*words)(struct tree *t, void *arg), void *arg)
 {
+	struct asked a = {keep_first, t, t, words, arg, NULL};
+	int r;
+
 	if (t->err)
 		t->err->code = 0;
-	if (tree_others(t, keep_first, t) == 0)
-		return 0;
-	errno = ENOTSUP;
-	return -1;
+	r = ask_others(&a);
+	if (r > 0)
+		errno = ENOTSUP;
+	return r ? -1 : 0;
 }
 
 /* -- what the first carries for others */

@@ -93,6 +93,33 @@ refused 'is a deleted file that process' perl -e "$p"'for (1 .. 5) { $d .= "d" x
 	open(F, "+>", $d . "f"); unlink $d . "f"'"$both"
 refused 'is memory that process' perl -e "${p}syscall(9, 0, 4096, 3, 0x21, -1, 0)$both"
 
+# That is known before it is stopped, of a tree too: it sleeps, and has not left its processor since.
+switches() { grep -h ctxt_switches "/proc/$pid/status"; }
+unstopped() { # COMMAND...
+	local before
+	start unstopped "$@"
+	lines unstopped 1 || return
+	sleep 0.2
+	before=$(switches)
+	"$vmadump" dump "${dump_flags[@]}" "$pid" image 2>said && fail 'not refused'
+	grep -qF 'that process' said || fail "refused, but for something else: $(cat said)"
+	[ "$(switches)" = "$before" ] || fail "stopped to be refused: $(cat said)"
+	kill -9 "$pid" 2>/dev/null
+	gone "$pid"
+}
+rests='print "ready\n"; select undef, undef, undef, 60'
+child='; my $m = $$; unless (fork) { select undef, undef, undef, 0.05 while getppid == $m; exit }'
+unstopped perl -e "${p}pipe(R, W)$child $rests"
+unstopped perl -e "${p}syscall(290, 1, 0)$child $rests"
+# One that descends from it no more.
+orphan='; my $m = $$; unless (fork) { exit if fork; select undef, undef, undef, 0.05 while kill 0, $m; exit } wait;
+	unless (fork) { select undef, undef, undef, 0.05 while getppid == $m; exit }'
+# shellcheck disable=SC2034
+dump_flags=(-t)
+unstopped perl -e "${p}pipe(R, W)$orphan $rests"
+# shellcheck disable=SC2034
+dump_flags=()
+
 # Of what is small, that is looked for while it makes its image.
 # shellcheck disable=SC2016
 small='(while kill -0 $$; do sleep 0.05; done) 2>/dev/null & echo ready; exec sleep 60'

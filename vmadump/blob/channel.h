@@ -41,20 +41,20 @@ enum chan_type {
 	CHAN_LEFT = 12,	  /* answer to CHAN_LEAVE: it runs elsewhere, and is its ghost here */
 	CHAN_MEMBER = 13, /* + channel fd: flags: which of a tree is about to be cloned; of the */
 	/* first, without fd, before all others: stream_mask: how many there are */
-	CHAN_SETTLED = 14,   /* answer to CHAN_SETTLE */
-	CHAN_PLACED = 17,    /* answer to CHAN_PLACE: place, err */
-	CHAN_KILLED = 18,    /* answer to CHAN_KILL of sig 0: kill */
-	CHAN_REFUSED = 15,   /* text: one thing that keeps it from leaving (CHAN_LOOK) */
-	CHAN_PRECOPIED = 24, /* + channel, userfaultfd: answer to CHAN_PRECOPY; then without: */
-			     /* they are closed there */
-	CHAN_LAZY = 20,	  /* + userfaultfd: make it so that a pager can use it; answered by */
-			  /* CHAN_LAZY_SET */
+	CHAN_SETTLED = 14,    /* answer to CHAN_SETTLE */
+	CHAN_PLACED = 17,     /* answer to CHAN_PLACE: place, err */
+	CHAN_KILLED = 18,     /* answer to CHAN_KILL of sig 0: kill */
+	CHAN_REFUSED = 15,    /* text: one thing that keeps it from leaving (CHAN_LOOK) */
+	CHAN_PRECOPIED = 24,  /* + channel, userfaultfd: answer to CHAN_PRECOPY; then without: */
+			      /* they are closed there */
+	CHAN_LAZY = 20,	      /* + userfaultfd: make it so that a pager can use it; answered by */
+			      /* CHAN_LAZY_SET */
 	CHAN_LAZY_READY = 21, /* the memory that is to follow is under it: start a pager */
 	CHAN_FOLLOWS = 22,    /* of a ghost: its original's memory is still to follow; */
 	CHAN_FOLLOWED = 23,   /* it has, or nobody wants it any more */
 	CHAN_LOST = 26, /* who has voted: the connection broke, and what was sent may be lost */
-	CHAN_WANT = 25,	      /* of a tree: what its first has open as u.status; answered by */
-			      /* CHAN_LENT */
+	CHAN_WANT = 25, /* of a tree: what its first has open as u.status; answered by */
+	/* CHAN_LENT */
 
 	/* bpinit -> process */
 	CHAN_GO = 32,	    /* + data fd. flags: CHAN_GO_* | BPROC_DUMP_* << 8. EXECMOVE: first */
@@ -71,13 +71,13 @@ enum chan_type {
 	CHAN_EXIT = 38,	    /* status (wait status word): die so */
 	CHAN_KILL = 39,	    /* kill: send it as yourself; answered only if it fails */
 			    /* (CHAN_FAILED); sig 0: what came before is sent, CHAN_KILLED */
-	CHAN_REAP = 41,	       /* pid: this child has ended; answered by CHAN_CHILD. To who is */
-			       /* parked: wait for it, answered by CHAN_CHILD, empty */
-	CHAN_NAME = 42,	       /* name: look like this from now on */
-	CHAN_LAZY_SET = 45,	       /* err, text; 0: it is */
-	CHAN_HOLD = 43,	       /* flags: CHAN_HOLD_*: its children are somebody's to wait for */
-	CHAN_LIVE = 48,	       /* + data fd: to a ghost: pages of its original, live.h */
-	CHAN_LENT = 49,	       /* + fd; without: err */
+	CHAN_REAP = 41,	    /* pid: this child has ended; answered by CHAN_CHILD. To who is */
+			    /* parked: wait for it, answered by CHAN_CHILD, empty */
+	CHAN_NAME = 42,	    /* name: look like this from now on */
+	CHAN_LAZY_SET = 45, /* err, text; 0: it is */
+	CHAN_HOLD = 43,	    /* flags: CHAN_HOLD_*: its children are somebody's to wait for */
+	CHAN_LIVE = 48,	    /* + data fd: to a ghost: pages of its original, live.h */
+	CHAN_LENT = 49,	    /* + fd; without: err */
 
 	CHAN_PLACE = 44, /* place: be in this group and session, or have this child be */
 
@@ -100,8 +100,9 @@ enum chan_type {
 	CHAN_SETTLE = 69,  /* all are in place: your signals and timers; answered by CHAN_SETTLED */
 };
 
-#define CHAN_LOOK_REST 1u /* not at mappings and descriptors; no head */
-#define CHAN_DUMP_LOOK 1u /* nothing is written: could it be? What was lent stays */
+#define CHAN_LOOK_REST 1u   /* not at mappings and descriptors; no head */
+#define CHAN_DUMP_LOOK 1u   /* nothing is written: could it be? What was lent stays */
+#define CHAN_DUMP_LEAVES 2u /* with that: as if it was to leave; leave.flags: BPROC_DUMP_* */
 #define CHAN_HERE_EXEC 1u
 #define CHAN_HERE_ENTRY 2u
 #define CHAN_HERE_FIRST 4u     /* with CHAN_HERE_EXEC: it would exec before the grant */
@@ -250,7 +251,7 @@ struct data_hdr {
 	uint64_t move_id;
 	uint32_t epoch;
 	int32_t pid;
-	uint32_t kind; /* enum move_kind */
+	uint32_t kind;	/* enum move_kind */
 	uint32_t flags; /* DATA_LAZY */
 	unsigned char token[32];
 	struct data_stream streams[DATA_STREAMS];

@@ -139,7 +139,7 @@ static void dump_to(struct blob *b, struct blob_dump *opt)
 	struct chan_msg m = {.type = CHAN_DUMPED};
 	long r;
 
-	opt->flags = b->dump_flags;
+	opt->flags |= b->dump_flags;
 	opt->goes_on = 1;
 	opt->objects = 1;
 	r = opt->only_look ? blob_dump_prepare(b, opt) : blob_dump(b, opt);
@@ -155,6 +155,22 @@ static void dump_to(struct blob *b, struct blob_dump *opt)
 		chan_fail(b, CHAN_NO_MOVE);
 	else
 		chan_send(b, &m);
+}
+
+static void dump(struct blob *b, const struct chan_pkt *p)
+{
+	struct blob_dump opt = {
+		.fd = p->fd[0],
+		.only_look = !!(p->m.flags & CHAN_DUMP_LOOK),
+		.has_order = p->fd[1] >= 0,
+		.order = p->fd[1],
+	};
+
+	if (p->m.flags & CHAN_DUMP_LEAVES) { /* from home, mostly */
+		opt.leaves = opt.streams = 1;
+		opt.flags = p->m.u.leave.flags & ~(uint32_t)DUMP_EXEC;
+	}
+	dump_to(b, &opt);
 }
 
 static void tell_refused(struct blob *b)
@@ -192,13 +208,8 @@ long blob_park(struct blob *b)
 	sched_free(b);
 	blob_wait_parked(b, b->nthreads);
 	while (chan_recv(b, &p, 0) > 0 && p.m.type != CHAN_RESUME) {
-		if (p.m.type == CHAN_DUMP && p.nfd >= 1) {
-			dump_to(b, &(struct blob_dump){
-					   .fd = p.fd[0],
-					   .only_look = p.m.flags & CHAN_DUMP_LOOK,
-					   .has_order = p.fd[1] >= 0,
-					   .order = p.fd[1],
-				   });
+		if (p.m.type == CHAN_DUMP && (p.nfd >= 1 || p.m.flags & CHAN_DUMP_LOOK)) {
+			dump(b, &p);
 			continue;
 		}
 		if (p.m.type == CHAN_LOOK && p.nfd >= 1) {
