@@ -90,7 +90,7 @@ int bproc_execfirst(int node, const char *cmd, char *const argv[], char *const e
  *         stopped); EINPROGRESS (its memory is still on its way here, for a minute now).
  * Blocks: until the process runs there, or will not. If the caller ends meanwhile the move goes
  * on; of a SIGKILL at the wrong moment see vmad_dump_pid(). Threads: any.
- * Since: 0.2. Source: this project, bproc_move(3).
+ * Since: 0.1. Source: this project, bproc_move(3).
  */
 int bproc_movepid(int pid, int node, int flags);
 #define BPROC_MOVE_LAZY 0x200
@@ -122,7 +122,7 @@ struct bproc_movestat_t {
  * @stat: is filled; all zero if there was none.
  *
  * Return: nothing. Errors: none. Blocks: no. Threads: each thread has its own.
- * Since: 0.3. Source: this project, bproc_move(3).
+ * Since: 0.1. Source: this project, bproc_move(3).
  */
 void bproc_movestat(struct bproc_movestat_t *stat);
 
@@ -201,7 +201,7 @@ int bproc_procstat(int node, int pid, struct bproc_procstat_t **list);
  * Errors: those of wait4(2), EINTR among them; with @rusage those of the local link
  *         (sys/bproc.h), and then the child has not been waited for.
  * Blocks: as wait4(2); then for an answer of this machine's bpslave, 30 s at most. Threads: any.
- * Since: 0.3. Source: this project, bproc_wait4(3).
+ * Since: 0.1. Source: this project, bproc_wait4(3).
  */
 pid_t bproc_wait4(pid_t pid, int *status, int options, struct rusage *rusage);
 

@@ -123,7 +123,7 @@ int vmad_undump(int fd, struct vmad_err *err);
  *         EINVAL (@flags; @pid is a thread's), and those of vmad_dump().
  * Blocks: as long as writing does; up to 2 s for a thread that does not stop.
  * Threads: any; waits for the process with waitpid(2), so its parent, if that is the
- *         caller, must not wait for any child in another thread. Since: 0.2.
+ *         caller, must not wait for any child in another thread. Since: 0.1.
  * Source: doc/image.md; ptrace(2).
  */
 long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct vmad_err *err);
@@ -147,7 +147,7 @@ long vmad_dump_pid(pid_t pid, int fd, unsigned flags, uint64_t *ret_us, struct v
  * Errors: EEXIST (its process id is in use), EPERM (that id needs CAP_CHECKPOINT_RESTORE in the
  *         pid namespace's user namespace; its user is another), ENOTSUP (VMAD_NEW_PID and it has
  *         threads, or is a tree), EBUSY (a thread id is in use), EINVAL (@flags), those of
- * vmad_undump(). Blocks: as long as reading does. Threads: any. Since: 0.2. Source: doc/image.md.
+ * vmad_undump(). Blocks: as long as reading does. Threads: any. Since: 0.1. Source: doc/image.md.
  */
 pid_t vmad_restore(int fd, unsigned flags, struct vmad_err *err);
 
@@ -161,7 +161,7 @@ pid_t vmad_restore(int fd, unsigned flags, struct vmad_err *err);
  *
  * Return: 0; -1 with errno set.
  * Errors: those of vmad_undump(), but for the caller's threads and addresses.
- * Blocks: as long as reading does. Threads: any. Since: 0.2. Source: doc/image.md.
+ * Blocks: as long as reading does. Threads: any. Since: 0.1. Source: doc/image.md.
  */
 int vmad_check(int fd, struct vmad_err *err);
 
@@ -174,7 +174,7 @@ int vmad_check(int fd, struct vmad_err *err);
  *
  * Return: 0; -1 with errno set.
  * Errors: ESRCH (it is not in there), those of vmad_info().
- * Blocks: as long as reading and writing do. Threads: any. Since: 0.2. Source: doc/image.md.
+ * Blocks: as long as reading and writing do. Threads: any. Since: 0.1. Source: doc/image.md.
  */
 int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err);
 
@@ -189,7 +189,7 @@ int vmad_member(int fd, pid_t pid, int out, struct vmad_err *err);
  * Return: 0; -1 with errno set.
  * Errors: EBADMSG (not an image, damaged, cut short), ENOEXEC (another version), ENOMEM, those of
  *         reading and writing.
- * Blocks: as long as reading does. Threads: any. Since: 0.2. Source: doc/image.md.
+ * Blocks: as long as reading does. Threads: any. Since: 0.1. Source: doc/image.md.
  */
 #define VMAD_INFO_TABLES 1
 #define VMAD_INFO_OPEN 2
@@ -215,7 +215,7 @@ int vmad_info(int fd, FILE *out, unsigned flags, struct vmad_err *err);
  *
  * Return: how many there are, 0: it could leave; -1 with errno set: it cannot even be
  *         looked at, or not be carried for what shows from outside (ENOTSUP).
- * Errors: those of vmad_dump_pid(). Blocks: for some milliseconds. Threads: any. Since: 0.2.
+ * Errors: those of vmad_dump_pid(). Blocks: for some milliseconds. Threads: any. Since: 0.1.
  * Source: doc/image.md; bpmove(1).
  */
 int vmad_look_pid(pid_t pid, int fd, unsigned flags, void (*refused)(const char *text, void *arg),

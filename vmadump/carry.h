@@ -75,7 +75,7 @@ void vmad_prepare(void);
  * Return: 0 when it runs there; -1 with errno set, and it goes on here as it was: the
  *         errors of vmad_dump_pid() and those of the move (bproc_move(3)).
  * Blocks: until then. If the caller ends meanwhile the move goes on. Threads: any.
- * Since: 0.2.
+ * Since: 0.1.
  */
 int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_us,
 		   struct vmad_err *err);
@@ -90,7 +90,7 @@ int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_
  * is shared; what one of them shares with a process that is not among them is refused by name.
  *
  * Return: how many have left; -1 with errno set as by vmad_leave_pid(), or E2BIG (more than 64).
- *         @err names the process that could not. Blocks, Threads: as there. Since: 0.3.
+ *         @err names the process that could not. Blocks, Threads: as there. Since: 0.1.
  */
 int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how, uint64_t *ret_us,
 		    struct vmad_err *err);
@@ -103,7 +103,7 @@ int vmad_leave_tree(pid_t pid, int conn, int node, unsigned flags, unsigned how,
  * another process away asks by himself (vmadump/others.h); bproc_move() of one thread has nobody
  * else who would.
  *
- * Return: 0; -1 with errno ENOTSUP, or ENOMEM. Blocks: no. Threads: one only. Since: 0.3.
+ * Return: 0; -1 with errno ENOTSUP, or ENOMEM. Blocks: no. Threads: one only. Since: 0.1.
  */
 int vmad_alone(struct vmad_err *err);
 
@@ -117,7 +117,7 @@ int vmad_alone(struct vmad_err *err);
  *
  * Return: 0; -1 with errno set: it has others, or its first thread has one that another has not, or
  * they may not be read. Blocks: until it has stopped, for which it may have to be waited for 2 s.
- * Since: 0.3.
+ * Since: 0.1.
  */
 int vmad_filters_pid(pid_t pid, uint32_t place, uint32_t n,
 		     bool (*restarts)(const uint8_t *bytes, size_t len), uint8_t *ret,
@@ -129,7 +129,7 @@ int vmad_filters_pid(pid_t pid, uint32_t place, uint32_t n,
  *      is killed meanwhile they may be @value here as well.
  * @value: what is written there while it stands still.
  *
- * All else is as with vmad_leave_pid(). Since: 0.2.
+ * All else is as with vmad_leave_pid(). Since: 0.1.
  */
 int vmad_leave_marked(pid_t pid, int conn, int node, unsigned flags, uint64_t at, uint32_t value,
 		      struct vmad_err *err);
@@ -138,7 +138,7 @@ int vmad_leave_marked(pid_t pid, int conn, int node, unsigned flags, uint64_t at
  * vmad_leave_exec() - another process becomes a program of a node, as by bproc_rexec().
  * @args: address in it of @len bytes: the block of arguments (vmadump/blob/channel.h).
  *
- * Its threads but the first are ended. All else is as with vmad_leave_pid(). Since: 0.2.
+ * Its threads but the first are ended. All else is as with vmad_leave_pid(). Since: 0.1.
  */
 int vmad_leave_exec(pid_t pid, int conn, int node, uint64_t args, uint64_t len,
 		    struct vmad_err *err);
@@ -168,7 +168,7 @@ struct vmad_live {
  * Return: as vmad_leave_pid(). With ENOTSUP and no round made it cannot be had here, or of this
  *         process; with ESTALE what was sent could not be made use of. vmad_leave_pid() is left.
  * Blocks: until then. If the caller ends before the last stop nothing has happened. Threads: any.
- * Since: 0.3.
+ * Since: 0.1.
  */
 int vmad_leave_live(pid_t pid, int conn, int node, unsigned flags, struct vmad_live *ret,
 		    struct vmad_err *err);
