@@ -137,7 +137,7 @@ void bproc_movestat(struct bproc_movestat_t *stat);
  *         -1 with errno set.
  * Errors: those of the local link (sys/bproc.h), and
  *         BE_INVALIDNODE (no such node), EINVAL (@len is negative).
- * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: this project, bproc_nodelist(3).
  */
 int bproc_nodereason(int node, char *reason, int len);
@@ -200,7 +200,7 @@ int bproc_procstat(int node, int pid, struct bproc_procstat_t **list);
  * Return: as wait4(2): the child, 0 with WNOHANG, or -1 with errno set.
  * Errors: those of wait4(2), EINTR among them; with @rusage those of the local link
  *         (sys/bproc.h), and then the child has not been waited for.
- * Blocks: as wait4(2); then for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: as wait4(2); then for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: this project, bproc_wait4(3).
  */
 pid_t bproc_wait4(pid_t pid, int *status, int options, struct rusage *rusage);

@@ -17,7 +17,7 @@
 #include "libbproc/err.h"
 #include "libbproc/local.h"
 
-#define CLIENT_TIMEOUT_S 30 /* of a query; a move is waited for as long as it takes */
+#define CLIENT_TIMEOUT_S 60 /* of a query, which may have to wait for a master; a move has none */
 
 struct client {
 	int fd; /* owned by the pool, or by this call if slot is -1 */

@@ -16,6 +16,7 @@
 #define BPROC_PROTOCOL 1u
 #define WIRE_HDR 4u
 #define WIRE_MAX (1u << 20)    /* bytes of an Envelope; checked before anything is allocated */
+#define WIRE_RETRY_MAX_MS 5000 /* a slave without a link tries again after no longer than this */
 #define WIRE_PID_MAX (1 << 22) /* every number is below it: PID_MAX_LIMIT of the kernel */
 
 static inline bool wire_pid_ok(int32_t pid)

@@ -18,8 +18,7 @@ struct waiting {
 	int32_t target; /* that is to come */
 };
 
-/* It was there under the last master, and has not found this one yet. */
-static bool is_to_come(const struct master *m, const struct node *n)
+bool asks_to_come(const struct master *m, const struct node *n)
 {
 	return n->state == NS_DOWN && !m->swept && (n->num == NODE_HOME || n->kept);
 }
@@ -46,7 +45,7 @@ static uint64_t waits_for(struct peer *p, const Bproc__MoveAsk *a, bool *ret_tar
 
 	if (!mv && a->kind != MOVE_RFORK && a->kind != MOVE_LIVE)
 		mv = came_by(p, a);
-	*ret_target = !mv && target && is_to_come(m, target);
+	*ret_target = !mv && target && asks_to_come(m, target);
 	return mv ? mv->id : 0;
 }
 
@@ -98,7 +97,7 @@ void asks_look(struct master *m)
 
 	while ((w = *at)) {
 		if (w->move ? move_get(&m->moves, w->move) != NULL
-			    : is_to_come(m, node_get(&m->nodes, w->target))) {
+			    : asks_to_come(m, node_get(&m->nodes, w->target))) {
 			at = &(*at)->next;
 			continue;
 		}

@@ -42,6 +42,8 @@ struct master {
 	struct peer *peers;	 /* all links */
 	struct waiting *waiting; /* owned by asks.c */
 	uint32_t nwaiting;
+	struct held *held, **held_end; /* owned by held.c; in order */
+	uint32_t nheld;
 	uint32_t npeers;
 	struct event *ping, *tell, *accept_again;
 	uint64_t told_ms;	   /* last NodeTable */
@@ -49,6 +51,7 @@ struct master {
 	bool home_synced;	   /* the front end's slave has told all it holds */
 	bool settled; /* who has ghosts has told of them, as far as can be waited for */
 	bool swept;   /* what nobody had after a restart has been declared dead */
+	bool whole;   /* who was there under the last master has told what it holds */
 };
 
 /* One link to a slave; node is NULL until its Hello was taken. */
@@ -77,6 +80,8 @@ void peer_drop(struct peer *p, const char *fmt, ...) __attribute__((format(print
 void peer_refuse(struct peer *p, struct node *n, int err, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 void peer_free(struct peer *p);
+/* As if it had just come. */
+void peer_said(struct peer *p, const Bproc__Envelope *env);
 /*
  * To a node: sent, or dropped if it is not connected. What must not be lost is repeated by whoever
  * keeps it: a bpinit, or the tables (procs_node_back, moves_node).
@@ -143,6 +148,16 @@ void moves_deny(struct peer *p, uint32_t req, const struct bproc_err *err);
 bool asks_wait(struct peer *p, Bproc__MoveAsk *const *a, size_t n);
 void asks_look(struct master *m); /* some of what they wait for may have come about */
 void asks_forget(struct peer *p); /* its link ends: it asks on the next one */
+/* It was there under the last master, and has not found this one yet. */
+bool asks_to_come(const struct master *m, const struct node *n);
+
+/*
+ * held.c: is this a question that the tables answer, and are they not whole yet? True: it is kept,
+ * and comes again by peer_said() when they are.
+ */
+bool held_wait(struct peer *p, const Bproc__Envelope *env);
+void held_look(struct master *m);
+void held_forget(struct peer *p);
 
 /* tree.c */
 void tree_ask(struct peer *p, const Bproc__MoveAskTree *t);

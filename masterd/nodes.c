@@ -251,6 +251,7 @@ static void tick(evutil_socket_t fd, short what, void *arg)
 	    resync_is_due(m))
 		resync_sweep(m);
 	resync_settle(m);
+	held_look(m);
 }
 
 int nodes_start(struct master *m)

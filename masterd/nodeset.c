@@ -44,6 +44,7 @@ static int build(struct master *m, struct table_msg *t)
 		t->node[i].life = n->life;
 		t->ptr[i] = &t->node[i];
 	}
+	t->table.partial = !m->whole;
 	t->table.n_node = m->nodes.count;
 	t->table.node = t->ptr;
 	return 0;
@@ -109,6 +110,8 @@ static int set_status(struct master *m, struct node *n, const Bproc__NodeSet *s,
 		return bproc_err_set(err, -r, "'%.32s' is not a node status", s->status);
 	if (n->num == NODE_HOME)
 		return bproc_err_set(err, EPERM, "the front end's status is not set");
+	if (n->state == NS_DOWN && s->again && strcmp(s->status, "down") == 0)
+		return 0;
 	if (n->state == NS_DOWN)
 		return bproc_err_set(err, EINVAL, "node %d is down", n->num);
 	if (strcmp(s->status, "down") == 0) {

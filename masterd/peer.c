@@ -80,6 +80,7 @@ void peer_free(struct peer *p)
 {
 	unlink_peer(p);
 	asks_forget(p);
+	held_forget(p);
 	if (p->node && p->node->peer == p)
 		p->node->peer = NULL;
 	link_free(p->link);
@@ -366,11 +367,17 @@ static void peer_msg(struct link *l, const Bproc__Envelope *env, void *arg)
 			continue;
 		if (dispatch[i].node != (p->node != NULL))
 			break;
-		dispatch[i].fn(p, env);
+		if (!held_wait(p, env))
+			dispatch[i].fn(p, env);
 		return;
 	}
 	peer_drop(p, "%s: protocol error: %s %s", link_peer_name(p->link), wire_name(env),
 		  p->node ? "is not for a slave to send" : "before Hello");
+}
+
+void peer_said(struct peer *p, const Bproc__Envelope *env)
+{
+	peer_msg(p->link, env, p);
 }
 
 static void peer_up(struct link *l, void *arg)

@@ -259,6 +259,7 @@ void resync_end(struct peer *p)
 			proc_each(&m->procs, sweep_proc, m);
 	}
 	resync_settle(m);
+	held_look(m);
 }
 
 static void settle_proc(struct proc *p, void *arg)
@@ -309,4 +310,5 @@ void resync_sweep(struct master *m)
 	/* Any of them may be at home; resync_end() goes on. */
 	if (m->home_synced)
 		proc_each(&m->procs, sweep_proc, m);
+	held_look(m);
 }

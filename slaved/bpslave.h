@@ -59,6 +59,7 @@ struct slave {
 	bool encrypt;
 	struct node_row *table; /* owned */
 	size_t ntable;
+	bool table_whole; /* a master has said so since we began */
 	int32_t lease_lo, lease_hi, lease_next;
 	uint32_t event_source; /* enum config_events, as the master has it */
 	bool kill_from_nodes;
@@ -114,6 +115,7 @@ const char *init_id(void);
 /* Welcome is here: bpinit may be started, with these clocks' offsets if they are not 0. */
 void init_want(int64_t mono_off_ns, int64_t boot_off_ns);
 bool init_is_up(void);
+bool init_is_connected(void); /* is it there already, as an earlier bpslave had it */
 /* What bpinit has said up to now is known when this returns. Of the loop, not in its events. */
 void init_take(void);
 int32_t init_pid(void); /* as we see it; 0: there is none */
@@ -158,14 +160,18 @@ void query_init_lost(void);
 void query_on_procs(const Bproc__ProcsTell *t);
 /* Who sets a node's state and asks for it then is to see what was set. */
 void query_on_table(void);
-void query_link_lost(void);
+/* Questions wait for a link; there is one, or has been none for too long: */
+void query_ask_again(void);
+void query_no_master(void);
 
 /* -- bpslave_stats.c: what the real processes of a node use up, from its /proc */
 void stats_ask(uint32_t client, uint32_t id, const struct local_stats_ask *ask);
 void stats_on_ask(const Bproc__StatsAsk *a);
 void stats_on_tell(const Bproc__StatsTell *t);
-void stats_on_table(void);
-void stats_link_lost(void);
+void stats_on_table(bool partial);
+void stats_link_lost(void); /* they wait for the next one */
+void stats_ask_again(void);
+void stats_no_master(void);
 
 /* -- bpslave_proc.c: who asks, from /proc and the kernel */
 struct proc_ids {

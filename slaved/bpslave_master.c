@@ -21,7 +21,6 @@
 #include "libbproc/wire.h"
 
 #define RETRY_MIN_MS 100
-#define RETRY_MAX_MS 5000
 
 static struct {
 	struct link *link; /* owned */
@@ -41,10 +40,14 @@ bool master_is_up(void)
 	return m.up;
 }
 
-/* A master that is started again is back within the ping timeout, as a rule. */
+/*
+ * A master that is started again is back within the ping timeout, as a rule. A bpslave that is
+ * started again finds a bpinit, which an earlier one had started when it had a master.
+ */
 static bool is_waited_for(void)
 {
-	return m.ready_told && m.alone_ms && now_ms() - m.alone_ms <= slave.ping_timeout_ms;
+	return (m.ready_told || init_is_connected()) && m.alone_ms &&
+	       now_ms() - m.alone_ms <= slave.ping_timeout_ms;
 }
 
 bool master_may_come(void)
@@ -91,7 +94,6 @@ static void lost(void)
 	if (m.up) {
 		m.up = false;
 		m.alone_ms = now_ms();
-		query_link_lost();
 		stats_link_lost();
 		move_link_lost();
 	}
@@ -99,7 +101,7 @@ static void lost(void)
 	if (getrandom(&jitter, sizeof(jitter), GRND_NONBLOCK) < 0)
 		jitter = 0;
 	start_timer(m.retry, m.retry_ms / 2 + jitter % (m.retry_ms / 2 + 1));
-	m.retry_ms = m.retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : m.retry_ms * 2;
+	m.retry_ms = m.retry_ms * 2 > WIRE_RETRY_MAX_MS ? WIRE_RETRY_MAX_MS : m.retry_ms * 2;
 }
 
 static void log_once(const char *reason)
@@ -184,7 +186,20 @@ static void on_welcome(const Bproc__Welcome *w)
 	if (!m.ready_told)
 		daemon_notify("READY=1");
 	m.ready_told = true;
+	query_ask_again();
+	stats_ask_again();
 	data_refresh();
+}
+
+/*
+ * A master that has just been started has a node as down that has not come back to it yet. What
+ * the last one said of it holds until this one knows better.
+ */
+static const struct node_row *known_better(const Bproc__NodeTable *t, const Bproc__Node *n)
+{
+	const struct node_row *was = t->partial ? table_find(n->node) : NULL;
+
+	return was && strcmp(n->status, "down") == 0 ? was : NULL;
 }
 
 static void on_table(const Bproc__NodeTable *t)
@@ -197,7 +212,12 @@ static void on_table(const Bproc__NodeTable *t)
 	}
 	for (size_t i = 0; i < t->n_node; i++) {
 		const Bproc__Node *n = t->node[i];
+		const struct node_row *was = known_better(t, n);
 
+		if (was) {
+			rows[i] = *was;
+			continue;
+		}
 		rows[i] = (struct node_row){.node = n->node,
 					    .mode = n->mode,
 					    .uid = n->uid,
@@ -211,8 +231,9 @@ static void on_table(const Bproc__NodeTable *t)
 	free(slave.table);
 	slave.table = rows;
 	slave.ntable = t->n_node;
+	slave.table_whole |= !t->partial;
 	query_on_table();
-	stats_on_table();
+	stats_on_table(t->partial);
 	stdio_table_changed();
 	peer_refresh();
 	data_refresh();
@@ -225,7 +246,7 @@ static void on_refuse(const Bproc__Refuse *r)
 	snprintf(text, sizeof(text), "%s%s",
 		 strncmp(r->reason, "refused: ", 9) == 0 ? "" : "refused: ", r->reason);
 	log_once(text);
-	m.retry_ms = RETRY_MAX_MS;
+	m.retry_ms = WIRE_RETRY_MAX_MS;
 	if (r->err == ESHUTDOWN && slave.node != HOME_NODE) {
 		/* Set down: our processes have been declared dead this moment. */
 		m.fenced = true;
@@ -429,8 +450,11 @@ static void on_watch(evutil_socket_t fd, short what, void *arg)
 		/* Also when there are none: one may be on its way here, and must not run. */
 		init_fence();
 	}
-	if (!master_may_come())
+	if (!master_may_come()) {
 		move_no_master();
+		query_no_master();
+		stats_no_master();
+	}
 	/* Should we die or hang, bpinit does the same by itself. */
 	if (m.up)
 		init_alive(slave.ping_timeout_ms);

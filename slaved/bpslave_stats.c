@@ -24,8 +24,9 @@
 struct stats_ask {
 	TAILQ_ENTRY(stats_ask) next;
 	uint32_t req, client, id;
-	int32_t node;
-	uint64_t due; /* ms */
+	struct local_stats_ask what; /* node: as the cluster counts */
+	bool told;
+	uint64_t due; /* ms; of one that has been told */
 };
 static TAILQ_HEAD(, stats_ask) asks = TAILQ_HEAD_INITIALIZER(asks);
 static uint32_t nasks, last_req;
@@ -211,7 +212,7 @@ static void fail_ask(struct stats_ask *k, int err, const char *what)
 {
 	char text[LOCAL_TEXT_MAX];
 
-	snprintf(text, sizeof(text), "node %d %s", k->node, what);
+	snprintf(text, sizeof(text), "node %d %s", k->what.node, what);
 	local_error(k->client, k->id, LOCAL_STATS, err, text);
 	end_ask(k);
 }
@@ -223,10 +224,26 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	(void)arg;
-	while ((k = TAILQ_FIRST(&asks)) && k->due <= now_ms())
+	/* All are told in the order in which they came, also those that are told again. */
+	while ((k = TAILQ_FIRST(&asks)) && k->told && k->due <= now_ms())
 		fail_ask(k, ETIMEDOUT, "has not answered");
-	if (k)
+	if (k && k->told)
 		start_timer(timer, (uint32_t)(k->due - now_ms()) + 1);
+}
+
+static void tell(struct stats_ask *k)
+{
+	Bproc__StatsAsk m = BPROC__STATS_ASK__INIT;
+
+	if (k == TAILQ_FIRST(&asks))
+		start_timer(timer, ANSWER_MS);
+	k->told = true;
+	k->due = now_ms() + ANSWER_MS;
+	m.req = k->req;
+	m.node = k->what.node;
+	m.pid = k->what.pid;
+	m.at = k->what.at;
+	master_send(&m.base);
 }
 
 static struct stats_ask *new_ask(void)
@@ -239,16 +256,13 @@ static struct stats_ask *new_ask(void)
 		free(k);
 		return NULL;
 	}
-	if (nasks++ == 0)
-		start_timer(timer, ANSWER_MS);
-	k->due = now_ms() + ANSWER_MS;
+	nasks++;
 	TAILQ_INSERT_TAIL(&asks, k, next);
 	return k;
 }
 
 void stats_ask(uint32_t client, uint32_t id, const struct local_stats_ask *ask)
 {
-	Bproc__StatsAsk m = BPROC__STATS_ASK__INIT;
 	int32_t node = ask->node == NODE_SELF ? slave.node : ask->node;
 	struct stats_ask *k;
 	int e;
@@ -261,7 +275,7 @@ void stats_ask(uint32_t client, uint32_t id, const struct local_stats_ask *ask)
 			answer_page(client, id);
 		return;
 	}
-	if (!master_is_up())
+	if (!master_may_come())
 		return local_error(client, id, LOCAL_STATS, ENOTCONN, "no link to the master");
 	k = new_ask();
 	if (!k)
@@ -269,12 +283,10 @@ void stats_ask(uint32_t client, uint32_t id, const struct local_stats_ask *ask)
 	k->req = ++last_req;
 	k->client = client;
 	k->id = id;
-	k->node = node;
-	m.req = k->req;
-	m.node = node;
-	m.pid = ask->pid;
-	m.at = ask->at;
-	master_send(&m.base);
+	k->what = *ask;
+	k->what.node = node;
+	if (master_is_up())
+		tell(k);
 }
 
 static void take_stat(struct local_stat *s, const Bproc__Stat *m)
@@ -316,20 +328,38 @@ void stats_on_tell(const Bproc__StatsTell *t)
 	end_ask(k);
 }
 
-void stats_on_table(void)
+void stats_on_table(bool partial)
 {
 	const struct node_row *r;
 	struct stats_ask *k, *more;
 
+	if (partial) /* the master keeps the question for who is to come */
+		return;
 	for (k = TAILQ_FIRST(&asks); k; k = more) {
 		more = TAILQ_NEXT(k, next);
-		r = table_find(k->node);
+		r = table_find(k->what.node);
 		if (!r || strcmp(r->status, "down") == 0 || strcmp(r->status, "unreachable") == 0)
 			fail_ask(k, BE_NODEDOWN, "was lost");
 	}
 }
 
 void stats_link_lost(void)
+{
+	struct stats_ask *k;
+
+	TAILQ_FOREACH(k, &asks, next)
+	k->told = false;
+}
+
+void stats_ask_again(void)
+{
+	struct stats_ask *k;
+
+	TAILQ_FOREACH(k, &asks, next)
+	tell(k);
+}
+
+void stats_no_master(void)
 {
 	while (!TAILQ_EMPTY(&asks))
 		fail_ask(TAILQ_FIRST(&asks), ENOTCONN, "cannot be asked: no link to the master");

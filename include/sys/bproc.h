@@ -11,9 +11,9 @@
  *   ENOSYS        BProc is not set up here: no socket of it in /run/bproc
  *   ECONNREFUSED  bpslave of this machine is not running
  *   ECONNRESET    it ended during the call (a query is repeated before)
- *   ETIMEDOUT     it did not answer for 30 s (queries only)
- *   ENOTCONN      it has no link to the master (a move waits for one, at most for the ping
- *                 timeout since there was one)
+ *   ETIMEDOUT     it did not answer for 60 s (queries only)
+ *   ENOTCONN      it has no link to the master, and has had none for the ping timeout; until
+ *                 then the call waits
  *   EAGAIN        too many questions of this process are unanswered
  *   EACCES        the socket may not be used by this user
  *   EPROTO        library and daemon are of different versions
@@ -88,7 +88,7 @@ extern "C" {
  *
  * Return: 0; -1 with errno set.
  * Errors: those of the local link; EINVAL (@vers is NULL).
- * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_version(3) of BProc 4.
  */
 int bproc_version(struct bproc_version_t *vers);
@@ -100,7 +100,7 @@ int bproc_version(struct bproc_version_t *vers);
  *
  * Return: 0 or more; -1 with errno set.
  * Errors: those of the local link.
- * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_numnodes(3) of BProc 4.
  */
 int bproc_numnodes(void);
@@ -111,7 +111,7 @@ int bproc_numnodes(void);
  * Return: its number; BPROC_NODE_MASTER (-1) on the front end, and also on
  *         failure, as in BProc 4: set errno to 0 before to tell them apart.
  * Errors: those of the local link.
- * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_currnode(3) of BProc 4.
  */
 int bproc_currnode(void);
@@ -125,7 +125,7 @@ int bproc_currnode(void);
  * Return: characters written, without the NUL; -1 with errno set.
  * Errors: those of the local link; BE_INVALIDNODE (no such node);
  *         EINVAL (@status is NULL or @len negative).
- * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_nodestatus(3) of BProc 4.
  */
 int bproc_nodestatus(int node, char *status, int len);
@@ -138,7 +138,7 @@ int bproc_nodestatus(int node, char *status, int len);
  * Return: 0; -1 with errno set.
  * Errors: those of the local link; BE_INVALIDNODE (no such node);
  *         EINVAL (@info is NULL).
- * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_nodeinfo(3) of BProc 4.
  */
 int bproc_nodeinfo(int node, struct bproc_node_info_t *info);
@@ -151,7 +151,7 @@ int bproc_nodeinfo(int node, struct bproc_node_info_t *info);
  * Return: number of nodes; -1 with errno set.
  * Errors: those of the local link (ENOMEM also for the set itself);
  *         EINVAL (@ns is NULL).
- * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_nodelist(3) of BProc 4.
  */
 int bproc_nodelist(struct bproc_node_set_t *ns);
@@ -166,7 +166,7 @@ int bproc_nodelist(struct bproc_node_set_t *ns);
  * Return: 0; -1 with errno set.
  * Errors: those of the local link; BE_INVALIDNODE (no such node);
  *         BE_NODEDOWN (it has never connected); EINVAL (NULL, negative size).
- * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_nodeaddr(3) of BProc 4.
  */
 int bproc_nodeaddr(int node, struct sockaddr *s, int *size);
@@ -184,7 +184,7 @@ int bproc_nodeaddr(int node, struct sockaddr *s, int *size);
  * Return: 0 if yes; -1 with errno set.
  * Errors: EACCES (no); those of the local link; BE_INVALIDNODE (no such node);
  *         EINVAL (another @mode).
- * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_access(3) of BProc 4.
  */
 int bproc_access(int node, int mode);
@@ -198,7 +198,7 @@ int bproc_access(int node, int mode);
  * Errors: EPERM (neither root nor the node's owner; the node is down);
  *         EINVAL (@mode has other bits); BE_INVALIDNODE (no such node);
  *         those of the local link.
- * Blocks: for an answer of the master, 30 s at most. Threads: any.
+ * Blocks: for an answer of the master, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_chmod(3) of BProc 4.
  */
 int bproc_chmod(int node, int mode);
@@ -211,7 +211,7 @@ int bproc_chmod(int node, int mode);
  * Return: 0; -1 with errno set.
  * Errors: EPERM (not root; the node is down); BE_INVALIDNODE (no such node);
  *         those of the local link.
- * Blocks: for an answer of the master, 30 s at most. Threads: any.
+ * Blocks: for an answer of the master, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_chown(3) of BProc 4.
  */
 int bproc_chown(int node, int user);
@@ -224,7 +224,7 @@ int bproc_chown(int node, int user);
  * Return: 0; -1 with errno set.
  * Errors: EPERM (neither root nor the node's owner; the node is down);
  *         BE_INVALIDNODE (no such node); those of the local link.
- * Blocks: for an answer of the master, 30 s at most. Threads: any.
+ * Blocks: for an answer of the master, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_chgrp(3) of BProc 4.
  */
 int bproc_chgrp(int node, int group);
@@ -240,7 +240,7 @@ int bproc_chgrp(int node, int group);
  *         or "unreachable", which is the master's to set; the node is down);
  *         ENOSPC (the name is too long); BE_INVALIDNODE (no such node);
  *         those of the local link.
- * Blocks: for an answer of the master, 30 s at most. Threads: any.
+ * Blocks: for an answer of the master, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_nodesetstatus(3) of BProc 4.
  */
 int bproc_nodesetstatus(int node, char *status);
@@ -257,7 +257,7 @@ int bproc_nodesetstatus(int node, char *status);
  * Return: number of processes; -1 with errno set.
  * Errors: those of the local link; BE_INVALIDNODE (no such node);
  *         EINVAL (@list is NULL).
- * Blocks: for an answer of this machine's bpslave, 30 s at most, for each 8,192
+ * Blocks: for an answer of this machine's bpslave, 60 s at most, for each 8,192
  * processes. Threads: any.
  * Since: 0.1. Source: bproc_proclist(3) of BProc 4.
  */
@@ -270,7 +270,7 @@ int bproc_proclist(int node, struct bproc_proc_info_t **list);
  * Return: the node; -1 for "on the front end" and, as in BProc 4, for "no such
  *         process" and for failure: set errno to 0 before to tell them apart.
  * Errors: BE_INVALIDPROC (no such process); those of the local link.
- * Blocks: for an answer of this machine's bpslave, 30 s at most. Threads: any.
+ * Blocks: for an answer of this machine's bpslave, 60 s at most. Threads: any.
  * Since: 0.1. Source: bproc_pidnode(3) of BProc 4.
  */
 int bproc_pidnode(int pid);

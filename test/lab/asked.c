@@ -1,6 +1,7 @@
 /*
  * Proves: a move that the master is asked for just as it ends is asked for again when there is one,
- * and happens, once. Every kind of move, from home, from a node to another and home. The master is
+ * and happens, once; and any other question waits, and is answered as if there had always been one.
+ * Every kind of move, from home, from a node to another and home. The master is
  * stopped before the question comes and killed then; or it kills itself when it has judged it, or
  * when the target has been told and the source has not. asked_static [KIND]. Lab of 2 nodes.
  */
@@ -158,17 +159,101 @@ static int tree(int to)
 	return other(to, BPROC_MOVE_TREE);
 }
 
+/* -- questions: of a child that is there; 0: the answer is right */
+
+static int where(int to, int pid)
+{
+	int node;
+
+	errno = 0;
+	node = bproc_pidnode(pid);
+	if (node < 0 && errno)
+		return failed("pidnode");
+	return node == to ? 0 : FAILED - 6;
+}
+
+static int list(int to, int pid)
+{
+	struct bproc_proc_info_t *l = NULL;
+	int n = bproc_proclist(BPROC_NODE_ANY, &l), r;
+
+	if (n < 0)
+		return failed("proclist");
+	r = to == HOME ? 0 : FAILED - 7; /* what is real at home is in no list */
+	for (int i = 0; i < n; i++)
+		if (l[i].pid == pid)
+			r = l[i].node == to && to != HOME ? 0 : FAILED - 6;
+	free(l);
+	return r;
+}
+
+static int use(int to, int pid)
+{
+	struct bproc_procstat_t *l = NULL;
+	int n = bproc_procstat(to, pid, &l), r;
+
+	if (n < 0)
+		return failed("procstat");
+	r = n == 1 && l->pid == pid && l->node == to ? 0 : FAILED - 7;
+	free(l);
+	return r;
+}
+
+static int set(int to, int pid)
+{
+	static unsigned int mode = 0100;
+	struct bproc_node_info_t is;
+
+	(void)to;
+	(void)pid;
+	mode ^= 011;
+	if (bproc_chmod(1, (int)mode) < 0)
+		return failed("chmod");
+	if (bproc_nodeinfo(1, &is) < 0)
+		return failed("nodeinfo");
+	return is.mode == mode && strcmp(is.status, "up") == 0 ? 0 : FAILED - 8;
+}
+
+static int (*question)(int to, int pid);
+
+static int ask(int to)
+{
+	pid_t child = to == bproc_currnode() ? fork() : bproc_rfork(to);
+	int r = FAILED - 4;
+
+	if (child < 0)
+		return failed("the child");
+	if (child == 0)
+		for (;;)
+			pause();
+	make_file(ready);
+	if (await_file(go, PATIENCE_S))
+		r = question(to, child);
+	kill(child, SIGKILL);
+	wait_status(child);
+	return r;
+}
+
 static const struct kind {
 	const char *name;
 	int (*fn)(int to);
-	/* Of what is moved by another it is asked first where that is. Of an rfork and an execmove
-	 * the source is told first: a grant that it has is undone. */
-	enum how first, end;
+	/* Of an rfork and an execmove the source is told first: a grant that it has is undone. */
+	enum how end;
+	bool tells; /* that it is ready, itself */
+	int (*question)(int to, int pid);
 } kinds[] = {
-	{"move", move, STOPPED, HOWS},	 {"rfork", rfork_to, STOPPED, STARTED},
-	{"rexec", rexec, STOPPED, HOWS}, {"execmove", execmove, STOPPED, STARTED},
-	{"movepid", whole, ASKED, HOWS}, {"live", live, ASKED, HOWS},
-	{"lazy", lazy, ASKED, HOWS},	 {"tree", tree, ASKED, HOWS},
+	{"move", move, HOWS, false, NULL},
+	{"rfork", rfork_to, STARTED, false, NULL},
+	{"rexec", rexec, HOWS, false, NULL},
+	{"execmove", execmove, STARTED, false, NULL},
+	{"movepid", whole, HOWS, true, NULL},
+	{"live", live, HOWS, true, NULL},
+	{"lazy", lazy, HOWS, true, NULL},
+	{"tree", tree, HOWS, true, NULL},
+	{"where", ask, ASKED, true, where},
+	{"list", ask, ASKED, true, list},
+	{"use", ask, ASKED, true, use},
+	{"set", ask, ASKED, true, set},
 };
 #define KINDS (int)(sizeof(kinds) / sizeof(*kinds))
 
@@ -239,7 +324,8 @@ static void one(const struct kind *k, int from, int to, enum how how)
 	if (pid == 0) {
 		if (from != HOME && bproc_move(from) < 0)
 			_exit(failed("to where it begins"));
-		if (k->first == STOPPED) {
+		question = k->question;
+		if (!k->tells) {
 			make_file(ready);
 			if (!await_file(go, PATIENCE_S))
 				_exit(FAILED - 4);
@@ -267,7 +353,7 @@ int main(int argc, char **argv)
 	tmp_path(go, "asked-go");
 	for (int i = 0; i < KINDS; i++)
 		for (int w = 0; w < WAYS; w++)
-			for (enum how h = kinds[i].first; h < kinds[i].end; h++)
+			for (enum how h = STOPPED; h < kinds[i].end; h++)
 				if (argc < 2 || strcmp(argv[1], kinds[i].name) == 0)
 					one(&kinds[i], ways[w].from, ways[w].to, h);
 	unlink(ready);

@@ -30,6 +30,8 @@ START_TEST(born_and_ended)
 
 	join_three(&home, &n0, &n1);
 	tell_end(home);
+	tell_end(n0);
+	tell_end(n1);
 	hear_asked(n0, n1);
 	tell_born(n0, BORN, false);
 	env = slave_expect(home, BPROC__ENVELOPE__MSG_PROC_BORN);
@@ -66,6 +68,8 @@ START_TEST(births_before_ends)
 
 	join_three(&home, &n0, &n1);
 	tell_end(home);
+	tell_end(n0);
+	tell_end(n1);
 	hear_asked(n0, n1);
 	slave_free(home);
 	for (int i = 0; i < FAMILY; i++)

@@ -243,7 +243,7 @@ static Bproc__Answer set(struct fake_slave *s, int node, unsigned int what, unsi
 START_TEST(settings)
 {
 	Bproc__Fenced fenced = BPROC__FENCED__INIT;
-	struct fake_slave *home = slave_join(-1, "1.1", NULL), *s = slave_join(1, "x", NULL);
+	struct fake_slave *home = slave_join_empty(-1, "1.1"), *s = slave_join_empty(1, "x");
 
 	ck_assert(slave_sees(home, 1, "up", 2000));
 	ck_assert_uint_eq(set(home, 9, SETNODE_STATUS, 0, "up", 0).err, BE_INVALIDNODE);
@@ -283,8 +283,8 @@ END_TEST
 /* A new master has them as they were, of a node that is the same; the script does not run again. */
 START_TEST(settings_kept)
 {
-	struct fake_slave *home = slave_join(-1, "1.1", NULL), *s = slave_join(1, "x", NULL);
-	struct fake_slave *other = slave_join(0, "y", NULL);
+	struct fake_slave *home = slave_join_empty(-1, "1.1"), *s = slave_join_empty(1, "x");
+	struct fake_slave *other = slave_join_empty(0, "y");
 
 	ck_assert(slave_sees(home, 1, "up", 2000));
 	ck_assert_uint_eq(set(home, 1, SETNODE_MODE, 0111, "", 0).err, 0);
@@ -315,7 +315,7 @@ END_TEST
 
 START_TEST(bursts)
 {
-	struct fake_slave *home = slave_join(-1, "1.1", NULL), *s = slave_join(1, "x", NULL);
+	struct fake_slave *home = slave_join_empty(-1, "1.1"), *s = slave_join_empty(1, "x");
 	unsigned int before;
 
 	fake_run(300);

@@ -32,9 +32,9 @@ START_TEST(gone_on)
 	tell_end(n1);
 	if (_i == 0)
 		tell_event(n1, 2001, CLD_EXITED, 7, 9, id + 1);
-	pidnode(n1, 1); /* it has been heard */
+	heard(n1); /* it has been heard */
 	tell_move(home, id, MOVE_MOVE, 0, 2001);
-	pidnode(home, 1);
+	heard(home);
 	if (_i == 1) {
 		tell_event(n1, 2001, CLD_EXITED, 7, 9, id + 1);
 		hear_told(home, 2001, CLD_EXITED, 7, 9); /* in vain: it is no ghost yet */
@@ -192,6 +192,7 @@ START_TEST(born_where_it_begins)
 
 	join_three(&home, &n0, &n1);
 	tell_end(home);
+	tell_end(n1);
 	hear_asked(n0, n1);
 	tell_state(n0, 2001, false, 0);
 	tell_end(n0);

@@ -59,7 +59,7 @@ START_TEST(ends_where_parent_goes)
 
 	if (_i == 1)
 		tell_event(n1, 2002, CLD_EXITED, 7, 9, id + 1);
-	pidnode(n1, 1); /* it has been heard */
+	heard(n1); /* it has been heard */
 	leaves_with_child(n0, n1, 0);
 	if (_i == 0)
 		tell_event(n1, 2002, CLD_EXITED, 7, 9, id + 1);
@@ -135,7 +135,7 @@ START_TEST(stops_where_parent_goes)
 	}
 	leaves_with_child(n0, n1, 0);
 	if (_i == 1) {
-		pidnode(n1, 1); /* it has been granted */
+		heard(n1); /* it has been granted */
 		tell_event(n1, 2002, CLD_STOPPED, SIGSTOP, 9, id + 1);
 	}
 	if (_i != 2)
@@ -196,6 +196,7 @@ START_TEST(asked_by_its_child)
 	tell_end(home);
 	hear_asked(n0, n1);
 	tell_end(n0);
+	tell_end(n1);
 	slave_ask(
 		home,
 		&(struct slave_question){

@@ -4,6 +4,8 @@
  */
 #include <check.h>
 
+#include "libbproc/config.h"
+#include "libbproc/local.h"
 #include "master_tell.h"
 
 Bproc__Proc proc_of(int pid)
@@ -77,6 +79,16 @@ void tell_end(struct fake_slave *s)
 void hear(struct fake_slave *s, Bproc__Envelope__MsgCase type)
 {
 	bproc__envelope__free_unpacked(slave_expect(s, type), NULL);
+}
+
+void heard(struct fake_slave *s)
+{
+	slave_ask(s, &(struct slave_question){.kind = MOVE_RFORK,
+					      .node = CONFIG_NODES_MAX,
+					      .asker = 900,
+					      .pid = 901,
+					      .parent = 900});
+	hear(s, BPROC__ENVELOPE__MSG_MOVE_DENY);
 }
 
 int pidnode(struct fake_slave *s, int pid)

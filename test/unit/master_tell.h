@@ -16,6 +16,8 @@ void tell_move(struct fake_slave *s, uint64_t id, unsigned int kind, int target,
 void tell_end(struct fake_slave *s);
 void hear(struct fake_slave *s, Bproc__Envelope__MsgCase type);
 uint64_t hear_start(struct fake_slave *s); /* the move that is to come to it */
+/* What it has said so far has been heard, also while what is asked waits. */
+void heard(struct fake_slave *s);
 int pidnode(struct fake_slave *s, int pid);
 void tell_ran(struct fake_slave *s, int pid, uint64_t id, bool left);
 void tell_voided(struct fake_slave *s, uint64_t id);
