@@ -53,6 +53,9 @@ struct link_ops {
  */
 SSL_CTX *link_ctx_new(const struct cluster_key *key, struct bproc_err *err);
 void link_ctx_free(SSL_CTX *ctx);
+/* The key that it has; and it has none any more: it makes no connection, those there are go on. */
+const struct cluster_key *link_ctx_key(SSL_CTX *ctx);
+void link_ctx_forget(SSL_CTX *ctx);
 /*
  * Why a handshake failed, from OpenSSL's error code (ERR_get_error(), 0 if none)
  * and text for it; for users of link_ctx_new that have no link.

@@ -98,6 +98,16 @@ void link_ctx_free(SSL_CTX *ctx)
 	OPENSSL_free(key);
 }
 
+const struct cluster_key *link_ctx_key(SSL_CTX *ctx)
+{
+	return SSL_CTX_get_app_data(ctx);
+}
+
+void link_ctx_forget(SSL_CTX *ctx)
+{
+	key_wipe(SSL_CTX_get_app_data(ctx));
+}
+
 enum link_why link_tls_why(unsigned long ssl_err, const char **ret_text)
 {
 	*ret_text = "connection closed";

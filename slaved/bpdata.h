@@ -19,9 +19,11 @@ enum bpdata_type {
 	BPDATA_UP = 3,	  /* worker -> bpslave: the handshake is done; or err, text */
 	BPDATA_IMAGE = 4, /* worker -> bpslave: + plain fd. Client: to write the next image to;
 			     server: one has begun, behind the header in hdr; of a lazy move
-			     + an end to be heard by the source by */
+			     + a socket: its pager is asked for there (pager.h) */
 	BPDATA_BACK = 6,  /* bpslave -> client, between images: + fd: what the server says to the
 			     next one is to be written there */
+	BPDATA_PAGER = 7, /* worker -> bpslave: it is a pager, has ended as a worker, and the
+			     connection is its own */
 	BPDATA_IDLE = 5,  /* worker -> bpslave: the connection has ended, err and text say why;
 			     it may be given another */
 };

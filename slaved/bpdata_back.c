@@ -31,6 +31,7 @@ int back_frame(SSL *ssl, struct back *back)
 		return n == 0 ? 1 : n < 0 ? n : r;
 	if (!back->lazy)
 		return -EBADMSG;
+	back->heard = 1;
 	if (back->fd >= 0 && write(back->fd, p, (size_t)n) != n)
 		back->fd = close_fd(back->fd);
 	return 0;

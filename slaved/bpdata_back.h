@@ -6,8 +6,9 @@
 #include <openssl/ssl.h>
 
 struct back {
-	int fd;	  /* owned; -1: nobody listens */
-	int lazy; /* 1: something may come */
+	int fd;	   /* owned; -1: nobody listens */
+	int lazy;  /* 1: something may come */
+	int heard; /* and has */
 };
 
 /* The server's next frame. 1: DONE; 0: it is handed on, and lost if the sender has gone. */

@@ -1,6 +1,6 @@
 /*
  * bpinit: processes whose memory follows them to here. The arrival makes a userfaultfd, we give
- * it the features that take a privilege, and hand it to a pager (pager.c). We keep the
+ * it the features that take a privilege, and hand it to a pager (pager.h). We keep the
  * userfaultfd as long as the pager lives: if that ended and nobody had it, what is missing would
  * be zeros, and so the process is ended. At the source: a ghost that serves such memory works on
  * while it is stopped.
@@ -33,7 +33,8 @@ static struct lazy {
 	uint64_t move; /* by which it came; 0: free */
 	int32_t pid;
 	int uffd, ctl; /* owned; uffd: -1: it has not come, and may never */
-	pid_t pager;   /* 0: waited for */
+	int image;     /* owned: the pipe that the image is read from, if bpdata is the pager; -1 */
+	pid_t pager;   /* 0: waited for, or bpdata */
 	bool begun;    /* it has the userfaultfd too, and serves */
 	uint32_t gen;
 } lazies[LAZY_MAX];
@@ -111,6 +112,7 @@ static void let_go(struct lazy *z)
 {
 	z->uffd = foreign_close(z->uffd);
 	z->ctl = close_fd(z->ctl);
+	z->image = close_fd(z->image);
 	z->gen++;
 	if (!z->pager)
 		z->move = 0;
@@ -136,8 +138,8 @@ static struct lazy *of_move(const struct move *m)
 static void take_uffd(struct move *m, struct proc *p, int uffd)
 {
 	struct lazy *z = of_move(m);
-	bool is_one = z && z->ctl >= 0 && z->uffd < 0 &&
-		      foreign_is(uffd, "anon_inode:[userfaultfd]");
+	bool is_one =
+		z && z->ctl >= 0 && z->uffd < 0 && foreign_is(uffd, "anon_inode:[userfaultfd]");
 	int e = is_one ? make_able(uffd) : -EOPNOTSUPP;
 
 	if (e == 0)
@@ -147,31 +149,58 @@ static void take_uffd(struct move *m, struct proc *p, int uffd)
 	answer(p, e < 0 ? EOPNOTSUPP : 0);
 }
 
+/* TLS: bpdata, which has the connection, becomes the pager. The image's pipe is to be had then. */
+static void ask_bpdata(struct lazy *z, const struct move *m)
+{
+	z->ctl = fcntl(m->back, F_DUPFD_CLOEXEC, 0);
+	z->image = fcntl(m->data, F_DUPFD_CLOEXEC, 0);
+}
+
 /*
  * It is made while the image comes, when we have nothing else to do: a fork takes 0.15 ms, and
- * once the memory is there the arrival waits for us. What goes wrong is told by take_uffd().
+ * once the memory is there the arrival waits for us.
  */
+static void make_pager(struct lazy *z, const struct move *m)
+{
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+		return;
+	z->ctl = sv[0];
+	z->pager = fork();
+	if (z->pager == 0)
+		pager_main(m->data, sv[1]);
+	close_fd(sv[1]);
+	if (z->pager < 0) {
+		say("a pager for %d: %s", z->pid, strerror(errno));
+		z->ctl = close_fd(z->ctl);
+		z->pager = 0;
+	}
+}
+
+/* What goes wrong is told by take_uffd(). */
 void lazy_start(const struct move *m)
 {
 	struct lazy *z = of_move(m) ? NULL : find_free();
-	int sv[2];
 
-	if (!z || m->data < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+	if (!z || m->data < 0)
 		return;
-	*z = (struct lazy){
-		.move = m->id, .pid = m->pid, .uffd = -1, .ctl = sv[0], .gen = z->gen + 1};
-	z->pager = fork();
-	if (z->pager == 0)
-		pager_main(m->data, m->back >= 0 ? m->back : m->data, sv[1]);
-	close_fd(sv[1]);
-	if (z->pager > 0) {
-		fcntl(z->ctl, F_SETFL, O_NONBLOCK);
-		watch_fd(z->ctl, ON_LAZY, (uint32_t)(z - lazies), z->gen, EPOLLIN);
+	*z = (struct lazy){.move = m->id,
+			   .pid = m->pid,
+			   .uffd = -1,
+			   .ctl = -1,
+			   .image = -1,
+			   .gen = z->gen + 1};
+	if (m->back >= 0)
+		ask_bpdata(z, m);
+	else
+		make_pager(z, m);
+	if (z->ctl < 0) {
+		let_go(z);
 		return;
 	}
-	say("a pager for %d: %s", z->pid, strerror(errno));
-	z->pager = 0;
-	let_go(z);
+	fcntl(z->ctl, F_SETFL, O_NONBLOCK);
+	watch_fd(z->ctl, ON_LAZY, (uint32_t)(z - lazies), z->gen, EPOLLIN);
 }
 
 /* Its memory is under the userfaultfd, and nobody reads the connection. */
@@ -184,7 +213,9 @@ static void begin_paging(const struct move *m)
 		return;
 	z->begun = true;
 	/* If that fails its pager has ended, which is told by the end of the socket. */
-	pkt_send_now(z->ctl, &word, sizeof(word), &z->uffd, 1);
+	pkt_send_now(z->ctl, &word, sizeof(word), (const int[]){z->uffd, z->image},
+		     z->image >= 0 ? 2 : 1);
+	z->image = close_fd(z->image);
 }
 
 void lazy_message(struct proc *p, const struct chan_msg *c, struct sysio_pkt *pkt)

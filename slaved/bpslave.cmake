@@ -21,7 +21,8 @@ target_compile_definitions(bpslave PRIVATE BPROC_VERSION="${PROJECT_VERSION}"
 	BPROC_LIBEXECDIR="${CMAKE_INSTALL_FULL_LIBEXECDIR}/bproc"
 	BPROC_LIBEXEC_BESIDE="${libexec_beside}")
 
-add_executable(bpdata bpdata.c bpdata_back.c bpdata_frame.c)
+add_executable(bpdata bpdata.c bpdata_io.c bpdata_back.c bpdata_frame.c bpdata_in.c bpdata_page.c
+	bpdata_keys.c pager.c pager_space.c pager_frame.c pager_right.c)
 target_link_libraries(bpdata PRIVATE bproc_net bproc_flags bproc_sanitize)
 
 install(TARGETS bpslave DESTINATION ${CMAKE_INSTALL_SBINDIR})

@@ -88,6 +88,9 @@ static void on_ctl(evutil_socket_t sock, short what, void *arg)
 	} else if (m.type == BPDATA_UP || m.type == BPDATA_IDLE) {
 		worker_over(w, m.err, m.u.text);
 		on_idle(w);
+	} else if (m.type == BPDATA_PAGER) {
+		worker_over(w, 0, NULL);
+		worker_drop(w);
 	} else if (m.type == BPDATA_IMAGE && pkt.nfd >= 1 && w->tell) {
 		w->tell(take_fd(pkt.fd[0]), pkt.nfd > 1 ? take_fd(pkt.fd[1]) : -1,
 			m.server ? m.u.hdr : NULL, w->arg);

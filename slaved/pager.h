@@ -1,10 +1,13 @@
 /*
  * The pager of a process whose memory follows it to this machine (doc/image.md, section 12): a
- * process of bpinit's, with the userfaultfd of the memory and the connection to its source.
+ * process with the userfaultfd of the memory and the connection to its source, and no rights. In
+ * the clear a child of bpinit; in TLS the bpdata of the connection becomes it (bpdata_page.c).
  *
- *	pager.c		start, the loop, questions and credit
+ *	pager.c		the loop, questions and credit
  *	pager_space.c	what is still missing, in each address space that misses it
  *	pager_frame.c	what comes from the source, taken apart
+ *	pager_right.c	what it gives up
+ *	pager_child.c	bpinit's child
  */
 #pragma once
 
@@ -17,7 +20,8 @@
 
 #define PAGER_NAME "bproc-pager"
 /*
- * What it is told on its control socket, with the userfaultfd: that it may begin. What it says
+ * What it is told on its control socket, with the userfaultfd: that it may begin; bpdata also gets
+ * the pipe that the image was read from, with what is behind the image. What it says
  * there, once: 0: all is there, or nobody misses it; or the errno for which it will never be there.
  * bpinit lets go of the userfaultfd and says the same.
  */
@@ -25,10 +29,14 @@ typedef int32_t pager_word;
 
 /* -- pager_frame.c */
 
+/* Most that is left over: a list of ranges that is not whole. */
+#define PAGER_REST (LAZY_FRAME + LAZY_RANGES_MAX * sizeof(struct lazy_range))
 struct pager_in {
 	bool begun; /* the ranges have come */
 	struct lazy_frame f;
 	uint64_t left; /* bytes of pages of f that are to come */
+	size_t nrest;  /* bytes that no whole of anything could be made of yet */
+	unsigned char rest[PAGER_REST];
 };
 struct pager_ops {
 	void (*ranges)(void *arg, const struct lazy_range *r, uint32_t n);
@@ -40,11 +48,9 @@ struct pager_ops {
 	void (*unasked)(void *arg, uint64_t n); /* so many bytes came by credit */
 	void (*end)(void *arg);
 };
-/* Most that is left over: a list of ranges that is not whole. */
-#define PAGER_REST (LAZY_FRAME + LAZY_RANGES_MAX * sizeof(struct lazy_range))
-/* How many bytes of p were taken; the rest is to be given again, with more behind it; -errno. */
-long pager_take(struct pager_in *in, const unsigned char *p, size_t n, const struct pager_ops *ops,
-		void *arg);
+/* However the sequence is cut: it keeps what is to be made whole by the next. 0 or -errno. */
+int pager_take(struct pager_in *in, const unsigned char *p, size_t n, const struct pager_ops *ops,
+	       void *arg);
 
 /* -- pager_space.c */
 
@@ -82,5 +88,31 @@ void spaces_poison(struct spaces *all);
 bool spaces_any(const struct spaces *all); /* somebody is left */
 void spaces_end(struct spaces *all);
 
-/* pager.c: in a child of bpinit. in and back may be one. */
-_Noreturn void pager_main(int in, int back, int ctl);
+/* -- pager.c */
+
+/* What it speaks with the source by. */
+struct pager_line {
+	int fd;	      /* for poll, both ways */
+	bool relayed; /* what is in front of an answer costs several times as much */
+	/* What has come goes to pager_feed(). 0; 1: there may be more; -errno. */
+	int (*read)(void *arg);
+	/* Bytes that are taken, the first of p; -EAGAIN: none, and the same will come again. */
+	long (*write)(void *arg, const unsigned char *p, size_t n);
+	void *arg;
+};
+
+void pager_begin(int uffd, const struct pager_line *line);
+int pager_feed(const unsigned char *p, size_t n);
+/* 0: all is there, or nobody is left; -errno: it never will be. */
+int pager_serve(void);
+bool pager_all_came(void);
+/* What pager_serve() said is told on ctl; whoever misses something still gets SIGBUS, or zeros. */
+void pager_finish(int ctl, int e);
+
+/* -- pager_right.c */
+
+/* It is named so, for want of memory others go first, and only what a pager needs is left. */
+void pager_drop_rights(void);
+
+/* -- pager_child.c: in a child of bpinit, with the TCP connection */
+_Noreturn void pager_main(int conn, int ctl);

@@ -100,8 +100,9 @@ static long take_pages(struct pager_in *in, const unsigned char *p, size_t n,
 	return (long)take;
 }
 
-long pager_take(struct pager_in *in, const unsigned char *p, size_t n, const struct pager_ops *ops,
-		void *arg)
+/* How many bytes of p it took. */
+static long take_some(struct pager_in *in, const unsigned char *p, size_t n,
+		      const struct pager_ops *ops, void *arg)
 {
 	size_t at = 0;
 	long r;
@@ -113,4 +114,40 @@ long pager_take(struct pager_in *in, const unsigned char *p, size_t n, const str
 		at += (size_t)r;
 	} while (r > 0);
 	return (long)at;
+}
+
+/* With how many bytes what is left over is a whole: a page, a head, a head with its list. */
+static size_t whole(const struct pager_in *in)
+{
+	if (in->left)
+		return IMAGE_PAGE;
+	return in->nrest < LAZY_FRAME ? LAZY_FRAME : LAZY_FRAME + in->f.len;
+}
+
+int pager_take(struct pager_in *in, const unsigned char *p, size_t n, const struct pager_ops *ops,
+	       void *arg)
+{
+	size_t add;
+	long took;
+
+	while (n && in->nrest) {
+		add = whole(in) - in->nrest < n ? whole(in) - in->nrest : n;
+		memcpy(in->rest + in->nrest, p, add);
+		in->nrest += add;
+		p += add;
+		n -= add;
+		took = take_some(in, in->rest, in->nrest, ops, arg);
+		if (took < 0)
+			return (int)took;
+		in->nrest -= (size_t)took; /* of what is whole nothing is left, of another all */
+	}
+	took = n ? take_some(in, p, n, ops, arg) : 0;
+	if (took < 0)
+		return (int)took;
+	n -= (size_t)took;
+	if (n) {
+		memcpy(in->rest, p + took, n);
+		in->nrest = n;
+	}
+	return 0;
 }

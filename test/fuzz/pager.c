@@ -73,24 +73,19 @@ static struct out take(const uint8_t *p, size_t len, size_t step)
 					     on_none,	on_unasked, on_end};
 	struct pager_in in = {0};
 	struct out o = {0};
-	size_t from = 0, to = 0;
+	size_t from = 0, n;
 
-	while (to < len && !o.err) {
+	while (from < len && !o.err) {
 		unsigned char *copy;
-		long r;
 
-		to = step && len - to > step ? to + step : len;
-		copy = malloc(to - from); /* of just that length: a sanitizer sees what is beyond */
+		n = step && len - from > step ? step : len - from;
+		copy = malloc(n); /* of just that length: a sanitizer sees what is beyond */
 		MUST(copy);
-		memcpy(copy, p + from, to - from);
-		r = pager_take(&in, copy, to - from, &ops, &o);
+		memcpy(copy, p + from, n);
+		o.err = pager_take(&in, copy, n, &ops, &o);
 		free(copy);
-		MUST(r <= (long)(to - from));
-		if (r < 0)
-			o.err = (int)r;
-		else
-			from += (size_t)r;
-		MUST(o.err || to - from <= PAGER_REST);
+		from += n;
+		MUST(in.nrest < PAGER_REST);
 	}
 	return o;
 }

@@ -18,6 +18,7 @@ slave_test(hdr)
 slave_test(asks bpslave_asks.c bpslave_again.c)
 slave_test(filter)
 slave_test(pager pager_frame.c)
+slave_test(keys bpdata_keys.c)
 # Forwarded streams at home, between nodes that the test is.
 foreach(part turn visit)
 	slave_test(${part} bpslave_stdio.c bpslave_stdio_fd.c bpslave_stdio_home.c
