@@ -96,17 +96,58 @@ static void give(const struct look *l, void *arg)
 		deliver(&m);
 }
 
+/* One that is just being made, and looks in /proc as who makes it, or is not there yet. */
+static bool is_made(const struct proc *p)
+{
+	return p && p->state == PROC_MAKING && !p->dying;
+}
+
+static bool look_made(const struct proc *p, struct look *ret)
+{
+	const struct chan_clone *id = &p->id;
+
+	if (!is_made(p))
+		return false;
+	*ret = (struct look){.pid = p->pid, .tgid = p->pid, .sid = id->sid, .state = 'S'};
+	ret->pgid = id->sid == id->pid ? id->pid : id->pgid;
+	ret->uid = id->cred.uid[0];
+	ret->euid = id->cred.uid[1];
+	ret->suid = id->cred.uid[2];
+	memcpy(ret->comm, id->comm, sizeof(ret->comm));
+	ret->comm[sizeof(ret->comm) - 1] = '\0';
+	return true;
+}
+
+static void give_there(const struct look *l, void *arg)
+{
+	if (!is_made(proc_find(l->pid)))
+		give(l, arg);
+}
+
+static void give_all(int32_t pgid, struct verdict *v)
+{
+	struct look l;
+
+	look_each(pgid, give_there, v);
+	for (uint32_t i = 0; i < procs_used; i++)
+		if (look_made(&procs[i], &l) && (pgid < 0 || l.pgid == pgid))
+			give(&l, v);
+}
+
 static int judge(const struct init_kill *k)
 {
 	struct verdict v = {.k = k};
 	struct look l;
 
+	born_tick(); /* who has just been told of is in the table, too */
 	if (k->target > 0) {
-		if (look_at(k->target, &l) < 0)
+		const struct proc *p = proc_find(k->target);
+
+		if (!look_made(p, &l) && look_at(k->target, &l) < 0)
 			return ESRCH;
 		give(&l, &v);
 	} else {
-		look_each(k->target == -1 ? -1 : -k->target, give, &v);
+		give_all(k->target == -1 ? -1 : -k->target, &v);
 	}
 	/* Of all there is always one, a daemon at least, and who may not be signalled is no error
 	 * of theirs (kernel/signal.c, kill_something_info()). */

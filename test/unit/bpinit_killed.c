@@ -1,6 +1,7 @@
 /*
  * A process is killed while it leaves: before its image is sent, and when all of it is
- * and nobody here knows whether its copy runs. And ghosts are.
+ * and nobody here knows whether its copy runs. And ghosts are, also as they are made; or all of a
+ * user's are sent a signal then.
  */
 #include <errno.h>
 #include <signal.h>
@@ -19,6 +20,8 @@
 #define GHOSTS 50
 #define BIRTHS 300
 #define BORN 70001 /* of a node's slot */
+#define SENT_BIRTHS 50
+#define SOMEBODY 12345 /* a user who has nothing else */
 
 /* Before the grant. Watched: it has been elsewhere, and others have to hear of its end. */
 static void killed_parked(bool watched)
@@ -186,6 +189,45 @@ static void killed_births(void)
 	printf("%d killed as they were made: ok\n", BIRTHS);
 }
 
+/* All of its user's are sent one in the moment in which its ghost is ordered, and so is it. */
+static void sent_in_birth(int32_t parent, uint64_t id)
+{
+	struct init_msg m = {.type = INIT_BORN, .pid = BORN};
+
+	m.u.born.ppid = parent;
+	m.u.born.name.uid = m.u.born.name.euid = m.u.born.name.suid = SOMEBODY;
+	strcpy(m.u.born.name.comm, "born");
+	tell(&home, &m, NULL, 0);
+	m = (struct init_msg){.type = INIT_KILL, .pid = 1};
+	m.u.kill.id = id;
+	m.u.kill.target = -1;
+	m.u.kill.sig = SIGUSR1;
+	m.u.kill.uid = m.u.kill.euid = SOMEBODY;
+	tell(&home, &m, NULL, 0);
+	CHECK(want(&home, EV_KILLED, 0).u.kill.err == 0);
+	CHECK(want(&home, EV_SIGNAL, BORN).u.signal.sig == SIGUSR1);
+	mirror(&home, BORN, CLD_KILLED, SIGUSR1);
+	want(&home, EV_MIRRORED, BORN);
+	tell(&home, &(struct init_msg){.type = INIT_REAPED, .pid = BORN}, NULL, 0);
+	while (kill(BORN, 0) == 0)
+		usleep(100);
+}
+
+static void sent_in_births(void)
+{
+	struct trip t = {0};
+	int32_t pid = rig_sleeper(&t);
+
+	for (uint64_t i = 1; i <= SENT_BIRTHS; i++) {
+		sent_in_birth(pid, i);
+		side_forget(&home);
+	}
+	CHECK(kill(pid, SIGKILL) == 0);
+	mirror(&home, pid, CLD_KILLED, SIGKILL);
+	CHECK(wait_for(pid, 0) == SIGKILL);
+	printf("%d sent a signal as they were made: ok\n", SENT_BIRTHS);
+}
+
 int main(void)
 {
 	rig_start();
@@ -200,6 +242,7 @@ int main(void)
 		killed_ghost(i);
 	printf("%d ghosts killed: ok\n", GHOSTS);
 	killed_births();
+	sent_in_births();
 	rig_stop();
 	return 0;
 }
