@@ -342,7 +342,8 @@ void moves_from_source(struct peer *p, uint64_t id, enum move_event event, int e
 	struct move *mv = move_get(&m->moves, id);
 
 	if (!mv) {
-		if (event != ME_GHOSTED && id >> 32 == m->epoch)
+		if (event != ME_GHOSTED &&
+		    (id >> 32 == m->epoch || move_why_aborted(&m->moves, id)))
 			abort_again(p, id, err, text);
 		return;
 	}

@@ -234,7 +234,9 @@ void resync_move(struct peer *p, const Bproc__MoveState *s)
 {
 	if (move_get(&p->m->moves, s->move))
 		return;
-	if (s->move >> 32 == p->m->epoch)
+	/* An older one that was called off here is not revived: it is over at its target, and
+	 * the process may be elsewhere by now. */
+	if (s->move >> 32 == p->m->epoch || move_why_aborted(&p->m->moves, s->move))
 		moves_from_source(p, s->move, ME_SRC_FAILED, 0, NULL);
 	else
 		revive(p, s);

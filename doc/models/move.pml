@@ -147,6 +147,7 @@ byte mv[NM];
 bool mv_proc[NM]; /* mv->proc is set */
 bool mv_died[NM]; /* source_died */
 bool mv_old[NM];  /* granted in an epoch before */
+bool mv_off[NM];  /* called off by this master: move_why_aborted() */
 #define PS_ALIVE 1
 #define PS_MOVING 2
 #define PS_DYING 3

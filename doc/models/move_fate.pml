@@ -85,7 +85,7 @@ inline forget_epoch(m)
 		mv_old[m] = true
 	:: else
 	fi;
-	mv[m] = 0; mv_proc[m] = false; mv_died[m] = false
+	mv[m] = 0; mv_proc[m] = false; mv_died[m] = false; mv_off[m] = false
 }
 
 inline old_words(m) /* the grant or start is on a link that the bpslave will still read */

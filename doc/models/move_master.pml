@@ -130,6 +130,7 @@ inline do_void(m, next)
 inline do_abort(m)
 {
 	tell(SRC(m), ABORT, m);
+	mv_off[m] = mv_old[m]; /* of its own it knows by the epoch */
 	if
 	:: mv_proc[m] ->
 		detach(m);
@@ -442,8 +443,8 @@ inline resync_move(m, known)
 {
 	if
 	:: mv[m] -> skip
-	:: !mv[m] && !mv_old[m] -> tell(SRC(m), ABORT, m)
-	:: !mv[m] && mv_old[m] ->
+	:: !mv[m] && (!mv_old[m] || mv_off[m]) -> tell(SRC(m), ABORT, m)
+	:: !mv[m] && mv_old[m] && !mv_off[m] ->
 		revive(m);
 		if
 		:: UNASKED || !known || (ns[DST(m)] == NS_DOWN && swept && HOME_STAYS) -> dst_failed(m)
@@ -591,7 +592,7 @@ inline kill_told(p)
 inline source_says(m) /* moves_from_source() of a move that is not known */
 {
 	if
-	:: !mv[m] && !mv_old[m] -> tell(SRC(m), ABORT, m)
+	:: !mv[m] && (!mv_old[m] || mv_off[m]) -> tell(SRC(m), ABORT, m)
 	:: else
 	fi
 }

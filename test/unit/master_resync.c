@@ -153,6 +153,34 @@ START_TEST(lost_abort)
 }
 END_TEST
 
+/* Told again by a source that has not heard yet that it was called off: nobody is asked once more.
+ */
+START_TEST(told_twice)
+{
+	Bproc__MoveVoided voided = BPROC__MOVE_VOIDED__INIT;
+	struct fake_slave *home, *n0;
+	Bproc__Envelope *env;
+	Bproc__Welcome w;
+
+	home = slave_join(-1, "h", &w);
+	voided.move = (uint64_t)(w.epoch - 1) << 32 | 1;
+	tell_move(home, voided.move, MOVE_MOVE, 0, 2001);
+	tell_end(home);
+	n0 = slave_join(0, "a", NULL);
+	tell_end(n0);
+	hear(n0, BPROC__ENVELOPE__MSG_MOVE_VOID);
+	slave_send(n0, &voided.base);
+	hear(home, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	tell_move(home, voided.move, MOVE_MOVE, 0, 2001);
+	env = slave_expect(home, BPROC__ENVELOPE__MSG_MOVE_ABORT);
+	ck_assert_uint_eq(env->move_abort->move, voided.move);
+	ck_assert_uint_eq(env->move_abort->err, EIO);
+	bproc__envelope__free_unpacked(env, NULL);
+	slave_free(n0);
+	slave_free(home);
+}
+END_TEST
+
 /* Nobody fences the front end: what may have come home is asked for, however late its slave is. */
 START_TEST(home_is_late)
 {
@@ -471,6 +499,7 @@ int main(void)
 	tcase_add_test(t, moves);
 	tcase_add_test(t, stays_home);
 	tcase_add_test(t, lost_abort);
+	tcase_add_test(t, told_twice);
 	tcase_add_test(t, home_is_late);
 	tcase_add_test(t, older_commit);
 	tcase_add_test(t, home_is_later);
