@@ -8,6 +8,7 @@
  * stands still, only what may be otherwise by then is left to be refused.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -56,12 +57,29 @@ static int look(const struct goer *g, unsigned flags, struct alone *a)
 	return r ? -1 : 0;
 }
 
+int others_blob(pid_t pid)
+{
+	char path[40], line[512];
+	unsigned long at;
+	int has = 0;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/maps", pid);
+	f = fopen(path, "re");
+	while (f && !has && fgets(line, sizeof line, f))
+		has = sscanf(line, "%lx-", &at) == 1 && at - BLOB_ADDR < BLOB_TRIES * BLOB_APART;
+	if (f)
+		fclose(f);
+	return has;
+}
+
 int freeze_alone_ahead(struct freeze *f)
 {
 	const struct goer g = {.pid = f->t.pid, .hide = {-1, -1}};
 
 	for (int i = 0; i < 2; i++)
-		if (look(&g, memory_too(f), &(struct alone){.f = f}) == 0 || errno != ENOTSUP)
+		if (look(&g, memory_too(f), &(struct alone){.f = f}) == 0 || errno != ENOTSUP ||
+		    others_blob(g.pid))
 			return 0;
 	errno = ENOTSUP;
 	return -1;

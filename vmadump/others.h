@@ -47,6 +47,9 @@ int freeze_word(struct freeze *f, uint32_t how, uint32_t flags);
 /* The same of one that is told what it shares by this file (tree_order_file()), or -1. */
 int freeze_word_of(struct freeze *f, uint32_t how, uint32_t flags, int order);
 
+/* The blob is in it: it has just come, or is dumped, and may have open what is not its own. */
+int others_blob(pid_t pid);
+
 /* peer.c: "fd N is a socket", for which process pid was refused: whose is the other end? */
 void others_name_peer(pid_t pid, char text[VMAD_TEXT_MAX]);
 

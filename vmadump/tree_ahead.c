@@ -74,8 +74,13 @@ static int look(struct ahead *a, pid_t pid)
 	for (uint32_t i = 0; i < a->n; i++)
 		if (add_children(a, a->goer[i].pid) < 0)
 			return 0;
-	return others_look(a->goer, a->n, OTHERS_MEMORY | OTHERS_TREE,
-			   &(struct others_told){.found = found, .arg = a}) > 0;
+	if (others_look(a->goer, a->n, OTHERS_MEMORY | OTHERS_TREE,
+			&(struct others_told){.found = found, .arg = a}) <= 0)
+		return 0;
+	for (uint32_t i = 0; i < a->n; i++)
+		if (others_blob(a->goer[i].pid))
+			return 0;
+	return 1;
 }
 
 int tree_ahead(struct tree *t, pid_t pid)

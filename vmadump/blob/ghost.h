@@ -143,8 +143,9 @@ void relay_poll_done(struct ghost *g, int first, const struct sys_pollfd *p, int
 void relay_drain(struct ghost *g);
 
 /* ghost_input.c */
-/* 1 in a child of nobody: it is in no wait of ours, and its end tells us nothing. */
-int orphan(struct blob *b);
+/* 1 in a child of nobody, with these descriptors and the blob alone: it is in no wait of ours, and
+ * its end tells us nothing. */
+int orphan(struct blob *b, int *keep, int n);
 /* It ends: bytes of a regular file that were not read on the node are there to be read again. 0:
  * nobody has told which were, or they were of something else. */
 int input_settle(struct relay *r);

@@ -9,7 +9,11 @@
 
 #define FEED_POLL_MS 100
 
-int orphan(struct blob *b)
+/*
+ * It has nothing of the process any more when that goes on: not its memory, which a move would
+ * find to be somebody else's as well.
+ */
+int orphan(struct blob *b, int *keep, int n)
 {
 	struct clone_args ca;
 	siginfo_t si;
@@ -18,11 +22,14 @@ int orphan(struct blob *b)
 	memset(&ca, 0, sizeof ca); /* exit_signal 0: no SIGCHLD, and in no wait but __WALL */
 	pid = sys_clone3(&ca, sizeof ca);
 	if (pid == 0) {
-		if (sys_clone3(&ca, sizeof ca) != 0)
-			sys_exit_group(0);
 		/* The kernel writes there when it likes, and the memory is about to go. */
 		blob_rseq_off(b);
 		b->aside_hi = 0;
+		b->chan = -1;
+		close_all_but(keep, n);
+		blob_unmap_others(b);
+		if (sys_clone3(&ca, sizeof ca) != 0)
+			sys_exit_group(0);
 		return 1;
 	}
 	while (pid > 0 && sys_waitid(P_PID, (int)pid, &si, WEXITED | __WALL, NULL) == -EINTR)
@@ -164,12 +171,10 @@ static _Noreturn void feed(struct ghost *g, struct input *in)
 	long n = 0;
 
 	sys_sigprocmask(SIG_SETMASK, &all, NULL);
-	g->b->chan = -1;
 	relay_open(r, in->orig, O_RDONLY);
 	int keep[] = {in->file, in->far, in->out, r->fd};
 
 	close_all_but(keep, COUNT(keep));
-	blob_unmap_others(g->b);
 	/* In the order in which they were read: the node's, those on their way, our own. */
 	feed_from(in->file, in->out);
 	feed_from(in->far, in->out);
@@ -196,9 +201,11 @@ static _Noreturn void feed(struct ghost *g, struct input *in)
 
 void input_run(struct ghost *g, struct input *in)
 {
+	int keep[] = {in->file, in->far, in->out, in->orig};
+
 	if (in->seek && in->orig >= 0)
 		seek_back(&g->relay[0], in->orig, in->used);
-	if (in->out >= 0 && orphan(g->b))
+	if (in->out >= 0 && orphan(g->b, keep, COUNT(keep)))
 		feed(g, in);
 	input_close(in);
 }

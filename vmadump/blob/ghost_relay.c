@@ -393,12 +393,8 @@ static int outputs_round(struct ghost *g, long timeout_ms, int *ret_moved)
 /* Nobody's child, nobody's name in a wait: relays until the far ends are closed. */
 static _Noreturn void go_on_alone(struct ghost *g)
 {
-	int keep[] = {g->relay[1].sock, g->relay[2].sock, g->relay[1].fd, g->relay[2].fd};
 	int moved;
 
-	g->b->chan = -1;
-	close_all_but(keep, COUNT(keep));
-	blob_unmap_others(g->b);
 	while (outputs_round(g, -1, &moved) > 0)
 		;
 	sys_exit_group(0);
@@ -406,13 +402,14 @@ static _Noreturn void go_on_alone(struct ghost *g)
 
 void relay_drain(struct ghost *g)
 {
+	int keep[] = {g->relay[1].sock, g->relay[2].sock, g->relay[1].fd, g->relay[2].fd};
 	int moved = 1;
 
 	input_settle(&g->relay[0]);
 	relay_end(&g->relay[0]);
 	while (outputs_round(g, 0, &moved) > 0 && moved)
 		;
-	if ((g->relay[1].sock >= 0 || g->relay[2].sock >= 0) && orphan(g->b))
+	if ((g->relay[1].sock >= 0 || g->relay[2].sock >= 0) && orphan(g->b, keep, COUNT(keep)))
 		go_on_alone(g);
 	relay_stop(g);
 }
