@@ -6,21 +6,28 @@
  * itself.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vmadump/blob/dump_scan.h"
 #include "vmadump/chan.h"
 #include "vmadump/freeze.h"
 #include "vmadump/live.h"
 #include "vmadump/others.h"
 #include "vmadump/tree.h"
 
+#define ADDRESSES 0x7ffffffff000ul /* of four-level page tables */
+
 /* How it leaves. */
 struct how {
 	int conn, node;
 	unsigned flags;
 	const struct live *live; /* of which pages went ahead so; or NULL */
+	int no_guards;		 /* it was looked at while it ran */
 	uint64_t args, args_len; /* in its memory: it becomes another program there */
 };
 
@@ -33,6 +40,7 @@ static unsigned dump_flags(const struct how *h)
 static int tell(struct freeze *f, const struct how *h, int order)
 {
 	struct chan_msg m = {.type = CHAN_LEAVE,
+			     .flags = h->no_guards ? CHAN_LEAVE_NO_GUARDS : 0,
 			     .u.leave = {.node = h->node,
 					 .flags = dump_flags(h),
 					 .args = h->args,
@@ -157,10 +165,39 @@ int leave_pid(pid_t pid, int conn, int node, unsigned flags, const struct live *
 	return leave_as(pid, &h, &(struct mark){0}, ret_us, err);
 }
 
+/* Are there no guard pages in it? While it runs: it takes 1 ms for a GiB. */
+static int has_no_guards(pid_t pid)
+{
+	struct scan_region one;
+	struct scan_arg arg = {
+		.size = sizeof arg,
+		.end = ADDRESSES,
+		.vec = (uint64_t)(uintptr_t)&one,
+		.vec_len = 1,
+		.max_pages = 1,
+		.mask = SCAN_GUARD,
+		.report = SCAN_GUARD,
+	};
+	char path[40];
+	int fd, r;
+
+	snprintf(path, sizeof path, "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	r = fd < 0 ? -1 : ioctl(fd, SCAN_IOCTL, &arg);
+	if (fd >= 0)
+		close(fd);
+	return r == 0;
+}
+
 int vmad_leave_pid(pid_t pid, int conn, int node, unsigned flags, uint64_t *ret_us,
 		   struct vmad_err *err)
 {
-	return leave_pid(pid, conn, node, flags, NULL, ret_us, err);
+	const struct how h = {.conn = conn,
+			      .node = node,
+			      .flags = flags,
+			      .no_guards = flags & DUMP_LAZY && has_no_guards(pid)};
+
+	return leave_as(pid, &h, &(struct mark){0}, ret_us, err);
 }
 
 int vmad_leave_marked(pid_t pid, int conn, int node, unsigned flags, uint64_t at, uint32_t value,

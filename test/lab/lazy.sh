@@ -97,15 +97,54 @@ while True:
 	ok 'and home' bpmove --lazy $p master
 	# Called off while the ghost where it goes has still to send what it misses where it is: it
 	# goes on there.
-	for _ in 1 2 3 4 5; do
+	# What goes on relaying its output at home has nothing of it.
+	for _ in {1..20}; do
 		bpmove --lazy $p 0 2>why
-		bpmove --lazy $p master 2>why
+		bpmove --lazy $p master 2>>why
 		alive $p || break
+		grep 'that process' why && bad 'something of it is somebody else'"'"'s'
 	done
 	within 20 'and home again' bpmove --lazy $p master
 	is 'it is home' "$(node_of $p)" -1
 	stop
 	is 'and was right' "$(grep -c -v '^[0-9]* [a-z0-9]*$' twice)" 0
+fi
+
+# -- guard pages stay what they are (Linux 6.13), and what has any goes along
+if [ -x /usr/bin/python3 ]; then
+	cat >guards.py <<'END'
+import ctypes, mmap, os, signal, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+m = mmap.mmap(-1, 8 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+at = ctypes.addressof(ctypes.c_char.from_buffer(m))
+m[:] = b"x" * len(m)
+if libc.madvise(ctypes.c_void_p(at + (4 << 20)), ctypes.c_size_t(8192), 102) < 0:
+    print("none", flush=True)
+    sys.exit()
+r, w = os.pipe()
+def look(*_):
+    read = [libc.write(w, ctypes.c_void_p(at + (4 << 20) + o), ctypes.c_size_t(1)) for o in (-1, 0, 4096, 8192)]
+    print(os.uname().nodename, *read, flush=True)
+signal.signal(signal.SIGUSR1, look)
+look()
+while True:
+    time.sleep(1)
+END
+	rm -f out
+	last_is() { [ "$(tail -n 1 out)" = "$1" ]; }
+	/usr/bin/python3 guards.py >out 2>&1 </dev/null & p=$!
+	within 20 'guard pages' said .
+	if ! said none; then
+		for to in 0 1 master; do
+			ok "guard pages to $to" bpmove --lazy $p $to
+			kill -USR1 $p
+			[ $to = master ] && where=$(uname -n) || where=n$to
+			within 20 "they are so on $to" last_is "$where 1 -1 -1 1"
+		done
+		is 'guard pages were so' "$(grep -vc ' 1 -1 -1 1$' out)" 0
+		is 'and it was home twice' "$(grep -c "^$(uname -n) " out)" 2
+	fi
+	stop
 fi
 
 # -- home again while memory follows: that one waits for the rest, and nothing of it is left behind

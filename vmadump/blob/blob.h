@@ -179,8 +179,8 @@ struct blob_frozen {
 #define DUMP_LIBS 1u
 #define DUMP_EXEC 2u
 #define DUMP_OTHER 4u
-#define DUMP_LAZY 0x200u /* BPROC_MOVE_LAZY: of one that leaves, memory may follow */
-#define DUMP_LOCKS 0x400u /* BPROC_MOVE_LOCKS: of one that leaves, locks are given up */
+#define DUMP_LAZY 0x200u   /* BPROC_MOVE_LAZY: of one that leaves, memory may follow */
+#define DUMP_LOCKS 0x400u  /* BPROC_MOVE_LOCKS: of one that leaves, locks are given up */
 #define DUMP_FLOCKS 0x800u /* with it: nobody else has the descriptions that hold locks */
 
 /*
@@ -220,8 +220,8 @@ struct blob {
 	uint64_t pending; /* struct blob_pending each */
 	uint32_t npending;
 	uint32_t seccomp_len, root_len; /* in an image; 0: none */
-	uint64_t seccomp; /* contents of TAG_SECCOMP; of an image: until the blob goes */
-	uint64_t root;	  /* its root directory, for whoever has put it here */
+	uint64_t seccomp;	  /* contents of TAG_SECCOMP; of an image: until the blob goes */
+	uint64_t root;		  /* its root directory, for whoever has put it here */
 	int32_t far;		  /* PARK: the other end of chan, to be closed here; -1 */
 	uint32_t parked, release; /* futexes: threads that wait; enum blob_release */
 	int32_t outer;		  /* PARK: while it leaves: to whoever put it here; 0: none */
@@ -234,14 +234,14 @@ struct blob {
 
 	/* RESTORE, CHECK: what was read of the image before, in this memory */
 	uint64_t ahead, ahead_len;
-	uint32_t restore_flags;	 /* BLOB_RESTORE_* */
-	uint32_t check_stream;	 /* CHECK: 0: nothing but the image itself is looked at */
-	uint64_t restore;	 /* address of struct restore, for the threads that it makes */
-	int32_t thread_err;	 /* of the first thread that could not be made what it was */
-	int32_t look_at;	 /* LOOK: the process whose descriptors this one has copies of */
-	uint32_t look_leaves;	 /* LOOK: 1: it is to run on another machine */
-	uint32_t look_away;	 /* LOOK: and leaves one where it is not at home: CHAN_GO_* */
-	uint32_t stopped;	 /* by a signal: whoever dumps it says so, and it is in the image */
+	uint32_t restore_flags; /* BLOB_RESTORE_* */
+	uint32_t check_stream;	/* CHECK: 0: nothing but the image itself is looked at */
+	uint64_t restore;	/* address of struct restore, for the threads that it makes */
+	int32_t thread_err;	/* of the first thread that could not be made what it was */
+	int32_t look_at;	/* LOOK: the process whose descriptors this one has copies of */
+	uint32_t look_leaves;	/* LOOK: 1: it is to run on another machine */
+	uint32_t look_away;	/* LOOK: and leaves one where it is not at home: CHAN_GO_* */
+	uint32_t stopped;	/* by a signal: whoever dumps it says so, and it is in the image */
 	/*
 	 * PARK, LEAVE, RESTORE: whoever put it here keeps it on one processor for as long as both
 	 * take turns; these are those that it may run on then. Length 0: it is not.
@@ -256,9 +256,10 @@ struct blob {
 	struct blob_err err;
 	struct blob_arena arena;
 	struct blob_frozen frozen;
-	uint64_t dump; /* address of what blob_dump_prepare() made */
-	uint32_t live_go; /* with live: the flags that CHAN_GO will have */
-	uint64_t live;	  /* LEAVE: the id of what went ahead of its image (live.h); 0: nothing */
+	uint64_t dump;	    /* address of what blob_dump_prepare() made */
+	uint32_t no_guards; /* LEAVE: it has no guard pages, as far as is known */
+	uint32_t live_go;   /* with live: the flags that CHAN_GO will have */
+	uint64_t live;	    /* LEAVE: the id of what went ahead of its image (live.h); 0: nothing */
 	/* Put aside for an image that is to come (live.h): not unmapped with the rest. hi 0: none
 	 */
 	uint64_t aside_lo, aside_hi;
@@ -267,7 +268,7 @@ struct blob {
 	 * skeletons and arrivals: the word (channel.h), then the template. 0: nothing.
 	 */
 	uint64_t annex;
-	int maker; /* of an arrival: its skeleton, which shares its memory and sleeps */
+	int maker;     /* of an arrival: its skeleton, which shares its memory and sleeps */
 	uint64_t lazy; /* of one whose memory follows it: struct lazy_out, or 0 */
 	/* LEAVE: sockets that listen: listeners_decided() takes their names away, or mends them */
 	uint32_t nlisteners;
@@ -305,11 +306,11 @@ struct blob_dump {
 	uint32_t lazy;	       /* 1: large memory follows when it runs: lazy_out.h */
 	/* Not NULL: nothing but the head is wanted, and each thing that is refused. */
 	void (*refused)(struct blob *b);
-	int32_t aside;	       /* whose descriptors these are copies of; 0: its own */
-	uint32_t only_look;    /* 1: nothing is made of it: can it be carried? */
-	uint32_t rest;	       /* 1: with that: mappings and descriptors were looked at before */
-	uint64_t live;	       /* the id of what went ahead (live.h): of that only the rest; or 0 */
-	uint32_t has_order;    /* 1: order is a file (tree.h): it is one of a tree */
+	int32_t aside;	    /* whose descriptors these are copies of; 0: its own */
+	uint32_t only_look; /* 1: nothing is made of it: can it be carried? */
+	uint32_t rest;	    /* 1: with that: mappings and descriptors were looked at before */
+	uint64_t live;	    /* the id of what went ahead (live.h): of that only the rest; or 0 */
+	uint32_t has_order; /* 1: order is a file (tree.h): it is one of a tree */
 	int order;
 	uint64_t bytes; /* out: written */
 };
@@ -343,18 +344,18 @@ void blob_thaw(struct blob *b);
 struct blob_restore {
 	int fd;
 	int stream_fd[CHAN_STREAMS]; /* what becomes streams 0..2, or -1: what is on 0..2 stays */
-	uint32_t keep_streams; /* 1: home-coming: fds 0..2 of this process are the originals */
-	struct restore *warm;  /* what blob_restore_warm() made, or NULL */
+	uint32_t keep_streams;	  /* 1: home-coming: fds 0..2 of this process are the originals */
+	struct restore *warm;	  /* what blob_restore_warm() made, or NULL */
 	struct live_stream *live; /* what went ahead of the image, if it says so; or NULL */
 	/* 1: of a ghost, which is one again if this fails: it has something in the arena, and drops
 	 * the right to make threads itself. */
 	uint32_t in_place;
 	const struct chan_cred *taken; /* whose limits this process has taken already, or NULL */
-	int32_t oom; /* its oom_score_adj, if oom_known */
+	int32_t oom;		       /* its oom_score_adj, if oom_known */
 	uint32_t oom_known;
-	uint32_t leave_head;   /* 1: a copy of the image's head is left in the template */
-	int keep_fd;	       /* > 2: kept open, and told if its number changed; 0: none */
-	uint32_t set_creds;    /* 1: take the image's credentials, or fail; 0: the caller did */
+	uint32_t leave_head; /* 1: a copy of the image's head is left in the template */
+	int keep_fd;	     /* > 2: kept open, and told if its number changed; 0: none */
+	uint32_t set_creds;  /* 1: take the image's credentials, or fail; 0: the caller did */
 	/* Its credentials, but for the right to make threads with wanted ids: dropped when they
 	 * are there. NULL: there is nothing to drop. */
 	const struct chan_cred *cred;
@@ -362,10 +363,10 @@ struct blob_restore {
 	struct restore *first; /* of one of a tree: what its first process has read; else NULL */
 	uint32_t index;	       /* and which of the tree it is */
 	uint32_t look;	       /* 1: nothing is to be made that others see */
-	int lazy_fd; /* /dev/userfaultfd, if its memory follows; 0: it does not */
+	int lazy_fd;	       /* /dev/userfaultfd, if its memory follows; 0: it does not */
 	uint64_t tree; /* one of a tree that arrives together: its move; what they share comes by
 			* the channel. 0: it is not */
-	uint32_t destroyed;    /* out */
+	uint32_t destroyed; /* out */
 };
 long blob_restore(struct blob *b, struct blob_restore *opt);
 /* What it takes to restore is not needed any more, as a rule: its memory is given back. */

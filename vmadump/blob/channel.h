@@ -41,14 +41,14 @@ enum chan_type {
 	CHAN_LEFT = 12,	  /* answer to CHAN_LEAVE: it runs elsewhere, and is its ghost here */
 	CHAN_MEMBER = 13, /* + channel fd: flags: which of a tree is about to be cloned; of the */
 	/* first, without fd, before all others: stream_mask: how many there are */
-	CHAN_SETTLED = 14,    /* answer to CHAN_SETTLE */
-	CHAN_PLACED = 17,     /* answer to CHAN_PLACE: place, err */
-	CHAN_KILLED = 18,     /* answer to CHAN_KILL of sig 0: kill */
-	CHAN_REFUSED = 15,    /* text: one thing that keeps it from leaving (CHAN_LOOK) */
-	CHAN_PRECOPIED = 24,  /* + channel, userfaultfd: answer to CHAN_PRECOPY; then without: */
-			      /* they are closed there */
-	CHAN_LAZY = 20,	      /* + userfaultfd: make it so that a pager can use it; answered by */
-			      /* CHAN_LAZY_SET */
+	CHAN_SETTLED = 14,   /* answer to CHAN_SETTLE */
+	CHAN_PLACED = 17,    /* answer to CHAN_PLACE: place, err */
+	CHAN_KILLED = 18,    /* answer to CHAN_KILL of sig 0: kill */
+	CHAN_REFUSED = 15,   /* text: one thing that keeps it from leaving (CHAN_LOOK) */
+	CHAN_PRECOPIED = 24, /* + channel, userfaultfd: answer to CHAN_PRECOPY; then without: */
+	/* they are closed there */
+	CHAN_LAZY = 20, /* + userfaultfd: make it so that a pager can use it; answered by */
+	/* CHAN_LAZY_SET */
 	CHAN_LAZY_READY = 21, /* the memory that is to follow is under it: start a pager */
 	CHAN_FOLLOWS = 22,    /* of a ghost: its original's memory is still to follow; */
 	CHAN_FOLLOWED = 23,   /* it has, or nobody wants it any more */
@@ -100,9 +100,10 @@ enum chan_type {
 	CHAN_SETTLE = 69,  /* all are in place: your signals and timers; answered by CHAN_SETTLED */
 };
 
-#define CHAN_LOOK_REST 1u   /* not at mappings and descriptors; no head */
-#define CHAN_DUMP_LOOK 1u   /* nothing is written: could it be? What was lent stays */
-#define CHAN_DUMP_LEAVES 2u /* with that: as if it was to leave; leave.flags: BPROC_DUMP_* */
+#define CHAN_LOOK_REST 1u	/* not at mappings and descriptors; no head */
+#define CHAN_DUMP_LOOK 1u	/* nothing is written: could it be? What was lent stays */
+#define CHAN_DUMP_LEAVES 2u	/* with that: as if it was to leave; leave.flags: BPROC_DUMP_* */
+#define CHAN_LEAVE_NO_GUARDS 1u /* it had no guard pages a moment ago: nobody looks again */
 #define CHAN_HERE_EXEC 1u
 #define CHAN_HERE_ENTRY 2u
 #define CHAN_HERE_FIRST 4u     /* with CHAN_HERE_EXEC: it would exec before the grant */

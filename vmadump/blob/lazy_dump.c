@@ -41,16 +41,23 @@ static int may_follow(const struct dump *d, const struct dump_vma *v)
 	       (v->end <= lo || v->start >= hi) && !dump_has_stack(d->b, v->start, v->end);
 }
 
+/*
+ * What has guard pages goes along: whoever follows can make none. To look for them is 1 ms for a
+ * GiB, in which it stands still; who has it leave has looked before, as a rule.
+ */
 void lazy_choose(struct dump *d)
 {
+	int fd = d->b->no_guards ? -1 : (int)pagemap_open();
 	uint32_t n = 0;
 
 	for (struct dump_vma *v = d->vmas; v && n < LAZY_RANGES_MAX; v = v->next) {
-		if (!may_follow(d, v))
+		if (!may_follow(d, v) || (fd >= 0 && guard_within(fd, v->start, v->end)))
 			continue;
 		v->flags |= VMA_LAZY;
 		n++;
 	}
+	if (fd >= 0)
+		sys_close(fd);
 	d->nlazy = n;
 }
 

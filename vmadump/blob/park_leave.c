@@ -84,6 +84,7 @@ void park_leave(struct blob *b, struct chan_pkt *order)
 	b->exec_args = order->m.u.leave.args;
 	b->exec_len = order->m.u.leave.args_len;
 	b->dump_flags = order->m.u.leave.flags;
+	b->no_guards = order->m.flags & CHAN_LEAVE_NO_GUARDS;
 	b->live = order->m.u.leave.live;
 	b->live_go = order->m.u.leave.go;
 	b->hide_fd[1] = order->fd[0];
@@ -97,6 +98,7 @@ void park_leave(struct blob *b, struct chan_pkt *order)
 		blob_leave(b, asks_first ? NULL : &looked);
 	blob_thaw(b);
 	b->live = 0;
+	b->no_guards = 0;
 	leave_order_close(b);
 	park_give_back(b);
 	if (b->outer) {
