@@ -2,7 +2,7 @@
 # the installed library is never instrumented; unit tests of a sanitizer build
 # link bproc_checked, the same sources with the sanitizers.
 set(api_sources
-	err.c sysio.c client.c
+	err.c sysio.c client.c client_reach.c
 	api_misc.c api_node.c api_nodeset.c api_proc.c api_move.c api_filters.c api_movepid.c
 	api_threads.c api_exec.c api_wait.c)
 set(api_version_script ${CMAKE_CURRENT_SOURCE_DIR}/libbproc.map)

@@ -59,24 +59,17 @@ static bool is_raised(const char *cmd)
 	       (geteuid() != 0 && getxattr(cmd, "security.capability", NULL, 0) > 0);
 }
 
-static int exec_and_leave(int node, const char *cmd, char *const argv[], char *const envp[],
-			  uint32_t flags)
+static int exec_once(int node, const char *cmd, char *const argv[], char *const envp[],
+		     uint32_t flags)
 {
 	struct chan_msg here = {.type = CHAN_HERE, .flags = CHAN_HERE_EXEC | flags};
 	uint64_t move_id = CHAN_NO_MOVE;
 	struct client c;
 	int chan, code, e;
 
-	if (!cmd)
-		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_execmove: no command"));
-	if (is_raised(cmd))
-		return api_ret(bproc_err_set(api_err(), EPERM,
-					     "%s: a set-uid program, or one with capabilities, "
-					     "cannot move",
-					     cmd));
 	e = api_start_move(MOVE_EXECMOVE, node, BPROC_DUMP_EXEC | BPROC_DUMP_OTHER, &c, &chan);
 	if (e < 0)
-		return api_ret(e);
+		return e;
 	code = fcntl(chan, F_DUPFD_CLOEXEC, 3); /* its place is taken until it comes */
 	here.u.exec.chan = chan;
 	here.u.exec.code = code > 0 ? code : 0;
@@ -93,6 +86,26 @@ static int exec_and_leave(int node, const char *cmd, char *const argv[], char *c
 	close_fd(code);
 	close_fd(chan);
 	client_drop(&c);
+	return e;
+}
+
+static int exec_and_leave(int node, const char *cmd, char *const argv[], char *const envp[],
+			  uint32_t flags)
+{
+	struct client_mark mark;
+	int e;
+
+	if (!cmd)
+		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_execmove: no command"));
+	if (is_raised(cmd))
+		return api_ret(bproc_err_set(api_err(), EPERM,
+					     "%s: a set-uid program, or one with capabilities, "
+					     "cannot move",
+					     cmd));
+	client_mark(&mark);
+	do
+		e = exec_once(node, cmd, argv, envp, flags);
+	while (client_again(e, &mark));
 	/* To where it is already: as bproc_move(), that succeeds. */
 	if (e == -BE_SAMENODE) {
 		execve(cmd, argv, envp);

@@ -166,6 +166,7 @@ static int leave(int node, int flags)
 
 int _bproc_move(int node, int flags)
 {
+	struct client_mark mark;
 	int self, e = api_currnode(&self);
 
 	/* As in BProc 4: without BProc, here is the front end. */
@@ -175,9 +176,10 @@ int _bproc_move(int node, int flags)
 		return api_ret(e);
 	if (node == self || node == BPROC_NODE_SELF)
 		return 0;
+	client_mark(&mark);
 	do
 		e = leave(node, flags);
-	while (api_follows(e, getpid()));
+	while (api_follows(e, getpid()) || client_again(e, &mark));
 	if (e == -ESTALE) /* see _bproc_rfork */
 		e = leave(node, flags);
 	return e < 0 ? api_ret(e) : 0;
@@ -230,6 +232,7 @@ static int argument_block(const char *cmd, char *const argv[], char *const envp[
 int bproc_rexec(int node, const char *cmd, char *const argv[], char *const envp[])
 {
 	static char *const none[] = {NULL};
+	struct client_mark mark;
 	size_t len = 0;
 	char *block = NULL;
 	int e;
@@ -237,9 +240,13 @@ int bproc_rexec(int node, const char *cmd, char *const argv[], char *const envp[
 	if (!cmd || !argv)
 		return api_ret(bproc_err_set(api_err(), EINVAL, "bproc_rexec: no command"));
 	e = argument_block(cmd, argv, envp ? envp : none, &block, &len);
-	if (e == 0)
-		e = api_has_threads() ? api_leave_threads(node, 0, block, len)
-				      : leave_here(MOVE_REXEC, node, 0, block, len);
+	client_mark(&mark);
+	if (e == 0) {
+		do
+			e = api_has_threads() ? api_leave_threads(node, 0, block, len)
+					      : leave_here(MOVE_REXEC, node, 0, block, len);
+		while (client_again(e, &mark));
+	}
 	free(block);
 	/* To where it is already: as bproc_move(), that succeeds. */
 	if (e == -BE_SAMENODE) {
@@ -393,8 +400,13 @@ static int rfork_once(int node, int flags)
  */
 int _bproc_rfork(int node, int flags)
 {
-	int r = rfork_once(node, flags);
+	struct client_mark mark;
+	int r;
 
+	client_mark(&mark);
+	do
+		r = rfork_once(node, flags);
+	while (r < 0 && client_again(-errno, &mark));
 	return r < 0 && errno == ESTALE ? rfork_once(node, flags) : r;
 }
 

@@ -106,11 +106,14 @@ static int leave_tree(int pid, int node, int flags, int self)
 /* ESTALE: what the node had of one of their programs it has no more. */
 static int leave_trees(int pid, int node, int flags, int self)
 {
+	struct client_mark mark;
 	int e, tries = 0;
 
+	client_mark(&mark);
 	do
 		e = leave_tree(pid, node, flags, self);
-	while (api_follows(e, pid) || (e == -ESTALE && ++tries < STALE_TRIES));
+	while (api_follows(e, pid) || (e == -ESTALE && ++tries < STALE_TRIES) ||
+	       client_again(e, &mark));
 	return e;
 }
 
@@ -128,6 +131,7 @@ int bproc_movepid(int pid, int node, int flags)
 	int self, e = api_currnode(&self), live = flags & BPROC_MOVE_LIVE,
 		  tree = flags & BPROC_MOVE_TREE;
 	unsigned judge = flags & BPROC_MOVE_JUDGE, ahead, locks;
+	struct client_mark mark;
 
 	memset(&last, 0, sizeof(last));
 	flags &= ~(BPROC_MOVE_LIVE | BPROC_MOVE_TREE | BPROC_MOVE_JUDGE);
@@ -158,16 +162,17 @@ int bproc_movepid(int pid, int node, int flags)
 		e = leave_trees(pid, node, flags, self);
 		return e < 0 ? api_ret(e) : 0;
 	}
+	client_mark(&mark);
 	if (live) {
 		do
 			e = leave_live(pid, node, flags & ~BPROC_MOVE_LAZY);
-		while (api_follows(e, pid));
+		while (api_follows(e, pid) || client_again(e, &mark));
 		if (e != 0)
 			return e < 0 ? api_ret(e) : 0;
 	}
 	do
 		e = leave_once(pid, node, flags);
-	while (api_follows(e, pid));
+	while (api_follows(e, pid) || client_again(e, &mark));
 	if (e == -ESTALE) /* see _bproc_rfork */
 		e = leave_once(pid, node, flags);
 	e = leave_plain(pid, node, flags, e);

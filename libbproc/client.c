@@ -98,44 +98,6 @@ static void install_atfork(void)
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
-/* A bpslave that begins makes its socket anew. bpinit's stays, also while there is none. */
-static bool is_set_up(void)
-{
-	char path[108];
-
-	snprintf(path, sizeof(path), "%s/%s", run_dir(), INIT_SOCK);
-	return access(path, F_OK) == 0;
-}
-
-int client_connect(struct bproc_err *err)
-{
-	char path[108]; /* what sun_path holds */
-	int fd, up;
-
-	if (snprintf(path, sizeof(path), "%s/%s", run_dir(), LOCAL_SOCK) >= (int)sizeof(path))
-		return bproc_err_set(err, ENAMETOOLONG, "path of %s in %s is too long", LOCAL_SOCK,
-				     run_dir());
-	fd = unix_connect(path);
-	if (fd == -ENOENT && is_set_up())
-		fd = -ECONNREFUSED;
-	switch (-fd) {
-	case ENOENT:
-	case ENOTDIR:
-		return bproc_err_set(err, ENOSYS, "BProc is not set up here: no %s", path);
-	case ECONNREFUSED:
-		return bproc_err_set(err, ECONNREFUSED, "bpslave is not running here (%s)", path);
-	}
-	if (fd < 0)
-		return bproc_err_set(err, -fd, "%s: %s", path, strerror(-fd));
-	/* Numbers 0 to 2 are somebody's stdin, stdout, stderr, even if closed now. */
-	if (fd < 3) {
-		up = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-		close_fd(fd);
-		fd = up;
-	}
-	return fd < 0 ? bproc_err_set(err, errno, "%s: %s", path, strerror(errno)) : fd;
-}
-
 /* A connection of the pool for this call alone, made if need be. */
 static int take_connection(struct client *c, bool fresh, struct bproc_err *err)
 {

@@ -10,9 +10,11 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "libbproc/err.h"
 #include "libbproc/local.h"
@@ -57,12 +59,24 @@ int client_tell(struct client *c, enum local_type type, const void *ask, size_t 
  * the daemon's error with its text in err. -ECONNRESET: it ended without one.
  */
 int client_finish(struct client *c, struct client_answer *ans, int timed, struct bproc_err *err);
-/* A connection of nobody's pool; its fd, or -errno. */
+/* A connection of nobody's pool; its fd, or -errno. A bpslave that was killed is waited for. */
 int client_connect(struct bproc_err *err);
+
+/* Which bpslave a move is asked of, and how often it has been since client_mark(). */
+struct client_mark {
+	struct timespec since;
+	int times, busy;
+};
+void client_mark(struct client_mark *m);
+/*
+ * What was asked for has ended with e. True: not for its own sake, it was undone since bpslave was
+ * killed meanwhile, and there is another one: it is to be asked for again.
+ */
+bool client_again(int e, struct client_mark *m);
 /* The connection is not needed: no answer will come, or nobody wants it. */
 void client_drop(struct client *c);
 
-/* A query: both of them, repeated once if bpslave was restarted meanwhile. */
+/* A query: both of them, repeated if bpslave was restarted meanwhile. */
 int client_ask(enum local_type type, const void *ask, size_t len, struct client_answer *ans,
 	       struct bproc_err *err);
 

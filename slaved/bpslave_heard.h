@@ -13,4 +13,3 @@ void heard_message(const struct init_msg *m);
 void heard_none(void); /* all that it holds is being killed */
 void heard_lost(void); /* that bpinit is no more */
 void heard_ack(void);  /* what has been gathered, now */
-/* bpslave_init.c: is somebody there now to whom that can be said? */

@@ -312,6 +312,8 @@ int local_start(struct bproc_err *err)
 
 void local_stop(void)
 {
+	char path[256];
+
 	query_stop();
 	free_event(&loc.again);
 	free_event(&loc.accept);
@@ -319,4 +321,7 @@ void local_stop(void)
 		while (!LIST_EMPTY(&loc.clients[i]))
 			drop(LIST_FIRST(&loc.clients[i]));
 	loc.fd = close_fd(loc.fd);
+	/* Whoever asks is told at once that there is none, and does not wait for the next. */
+	snprintf(path, sizeof(path), "%s/" LOCAL_SOCK, run_dir());
+	unlink(path);
 }

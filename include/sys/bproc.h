@@ -9,8 +9,9 @@
  * The words "Errors: those of the local link" below stand for this list, since
  * every call but the purely local ones asks the bpslave of its own machine:
  *   ENOSYS        BProc is not set up here: no socket of it in /run/bproc
- *   ECONNREFUSED  bpslave of this machine is not running
- *   ECONNRESET    it ended during the call (a query is repeated before)
+ *   ECONNREFUSED  bpslave of this machine is not running; after one that was killed the next is
+ *                 waited for, 5 s at most
+ *   ECONNRESET    it was killed during the call, and so were the next three that were asked
  *   ETIMEDOUT     it did not answer for 60 s (queries only)
  *   ENOTCONN      it has no link to the master, and has had none for the ping timeout; until
  *                 then the call waits

@@ -3,7 +3,9 @@
  * and happens, once; and any other question waits, and is answered as if there had always been one.
  * Every kind of move, from home, from a node to another and home. The master is
  * stopped before the question comes and killed then; or it kills itself when it has judged it, or
- * when the target has been told and the source has not. asked_static [KIND]. Lab of 2 nodes.
+ * when the target has been told and the source has not. The same of the bpslave that is asked: it
+ * is killed before it has the question, when it has asked, and when the target is to be told.
+ * asked_static [KIND]. Lab of 2 nodes.
  */
 #include <signal.h>
 
@@ -17,8 +19,12 @@ extern char **environ;
 #define PATIENCE_S 20
 #define FAILED 100 /* and below: the call did not, or what it made is wrong */
 
-enum how { STOPPED, ASKED, STARTED, HOWS };
-static const char *const hows[] = {"stopped before", "judged", "target told"};
+enum how { STOPPED, ASKED, STARTED, SLAVE_STOPPED, SLAVE_ASKED, SLAVE_GRANTED, HOWS };
+static const char *const hows[] = {
+	"stopped before",      "judged",
+	"target told",	       "its slave stopped before",
+	"its slave has asked", "its slave killed while the target waits",
+};
 
 static char ready[PATH_LEN], go[PATH_LEN];
 
@@ -234,26 +240,32 @@ static int ask(int to)
 	return r;
 }
 
+#define IF(how) (1u << (how))
+#define MASTERS (IF(STOPPED) | IF(ASKED) | IF(STARTED))
+#define SLAVES (IF(SLAVE_STOPPED) | IF(SLAVE_ASKED) | IF(SLAVE_GRANTED))
+#define ASKS (IF(STOPPED) | IF(SLAVE_STOPPED) | IF(SLAVE_ASKED))
+
 static const struct kind {
 	const char *name;
 	int (*fn)(int to);
-	/* Of an rfork and an execmove the source is told first: a grant that it has is undone. */
-	enum how end;
+	unsigned how;
 	bool tells; /* that it is ready, itself */
 	int (*question)(int to, int pid);
 } kinds[] = {
-	{"move", move, HOWS, false, NULL},
-	{"rfork", rfork_to, STARTED, false, NULL},
-	{"rexec", rexec, HOWS, false, NULL},
-	{"execmove", execmove, STARTED, false, NULL},
-	{"movepid", whole, HOWS, true, NULL},
-	{"live", live, HOWS, true, NULL},
-	{"lazy", lazy, HOWS, true, NULL},
-	{"tree", tree, HOWS, true, NULL},
-	{"where", ask, ASKED, true, where},
-	{"list", ask, ASKED, true, list},
-	{"use", ask, ASKED, true, use},
-	{"set", ask, ASKED, true, set},
+	{"move", move, MASTERS | SLAVES, false, NULL},
+	/* The source of these is told first: a grant that it has is undone. */
+	{"rfork", rfork_to, (MASTERS | SLAVES) & ~IF(STARTED), false, NULL},
+	{"rexec", rexec, MASTERS | SLAVES, false, NULL},
+	/* Of a program that is loaded there is no caller left. */
+	{"execmove", execmove, ASKS | IF(ASKED), false, NULL},
+	{"movepid", whole, MASTERS | SLAVES, true, NULL},
+	{"live", live, MASTERS, true, NULL},
+	{"lazy", lazy, MASTERS, true, NULL},
+	{"tree", tree, MASTERS | SLAVES, true, NULL},
+	{"where", ask, ASKS, true, where},
+	{"list", ask, IF(STOPPED), true, list},
+	{"use", ask, IF(STOPPED), true, use},
+	{"set", ask, ASKS, true, set},
 };
 #define KINDS (int)(sizeof(kinds) / sizeof(*kinds))
 
@@ -284,9 +296,27 @@ static void all_see(const char *state)
 	run(command);
 }
 
-static void begin(enum how how)
+/* At a node, or the front end. */
+static void run_at(int node, const char *command)
 {
-	if (how == STOPPED) {
+	char line[200];
+
+	if (node == HOME)
+		snprintf(line, sizeof(line), "%s", command);
+	else
+		snprintf(line, sizeof(line), "bplab exec %d sh -c '%s'", node, command);
+	run(line);
+}
+
+#define STOP_SLAVE "kill -STOP $(pgrep -o -x bpslave)"
+
+static void begin(enum how how, int from, int to)
+{
+	if (how == SLAVE_STOPPED)
+		return run_at(from, STOP_SLAVE);
+	if (how == SLAVE_GRANTED)
+		return run_at(to, STOP_SLAVE);
+	if (how == STOPPED || how == SLAVE_ASKED) {
 		run("kill -STOP $(pgrep -x bpmaster)");
 		return;
 	}
@@ -298,8 +328,26 @@ static void begin(enum how how)
 	all_see("up");
 }
 
-static void another(enum how how)
+static void another_slave(enum how how, int from, int to)
 {
+	char line[80];
+
+	nap_ms(200); /* it has been asked, or has asked */
+	snprintf(line, sizeof(line), "bplab restart-slave --kill %s",
+		 from == HOME ? "master"
+		 : from	      ? "1"
+			      : "0");
+	run(line);
+	if (how == SLAVE_ASKED)
+		run("kill -CONT $(pgrep -x bpmaster)");
+	if (how == SLAVE_GRANTED)
+		run_at(to, "kill -CONT $(pgrep -o -x bpslave)");
+}
+
+static void another(enum how how, int from, int to)
+{
+	if (how >= SLAVE_STOPPED)
+		return another_slave(how, from, to);
 	if (how == STOPPED) {
 		nap_ms(200); /* it has asked */
 		run("bplab stop-master --kill");
@@ -333,9 +381,9 @@ static void one(const struct kind *k, int from, int to, enum how how)
 		_exit(k->fn(to));
 	}
 	MUST(await_file(ready, PATIENCE_S), "%s: not ready", name);
-	begin(how);
+	begin(how, from, to);
 	make_file(go);
-	another(how);
+	another(how, from, to);
 	for (double t0 = now_s(); now_s() - t0 < PATIENCE_S; nap_ms(5))
 		if (waitpid(pid, &s, WNOHANG) == pid)
 			break;
@@ -353,8 +401,11 @@ int main(int argc, char **argv)
 	tmp_path(go, "asked-go");
 	for (int i = 0; i < KINDS; i++)
 		for (int w = 0; w < WAYS; w++)
-			for (enum how h = STOPPED; h < kinds[i].end; h++)
-				if (argc < 2 || strcmp(argv[1], kinds[i].name) == 0)
+			for (enum how h = STOPPED; h < HOWS; h++)
+				/* A slave of home and one of a node: there is no third kind. */
+				if (kinds[i].how & IF(h) &&
+				    (h < SLAVE_STOPPED || ways[w].to >= 0) &&
+				    (argc < 2 || strcmp(argv[1], kinds[i].name) == 0))
 					one(&kinds[i], ways[w].from, ways[w].to, h);
 	unlink(ready);
 	unlink(go);

@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -214,12 +216,42 @@ START_TEST(absent)
 }
 END_TEST
 
+/* It was stopped, and took its socket away: bpinit's is there, so BProc is set up. */
 START_TEST(not_running)
 {
+	char path[128];
+
+	fake_stop();
+	fake_run_dir();
+	snprintf(path, sizeof(path), "%s/init.sock", getenv("BPROC_RUN_DIR"));
+	ck_assert_int_ge(close(creat(path, 0600)), 0);
+	all_fail(ECONNREFUSED, "not running");
+	unlink(path);
+	rmdir(getenv("BPROC_RUN_DIR"));
+}
+END_TEST
+
+static void *start_later(void *arg)
+{
+	usleep(300000);
+	fake_restart(&(struct fake){.how = FAKE_ANSWER});
+	return arg;
+}
+
+/* Killed in the middle of a call: another one is waited for. If none comes, the call fails. */
+START_TEST(killed)
+{
+	pthread_t starter;
+
 	fake_stop();
 	fake_start(&(struct fake){.how = FAKE_DIE});
-	/* Killed in the middle of a call; the repetition meets nobody. */
-	all_fail(ECONNREFUSED, "not running");
+	if (_i == 0) {
+		ck_fails(bproc_numnodes(), ECONNREFUSED, "not running");
+		return;
+	}
+	ck_assert_int_eq(pthread_create(&starter, NULL, start_later, NULL), 0);
+	ck_assert_int_eq(bproc_numnodes(), 4);
+	pthread_join(starter, NULL);
 }
 END_TEST
 
@@ -352,6 +384,7 @@ int main(void)
 	int failed;
 
 	tcase_add_checked_fixture(t, start, fake_stop);
+	tcase_set_timeout(t, 30);
 	tcase_add_test(t, values);
 	tcase_add_test(t, processes);
 	tcase_add_test(t, bad_arguments);
@@ -359,6 +392,7 @@ int main(void)
 	tcase_add_test(t, setting);
 	tcase_add_test(t, absent);
 	tcase_add_test(t, not_running);
+	tcase_add_loop_test(t, killed, 0, 2);
 	tcase_add_loop_test(t, nonsense, 0, 3);
 	tcase_add_test(t, restarted);
 	tcase_add_test(t, stale_answer);
