@@ -43,6 +43,8 @@ void api_tell_failure(int chan, uint64_t move_id);
 #define FOLLOW_NAP_MS 10
 #define FOLLOW_WAIT_MS 60000
 bool api_follows(int e, int pid);
+/* client_again(), of a move of pid: not if its streams were cut. */
+bool api_again(int e, struct client_mark *m, int pid);
 int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void *args, size_t len);
 
 /*

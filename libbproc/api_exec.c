@@ -105,7 +105,7 @@ static int exec_and_leave(int node, const char *cmd, char *const argv[], char *c
 	client_mark(&mark);
 	do
 		e = exec_once(node, cmd, argv, envp, flags);
-	while (client_again(e, &mark));
+	while (api_again(e, &mark, getpid()));
 	/* To where it is already: as bproc_move(), that succeeds. */
 	if (e == -BE_SAMENODE) {
 		execve(cmd, argv, envp);

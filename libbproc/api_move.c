@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -82,6 +83,34 @@ bool api_follows(int e, int pid)
 		nanosleep(&nap, NULL);
 	}
 	return false;
+}
+
+/* Of a process on a node these may be its forwarded ones: no other program's are let go along. */
+static bool has_streams(int pid)
+{
+	char path[40];
+	struct stat st;
+
+	for (int fd = 0; fd < 3; fd++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+		if (stat(path, &st) == 0 && S_ISFIFO(st.st_mode))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Forwarded streams have been cut with the bpslave that carried them: whoever reads there is to see
+ * that before it goes anywhere, and its caller that the move has failed.
+ */
+bool api_again(int e, struct client_mark *m, int pid)
+{
+	int self, was = errno;
+	bool again = client_again(e, m) && api_currnode(&self) == 0 &&
+		     (self == BPROC_NODE_MASTER || !has_streams(pid));
+
+	errno = was;
+	return again;
 }
 
 int api_leave(enum move_kind kind, int flags, int chan, int hide_fd, const void *args, size_t len)
@@ -179,7 +208,7 @@ int _bproc_move(int node, int flags)
 	client_mark(&mark);
 	do
 		e = leave(node, flags);
-	while (api_follows(e, getpid()) || client_again(e, &mark));
+	while (api_follows(e, getpid()) || api_again(e, &mark, getpid()));
 	if (e == -ESTALE) /* see _bproc_rfork */
 		e = leave(node, flags);
 	return e < 0 ? api_ret(e) : 0;
@@ -245,7 +274,7 @@ int bproc_rexec(int node, const char *cmd, char *const argv[], char *const envp[
 		do
 			e = api_has_threads() ? api_leave_threads(node, 0, block, len)
 					      : leave_here(MOVE_REXEC, node, 0, block, len);
-		while (client_again(e, &mark));
+		while (api_again(e, &mark, getpid()));
 	}
 	free(block);
 	/* To where it is already: as bproc_move(), that succeeds. */
@@ -406,7 +435,7 @@ int _bproc_rfork(int node, int flags)
 	client_mark(&mark);
 	do
 		r = rfork_once(node, flags);
-	while (r < 0 && client_again(-errno, &mark));
+	while (r < 0 && api_again(-errno, &mark, getpid()));
 	return r < 0 && errno == ESTALE ? rfork_once(node, flags) : r;
 }
 

@@ -113,7 +113,7 @@ static int leave_trees(int pid, int node, int flags, int self)
 	do
 		e = leave_tree(pid, node, flags, self);
 	while (api_follows(e, pid) || (e == -ESTALE && ++tries < STALE_TRIES) ||
-	       client_again(e, &mark));
+	       (self == BPROC_NODE_MASTER && api_again(e, &mark, pid)));
 	return e;
 }
 
@@ -166,13 +166,13 @@ int bproc_movepid(int pid, int node, int flags)
 	if (live) {
 		do
 			e = leave_live(pid, node, flags & ~BPROC_MOVE_LAZY);
-		while (api_follows(e, pid) || client_again(e, &mark));
+		while (api_follows(e, pid) || api_again(e, &mark, pid));
 		if (e != 0)
 			return e < 0 ? api_ret(e) : 0;
 	}
 	do
 		e = leave_once(pid, node, flags);
-	while (api_follows(e, pid) || client_again(e, &mark));
+	while (api_follows(e, pid) || api_again(e, &mark, pid));
 	if (e == -ESTALE) /* see _bproc_rfork */
 		e = leave_once(pid, node, flags);
 	e = leave_plain(pid, node, flags, e);
