@@ -25,6 +25,7 @@ int orphan(struct blob *b, int *keep, int n)
 		/* The kernel writes there when it likes, and the memory is about to go. */
 		blob_rseq_off(b);
 		b->aside_hi = 0;
+		b->lazy = 0; /* what is to follow is not cloned with it, nor what is known of it */
 		b->chan = -1;
 		close_all_but(keep, n);
 		blob_unmap_others(b);
