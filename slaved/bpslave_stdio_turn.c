@@ -50,12 +50,14 @@ static bool has_ended(const struct stdio *s)
 
 /*
  * Links are not in step: a node may open a stream before the one where the process was before. And
- * that one may have said its end for a move that was aborted, and is to open the stream again.
+ * that one may have said its end for a move that was aborted, and is to open the stream again. A
+ * bpslave that was started anew does not know after what: on_late() is for what comes from there.
  */
 static bool follows(const struct stdio *s, uint64_t visit, uint64_t after)
 {
-	return after == 0 || (after == s->visit && has_ended(s) &&
-			      (!s->left_by || s->left_by == visit));
+	if (after == 0)
+		return s->visit == 0;
+	return after == s->visit && has_ended(s) && (!s->left_by || s->left_by == visit);
 }
 
 void turn_open(struct stdio *s, struct peer *q, uint64_t offset, const Bproc__StreamOpen *m)
