@@ -18,7 +18,7 @@
 #define RESTART_MS 5000
 #define RESTART_NAP_MS 10
 #define BEGINS_MS 50 /* its socket is unlinked and made again */
-#define AGAIN_MAX 3 /* bpslaves of which a move is asked after the first */
+#define AGAIN_MAX 3  /* bpslaves of which a move is asked after the first */
 
 /* A bpslave that begins makes its socket anew. bpinit's stays, also while there is none. */
 static bool is_set_up(void)
@@ -38,8 +38,8 @@ static int socket_path(char path[108], struct bproc_err *err)
 }
 
 /*
- * One that was stopped took its socket away. If nobody listens at it he was killed, and another
- * one is about to come: it is waited for.
+ * One that was stopped took its socket away. If nobody listens at it, it was killed, and another
+ * one is about to come, which is waited for.
  */
 static int connect_waiting(const char *path)
 {

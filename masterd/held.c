@@ -24,9 +24,8 @@ struct held {
 
 static bool are_back(const struct master *m)
 {
-	const struct node *n;
-
 	uint64_t ms = now_ms() - m->start_ms;
+	const struct node *n;
 
 	/* Who stays away for longer than this is lost, or was switched off. */
 	if (m->swept || ms >= (uint64_t)(resync_is_due(m) ? BACK_MS : TOLD_MS))
