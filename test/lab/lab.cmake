@@ -94,7 +94,7 @@ lab_test(move.lazy 2 300 ${quick} COMMAND ${lab_dir}/lazy.sh 4)
 lab_test(move.lazy_plain 2 180 ${quick} -o imageencryption=no COMMAND ${lab_dir}/lazy.sh 4)
 lab_test(move.lazy_no 2 60 ${quick} COMMAND ${lab_dir}/lazy.sh no)
 set_tests_properties(move.lazy_no PROPERTIES ENVIRONMENT BPROC_NO_USERFAULTFD=1)
-lab_test(move.live 2 180 ${quick} COMMAND ${lab_dir}/live.sh ${lab_programs}/live)
+lab_test(move.live 2 360 ${quick} COMMAND ${lab_dir}/live.sh ${lab_programs}/live)
 lab_test(daemon.hostile 2 150 WAITS COMMAND ${lab_dir}/hostile.sh)
 lab_test(daemon.silent 2 60 COMMAND sh -c
 	"\"$1\" silent 0 && \"$1\" silent 1 && bpsh 0 true && bpsh 1 true" - ${lab_programs}/hostile)
